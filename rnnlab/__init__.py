@@ -1,0 +1,59 @@
+"""rnnlab: recurrent networks as pure functions, and instruments that show how far back a gradient reaches."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rnnlab import initializers as initializers
+    from rnnlab import interop as interop
+    from rnnlab import losses as losses
+    from rnnlab.cells import GRU as GRU
+    from rnnlab.cells import LSTM as LSTM
+    from rnnlab.cells import RNN as RNN
+    from rnnlab.cells import JordanRNN as JordanRNN
+    from rnnlab.cells import LeakyRNN as LeakyRNN
+    from rnnlab.cells import Readout as Readout
+    from rnnlab.cells import Step as Step
+    from rnnlab.diagnostics import GradientFlow as GradientFlow
+    from rnnlab.diagnostics import gradient_flow as gradient_flow
+    from rnnlab.layers import bidirectional as bidirectional
+    from rnnlab.layers import stack as stack
+    from rnnlab.driver import unroll as unroll
+    from rnnlab.driver import unroll_states as unroll_states
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "GRU": "cells",
+    "GradientFlow": "diagnostics",
+    "JordanRNN": "cells",
+    "LSTM": "cells",
+    "LeakyRNN": "cells",
+    "RNN": "cells",
+    "Readout": "cells",
+    "Step": "cells",
+    "bidirectional": "layers",
+    "gradient_flow": "diagnostics",
+    "stack": "layers",
+    "unroll": "driver",
+    "unroll_states": "driver",
+}
+_MODULES = ("cells", "data", "diagnostics", "engines", "initializers", "interop", "losses", "report", "study", "train")
+
+__all__ = ["__version__", *_HOME, *_MODULES]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports what is asked for when it is asked for, so that the command line answers before JAX is loaded."""
+    if name in _HOME:
+        value = getattr(importlib.import_module(f"rnnlab.{_HOME[name]}"), name)
+    elif name in _MODULES:
+        value = importlib.import_module(f"rnnlab.{name}")
+    else:
+        raise AttributeError(f"module 'rnnlab' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

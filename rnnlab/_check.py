@@ -1,0 +1,132 @@
+"""Trace-time checks: every fault is one sentence that names the fault and the mend."""
+
+import numbers
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rnnlab.typing import Array, Dtype, PyTree
+
+
+class ForeignCell(ValueError):
+    """Raised by the ``init`` of a cell whose parameters come from elsewhere."""
+
+
+def hashable(cell: object) -> None:
+    """ValueError unless ``cell`` can be a static argument of a compiled program."""
+    if not callable(getattr(cell, "initial_state", None)):
+        raise ValueError(f"{cell!r} is not a cell; give one such as rnnlab.LSTM(128), or wrap a step in rnnlab.Step")
+    try:
+        hash(cell)
+    except TypeError:
+        name = type(cell).__name__
+        raise ValueError(f"{name} cannot be hashed; make it a frozen dataclass without arrays in its fields") from None
+
+
+def positive_int(name: str, value: object) -> int:
+    """``value`` as an ``int``; ValueError unless it is a whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+        raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1")
+    return int(value)
+
+
+def fraction(name: str, value: float, *, closed: bool) -> float:
+    """``value``; ValueError unless it lies in [0, 1), or in (0, 1] where ``closed``."""
+    if not (0 < value <= 1 if closed else 0 <= value < 1):
+        span = "above 0 and at most 1" if closed else "at least 0 and below 1"
+        raise ValueError(f"{name} is {value!r}; it must be {span}")
+    return value
+
+
+def one_of(name: str, value: object, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} is {value!r}; choose one of {', '.join(map(repr, choices))}")
+
+
+def float_dtype(name: str, dtype: Dtype) -> np.dtype:
+    if not jnp.issubdtype(dtype := jnp.dtype(dtype), jnp.floating):
+        raise ValueError(f"{name} is {dtype}; it must be a floating dtype such as float32")
+    return dtype
+
+
+def sequence(xs: Array) -> None:
+    """ValueError unless ``xs`` is a non-empty floating ``[T, ..., I]``."""
+    if not hasattr(xs, "shape") or xs.ndim < 2:
+        raise ValueError(f"xs has shape {np.shape(xs)}; it must be [T, ..., I] with time first and features last")
+    if not jnp.issubdtype(xs.dtype, jnp.floating):
+        raise ValueError(
+            f"xs are {xs.dtype}, but a recurrent cell needs floats; use jax.nn.one_hot or an embedding, or cast them"
+        )
+    if xs.shape[0] == 0:
+        raise ValueError("xs has no time steps (T = 0); give at least one")
+    if 0 in xs.shape[1:-1]:
+        raise ValueError(f"xs has an empty batch (shape {xs.shape}); give at least one example")
+    if xs.shape[-1] == 0:
+        raise ValueError(f"xs has no features (shape {xs.shape}); the last axis must hold at least one")
+
+
+def lengths(lengths: Array, steps: int, batch_shape: tuple[int, ...]) -> Array:
+    """``lengths`` as an integer array ``[...]``; ValueError unless all lie in 1..T (if they are known yet)."""
+    lengths = jnp.asarray(lengths)
+    if lengths.shape != batch_shape:
+        raise ValueError(f"lengths has shape {lengths.shape}, but the batch has {batch_shape}; give one for each example")
+    if not jnp.issubdtype(lengths.dtype, jnp.integer):
+        raise ValueError(f"lengths are {lengths.dtype}; they must be whole numbers of steps")
+    if not isinstance(lengths, jax.core.Tracer):
+        values = np.asarray(lengths)
+        if values.min() < 1 or values.max() > steps:
+            raise ValueError(f"lengths run from {values.min()} to {values.max()}; each must lie in 1..{steps}")
+    return lengths
+
+
+def resets(resets: Array, shape: tuple[int, ...]) -> Array:
+    """``resets`` as a boolean array ``[T, ...]``."""
+    resets = jnp.asarray(resets)
+    if resets.dtype != jnp.bool_:
+        raise ValueError(f"resets are {resets.dtype}; they must be booleans, True where the state starts afresh")
+    if resets.shape != shape:
+        raise ValueError(f"resets has shape {resets.shape}; it must be {shape}, one flag for each step and example")
+    return resets
+
+
+def shapes(tree: PyTree) -> PyTree:
+    """``tree`` with every leaf replaced by its shape and dtype."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), jnp.result_type(leaf)), tree)
+
+
+def same_tree(name: str, given: PyTree, wanted: PyTree, mend: str) -> None:
+    """ValueError unless ``given`` has the structure and the shapes of ``wanted``; ``mend`` says what to do."""
+    given_leaves, given_def = jax.tree_util.tree_flatten_with_path(given)
+    wanted_leaves, wanted_def = jax.tree_util.tree_flatten_with_path(wanted)
+    if given_def != wanted_def:
+        raise ValueError(f"{name} has the structure {_outline(given)}, but {_outline(wanted)} is needed; {mend}")
+    for (path, leaf), (_, want) in zip(given_leaves, wanted_leaves, strict=True):
+        where = name + jax.tree_util.keystr(path)
+        if np.shape(leaf) != want.shape:
+            raise ValueError(f"{where} has shape {np.shape(leaf)}, but {want.shape} is needed; {mend}")
+        if jnp.issubdtype(want.dtype, jnp.floating) and not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+            raise ValueError(f"{where} is {jnp.result_type(leaf)}, but floats are needed; {mend}")
+
+
+def differentiable(name: str, tree: PyTree) -> None:
+    """ValueError unless every leaf of ``tree`` is a real float."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+            where, dtype = jax.tree_util.keystr(path), jnp.result_type(leaf)
+            raise ValueError(f"{name}{where} is {dtype}, which has no gradient; keep it in the step function instead")
+
+
+def _outline(tree: PyTree) -> str:
+    """The structure of ``tree`` in a few words: type and field names, without the arrays."""
+    if hasattr(tree, "_fields"):
+        inner = ", ".join(f"{k}={_outline(v)}" for k, v in zip(tree._fields, tree, strict=True) if v is not None)
+        return f"{type(tree).__name__}({inner})"
+    if isinstance(tree, dict):
+        return "{" + ", ".join(f"{k}: {_outline(v)}" for k, v in tree.items()) + "}"
+    if isinstance(tree, tuple | list):
+        return "(" + ", ".join(map(_outline, tree)) + ")"
+    if hasattr(tree, "shape"):
+        return f"array{list(tree.shape)}"
+    return type(tree).__name__

@@ -1,0 +1,110 @@
+"""What the cells share: the choices every one offers, and a step made of project, mix and gate."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from rnnlab import _check, initializers
+from rnnlab.typing import Array, Dtype, Initializer, Key, PyTree
+
+Activation = str | Callable[[Array], Array]
+
+
+def identity(x: Array) -> Array:
+    """x itself; the activation of a linear network."""
+    return x
+
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "tanh": jnp.tanh,
+    "relu": jax.nn.relu,
+    "sigmoid": jax.nn.sigmoid,
+    "identity": identity,
+}
+
+
+def activation(value: Activation) -> Callable[[Array], Array]:
+    """The function meant by a name or by itself; ValueError for an unknown name."""
+    if callable(value):
+        return value
+    _check.one_of("activation", value, tuple(ACTIVATIONS))
+    return ACTIVATIONS[value]
+
+
+@dataclasses.dataclass(frozen=True)
+class Recurrent:
+    """The base of rnnlab's own cells. Frozen and hashable: equal cells share one compiled program.
+
+    A cell splits its step in three, so that engines and instruments are written once for all cells:
+    ``project`` is all that needs no state (one matrix product serves a whole sequence), ``mix`` is linear in
+    the state, ``gate`` is the nonlinear rest, element by element.
+
+    Attributes:
+        hidden_size: H, the number of hidden units.
+        kernel_init: draws one gate's input weights, ``[I, H]``.
+        recurrent_init: draws one gate's recurrent weights, ``[H, H]``.
+        bias: whether there is a bias b.
+        recurrent_bias: whether there is also PyTorch's second bias c beside the recurrent product.
+        dtype: what to compute in; None takes it from inputs and parameters (as Flax does).
+        param_dtype: what the parameters, and the state, are kept in.
+    """
+
+    hidden_size: int
+    _: dataclasses.KW_ONLY
+    kernel_init: Initializer = initializers.lecun_normal()
+    recurrent_init: Initializer = initializers.orthogonal()
+    bias: bool = True
+    recurrent_bias: bool = False
+    dtype: Dtype | None = None
+    param_dtype: Dtype = jnp.float32
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hidden_size", _check.positive_int("hidden_size", self.hidden_size))
+        object.__setattr__(self, "param_dtype", _check.float_dtype("param_dtype", self.param_dtype))
+        if self.dtype is not None:
+            object.__setattr__(self, "dtype", _check.float_dtype("dtype", self.dtype))
+
+    @property
+    def output_size(self) -> int:
+        """The number of features of an output."""
+        return self.hidden_size
+
+    def step(self, params: Any, state: Any, x: Array) -> tuple[Any, Array]:
+        """One time step: ``(params, state, x [..., I]) -> (state, y [..., H])``."""
+        return self.gate(params, state, self.project(params, x), self.mix(params, state))
+
+    def project(self, params: Any, xs: Array) -> Array:
+        """W_x x + b, for one step or a whole sequence: ``[..., I] -> [..., gates · H]``."""
+        return affine(xs, params.w_x, params.b, self.dtype)
+
+    def mix(self, params: Any, state: Any) -> Array:
+        """W_h h + c: ``[..., H] -> [..., gates · H]``."""
+        return affine(state.h, params.w_h, params.c, self.dtype)
+
+    def gate(self, params: Any, state: Any, z: Array, a: Array) -> tuple[Any, Array]:
+        raise NotImplementedError
+
+    def _zeros(self, batch_shape: tuple[int, ...], size: int | None = None) -> Array:
+        return jnp.zeros((*batch_shape, size or self.hidden_size), self.param_dtype)
+
+    def _weights(self, init: Initializer, key: Key, rows: int, gates: int) -> Array:
+        """``[rows, gates · H]``, each gate drawn on its own, so that orthogonal means orthogonal for each gate."""
+        shape = (rows, self.hidden_size)
+        return jnp.concatenate([init(k, shape, self.param_dtype) for k in jax.random.split(key, gates)], axis=-1)
+
+
+def affine(x: Array, w: Array, b: Array | None, dtype: Dtype | None) -> Array:
+    """x W (+ b), computed in ``dtype`` or, where that is None, in what x and W promote to."""
+    if dtype is not None:
+        x, w = x.astype(dtype), w.astype(dtype)
+        b = None if b is None else b.astype(dtype)
+    y = x @ w
+    return y if b is None else y + b
+
+
+def keep_precision(new: PyTree, old: PyTree) -> PyTree:
+    """``new`` in no less precision than the state it replaces, so that bfloat16 arithmetic can carry a float32 state."""
+    return jax.tree.map(lambda n, o: n.astype(jnp.promote_types(n.dtype, o.dtype)), new, old)

@@ -1,0 +1,127 @@
+"""The gated recurrent unit."""
+
+import dataclasses
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rnnlab import _check, initializers
+from rnnlab.cells.base import Recurrent, affine, keep_precision
+from rnnlab.cells.norm import layer_norm
+from rnnlab.typing import Array, Initializer, Key
+
+
+class GRUNorm(NamedTuple):
+    """Layer-norm gains of the two products, ``[3H]`` each: one norm for r and z together, one for n."""
+
+    x: Array
+    h: Array
+
+
+class GRUParams(NamedTuple):
+    """w_x ``[I, 3H]``, w_h ``[H, 3H]``, b ``[3H]``, gates in the order r, z, n.
+
+    c is the bias beside the recurrent product: ``[H]``, for n alone, or ``[3H]`` with ``recurrent_bias``.
+    What the cell does not have is None.
+    """
+
+    w_x: Array
+    w_h: Array
+    b: Array | None = None
+    c: Array | None = None
+    norm: GRUNorm | None = None
+
+
+class GRUState(NamedTuple):
+    """h ``[..., H]``."""
+
+    h: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class GRU(Recurrent):
+    """Gated recurrent unit (Cho et al. 2014, arXiv 1406.1078).
+
+    rₜ = σ(W_xr xₜ + W_hr hₜ₋₁ + b_r)        zₜ = σ(W_xz xₜ + W_hz hₜ₋₁ + b_z)
+    ``reset="after"`` (cuDNN, PyTorch):       nₜ = tanh(W_xn xₜ + b_n + rₜ ⊙ (W_hn hₜ₋₁ + c_n))
+    ``reset="before"`` (the papers):          nₜ = tanh(W_xn xₜ + b_n + W_hn (rₜ ⊙ hₜ₋₁))
+    hₜ = (1 − zₜ) ⊙ nₜ + zₜ ⊙ hₜ₋₁
+
+    Here z *keeps*, as in Cho et al., cuDNN and PyTorch: z = 1 copies the old state. Texts that write
+    hₜ = (1 − zₜ) hₜ₋₁ + zₜ nₜ mean the same network with the weights and bias of z negated, since σ(−a) = 1 − σ(a).
+    ``layer_norm``: every product is normalised, r and z together and n on its own (Ba, Kiros & Hinton 2016, eq. 23–26).
+    Shapes: x ``[..., I]``, h and the output ``[..., H]``.
+    Raises ValueError for a ``hidden_size`` below 1, an unknown ``reset``, or ``recurrent_bias`` with ``reset="before"``.
+
+    Attributes:
+        reset: whether r acts after or before the recurrent product.
+        layer_norm: whether the products are normalised.
+        bias_init: draws b as ``(3, H)``, rows r, z, n.
+    """
+
+    reset: Literal["after", "before"] = "after"
+    layer_norm: bool = False
+    _: dataclasses.KW_ONLY
+    bias_init: Initializer = initializers.zeros
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check.one_of("reset", self.reset, ("after", "before"))
+        if self.recurrent_bias and self.reset == "before":
+            raise ValueError('recurrent_bias is PyTorch\'s second bias; with reset="before" leave it False')
+
+    def init(self, key: Key, input_size: int) -> GRUParams:
+        """Fresh parameters for inputs of ``input_size`` features."""
+        _check.positive_int("input_size", input_size)
+        k_in, k_rec, k_bias = jax.random.split(key, 3)
+        size, dtype = self.hidden_size, self.param_dtype
+        c = None
+        if self.recurrent_bias:
+            c = jnp.zeros(3 * size, dtype)
+        elif self.bias and self.reset == "after":
+            c = jnp.zeros(size, dtype)
+        return GRUParams(
+            w_x=self._weights(self.kernel_init, k_in, input_size, 3),
+            w_h=self._weights(self.recurrent_init, k_rec, size, 3),
+            b=self.bias_init(k_bias, (3, size), dtype).reshape(-1) if self.bias else None,
+            c=c,
+            norm=GRUNorm(jnp.ones(3 * size, dtype), jnp.ones(3 * size, dtype)) if self.layer_norm else None,
+        )
+
+    def initial_state(self, batch_shape: tuple[int, ...] = ()) -> GRUState:
+        return GRUState(h=self._zeros(batch_shape))
+
+    def project(self, params: GRUParams, xs: Array) -> Array:
+        if params.norm is None:
+            return super().project(params, xs)
+        z = self._norm(affine(xs, params.w_x, None, self.dtype), params.norm.x)
+        return z if params.b is None else z + params.b.astype(z.dtype)
+
+    def mix(self, params: GRUParams, state: GRUState) -> Array:
+        """W_h h + c ``[..., 3H]``; with ``reset="before"`` only the rows of r and z, ``[..., 2H]``."""
+        if self.reset == "before":
+            a = affine(state.h, params.w_h[:, : 2 * self.hidden_size], None, self.dtype)
+            return a if params.norm is None else layer_norm(a, params.norm.h[: 2 * self.hidden_size])
+        a = affine(state.h, params.w_h, None, self.dtype)
+        if params.norm is not None:
+            a = self._norm(a, params.norm.h)
+        if params.c is None:
+            return a
+        return a + jnp.pad(params.c, (3 * self.hidden_size - params.c.size, 0)).astype(a.dtype)
+
+    def gate(self, params: GRUParams, state: GRUState, z: Array, a: Array) -> tuple[GRUState, Array]:
+        cut = 2 * self.hidden_size
+        r, u = jnp.split(jax.nn.sigmoid(z[..., :cut] + a[..., :cut]), 2, axis=-1)
+        if self.reset == "before":
+            m = affine(r * state.h, params.w_h[:, cut:], None, self.dtype)
+            n = z[..., cut:] + (m if params.norm is None else layer_norm(m, params.norm.h[cut:]))
+        else:
+            n = z[..., cut:] + r * a[..., cut:]
+        h = (1 - u) * jnp.tanh(n) + u * state.h  # hₜ = (1 − zₜ) ⊙ nₜ + zₜ ⊙ hₜ₋₁
+        state = keep_precision(GRUState(h), state)
+        return state, state.h
+
+    def _norm(self, x: Array, gain: Array) -> Array:
+        cut = 2 * self.hidden_size
+        return jnp.concatenate([layer_norm(x[..., :cut], gain[:cut]), layer_norm(x[..., cut:], gain[cut:])], axis=-1)

@@ -1,0 +1,85 @@
+"""Jordan's network: the output, not the hidden layer, is fed back."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rnnlab import _check, initializers
+from rnnlab.cells.base import Activation, Recurrent, activation, affine, keep_precision
+from rnnlab.typing import Array, Initializer, Key
+
+
+class JordanParams(NamedTuple):
+    """w_x ``[I, H]``, w_h ``[O, H]`` (from the fed-back output), b ``[H]``, w_y ``[H, O]``, b_y ``[O]``."""
+
+    w_x: Array
+    w_h: Array
+    b: Array | None
+    w_y: Array
+    b_y: Array | None
+
+
+class JordanState(NamedTuple):
+    """h ``[..., O]``: the last output, the only thing that Jordan's network remembers."""
+
+    h: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class JordanRNN(Recurrent):
+    """Jordan's network with output feedback (Jordan 1986).
+
+    sₜ = φ(W_x xₜ + W_h yₜ₋₁ + b),  yₜ = ψ(W_y sₜ + b_y). The state is y, ``[..., O]``; s is not carried.
+    ``recurrent_init`` must allow a matrix ``[O, H]``. Raises ValueError for sizes below 1 and unknown activations.
+
+    Attributes:
+        feedback_size: O, the number of outputs, all of which are fed back; H by default.
+        activation: φ, of the hidden layer.
+        output_activation: ψ, of the output.
+    """
+
+    feedback_size: int | None = None
+    activation: Activation = "tanh"
+    output_activation: Activation = "identity"
+    _: dataclasses.KW_ONLY
+    bias_init: Initializer = initializers.zeros
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.feedback_size is not None:
+            _check.positive_int("feedback_size", self.feedback_size)
+        if self.recurrent_bias:
+            raise ValueError("JordanRNN has one bias a layer; leave recurrent_bias False")
+        object.__setattr__(self, "activation", activation(self.activation))
+        object.__setattr__(self, "output_activation", activation(self.output_activation))
+
+    @property
+    def output_size(self) -> int:
+        return self.feedback_size or self.hidden_size
+
+    def init(self, key: Key, input_size: int) -> JordanParams:
+        """Fresh parameters for inputs of ``input_size`` features."""
+        _check.positive_int("input_size", input_size)
+        k_in, k_rec, k_bias, k_out = jax.random.split(key, 4)
+        return JordanParams(
+            w_x=self._weights(self.kernel_init, k_in, input_size, 1),
+            w_h=self._weights(self.recurrent_init, k_rec, self.output_size, 1),
+            b=self.bias_init(k_bias, (1, self.hidden_size), self.param_dtype)[0] if self.bias else None,
+            w_y=self.kernel_init(k_out, (self.hidden_size, self.output_size), self.param_dtype),
+            b_y=jnp.zeros(self.output_size, self.param_dtype) if self.bias else None,
+        )
+
+    def initial_state(self, batch_shape: tuple[int, ...] = ()) -> JordanState:
+        return JordanState(h=self._zeros(batch_shape, self.output_size))
+
+    def mix(self, params: JordanParams, state: JordanState) -> Array:
+        return affine(state.h, params.w_h, None, self.dtype)
+
+    def gate(self, params: JordanParams, state: JordanState, z: Array, a: Array) -> tuple[JordanState, Array]:
+        s = self.activation(z + a)  # pyright: ignore[reportCallIssue]  # sₜ = φ(W_x xₜ + W_h yₜ₋₁ + b)
+        y = affine(s, params.w_y, params.b_y, self.dtype)
+        y = self.output_activation(y)  # pyright: ignore[reportCallIssue]  # yₜ = ψ(W_y sₜ + b_y)
+        state = keep_precision(JordanState(y), state)
+        return state, state.h

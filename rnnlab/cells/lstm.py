@@ -1,0 +1,124 @@
+"""Long short-term memory."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rnnlab import _check
+from rnnlab.cells.base import Recurrent, affine, keep_precision
+from rnnlab.cells.norm import layer_norm
+from rnnlab.typing import Array, Initializer, Key
+
+
+class LSTMNorm(NamedTuple):
+    """Layer-norm gains of the two products, x and h ``[4H]``, and gain and bias of the cell state, ``[H]``."""
+
+    x: Array
+    h: Array
+    c: Array
+    c_bias: Array
+
+
+class LSTMParams(NamedTuple):
+    """w_x ``[I, 4H]``, w_h ``[H, 4H]``, b and c ``[4H]``, gates in the order i, f, g, o.
+
+    On the concatenation [h, x] these are the one matrix ``[w_h; w_x]`` that textbooks write.
+    peephole ``[3, H]`` has a row each for i, f and o. What the cell does not have is None.
+    """
+
+    w_x: Array
+    w_h: Array
+    b: Array | None = None
+    c: Array | None = None
+    peephole: Array | None = None
+    norm: LSTMNorm | None = None
+
+
+class LSTMState(NamedTuple):
+    """What an LSTM carries from step to step; both ``[..., H]``."""
+
+    c: Array  # cell state, the long-term memory
+    h: Array  # hidden state, the short-term memory and the output
+
+
+@dataclasses.dataclass(frozen=True)
+class LSTM(Recurrent):
+    """Long short-term memory (Hochreiter & Schmidhuber 1997; forget gate: Gers, Schmidhuber & Cummins 2000).
+
+    iₜ = σ(W_xi xₜ + W_hi hₜ₋₁ + b_i)        fₜ = σ(W_xf xₜ + W_hf hₜ₋₁ + b_f)
+    gₜ = tanh(W_xg xₜ + W_hg hₜ₋₁ + b_g)     oₜ = σ(W_xo xₜ + W_ho hₜ₋₁ + b_o)
+    cₜ = fₜ ⊙ cₜ₋₁ + iₜ ⊙ gₜ                 hₜ = oₜ ⊙ tanh(cₜ)
+
+    ``peephole``: i and f also see p ⊙ cₜ₋₁, and o sees p ⊙ cₜ (Gers & Schmidhuber 2000).
+    ``layer_norm``: LN(W_x x) + LN(W_h h) + b, and hₜ = oₜ ⊙ tanh(LN(cₜ)) (Ba, Kiros & Hinton 2016, eq. 20–22).
+    Shapes: x ``[..., I]``, c, h and the output ``[..., H]``.
+    Raises ValueError for a ``hidden_size`` below 1, and where both ``bias_init`` and a ``forget_bias`` are given.
+
+    Attributes:
+        forget_bias: what b_f starts at; it lives in ``params.b`` (1: Jozefowicz, Zaremba & Sutskever 2015).
+        peephole: whether the gates see the cell state.
+        layer_norm: whether the products and the cell state are normalised.
+        bias_init: draws all of b as ``(4, H)``, rows i, f, g, o; it takes the place of ``forget_bias``.
+    """
+
+    forget_bias: float = 1.0
+    peephole: bool = False
+    layer_norm: bool = False
+    _: dataclasses.KW_ONLY
+    bias_init: Initializer | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.bias_init is not None and self.forget_bias not in (0.0, 1.0):
+            raise ValueError("bias_init draws every bias, the forget gate's too; give it or forget_bias, not both")
+
+    def init(self, key: Key, input_size: int) -> LSTMParams:
+        """Fresh parameters for inputs of ``input_size`` features."""
+        _check.positive_int("input_size", input_size)
+        k_in, k_rec, k_bias = jax.random.split(key, 3)
+        size, dtype = self.hidden_size, self.param_dtype
+        ones = jnp.ones(size, dtype)
+        norm = LSTMNorm(jnp.ones(4 * size, dtype), jnp.ones(4 * size, dtype), ones, jnp.zeros(size, dtype))
+        return LSTMParams(
+            w_x=self._weights(self.kernel_init, k_in, input_size, 4),
+            w_h=self._weights(self.recurrent_init, k_rec, size, 4),
+            b=self._bias(k_bias) if self.bias else None,
+            c=jnp.zeros(4 * size, dtype) if self.recurrent_bias else None,
+            peephole=jnp.zeros((3, size), dtype) if self.peephole else None,
+            norm=norm if self.layer_norm else None,
+        )
+
+    def _bias(self, key: Key) -> Array:
+        if self.bias_init is None:
+            rows = jnp.zeros((4, self.hidden_size), self.param_dtype).at[1].set(self.forget_bias)
+        else:
+            rows = self.bias_init(key, (4, self.hidden_size), self.param_dtype)
+        return rows.reshape(-1)
+
+    def initial_state(self, batch_shape: tuple[int, ...] = ()) -> LSTMState:
+        return LSTMState(c=self._zeros(batch_shape), h=self._zeros(batch_shape))
+
+    def project(self, params: LSTMParams, xs: Array) -> Array:
+        if params.norm is None:
+            return super().project(params, xs)
+        z = layer_norm(affine(xs, params.w_x, None, self.dtype), params.norm.x)
+        return z if params.b is None else z + params.b.astype(z.dtype)
+
+    def mix(self, params: LSTMParams, state: LSTMState) -> Array:
+        a = super().mix(params, state)
+        return a if params.norm is None else layer_norm(a, params.norm.h)
+
+    def gate(self, params: LSTMParams, state: LSTMState, z: Array, a: Array) -> tuple[LSTMState, Array]:
+        i, f, g, o = jnp.split(z + a, 4, axis=-1)
+        if params.peephole is not None:
+            p_i, p_f, p_o = params.peephole
+            i, f = i + p_i * state.c, f + p_f * state.c
+        c = jax.nn.sigmoid(f) * state.c + jax.nn.sigmoid(i) * jnp.tanh(g)  # cₜ = fₜ ⊙ cₜ₋₁ + iₜ ⊙ gₜ
+        if params.peephole is not None:
+            o = o + p_o * c
+        seen = c if params.norm is None else layer_norm(c, params.norm.c, params.norm.c_bias)
+        h = jax.nn.sigmoid(o) * jnp.tanh(seen)  # hₜ = oₜ ⊙ tanh(cₜ)
+        state = keep_precision(LSTMState(c, h), state)
+        return state, state.h

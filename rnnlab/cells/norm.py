@@ -1,0 +1,14 @@
+"""Layer normalisation inside a cell."""
+
+import jax.numpy as jnp
+from jax import lax
+
+from rnnlab.typing import Array
+
+
+def layer_norm(x: Array, gain: Array, bias: Array | None = None, epsilon: float = 1e-5) -> Array:
+    """gain · (x − mean)/√(variance + ε) (+ bias) over the last axis (Ba, Kiros & Hinton 2016, arXiv 1607.06450)."""
+    mean = jnp.mean(x, axis=-1, keepdims=True)
+    centred = x - mean
+    scale = gain.astype(x.dtype) * lax.rsqrt(jnp.mean(centred * centred, axis=-1, keepdims=True) + epsilon)
+    return centred * scale if bias is None else centred * scale + bias.astype(x.dtype)

@@ -1,0 +1,105 @@
+"""Simple recurrent networks: Elman's, Pascanu's and the leaky one."""
+
+import dataclasses
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rnnlab import _check, initializers
+from rnnlab.cells.base import Activation, Recurrent, activation, affine, keep_precision
+from rnnlab.typing import Array, Initializer, Key
+
+
+class RNNParams(NamedTuple):
+    """w_x ``[I, H]``, w_h ``[H, H]``, b and c ``[H]`` (None where the cell has none)."""
+
+    w_x: Array
+    w_h: Array
+    b: Array | None = None
+    c: Array | None = None
+
+
+class RNNState(NamedTuple):
+    """h ``[..., H]``."""
+
+    h: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class RNN(Recurrent):
+    """Simple recurrent network.
+
+    ``form="elman"`` (Elman 1990):      hₜ = φ(W_x xₜ + W_h hₜ₋₁ + b)
+    ``form="output-state"`` (Pascanu, Mikolov & Bengio 2013, arXiv 1211.5063, eq. 2):
+                                        hₜ = W_h φ(hₜ₋₁) + W_x xₜ + b
+    In the second form the state is what goes *into* the nonlinearity; φ of it is Elman's state.
+    Shapes: x ``[..., I]``, h and the output ``[..., H]``. With ``recurrent_bias`` a second bias c is added, as PyTorch does.
+    Raises ValueError for a ``hidden_size`` below 1, an unknown activation or an unknown form.
+
+    Attributes:
+        activation: φ: "tanh", "relu", "sigmoid", "identity", or any elementwise function.
+        form: where the nonlinearity stands.
+        bias_init: draws the bias as ``(1, H)``.
+    """
+
+    activation: Activation = "tanh"
+    form: Literal["elman", "output-state"] = "elman"
+    _: dataclasses.KW_ONLY
+    bias_init: Initializer = initializers.zeros
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "activation", activation(self.activation))
+        _check.one_of("form", self.form, ("elman", "output-state"))
+
+    def init(self, key: Key, input_size: int) -> RNNParams:
+        """Fresh parameters for inputs of ``input_size`` features."""
+        _check.positive_int("input_size", input_size)
+        k_in, k_rec, k_bias = jax.random.split(key, 3)
+        return RNNParams(
+            w_x=self._weights(self.kernel_init, k_in, input_size, 1),
+            w_h=self._weights(self.recurrent_init, k_rec, self.hidden_size, 1),
+            b=self.bias_init(k_bias, (1, self.hidden_size), self.param_dtype)[0] if self.bias else None,
+            c=jnp.zeros(self.hidden_size, self.param_dtype) if self.recurrent_bias else None,
+        )
+
+    def initial_state(self, batch_shape: tuple[int, ...] = ()) -> RNNState:
+        return RNNState(h=self._zeros(batch_shape))
+
+    def mix(self, params: RNNParams, state: RNNState) -> Array:
+        h = self._phi(state.h) if self.form == "output-state" else state.h
+        return affine(h, params.w_h, params.c, self.dtype)
+
+    def gate(self, params: RNNParams, state: RNNState, z: Array, a: Array) -> tuple[RNNState, Array]:
+        h = z + a if self.form == "output-state" else self._phi(z + a)  # hₜ = φ(W_x xₜ + W_h hₜ₋₁ + b)
+        state = keep_precision(RNNState(h), state)
+        return state, state.h
+
+    def _phi(self, x: Array) -> Array:
+        return self.activation(x)  # pyright: ignore[reportCallIssue]  # names were resolved in __post_init__
+
+
+@dataclasses.dataclass(frozen=True)
+class LeakyRNN(RNN):
+    """Leaky (continuous-time) recurrent network (Jaeger et al. 2007).
+
+    hₜ = (1 − α) hₜ₋₁ + α φ(W_x xₜ + W_h hₜ₋₁ + b), α = Δt/τ: the Euler step of τ dh/dt = −h + φ(…).
+    ``alpha=1`` is Elman's network. Shapes as for :class:`RNN`, Elman's form only. Raises ValueError unless 0 < α ≤ 1.
+
+    Attributes:
+        alpha: α, the part of the state that is replaced in one step (dimensionless); 1/α is the time constant in steps.
+    """
+
+    _: dataclasses.KW_ONLY
+    alpha: float = 0.2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check.one_of("form", self.form, ("elman",))
+        _check.fraction("alpha", self.alpha, closed=True)
+
+    def gate(self, params: RNNParams, state: RNNState, z: Array, a: Array) -> tuple[RNNState, Array]:
+        h = (1 - self.alpha) * state.h + self.alpha * self._phi(z + a)
+        state = keep_precision(RNNState(h), state)
+        return state, state.h

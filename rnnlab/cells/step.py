@@ -1,0 +1,40 @@
+"""A foreign cell: any pure step function under rnnlab's driver and instruments."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from rnnlab import _check
+from rnnlab.typing import Array, Key, PyTree
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Step:
+    """A cell made of a pure function ``fn(params, state, x) -> (state, y)``.
+
+    ``x`` is ``[..., I]``, and every leaf of the state starts with the same batch axes; wrap a function of one
+    example in ``jax.vmap`` first. A Flax, Haiku or Equinox cell fits once its parameters are an argument.
+    A ``Step`` is hashed by identity: make it once and reuse it, so that nothing is compiled twice.
+    The parameters come from where the function comes from: ``init`` raises ValueError.
+
+    Attributes:
+        fn: the step.
+        init_state: what a sequence starts from: a function of the batch shape, or the state of one example,
+            which is then repeated over the batch.
+    """
+
+    fn: Callable[[PyTree, PyTree, Array], tuple[PyTree, Array]]
+    init_state: PyTree
+
+    def init(self, key: Key, input_size: int) -> PyTree:
+        raise _check.ForeignCell("a Step has no init; make its parameters with the library that its function comes from")
+
+    def initial_state(self, batch_shape: tuple[int, ...] = ()) -> PyTree:
+        if callable(self.init_state):
+            return self.init_state(batch_shape)
+        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, batch_shape + jnp.shape(leaf)), self.init_state)
+
+    def step(self, params: PyTree, state: PyTree, x: Array) -> tuple[PyTree, Array]:
+        return self.fn(params, state, x)

@@ -1,0 +1,204 @@
+"""The one driver: a cell over a sequence, in any engine."""
+
+import functools
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+
+from rnnlab import _check
+from rnnlab.engines import ENGINES, choose
+from rnnlab.engines.scan import Marks, select
+from rnnlab.typing import Array, Cell, Dtype, Key, PyTree
+
+
+@runtime_checkable
+class Layered(Protocol):
+    """A cell made of cells, which says itself how a whole sequence goes through them."""
+
+    def run(
+        self,
+        params: Any,
+        xs: Array,
+        state: Any,
+        lengths: Array | None,
+        resets: Array | None,
+        key: Key | None,
+        *,
+        reverse: bool,
+        engine: str,
+        every: bool,
+    ) -> tuple[Any, Array]: ...
+
+
+def unroll(
+    cell: Cell,
+    params: PyTree,
+    xs: Array,
+    initial_state: PyTree | None = None,
+    *,
+    lengths: Array | None = None,
+    resets: Array | None = None,
+    reverse: bool = False,
+    engine: str = "auto",
+    key: Key | None = None,
+) -> tuple[PyTree, Array]:
+    """Runs ``cell`` over ``xs`` and returns ``(final_state, ys)``.
+
+    sₜ, yₜ = step(params, sₜ₋₁, xₜ) for t = 1 … T.
+
+    Args:
+        cell: any cell, stack, bidirectional cell or :class:`rnnlab.Step`.
+        params: its parameters, from ``cell.init``.
+        xs: inputs, ``[T, ..., I]``, time first; any number of batch axes, also none.
+        initial_state: s₀ with leading axes ``[...]``; ``cell.initial_state`` by default.
+        lengths: ``[...]``, whole numbers in 1..T: the steps beyond are padding. Their outputs are zero, and the
+            final state is the one at each length.
+        resets: ``[T, ...]`` booleans: where True the state starts afresh (at ``cell.initial_state``) before that step.
+        reverse: runs from the last step to the first, outputs staying at their steps: the same as flipping ``xs``
+            and ``resets`` in time, running, and flipping ``ys``. With ``lengths`` each valid part is reversed.
+        engine: "scan" (plain ``lax.scan``), or "auto", which chooses.
+        key: turns the dropout of a stack on.
+
+    Returns:
+        The final state, leaves ``[..., H]``, and the outputs ``[T, ..., O]``.
+
+    Raises:
+        ValueError: where shapes, dtypes, structures, lengths or the engine do not fit; the message says the mend.
+    """
+    xs, state, lengths, resets = prepare(cell, params, xs, initial_state, lengths, resets)
+    return _run(cell, params, xs, state, lengths, resets, key, reverse=reverse, engine=choose(engine), every=False)
+
+
+def unroll_states(
+    cell: Cell,
+    params: PyTree,
+    xs: Array,
+    initial_state: PyTree | None = None,
+    *,
+    lengths: Array | None = None,
+    resets: Array | None = None,
+    reverse: bool = False,
+    engine: str = "auto",
+    key: Key | None = None,
+) -> tuple[PyTree, Array]:
+    """As :func:`unroll`, but returns ``(states, ys)`` with the state after every step, leaves ``[T, ..., H]``.
+
+    In the padding beyond an example's length the state rests: it is the final one, or with ``reverse`` the initial one.
+    """
+    xs, state, lengths, resets = prepare(cell, params, xs, initial_state, lengths, resets)
+    return _run(cell, params, xs, state, lengths, resets, key, reverse=reverse, engine=choose(engine), every=True)
+
+
+def run(
+    cell: Cell,
+    params: PyTree,
+    xs: Array,
+    state: PyTree,
+    lengths: Array | None = None,
+    resets: Array | None = None,
+    key: Key | None = None,
+    *,
+    reverse: bool = False,
+    engine: str = "scan",
+    every: bool = False,
+) -> tuple[PyTree, Array]:
+    """The driver without its checks: for layers, which are run one by one, and for code that is traced already."""
+    if isinstance(cell, Layered):
+        return cell.run(params, xs, state, lengths, resets, key, reverse=reverse, engine=engine, every=every)
+    xs, marks = arrange(xs, lengths, resets)
+    state = settle(cell, params, xs[0], state)
+    return ENGINES[engine](cell, params, xs, state, marks, reverse, every)
+
+
+_run = jax.jit(run, static_argnames=("cell", "reverse", "engine", "every"))
+
+
+def arrange(xs: Array, lengths: Array | None, resets: Array | None) -> tuple[Array, Marks]:
+    """Inputs and marks as an engine wants them; padding is zeroed, so that a NaN in it reaches no value and no gradient."""
+    if lengths is None:
+        return xs, Marks(None, resets)
+    valid = jnp.arange(xs.shape[0]).reshape(-1, *(1,) * lengths.ndim) < lengths
+    return select(valid, xs, jnp.zeros_like(xs)), Marks(valid, resets)
+
+
+def settle(cell: Cell, params: PyTree, x: Array, state: PyTree) -> PyTree:
+    """``state`` in the dtype in which the step returns it; ValueError for a step that changes the state's form."""
+    state = jax.tree.map(lambda s, n: _widen(s, n.dtype), state, _next_state(cell, params, x, state))
+    after = _next_state(cell, params, x, state)
+    for old, new in zip(jax.tree.leaves(_check.shapes(state)), jax.tree.leaves(after), strict=True):
+        if (old.shape, old.dtype) != (new.shape, new.dtype):
+            raise ValueError(
+                f"the step turns a state of {old.dtype}{list(old.shape)} into {new.dtype}{list(new.shape)}; "
+                "it must return a state of the shape and dtype that it is given"
+            )
+    return state
+
+
+def _next_state(cell: Cell, params: PyTree, x: Array, state: PyTree) -> PyTree:
+    after = jax.eval_shape(cell.step, params, state, x)
+    if not isinstance(after, tuple) or len(after) != 2:
+        raise ValueError("the step must return a pair, (state, y)")
+    if jax.tree.structure(after[0]) != jax.tree.structure(state):
+        raise ValueError(
+            f"the step turns a state of {jax.tree.structure(state)} into {jax.tree.structure(after[0])}; "
+            "it must return a state of the structure that it is given"
+        )
+    return after[0]
+
+
+def _widen(leaf: Array, dtype: Dtype) -> Array:
+    floats = jnp.issubdtype(leaf.dtype, jnp.floating) and jnp.issubdtype(dtype, jnp.floating)
+    return leaf.astype(jnp.promote_types(leaf.dtype, dtype)) if floats else leaf
+
+
+def prepare(
+    cell: Cell, params: PyTree, xs: Array, state: PyTree | None, lengths: Array | None, resets: Array | None
+) -> tuple[Array, PyTree, Array | None, Array | None]:
+    """Checked ``(xs, initial state, lengths, resets)``; every fault raises ValueError before anything is compiled."""
+    _check.hashable(cell)
+    xs = jnp.asarray(xs)
+    _check.sequence(xs)
+    batch_shape = xs.shape[1:-1]
+    check_params(cell, params, xs.shape[-1])
+    if lengths is not None:
+        lengths = _check.lengths(lengths, xs.shape[0], batch_shape)
+    if resets is not None:
+        resets = _check.resets(resets, xs.shape[:-1])
+    default = cell.initial_state(batch_shape)
+    if state is None:
+        return xs, default, lengths, resets
+    _check.same_tree("initial_state", state, _check.shapes(default), f"start from cell.initial_state({batch_shape})")
+    return xs, jax.tree.map(jnp.asarray, state), lengths, resets
+
+
+def check_params(cell: Cell, params: PyTree, input_size: int) -> None:
+    """ValueError unless ``params`` are the cell's own for ``input_size`` features; foreign cells are not checked."""
+    wanted = _params_shapes(cell, input_size)
+    if wanted is None:
+        return
+    made_for = _features(params)
+    if made_for is not None and made_for != input_size:
+        raise ValueError(
+            f"xs has {input_size} features, but params were made for {made_for}; "
+            f"call cell.init(key, input_size={input_size})"
+        )
+    _check.same_tree("params", params, wanted, f"make them with cell.init(key, input_size={input_size})")
+
+
+@functools.lru_cache(maxsize=256)
+def _params_shapes(cell: Cell, input_size: int) -> PyTree | None:
+    """The shapes that ``cell.init`` makes; None for a foreign cell."""
+    try:
+        with jax.ensure_compile_time_eval():
+            return jax.eval_shape(lambda key: cell.init(key, input_size), jax.random.key(0))
+    except _check.ForeignCell:
+        return None
+
+
+def _features(params: Any) -> int | None:
+    """How many input features parameters were made for, as far as their names tell."""
+    while hasattr(params, "layers") or hasattr(params, "forward"):
+        params = params.layers[0] if hasattr(params, "layers") else params.forward
+    w = getattr(params, "w_x", getattr(params, "w", None))
+    return w.shape[0] if getattr(w, "ndim", 0) == 2 else None

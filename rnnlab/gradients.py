@@ -1,0 +1,222 @@
+"""Backpropagation through time that keeps every step: scaled adjoints and each step's own contribution.
+
+With sₜ = F(θ, sₜ₋₁, xₜ), yₜ = Y(θ, sₜ₋₁, xₜ, sₜ) and the loss L(y₁ … y_T), the adjoint λₜ = ∂L/∂sₜ runs backwards as
+
+    λₜ = (∂Y/∂sₜ)ᵀ ∂L/∂yₜ + (∂F/∂sₜ at t+1)ᵀ λₜ₊₁ + (∂Y/∂sₜ at t+1)ᵀ ∂L/∂yₜ₊₁
+
+and ∂L/∂θ = Σₜ (∂F/∂θ at t)ᵀ λₜ + (∂Y/∂θ at t)ᵀ ∂L/∂yₜ: one term a step, its *contribution* (Werbos 1990; Pascanu,
+Mikolov & Bengio 2013, arXiv 1211.5063, eq. 3–5). λ is carried as mantissa · 2^exponent with an integer exponent for each
+example, so 100 000 steps neither underflow nor overflow, and scaling by powers of two rounds nothing.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from rnnlab.driver import arrange, run, settle
+from rnnlab.engines.scan import begin, select
+from rnnlab.layers import Bidirectional, BidirectionalParams, Stack, StackParams, turn_resets
+from rnnlab.output import split
+from rnnlab.scaled import Scaled, add, log_norm, merge, plain, renormalise, rescale
+from rnnlab.typing import Array, Cell, Key, PyTree
+
+
+class Course(NamedTuple):
+    """How the sequence runs: lengths ``[...]``, resets ``[T, ...]`` or None, a key for dropout, the direction."""
+
+    lengths: Array | None = None
+    resets: Array | None = None
+    key: Key | None = None
+    reverse: bool = False
+
+
+class Adjoint(NamedTuple):
+    """ln‖∂L/∂·ₜ‖ in one recurrent layer and direction, ``[T, ...]``; −inf where the gradient is exactly zero."""
+
+    h: Array  # the hidden state: the state's field h, or what the step returns as its output
+    c: Array | None  # the rest of the state, such as an LSTM's cell state
+    joint: Array  # the whole state
+    initial: Array  # the hidden state before the first step, [...]
+    by_lag: Array  # mean of h over the batch against the lag behind each example's last step, [T]
+
+
+class Backward(NamedTuple):
+    """What one backward pass through a cell or a stack gives."""
+
+    adjoints: tuple[Adjoint, ...]  # one for each recurrent layer and direction, first to last
+    gradient: PyTree  # ∂L/∂θ, like the parameters
+    log_gradient: PyTree  # ln‖∂L/∂θ‖ of each parameter, free of overflow and underflow
+    log_contributions: PyTree  # ln‖·‖ of each step's contribution to each parameter, [T]
+    contributions: PyTree | None  # the contributions themselves, [T, *parameter], where asked for
+    dxs: Scaled  # ∂L/∂xₜ, mantissa [T, ..., I] and exponent [T, ...]
+
+
+Recording = tuple[Array, Callable[[Scaled], Backward]]
+
+
+def record(cell: Cell, params: PyTree, xs: Array, state: PyTree, course: Course, keep: bool) -> Recording:
+    """Runs ``cell`` and returns its outputs ``ys`` and the function that takes ∂L/∂ys back; ``keep`` keeps contributions."""
+    if isinstance(cell, Stack):
+        return _record_stack(cell, params, xs, state, course, keep)
+    if isinstance(cell, Bidirectional):
+        return _record_bidirectional(cell, params, xs, state, course, keep)
+    return _record_cell(cell, params, xs, state, course, keep)
+
+
+def _record_cell(cell: Cell, params: PyTree, xs: Array, state: PyTree, course: Course, keep: bool) -> Recording:
+    reverse, lengths = course.reverse, course.lengths
+    batch = xs.ndim - 2
+    xs, marks = arrange(xs, lengths, course.resets)
+    state = settle(cell, params, xs[0], state)
+    states, ys = run(cell, params, xs, state, lengths, course.resets, reverse=reverse, every=True)
+    before = jax.tree.map(
+        lambda first, rest: jnp.concatenate([rest[1:], first[None]] if reverse else [first[None], rest[:-1]]), state, states
+    )
+    fresh = cell.initial_state(xs.shape[1:-1])
+    remembers = bool(jax.tree.leaves(state))
+    parts = split(cell.step, params, state, xs[0])
+
+    def step_back(carry: tuple[Scaled, Scaled], inputs: tuple) -> tuple[tuple[Scaled, Scaled], tuple]:
+        adjoint, total = carry
+        old, x, g, mark = inputs
+        after, f_back = jax.vjp(parts.state, params, begin(mark, fresh, old), x)
+        _, y_back = jax.vjp(parts.output, params, begin(mark, fresh, old), x, after)
+
+        exponent = jnp.maximum(adjoint.exponent, g.exponent)
+        at_state, at_output = rescale(adjoint, exponent), rescale(g, exponent)
+        _, d_old, d_x, d_after = y_back(at_output)
+        at_state = jax.tree.map(jnp.add, at_state, d_after)  # λₜ · 2^−exponent
+        norms = _norms(parts.hidden, at_state, exponent, batch) if remembers else None
+
+        masked = at_state if mark.valid is None else select(mark.valid, at_state, jax.tree.map(jnp.zeros_like, at_state))
+        _, d_old_f, d_x_f = f_back(masked)
+        d_old, d_x = jax.tree.map(jnp.add, (d_old, d_x), (d_old_f, d_x_f))
+        if mark.reset is not None:
+            d_old = select(mark.reset, jax.tree.map(jnp.zeros_like, d_old), d_old)
+        if mark.valid is not None:
+            d_old = select(mark.valid, d_old, at_state)
+            norms = jax.tree.map(lambda norm: jnp.where(mark.valid, norm, -jnp.inf), norms)
+
+        # The parameters are shared by the batch, so their part is taken at the batch's largest scale.
+        top = exponent.max()
+        shift = jnp.broadcast_to(top, exponent.shape)
+        d_params = jax.tree.map(
+            jnp.add,
+            f_back(rescale(Scaled(masked, exponent), shift))[0],
+            y_back(rescale(Scaled(at_output, exponent), shift))[0],
+        )
+        own = renormalise(d_params, top, 0)
+        logs = jax.tree.map(lambda leaf: log_norm(leaf, own.exponent, 0), own.mantissa)
+        kept = plain(own) if keep else None
+        return (renormalise(d_old, exponent, batch), add(total, own, 0)), (
+            norms,
+            logs,
+            kept,
+            renormalise(d_x, exponent, batch),
+        )
+
+    def back(g: Scaled) -> Backward:
+        if marks.valid is not None:
+            g = Scaled(select(marks.valid, g.mantissa, jnp.zeros_like(g.mantissa)), g.exponent)
+        zero_state = renormalise(jax.tree.map(jnp.zeros_like, state), jnp.zeros(xs.shape[1:-1], jnp.int32), batch)
+        zero_params = renormalise(jax.tree.map(jnp.zeros_like, params), jnp.int32(0), 0)
+        carry, (norms, logs, kept, dxs) = lax.scan(
+            step_back, (zero_state, zero_params), (before, xs, g, marks), reverse=not reverse
+        )
+        adjoint, total = carry
+        adjoints = ()
+        if remembers:
+            h, c, joint = norms
+            initial = _norms(parts.hidden, adjoint.mantissa, adjoint.exponent, batch)[0]
+            adjoints = (Adjoint(h, c, joint, initial, _by_lag(h, lengths, reverse)),)
+        log_gradient = jax.tree.map(lambda leaf: log_norm(leaf, total.exponent, 0), total.mantissa)
+        return Backward(adjoints, plain(total), log_gradient, logs, kept, dxs)
+
+    return ys, back
+
+
+def _record_stack(
+    cell: Stack, params: StackParams, xs: Array, state: PyTree, course: Course, keep: bool
+) -> Recording:
+    backs, masks = [], []
+    for number, (layer, key) in enumerate(zip(cell.cells, cell.keys(course.key), strict=True)):
+        k_drop, k_inner = cell.keys(key, 2)
+        mask = cell.mask(number, k_drop, xs)
+        seen = xs if mask is None else xs * mask
+        ys, back = record(
+            layer, params.layers[number], seen, state.layers[number], course._replace(key=k_inner), keep
+        )
+        xs = xs + ys if cell.skips(number) else ys
+        backs.append(back)
+        masks.append(mask)
+
+    def back(g: Scaled) -> Backward:
+        layers = []
+        for number in reversed(range(len(backs))):
+            layer = backs[number](g)
+            through = layer.dxs
+            if masks[number] is not None:
+                through = Scaled(through.mantissa * masks[number], through.exponent)
+            g = add(through, g, g.exponent.ndim) if cell.skips(number) else through
+            layers.append(layer)
+        return _gather(StackParams, layers[::-1], g)
+
+    return xs, back
+
+
+def _record_bidirectional(
+    cell: Bidirectional, params: BidirectionalParams, xs: Array, state: PyTree, course: Course, keep: bool
+) -> Recording:
+    turned = course._replace(reverse=not course.reverse, resets=turn_resets(course.resets, course.reverse))
+    ys, back_forward = record(cell.forward, params.forward, xs, state.forward, course, keep)
+    zs, back_backward = record(cell.backward, params.backward, xs, state.backward, turned, keep)
+    width = ys.shape[-1]
+
+    def back(g: Scaled) -> Backward:
+        forward = back_forward(renormalise(g.mantissa[..., :width], g.exponent, g.exponent.ndim))
+        backward = back_backward(renormalise(g.mantissa[..., width:], g.exponent, g.exponent.ndim))
+        dxs = add(forward.dxs, backward.dxs, g.exponent.ndim)
+        return _gather(lambda pair: BidirectionalParams(*pair), [forward, backward], dxs)
+
+    return jnp.concatenate([ys, zs], axis=-1), back
+
+
+def _gather(make: Callable[[tuple], PyTree], parts: list[Backward], dxs: Scaled) -> Backward:
+    """The backward passes of several layers as that of the cell made of them."""
+    return Backward(
+        adjoints=sum((part.adjoints for part in parts), ()),
+        gradient=make(tuple(part.gradient for part in parts)),
+        log_gradient=make(tuple(part.log_gradient for part in parts)),
+        log_contributions=make(tuple(part.log_contributions for part in parts)),
+        contributions=None if parts[0].contributions is None else make(tuple(part.contributions for part in parts)),
+        dxs=dxs,
+    )
+
+
+def _norms(
+    hidden: int | None, state: PyTree, exponent: Array, batch: int
+) -> tuple[Array, Array | None, Array]:
+    """Log-norms of the hidden part of a state adjoint, of the rest (None if there is none), and of all of it."""
+    leaves = jax.tree.leaves(state)
+    each = [log_norm(leaf, exponent, batch) for leaf in leaves]
+    joint = merge(each)
+    if hasattr(state, "h"):
+        hidden = next(i for i, leaf in enumerate(leaves) if leaf is state.h)
+    if hidden is None or len(each) < 2:
+        return joint, None, joint
+    return each[hidden], merge(each[:hidden] + each[hidden + 1 :]), joint
+
+
+def _by_lag(log_norms: Array, lengths: Array | None, reverse: bool) -> Array:
+    """The mean over the batch of ``[T, ...]`` against the lag behind each example's last step, ``[T]``."""
+    axes = tuple(range(1, log_norms.ndim))
+    if lengths is None:
+        return jnp.mean(log_norms if reverse else log_norms[::-1], axis=axes)
+    lags = jnp.arange(log_norms.shape[0]).reshape(-1, *(1,) * lengths.ndim)
+    there = lags < lengths
+    if not reverse:
+        log_norms = jnp.take_along_axis(log_norms, jnp.where(there, lengths - 1 - lags, 0), axis=0)
+    return jnp.mean(log_norms, axis=axes, where=there)

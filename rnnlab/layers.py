@@ -1,0 +1,213 @@
+"""Cells made of cells: layers, two directions, residual connections, dropout between layers."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rnnlab import _check
+from rnnlab.typing import Array, Cell, Key, PyTree
+from rnnlab.driver import run
+
+
+class StackParams(NamedTuple):
+    """The parameters of each layer, first to last."""
+
+    layers: tuple[Any, ...]
+
+
+class StackState(NamedTuple):
+    """The state of each layer, first to last."""
+
+    layers: tuple[Any, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Stack:
+    """Layers of cells, each reading the outputs of the one below; made by :func:`stack`."""
+
+    cells: tuple[Any, ...]
+    residual: bool = False
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.cells:
+            raise ValueError("a stack needs at least one cell; give stack([cell, ...])")
+        _check.fraction("dropout", self.dropout, closed=False)
+        for below, above in zip(self.cells, self.cells[1:], strict=False):
+            widths = getattr(below, "output_size", None), getattr(above, "output_size", None)
+            if self.residual and hasattr(above, "hidden_size") and None not in widths and widths[0] != widths[1]:
+                raise ValueError(
+                    f"a residual connection adds {widths[0]} features to {widths[1]}; give neighbouring layers one size"
+                )
+
+    @property
+    def hidden_size(self) -> int:
+        """H of the last layer that has one."""
+        return next(cell.hidden_size for cell in reversed(self.cells) if hasattr(cell, "hidden_size"))
+
+    @property
+    def output_size(self) -> int:
+        return self.cells[-1].output_size
+
+    def init(self, key: Key, input_size: int) -> StackParams:
+        """Fresh parameters for inputs of ``input_size`` features."""
+        layers = []
+        for k, cell in zip(jax.random.split(key, len(self.cells)), self.cells, strict=True):
+            layers.append(cell.init(k, input_size))
+            input_size = cell.output_size
+        return StackParams(tuple(layers))
+
+    def initial_state(self, batch_shape: tuple[int, ...] = ()) -> StackState:
+        return StackState(tuple(cell.initial_state(batch_shape) for cell in self.cells))
+
+    def step(self, params: StackParams, state: StackState, x: Array) -> tuple[StackState, Array]:
+        """All layers, one time step, without dropout."""
+        after = []
+        for number, cell in enumerate(self.cells):
+            layer, y = cell.step(params.layers[number], state.layers[number], x)
+            after.append(layer)
+            x = x + y if self.skips(number) else y
+        return StackState(tuple(after)), x
+
+    def run(
+        self,
+        params: StackParams,
+        xs: Array,
+        state: StackState,
+        lengths: Array | None,
+        resets: Array | None,
+        key: Key | None,
+        *,
+        reverse: bool,
+        engine: str,
+        every: bool,
+    ) -> tuple[StackState, Array]:
+        """Each layer over the whole sequence, one after the other."""
+        how = {"reverse": reverse, "engine": engine, "every": every}
+        states = []
+        for number, (cell, k_layer) in enumerate(zip(self.cells, self.keys(key), strict=True)):
+            k_drop, k_inner = self.keys(k_layer, 2)
+            mask = self.mask(number, k_drop, xs)
+            seen = xs if mask is None else xs * mask
+            inner = params.layers[number], seen, state.layers[number]
+            after, ys = run(cell, *inner, lengths, resets, k_inner, **how)
+            states.append(after)
+            xs = xs + ys if self.skips(number) else ys
+        return StackState(tuple(states)), xs
+
+    def skips(self, number: int) -> bool:
+        """Whether layer ``number`` has a connection around it: with ``residual`` all but the first and a readout."""
+        return self.residual and number > 0 and hasattr(self.cells[number], "hidden_size")
+
+    def mask(self, number: int, key: Key | None, xs: Array) -> Array | None:
+        """What dropout multiplies the inputs of layer ``number`` with: 0 or 1/(1 − p); None where it is off."""
+        if key is None or number == 0 or self.dropout == 0:
+            return None
+        return jax.random.bernoulli(key, 1 - self.dropout, xs.shape).astype(xs.dtype) / (1 - self.dropout)
+
+    def keys(self, key: Key | None, number: int | None = None) -> Sequence[Key | None]:
+        """One key for each layer, or ``number`` keys; None for each where there is none."""
+        number = len(self.cells) if number is None else number
+        return (None,) * number if key is None else tuple(jax.random.split(key, number))
+
+
+def stack(cells: Sequence[Cell], *, residual: bool = False, dropout: float = 0.0) -> Stack:
+    """A cell made of layers: each cell reads the outputs of the one before.
+
+    yₜ⁽ˡ⁾ = cellₗ(dropout(yₜ⁽ˡ⁻¹⁾)), plus yₜ⁽ˡ⁻¹⁾ itself where ``residual`` (from the second layer on, not around a readout).
+
+    Args:
+        cells: cells, bidirectional cells, readouts or :class:`rnnlab.Step`, first to last.
+        residual: adds to each layer's outputs its inputs, as in Wu et al. 2016, arXiv 1609.08144.
+        dropout: the probability of dropping an output between two layers (not before the first), drawn afresh at
+            each step; on only where ``unroll`` is given a ``key`` (Zaremba et al. 2014, arXiv 1409.2329).
+
+    Raises:
+        ValueError: for no cells, a dropout outside [0, 1), or residual layers of different sizes.
+    """
+    return Stack(tuple(cells), residual, dropout)
+
+
+class BidirectionalParams(NamedTuple):
+    """The parameters of each direction."""
+
+    forward: Any
+    backward: Any
+
+
+class BidirectionalState(NamedTuple):
+    """The state of each direction; the backward one is final at the first step."""
+
+    forward: Any
+    backward: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Bidirectional:
+    """A cell read in both directions; made by :func:`bidirectional`."""
+
+    forward: Any
+    backward: Any
+
+    @property
+    def hidden_size(self) -> int:
+        return self.forward.hidden_size
+
+    @property
+    def output_size(self) -> int:
+        return self.forward.output_size + self.backward.output_size
+
+    def init(self, key: Key, input_size: int) -> BidirectionalParams:
+        """Fresh parameters for inputs of ``input_size`` features."""
+        k_forward, k_backward = jax.random.split(key)
+        return BidirectionalParams(self.forward.init(k_forward, input_size), self.backward.init(k_backward, input_size))
+
+    def initial_state(self, batch_shape: tuple[int, ...] = ()) -> BidirectionalState:
+        return BidirectionalState(self.forward.initial_state(batch_shape), self.backward.initial_state(batch_shape))
+
+    def step(self, params: BidirectionalParams, state: BidirectionalState, x: Array) -> tuple[BidirectionalState, Array]:
+        raise ValueError("a bidirectional cell has no step, since it reads the future; use rnnlab.unroll")
+
+    def run(
+        self,
+        params: BidirectionalParams,
+        xs: Array,
+        state: BidirectionalState,
+        lengths: Array | None,
+        resets: Array | None,
+        key: Key | None,
+        *,
+        reverse: bool,
+        engine: str,
+        every: bool,
+    ) -> tuple[BidirectionalState, Array]:
+        """Each direction over the whole sequence; outputs side by side."""
+        how = {"engine": engine, "every": every}
+        turned = turn_resets(resets, reverse)
+        ahead, ys = run(self.forward, params.forward, xs, state.forward, lengths, resets, key, reverse=reverse, **how)
+        back, zs = run(self.backward, params.backward, xs, state.backward, lengths, turned, key, reverse=not reverse, **how)
+        return BidirectionalState(ahead, back), jnp.concatenate([ys, zs], axis=-1)
+
+
+def turn_resets(resets: Array | None, reverse: bool) -> Array | None:
+    """Resets for the other direction: what is reset *before* step t one way is reset before t − 1 the other way."""
+    if resets is None:
+        return None
+    edge = jnp.zeros_like(resets[:1])
+    return jnp.concatenate([edge, resets[:-1]] if reverse else [resets[1:], edge])
+
+
+def bidirectional(cell: Cell, backward: Cell | None = None) -> Bidirectional:
+    """A cell that reads the sequence in both directions (Schuster & Paliwal 1997); outputs ``[h_forward, h_backward]``.
+
+    With ``lengths`` the backward direction starts at each example's last valid step; with ``resets`` it starts afresh
+    at the end of each packed sequence, so that none sees another. It has no ``step``.
+
+    Args:
+        cell: the forward cell.
+        backward: the backward cell; one like ``cell``, with its own parameters, by default.
+    """
+    return Bidirectional(cell, cell if backward is None else backward)

@@ -1,0 +1,93 @@
+"""Numbers as mantissa · 2^exponent, one integer exponent for a whole array or for each example of a batch."""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from rnnlab.typing import Array, Dtype, PyTree
+
+_NOTHING = -(2**30)  # the exponent of zero: below every other, and far from overflow when added to
+
+
+class Scaled(NamedTuple):
+    """The tree ``mantissa · 2^exponent``; leaves ``[*batch, ...]``, exponent int32 ``[*batch]``."""
+
+    mantissa: PyTree
+    exponent: Array
+
+
+def renormalise(tree: PyTree, exponent: Array, batch: int) -> Scaled:
+    """``tree · 2^exponent`` with each example's largest element brought into [½, 1) by a power of two, which is exact.
+
+    An element so small that the power would overflow comes half of the way.
+    """
+    largest = jnp.zeros(exponent.shape, jnp.float32)
+    for leaf in jax.tree.leaves(tree):
+        part = jnp.abs(lax.stop_gradient(leaf)).max(axis=tuple(range(batch, leaf.ndim)), initial=0)
+        largest = jnp.maximum(largest, part)
+    reach = min([int(jnp.finfo(leaf.dtype).maxexp) for leaf in jax.tree.leaves(tree)], default=128) - 2
+    shift = jnp.clip(jnp.frexp(largest)[1], -reach, reach)
+    tree = jax.tree.map(lambda leaf: leaf * _align(power_of_two(-shift, leaf.dtype), leaf), tree)
+    return Scaled(tree, jnp.where(largest == 0, _NOTHING, exponent + shift))
+
+
+def rescale(value: Scaled, exponent: Array) -> PyTree:
+    """The mantissa that ``value`` has under another ``exponent``; what is too small for it becomes zero."""
+    shift = jnp.clip(value.exponent - exponent, -(2**20), 2**20)
+    return jax.tree.map(lambda leaf: leaf * _align(power_of_two(shift, leaf.dtype), leaf), value.mantissa)
+
+
+def add(a: Scaled, b: Scaled, batch: int) -> Scaled:
+    """a + b."""
+    exponent = jnp.maximum(a.exponent, b.exponent)
+    total = jax.tree.map(jnp.add, rescale(a, exponent), rescale(b, exponent))
+    return renormalise(total, exponent, batch)
+
+
+def plain(value: Scaled) -> PyTree:
+    """``value`` as ordinary floats, which may overflow or underflow."""
+    half = value.exponent // 2  # in two strides, since 2^exponent itself may leave the range that the product keeps to
+    rest = value.exponent - half
+
+    def join(leaf: Array) -> Array:
+        return leaf * _align(power_of_two(half, leaf.dtype), leaf) * _align(power_of_two(rest, leaf.dtype), leaf)
+
+    return jax.tree.map(join, value.mantissa)
+
+
+def log_norm(leaf: Array, exponent: Array, batch: int) -> Array:
+    """ln‖leaf · 2^exponent‖₂ over all but the first ``batch`` axes, in nats; −inf for zero. Its gradient at zero is zero."""
+    leaf = leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
+    own = renormalise(leaf, jnp.zeros_like(exponent), batch)
+    squares = jnp.sum(own.mantissa**2, axis=tuple(range(batch, leaf.ndim)))
+    zero = squares == 0
+    safe = jnp.where(zero, 1.0, squares)
+    shift = (own.exponent + exponent).astype(leaf.dtype)
+    return jnp.where(zero, -jnp.inf, 0.5 * jnp.log(safe) + math.log(2) * shift)
+
+
+def merge(logs: list[Array]) -> Array:
+    """ln √(Σ exp(2 l)): the log-norm of parts whose log-norms are ``logs``."""
+    if len(logs) == 1:
+        return logs[0]
+    stacked = jnp.stack(logs)
+    largest = lax.stop_gradient(stacked.max(axis=0))
+    base = jnp.where(jnp.isfinite(largest), largest, 0.0)
+    squares = jnp.sum(jnp.exp(2 * (stacked - base)), axis=0)
+    zero = squares == 0
+    return jnp.where(zero, -jnp.inf, 0.5 * jnp.log(jnp.where(zero, 1.0, squares)) + base)
+
+
+def power_of_two(exponent: Array, dtype: Dtype) -> Array:
+    """2^exponent, exactly, from its bits; 0 below the normal range of ``dtype`` and inf above it."""
+    info = jnp.finfo(dtype)
+    word = {16: jnp.int16, 32: jnp.int32, 64: jnp.int64}[info.bits]
+    biased = jnp.clip(exponent + (info.maxexp - 1), 0, 2 * info.maxexp - 1)
+    return lax.bitcast_convert_type(biased.astype(word) << info.nmant, dtype)
+
+
+def _align(scale: Array, leaf: Array) -> Array:
+    return scale.reshape(scale.shape + (1,) * (leaf.ndim - scale.ndim))
