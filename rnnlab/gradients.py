@@ -108,15 +108,10 @@ def _record_cell(cell: Cell, params: PyTree, xs: Array, state: PyTree, course: C
             f_back(rescale(Scaled(masked, exponent), shift))[0],
             y_back(rescale(Scaled(at_output, exponent), shift))[0],
         )
-        own = renormalise(d_params, top, 0)
-        logs = jax.tree.map(lambda leaf: log_norm(leaf, own.exponent, 0), own.mantissa)
-        kept = plain(own) if keep else None
-        return (renormalise(d_old, exponent, batch), add(total, own, 0)), (
-            norms,
-            logs,
-            kept,
-            renormalise(d_x, exponent, batch),
-        )
+        own = Scaled(d_params, top)
+        logs = jax.tree.map(lambda leaf: log_norm(leaf, top, 0), d_params)
+        seen = norms, logs, plain(own) if keep else None, renormalise(d_x, exponent, batch)
+        return (renormalise(d_old, exponent, batch), add(total, own)), seen
 
     def back(g: Scaled) -> Backward:
         if marks.valid is not None:
@@ -160,7 +155,7 @@ def _record_stack(
             through = layer.dxs
             if masks[number] is not None:
                 through = Scaled(through.mantissa * masks[number], through.exponent)
-            g = add(through, g, g.exponent.ndim) if cell.skips(number) else through
+            g = add(through, g) if cell.skips(number) else through
             layers.append(layer)
         return _gather(StackParams, layers[::-1], g)
 
@@ -178,7 +173,7 @@ def _record_bidirectional(
     def back(g: Scaled) -> Backward:
         forward = back_forward(renormalise(g.mantissa[..., :width], g.exponent, g.exponent.ndim))
         backward = back_backward(renormalise(g.mantissa[..., width:], g.exponent, g.exponent.ndim))
-        dxs = add(forward.dxs, backward.dxs, g.exponent.ndim)
+        dxs = add(forward.dxs, backward.dxs)
         return _gather(lambda pair: BidirectionalParams(*pair), [forward, backward], dxs)
 
     return jnp.concatenate([ys, zs], axis=-1), back

@@ -29,7 +29,7 @@ def renormalise(tree: PyTree, exponent: Array, batch: int) -> Scaled:
         part = jnp.abs(lax.stop_gradient(leaf)).max(axis=tuple(range(batch, leaf.ndim)), initial=0)
         largest = jnp.maximum(largest, part)
     reach = min([int(jnp.finfo(leaf.dtype).maxexp) for leaf in jax.tree.leaves(tree)], default=128) - 2
-    shift = jnp.clip(jnp.frexp(largest)[1], -reach, reach)
+    shift = jnp.clip(_exponent(largest), -reach, reach)
     tree = jax.tree.map(lambda leaf: leaf * _align(power_of_two(-shift, leaf.dtype), leaf), tree)
     return Scaled(tree, jnp.where(largest == 0, _NOTHING, exponent + shift))
 
@@ -40,11 +40,10 @@ def rescale(value: Scaled, exponent: Array) -> PyTree:
     return jax.tree.map(lambda leaf: leaf * _align(power_of_two(shift, leaf.dtype), leaf), value.mantissa)
 
 
-def add(a: Scaled, b: Scaled, batch: int) -> Scaled:
-    """a + b."""
+def add(a: Scaled, b: Scaled) -> Scaled:
+    """a + b, at the larger exponent of the two; the sum is not brought back into range."""
     exponent = jnp.maximum(a.exponent, b.exponent)
-    total = jax.tree.map(jnp.add, rescale(a, exponent), rescale(b, exponent))
-    return renormalise(total, exponent, batch)
+    return Scaled(jax.tree.map(jnp.add, rescale(a, exponent), rescale(b, exponent)), exponent)
 
 
 def plain(value: Scaled) -> PyTree:
@@ -87,6 +86,13 @@ def power_of_two(exponent: Array, dtype: Dtype) -> Array:
     word = {16: jnp.int16, 32: jnp.int32, 64: jnp.int64}[info.bits]
     biased = jnp.clip(exponent + (info.maxexp - 1), 0, 2 * info.maxexp - 1)
     return lax.bitcast_convert_type(biased.astype(word) << info.nmant, dtype)
+
+
+def _exponent(x: Array) -> Array:
+    """e with x in [2^(e−1), 2^e), from the bits of x > 0; anything for zero, infinity and NaN."""
+    info = jnp.finfo(x.dtype)
+    word = jnp.int32 if info.bits == 32 else jnp.int64
+    return ((lax.bitcast_convert_type(x, word) >> info.nmant) - (info.maxexp - 2)).astype(jnp.int32)
 
 
 def _align(scale: Array, leaf: Array) -> Array:

@@ -29,6 +29,8 @@ class GradientFlow(NamedTuple):
 
     loss: Array
     """L(y₁ … y_T), a scalar."""
+    outputs: Array
+    """y₁ … y_T, ``[T, ..., O]``."""
     log_norm_state: Array
     """ln‖∂L/∂hₜ‖ for every step and example. h is the state's field h, else what the step returns as its output, else
     the whole state."""
@@ -134,6 +136,7 @@ def _flow(
     sound += [norm < jnp.inf for norm in jax.tree.leaves(backward.log_gradient)]  # False for NaN too
     return GradientFlow(
         loss=value,
+        outputs=ys,
         log_norm_state=adjoint.h,
         log_norm_cell=adjoint.c,
         log_norm_joint=adjoint.joint,

@@ -1,0 +1,1 @@
+"""Tables, sentences, figures and files. Reads records, knows no cells; the only place that draws."""

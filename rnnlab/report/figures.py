@@ -1,0 +1,134 @@
+"""The figures of a gradient study."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from rnnlab.report.words import label
+
+# Okabe and Ito's colours, told apart with every kind of colour vision, in an order of rising lightness for grey print.
+COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#F0E442", "#999999")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<")
+DASHES = {"before": (None, None), "after": (5, 2)}
+FLOOR = 12
+"""Decades below lag 0 that are drawn; what lies deeper is left to the numbers."""
+
+
+def gradient_norms(
+    norms: list[dict[str, Any]], flow: list[dict[str, Any]], summary: list[dict[str, Any]], folder: Path
+) -> None:
+    """Writes ``gradient_norms.png`` and ``.svg``: the norm against sequence length, and against the lag."""
+    style = {"font.size": 10, "svg.hashsalt": "rnnlab", "svg.fonttype": "none", "axes.spines.top": False,
+             "axes.spines.right": False}  # fmt: skip
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=(11, 4.8), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        _against_length(left, norms, summary)
+        _against_lag(right, flow, summary)
+        figure.suptitle(_finding(summary), fontsize=12)
+        handles, labels = right.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), frameon=False)
+        figure.savefig(folder / "gradient_norms.png", dpi=150)
+        figure.savefig(folder / "gradient_norms.svg", metadata={"Date": None})
+
+
+def _against_length(axes: Axes, norms: list[dict[str, Any]], summary: list[dict[str, Any]]) -> None:
+    for look, record in zip(_looks(summary), summary, strict=True):
+        points: dict[int, list[float]] = {}
+        for norm in norms:
+            if (norm["cell"], norm["phase"], norm["parameter"]) == (record["cell"], record["phase"], "all"):
+                points.setdefault(norm["length"], []).append(_decades(norm["log_norm"]))
+        lengths = sorted(points)
+        _band(axes, lengths, [points[length] for length in lengths], look, marker=True)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axes.set(xlabel="sequence length T (steps)", ylabel="gradient norm ‖∂L/∂θ‖ (nats per unit weight)")
+    axes.set_title("All parameters, loss at the last step", fontsize=10)
+    _powers(axes)
+
+
+def _against_lag(axes: Axes, flow: list[dict[str, Any]], summary: list[dict[str, Any]]) -> None:
+    lowest, longest = 0.0, 2
+    for look, record in zip(_looks(summary), summary, strict=True):
+        seeds: dict[int, list[float]] = {}
+        for step in flow:
+            if all(step[key] == record[key] for key in ("cell", "phase", "length")):
+                seeds.setdefault(step["seed"], []).append(_decades(step["log_norm"]))
+        lines = np.array(list(seeds.values()))  # records of a seed stand in order of lag
+        lines = lines - lines[:, :1]
+        _band(axes, range(1, lines.shape[1]), lines.T[1:], look, name=label(record, len(_phases(summary))))
+        if lines.shape[1] > 1:
+            lowest = min(lowest, np.nanmin(np.where(np.isfinite(lines), lines, np.nan), initial=0.0))
+            longest = max(longest, lines.shape[1] - 1)
+    axes.axhline(-3, color="0.45", linewidth=0.8, linestyle=":")
+    axes.annotate(
+        "1/1000: no longer felt", (1, -3), xytext=(3, 3), textcoords="offset points", fontsize=8, color="0.35"
+    )
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    bottom = max(lowest, -FLOOR)
+    axes.set(xlim=(1, longest), ylim=(min(bottom, -3.5) * 1.03, None))
+    axes.set(xlabel="lag (steps back from the last)", ylabel="‖∂L/∂h at the lag‖ relative to lag 0")
+    axes.set_title(f"Hidden state, T = {max(record['length'] for record in summary)}", fontsize=10)
+    _powers(axes)
+
+
+def _band(axes: Axes, xs: Any, seeds: Any, look: dict[str, Any], *, name: str = "", marker: bool = False) -> None:
+    """The mean over the seeds as a line, their range as a band."""
+    seeds = np.asarray(seeds, float)
+    if not seeds.size:
+        return
+    dashes = {} if look["dashes"][0] is None else {"dashes": look["dashes"]}
+    mark = {"marker": look["marker"], "markersize": 5} if marker else {
+        "marker": look["marker"], "markersize": 5, "markevery": _spread(len(xs), look["index"])}  # fmt: skip
+    axes.plot(xs, seeds.mean(axis=1), color=look["colour"], linewidth=1.6, label=name, **mark, **dashes)
+    axes.fill_between(xs, seeds.min(axis=1), seeds.max(axis=1), color=look["colour"], alpha=0.18, linewidth=0)
+
+
+def _spread(count: int, index: int) -> list[int]:
+    """About eight positions evenly apart on a log axis, another set for each line, so that markers do not collide."""
+    wanted = np.geomspace(1, max(count, 1), 9) * (1 + 0.12 * (index % 3))
+    return sorted({min(int(place), count) - 1 for place in wanted})
+
+
+def _looks(summary: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    cells = list(dict.fromkeys(record["cell"] for record in summary))
+    return [
+        {
+            "index": (index := cells.index(record["cell"])),
+            "colour": COLOURS[index % len(COLOURS)],
+            "marker": MARKERS[index % len(MARKERS)],
+            "dashes": DASHES[record["phase"]] if len(_phases(summary)) > 1 else (None, None),
+        }
+        for record in summary
+    ]
+
+
+def _phases(summary: list[dict[str, Any]]) -> set[str]:
+    return {record["phase"] for record in summary}
+
+
+def _decades(log_norm: float | None) -> float:
+    return np.nan if log_norm is None else log_norm / math.log(10)
+
+
+def _powers(axes: Axes) -> None:
+    """Ticks at whole powers of ten, of values that are drawn as logs since they leave the range of floats."""
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"$10^{{{y:.0f}}}$"))
+    axes.grid(visible=True, color="0.9", linewidth=0.6)
+
+
+def _finding(summary: list[dict[str, Any]]) -> str:
+    """The title says what was found."""
+    parts = []
+    for record in summary:
+        reach = "the whole sequence" if record["horizon"] is None else f"{record['horizon']} steps"
+        parts.append(f"{label(record, len(_phases(summary)))} {reach}")
+    return "How far back the gradient is felt: " + ", ".join(parts)

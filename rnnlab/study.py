@@ -1,0 +1,266 @@
+"""The gradient study: how far back the gradient of each cell reaches, over cells, lengths and seeds."""
+
+import functools
+import importlib.metadata
+import platform
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rnnlab import initializers
+from rnnlab.cells import GRU, LSTM, RNN, LeakyRNN, Readout
+from rnnlab.data import encode, read_text, standard_library
+from rnnlab.diagnostics import decay_per_step, gradient_flow, horizon
+from rnnlab.layers import Stack, StackParams, stack
+from rnnlab.losses import cross_entropy
+from rnnlab.settings import GradientSettings
+from rnnlab.train import TrainState, adam, train_step
+from rnnlab.typing import Array, Cell, Dtype, PyTree
+
+NOISE_SIZE = 64
+"""Features of a noise input, and classes of its target."""
+
+CELLS: dict[str, Callable[[int, Dtype], Cell]] = {
+    "rnn": lambda size, dtype: RNN(size, param_dtype=dtype),
+    "lstm": lambda size, dtype: LSTM(size, param_dtype=dtype),
+    "gru": lambda size, dtype: GRU(size, param_dtype=dtype),
+    "leaky-rnn": lambda size, dtype: LeakyRNN(size, param_dtype=dtype),
+    "relu-rnn": lambda size, dtype: RNN(size, "relu", param_dtype=dtype),
+    "irnn": lambda size, dtype: RNN(size, "relu", recurrent_init=initializers.identity(), param_dtype=dtype),
+    "gru-before": lambda size, dtype: GRU(size, "before", param_dtype=dtype),
+    "peephole-lstm": lambda size, dtype: LSTM(size, peephole=True, param_dtype=dtype),
+    "layernorm-lstm": lambda size, dtype: LSTM(size, layer_norm=True, param_dtype=dtype),
+}
+
+
+class Source(NamedTuple):
+    """Where sequences come from: ``draw(random, length, batch_size) -> (inputs, labels [T, B])``.
+
+    Inputs are codes ``[T, B]`` that ``embed`` turns into vectors, or vectors ``[T, B, I]`` already.
+    """
+
+    draw: Callable[[np.random.Generator, int, int], tuple[np.ndarray, np.ndarray]]
+    embed: Callable[[Array], Array]
+    size: int  # I, the features of an input, and V, the classes of a label
+    about: dict[str, Any]
+
+
+class Unit(NamedTuple):
+    """One measurement: a cell, before or after training, at one length, for all seeds."""
+
+    cell: str
+    phase: str
+    length: int
+
+
+class Measured(NamedTuple):
+    """The records of one unit, as they stand in ``gradients.json``."""
+
+    unit: Unit
+    norms: list[dict[str, Any]]
+    flow: list[dict[str, Any]]
+
+
+def units(settings: GradientSettings) -> list[Unit]:
+    """Everything that is to be measured, in the order in which it is done."""
+    return [Unit(c, p, length) for c in settings.cells for p in settings.phases for length in settings.lengths]
+
+
+def source(settings: GradientSettings) -> Source:
+    """The data of the study; ValueError for a file that cannot be used or is shorter than the longest sequence."""
+    dtype = jnp.dtype(settings.precision)
+    if dtype == jnp.float64 and not jax.config.jax_enable_x64:
+        raise ValueError('float64 is switched off; call jax.config.update("jax_enable_x64", True) first')
+    if settings.data == "noise":
+        return _noise(dtype)
+    text, about = standard_library() if settings.data == "text" else read_text(settings.data)
+    corpus = encode(text, about, settings.alphabet)
+    if len(corpus.alphabet) < 2:
+        raise ValueError(f"{settings.data} holds only one character; give a text with at least two different ones")
+    if corpus.codes.size < settings.window:
+        raise ValueError(
+            f"{settings.data} has {corpus.codes.size} characters, but the longest sequence needs {settings.window}; "
+            "give a longer text or shorter lengths"
+        )
+    size = len(corpus.alphabet)
+
+    def draw(random: np.random.Generator, length: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+        starts = random.integers(0, corpus.codes.size - length, batch_size)
+        window = corpus.codes[np.arange(length + 1)[:, None] + starts]  # [T + 1, B]
+        return window[:-1], window[1:]
+
+    def embed(codes: Array) -> Array:
+        return jax.nn.one_hot(codes, size, dtype=dtype)
+
+    return Source(draw, embed, size, {**about, "alphabet": size})
+
+
+def _noise(dtype: Dtype) -> Source:
+    """The controlled case: independent standard normal inputs, and labels that have nothing to do with them."""
+
+    def draw(random: np.random.Generator, length: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+        xs = random.standard_normal((length, batch_size, NOISE_SIZE)).astype(dtype)
+        return xs, random.integers(0, NOISE_SIZE, (length, batch_size), np.int32)
+
+    return Source(draw, lambda xs: xs, NOISE_SIZE, {"name": "standard normal noise", "alphabet": NOISE_SIZE})
+
+
+def measure(
+    settings: GradientSettings, data: Source, wanted: list[Unit], progress: Callable[[str], None] = lambda _: None
+) -> Iterator[Measured]:
+    """Yields each of the ``wanted`` units as it is finished. Seeds run in one vmapped program.
+
+    ``progress`` is told in a few words what is being done.
+    """
+    for name in settings.cells:
+        mine = [unit for unit in wanted if unit.cell == name]
+        if not mine:
+            continue
+        model = _model(settings, data, name)
+        made = [model.init(jax.random.key(seed), data.size) for seed in range(settings.seeds)]
+        params = jax.tree.map(lambda *seeds: jnp.stack(seeds), *made)
+        for phase in settings.phases:
+            if phase == "after" and any(unit.phase == "after" for unit in mine):
+                params = _train(settings, data, model, params, functools.partial(_say, progress, name))
+            for unit in mine:
+                if unit.phase == phase:
+                    progress(f"{name}, length {unit.length}" + (", trained" if phase == "after" else ""))
+                    yield _measure_unit(settings, data, model, params, unit)
+
+
+def _say(progress: Callable[[str], None], name: str, step: int) -> None:
+    progress(f"{name}, training step {step}")
+
+
+def _model(settings: GradientSettings, data: Source, name: str) -> Stack:
+    cell = CELLS[name](settings.hidden_size, jnp.dtype(settings.precision))
+    return stack([cell, Readout(data.size, param_dtype=settings.precision)])
+
+
+def _draw(settings: GradientSettings, data: Source, use: str, length: int, number: int) -> tuple[Array, Array]:
+    """One batch for every seed, ``[S, T, B, …]``: the same for every cell, whatever else is measured."""
+    purpose = ("measure", "train").index(use)
+    randoms = [np.random.default_rng((seed, purpose, number)) for seed in range(settings.seeds)]
+    inputs, labels = zip(*(data.draw(random, length, settings.batch_size) for random in randoms), strict=True)
+    return jnp.asarray(np.stack(inputs)), jnp.asarray(np.stack(labels))
+
+
+def _measure_unit(settings: GradientSettings, data: Source, model: Stack, params: StackParams, unit: Unit) -> Measured:
+    cell, readout = model.cells
+
+    @jax.jit
+    @jax.vmap
+    def flow(params: StackParams, inputs: Array, labels: Array) -> tuple[PyTree, Array, Array]:
+        weights, readout_weights = params.layers
+
+        def loss(ys: Array, readout_weights: PyTree = readout_weights) -> Array:
+            return cross_entropy(readout(readout_weights, ys[-1]), labels[-1])
+
+        flow = gradient_flow(cell, weights, data.embed(inputs), loss)
+        of_readout = jax.grad(loss, argnums=1)(flow.outputs, readout_weights)
+        log_norms = flow.log_norm_gradient, jax.tree.map(lambda g: jnp.log(jnp.linalg.norm(g.ravel())), of_readout)
+        return log_norms, flow.log_norm_by_lag, flow.finite
+
+    inputs, labels = _draw(settings, data, "measure", unit.length, unit.length)
+    log_norms, by_lag, finite = jax.device_get(flow(params, inputs, labels))
+    by_lag = np.where(finite[:, None], by_lag, np.nan)
+    names = {
+        f"{part}.{name}": value
+        for part, layer in zip(("cell", "readout"), log_norms, strict=True)
+        for name, value in _named(layer)
+    }
+    names["all"] = 0.5 * np.logaddexp.reduce([2 * value for value in names.values()])
+    where = {"cell": unit.cell, "length": unit.length, "phase": unit.phase}
+    norms = [
+        {**where, "seed": seed, "parameter": name, "log_norm": _number(value[seed] if finite[seed] else np.nan)}
+        for seed in range(settings.seeds)
+        for name, value in names.items()
+    ]
+    flows = [
+        {**where, "seed": seed, "lag": lag, "log_norm": _number(value)}
+        for seed in range(settings.seeds)
+        for lag, value in enumerate(by_lag[seed])
+    ]
+    return Measured(unit, norms, flows)
+
+
+def _named(layer: PyTree) -> Iterator[tuple[str, np.ndarray]]:
+    """The arrays of a layer under their names, such as ``w_h`` or ``norm.x``."""
+    for path, value in jax.tree_util.tree_leaves_with_path(layer):
+        yield ".".join(entry.name for entry in path), value
+
+
+def _train(
+    settings: GradientSettings, data: Source, model: Stack, params: StackParams, progress: Callable[[int], None]
+) -> StackParams:
+    """``params`` after ``settings.train_steps`` steps of next-symbol prediction at every position."""
+    optimiser = adam(settings.learning_rate, settings.clip)
+    step = train_step(model, optimiser)
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    @jax.vmap
+    def advance(state: TrainState, inputs: Array, labels: Array) -> TrainState:
+        return step(state, data.embed(inputs), labels)[0]
+
+    state = TrainState(jax.tree.map(jnp.copy, params), jax.vmap(optimiser.init)(params))
+    for number in range(settings.train_steps):
+        state = advance(state, *_draw(settings, data, "train", settings.training_length, number))
+        if number % 10 == 0:
+            progress(number)
+            jax.block_until_ready(state)
+    return state.params
+
+
+def summarise(settings: GradientSettings, flow: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One record for each cell and phase, from the longest length that is there; means over the seeds.
+
+    decay_per_step: how fast ln‖∂L/∂h‖ falls with the lag, nats a step (least squares). half_life: ln 2 over it, in steps;
+    None where the gradient does not shrink. horizon: the smallest lag at which the gradient is below 1/1000 of that at
+    lag 0; None where there is none. doubtful: seeds left out since their numbers are not finite.
+    """
+    curves: dict[tuple[str, str, int], dict[int, list[tuple[int, float]]]] = {}
+    for record in flow:
+        unit = curves.setdefault((record["cell"], record["phase"], record["length"]), {})
+        unit.setdefault(record["seed"], []).append((record["lag"], record["log_norm"]))
+    summary = []
+    for cell in settings.cells:
+        for phase in settings.phases:
+            done = [length for c, p, length in curves if (c, p) == (cell, phase)]
+            if done:
+                summary.append({"cell": cell, "phase": phase, **_reach(curves[cell, phase, max(done)])})
+    return summary
+
+
+def _reach(curves: dict[int, list[tuple[int, float | None]]]) -> dict[str, Any]:
+    lines = np.array([[np.nan if y is None else y for _, y in sorted(curve)] for curve in curves.values()])
+    sound = np.isfinite(lines[:, 0])
+    mean = lines[sound].mean(axis=0) if sound.any() else np.full(lines.shape[1], np.nan)
+    decay = float(decay_per_step(jnp.asarray(mean)))
+    reach = int(horizon(jnp.where(jnp.isnan(mean), -jnp.inf, mean))) if sound.any() else -1
+    return {
+        "decay_per_step": _number(decay),
+        "half_life": _number(np.log(2) / decay) if decay > 0 else None,
+        "horizon": None if reach < 0 else reach,
+        "length": lines.shape[1],
+        "doubtful": int((~sound).sum()),
+    }
+
+
+def environment() -> dict[str, Any]:
+    """Versions and device, as they stand in ``config.json``."""
+    device = jax.devices()[0]
+    packages = ("rnnlab", "jax", "jaxlib", "numpy", "optax")
+    return {
+        "versions": {"python": platform.python_version()}
+        | {package: importlib.metadata.version(package) for package in packages},
+        "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()},
+        "machine": platform.machine(),
+    }
+
+
+def _number(value: float) -> float | None:
+    """A number for JSON, in the shortest form that float32 distinguishes; None for NaN and infinities."""
+    return float(str(np.float32(value))) if np.isfinite(value) else None
