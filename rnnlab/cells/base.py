@@ -91,9 +91,13 @@ class Recurrent:
         return jnp.zeros((*batch_shape, size or self.hidden_size), self.param_dtype)
 
     def _weights(self, init: Initializer, key: Key, rows: int, gates: int) -> Array:
-        """``[rows, gates · H]``, each gate drawn on its own, so that orthogonal means orthogonal for each gate."""
-        shape = (rows, self.hidden_size)
-        return jnp.concatenate([init(k, shape, self.param_dtype) for k in jax.random.split(key, gates)], axis=-1)
+        """``[rows, gates · H]``, each gate drawn on its own, so that orthogonal means orthogonal for each gate.
+
+        Half-precision parameters are drawn in float32, since matrix decompositions need it.
+        """
+        shape, dtype = (rows, self.hidden_size), jnp.promote_types(self.param_dtype, jnp.float32)
+        drawn = [init(k, shape, dtype) for k in jax.random.split(key, gates)]
+        return jnp.concatenate(drawn, axis=-1).astype(self.param_dtype)
 
 
 def affine(x: Array, w: Array, b: Array | None, dtype: Dtype | None) -> Array:

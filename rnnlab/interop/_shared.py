@@ -22,10 +22,9 @@ def plain(cell: Any, library: str) -> RNN | LSTM | GRU:
     if type(cell) not in (RNN, LSTM, GRU):
         raise ValueError(f"{library} has no {type(cell).__name__}; give an RNN, an LSTM or a GRU")
     for field in dataclasses.fields(cell):
-        value = getattr(cell, field.name)
-        if field.name not in _FREE and value != field.default:
-            name = type(cell).__name__
-            raise ValueError(f"{library} has no {name} with {field.name}={value!r}; give one with {field.default!r}")
+        if field.name not in _FREE and getattr(cell, field.name) != field.default:
+            fault = f"{type(cell).__name__} with {field.name}={getattr(cell, field.name)!r}"
+            raise ValueError(f"{library} has no {fault}; give one with {field.name}={field.default!r}")
     return cell
 
 

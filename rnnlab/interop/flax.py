@@ -51,7 +51,8 @@ def from_flax(module: Any, variables: Any = None) -> tuple[Cell, PyTree]:
     NNX: ``from_flax(module)``, or ``from_flax(graphdef, state)`` as ``nnx.split`` returns them.
 
     Flax keeps b beside the input product in SimpleCell and GRUCell, and beside the recurrent one in the LSTMs, where
-    it makes the same sum. Linen's GRUCell has rnnlab's c (for n alone); NNX's has none, and c becomes zero.
+    it makes the same sum. Linen's GRUCell has rnnlab's c (for n alone); NNX's has none, and c becomes zero: once it is
+    trained to something else, NNX's cell cannot hold it.
     ``activation_fn`` of a SimpleCell, ``dtype`` and the dtype of the weights are kept; initialisers, also that of the
     carry, are the defaults: they are no weights.
 
@@ -111,7 +112,7 @@ def to_flax(
     if isinstance(known, RNN):
         options["activation_fn"] = known.activation
     make = getattr(_library(api), name)
-    tree = _write(layout, jax.tree.map(jnp.asarray, params))
+    tree = _write(layout, jax.tree.map(jnp.array, params))
     if api == "linen":
         return make(features=known.hidden_size, **options), {"params": tree}
     from flax import nnx
@@ -150,7 +151,7 @@ def _library(api: str) -> Any:
 
 def _check_options(module: Any, layout: _Layout) -> None:
     """ValueError for an option of Flax's that changes the equations of the cell."""
-    options = inspect.signature(type(module)).parameters
+    options = inspect.signature(type(module).__init__).parameters
     for name in ("gate_fn", "residual", "promote_dtype", *(() if layout.kind is RNN else ("activation_fn",))):
         if name in options and getattr(module, name) is not options[name].default:
             kind, value = type(module).__name__, getattr(module, name)
@@ -167,7 +168,7 @@ def _check_biases(cell: Any) -> None:
 
 def _read(layout: _Layout, tree: Mapping[str, Any]) -> PyTree:
     def gather(names: tuple[str, ...], leaf: str) -> Any:
-        return jnp.concatenate([jnp.asarray(tree[name][leaf]) for name in names], axis=-1)
+        return jnp.concatenate([jnp.array(tree[name][leaf]) for name in names], axis=-1)
 
     w_x, w_h, b = gather(layout.w_x, "kernel"), gather(layout.w_h, "kernel"), gather(layout.b, "bias")
     if layout.c:

@@ -175,9 +175,10 @@ def _check_shapes(arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[i
 
 
 def _torch_activation(value: Activation) -> Any:
-    if named(value) not in (ACTIVATIONS["tanh"], ACTIVATIONS["relu"]):
-        raise ValueError(f'PyTorch has no RNN with activation={value!r}; give one with "tanh" or "relu"')
-    return named(value)
+    phi = named(value)
+    if phi not in (ACTIVATIONS["tanh"], ACTIVATIONS["relu"]):
+        raise ValueError(f'PyTorch has no RNN with {getattr(phi, "__name__", phi)}; give one with "tanh" or "relu"')
+    return phi
 
 
 def _both(forward: tuple[Cell, PyTree], backward: tuple[Cell, PyTree] | None = None) -> tuple[Cell, PyTree]:
@@ -202,7 +203,9 @@ def _expressible(cell: Cell) -> None:
         if isinstance(part, Readout):
             raise ValueError("a Readout is an nn.Linear, no recurrent layer; convert the cells below it on their own")
         if isinstance(part, Stack):
-            raise ValueError("PyTorch joins the directions after every layer; stack bidirectional cells instead")
+            raise ValueError(
+                "PyTorch has no stack inside of a layer; give one stack of cells or of bidirectional cells"
+            )
         part = plain(part, "PyTorch")
         if part.recurrent_bias and not part.bias:
             raise ValueError("PyTorch has two biases or none; give a cell with bias=True, whose b is zero")

@@ -17,7 +17,7 @@ COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<")
 DASHES = {"before": (None, None), "after": (5, 2)}
 FLOOR = 12
-"""Decades below lag 0 that are drawn; what lies deeper is left to the numbers."""
+"""Decades above and below lag 0 that are drawn; what lies beyond is left to the numbers."""
 
 
 def gradient_norms(
@@ -49,12 +49,14 @@ def _against_length(axes: Axes, norms: list[dict[str, Any]], summary: list[dict[
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     axes.set(xlabel="sequence length T (steps)", ylabel="gradient norm ‖∂L/∂θ‖ (nats per unit weight)")
-    axes.set_title("All parameters, loss at the last step", fontsize=10)
-    _powers(axes)
+    seeds = len({norm["seed"] for norm in norms})
+    bands = f"; bands: range of {seeds} seeds" if seeds > 1 else ""
+    axes.set_title(f"All parameters, loss at the last step{bands}", fontsize=10)
+    _decade_ticks(axes)
 
 
 def _against_lag(axes: Axes, flow: list[dict[str, Any]], summary: list[dict[str, Any]]) -> None:
-    lowest, longest = 0.0, 2
+    lowest, highest, longest = -3.5, 0.0, 2
     for look, record in zip(_looks(summary), summary, strict=True):
         seeds: dict[int, list[float]] = {}
         for step in flow:
@@ -63,20 +65,19 @@ def _against_lag(axes: Axes, flow: list[dict[str, Any]], summary: list[dict[str,
         lines = np.array(list(seeds.values()))  # records of a seed stand in order of lag
         lines = lines - lines[:, :1]
         _band(axes, range(1, lines.shape[1]), lines.T[1:], look, name=label(record, len(_phases(summary))))
-        if lines.shape[1] > 1:
-            lowest = min(lowest, np.nanmin(np.where(np.isfinite(lines), lines, np.nan), initial=0.0))
-            longest = max(longest, lines.shape[1] - 1)
+        seen = lines[np.isfinite(lines)]
+        lowest, highest = min(lowest, seen.min(initial=0)), max(highest, seen.max(initial=0))
+        longest = max(longest, record["length"])
     axes.axhline(-3, color="0.45", linewidth=0.8, linestyle=":")
     axes.annotate(
         "1/1000: no longer felt", (1, -3), xytext=(3, 3), textcoords="offset points", fontsize=8, color="0.35"
     )
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    bottom = max(lowest, -FLOOR)
-    axes.set(xlim=(1, longest), ylim=(min(bottom, -3.5) * 1.03, None))
+    axes.set(xlim=(1, longest), ylim=(max(lowest, -FLOOR) - 0.2, min(highest, FLOOR) + 0.5))
     axes.set(xlabel="lag (steps back from the last)", ylabel="‖∂L/∂h at the lag‖ relative to lag 0")
     axes.set_title(f"Hidden state, T = {max(record['length'] for record in summary)}", fontsize=10)
-    _powers(axes)
+    _decade_ticks(axes)
 
 
 def _band(axes: Axes, xs: Any, seeds: Any, look: dict[str, Any], *, name: str = "", marker: bool = False) -> None:
@@ -118,10 +119,20 @@ def _decades(log_norm: float | None) -> float:
     return np.nan if log_norm is None else log_norm / math.log(10)
 
 
-def _powers(axes: Axes) -> None:
-    """Ticks at whole powers of ten, of values that are drawn as logs since they leave the range of floats."""
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"$10^{{{y:.0f}}}$"))
+def _decade_ticks(axes: Axes) -> None:
+    """A logarithmic scale for values that are drawn as their logs, since they may leave the range of floats.
+
+    Whole powers of ten; between them 2 and 5 where the axis spans few of them.
+    """
+    low, high = axes.get_ylim()
+    if high - low > 3:
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"$10^{{{y:.0f}}}$"))
+    else:
+        digits = (1, 2, 5) if high - low > 0.7 else (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)
+        values = [m * 10.0**e for e in range(math.floor(low), math.ceil(high) + 1) for m in digits]
+        shown = [value for value in values if low <= math.log10(value) <= high]
+        axes.set_yticks([math.log10(value) for value in shown], [f"{value:g}" for value in shown])
     axes.grid(visible=True, color="0.9", linewidth=0.6)
 
 
