@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from rnnlab.cells import Step as Step
     from rnnlab.diagnostics import GradientFlow as GradientFlow
     from rnnlab.diagnostics import gradient_flow as gradient_flow
-    from rnnlab.layers import bidirectional as bidirectional
-    from rnnlab.layers import stack as stack
     from rnnlab.driver import unroll as unroll
     from rnnlab.driver import unroll_states as unroll_states
+    from rnnlab.layers import bidirectional as bidirectional
+    from rnnlab.layers import stack as stack
 
 __version__ = "0.1.0"
 

@@ -4,13 +4,14 @@ import numbers
 from collections.abc import Sequence
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 
 from rnnlab.typing import Array, Dtype, PyTree
 
 
-class ForeignCell(ValueError):
+class ForeignCellError(ValueError):
     """Raised by the ``init`` of a cell whose parameters come from elsewhere."""
 
 
@@ -71,7 +72,9 @@ def lengths(lengths: Array, steps: int, batch_shape: tuple[int, ...]) -> Array:
     """``lengths`` as an integer array ``[...]``; ValueError unless all lie in 1..T (if they are known yet)."""
     lengths = jnp.asarray(lengths)
     if lengths.shape != batch_shape:
-        raise ValueError(f"lengths has shape {lengths.shape}, but the batch has {batch_shape}; give one for each example")
+        raise ValueError(
+            f"lengths has shape {lengths.shape}, but the batch has {batch_shape}; give one for each example"
+        )
     if not jnp.issubdtype(lengths.dtype, jnp.integer):
         raise ValueError(f"lengths are {lengths.dtype}; they must be whole numbers of steps")
     if not isinstance(lengths, jax.core.Tracer):

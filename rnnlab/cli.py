@@ -124,7 +124,9 @@ class Run:
         folder = self.folder
         above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-            raise ValueError(f"{folder} cannot be written, since {above} is not a writable directory; choose another --out")
+            raise ValueError(
+                f"{folder} cannot be written, since {above} is not a writable directory; choose another --out"
+            )
         if not folder.exists() or not any(folder.iterdir()):
             return
         try:
@@ -137,7 +139,7 @@ class Run:
             raise ValueError(f"{folder} holds a run with another {', '.join(other)}; choose another --out")
 
     def open(self, config: dict[str, Any], resume: bool, units: list[Any]) -> None:
-        """Takes possession of the directory, and up what is finished in it; ValueError unless it may be gone on with."""
+        """Takes the directory and what is finished in it; ValueError for what must not be overwritten or continued."""
         self.config, self.missing = config, units
         results = self.folder / "gradients.json"
         if results.exists():
@@ -145,7 +147,9 @@ class Run:
             done = {(record["cell"], record["phase"], record["length"]) for record in found["norms"]}
             missing = [unit for unit in units if tuple(unit) not in done]
             if missing and not resume:
-                raise ValueError(f"{self.folder} holds an unfinished run; add --resume to go on, or choose another --out")
+                raise ValueError(
+                    f"{self.folder} holds an unfinished run; add --resume to go on, or choose another --out"
+                )
             if resume and found["config"]["data"] != config["data"]:
                 raise ValueError(f"{self.folder} holds a run on other data; choose another --out")
             if resume:

@@ -115,7 +115,7 @@ _run = jax.jit(run, static_argnames=("cell", "reverse", "engine", "every"))
 
 
 def arrange(xs: Array, lengths: Array | None, resets: Array | None) -> tuple[Array, Marks]:
-    """Inputs and marks as an engine wants them; padding is zeroed, so that a NaN in it reaches no value and no gradient."""
+    """Inputs and marks as an engine wants them; padding is zeroed, so a NaN in it reaches no value and no gradient."""
     if lengths is None:
         return xs, Marks(None, resets)
     valid = jnp.arange(xs.shape[0]).reshape(-1, *(1,) * lengths.ndim) < lengths
@@ -192,7 +192,7 @@ def _params_shapes(cell: Cell, input_size: int) -> PyTree | None:
     try:
         with jax.ensure_compile_time_eval():
             return jax.eval_shape(lambda key: cell.init(key, input_size), jax.random.key(0))
-    except _check.ForeignCell:
+    except _check.ForeignCellError:
         return None
 
 
@@ -200,5 +200,5 @@ def _features(params: Any) -> int | None:
     """How many input features parameters were made for, as far as their names tell."""
     while hasattr(params, "layers") or hasattr(params, "forward"):
         params = params.layers[0] if hasattr(params, "layers") else params.forward
-    w = getattr(params, "w_x", getattr(params, "w", None))
-    return w.shape[0] if getattr(w, "ndim", 0) == 2 else None
+    shape = getattr(getattr(params, "w_x", getattr(params, "w", None)), "shape", ())
+    return shape[0] if len(shape) == 2 else None

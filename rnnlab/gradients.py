@@ -5,8 +5,8 @@ With sₜ = F(θ, sₜ₋₁, xₜ), yₜ = Y(θ, sₜ₋₁, xₜ, sₜ) and th
     λₜ = (∂Y/∂sₜ)ᵀ ∂L/∂yₜ + (∂F/∂sₜ at t+1)ᵀ λₜ₊₁ + (∂Y/∂sₜ at t+1)ᵀ ∂L/∂yₜ₊₁
 
 and ∂L/∂θ = Σₜ (∂F/∂θ at t)ᵀ λₜ + (∂Y/∂θ at t)ᵀ ∂L/∂yₜ: one term a step, its *contribution* (Werbos 1990; Pascanu,
-Mikolov & Bengio 2013, arXiv 1211.5063, eq. 3–5). λ is carried as mantissa · 2^exponent with an integer exponent for each
-example, so 100 000 steps neither underflow nor overflow, and scaling by powers of two rounds nothing.
+Mikolov & Bengio 2013, arXiv 1211.5063, eq. 3–5). λ is carried as mantissa · 2^exponent with an integer exponent for
+each example, so 100 000 steps neither underflow nor overflow, and scaling by powers of two rounds nothing.
 """
 
 from collections.abc import Callable
@@ -58,7 +58,7 @@ Recording = tuple[Array, Callable[[Scaled], Backward]]
 
 
 def record(cell: Cell, params: PyTree, xs: Array, state: PyTree, course: Course, keep: bool) -> Recording:
-    """Runs ``cell`` and returns its outputs ``ys`` and the function that takes ∂L/∂ys back; ``keep`` keeps contributions."""
+    """Runs ``cell``; returns its outputs ``ys`` and what takes ∂L/∂ys back. ``keep`` keeps the contributions."""
     if isinstance(cell, Stack):
         return _record_stack(cell, params, xs, state, course, keep)
     if isinstance(cell, Bidirectional):
@@ -73,7 +73,9 @@ def _record_cell(cell: Cell, params: PyTree, xs: Array, state: PyTree, course: C
     state = settle(cell, params, xs[0], state)
     states, ys = run(cell, params, xs, state, lengths, course.resets, reverse=reverse, every=True)
     before = jax.tree.map(
-        lambda first, rest: jnp.concatenate([rest[1:], first[None]] if reverse else [first[None], rest[:-1]]), state, states
+        lambda first, rest: jnp.concatenate([rest[1:], first[None]] if reverse else [first[None], rest[:-1]]),
+        state,
+        states,
     )
     fresh = cell.initial_state(xs.shape[1:-1])
     remembers = bool(jax.tree.leaves(state))
@@ -91,7 +93,9 @@ def _record_cell(cell: Cell, params: PyTree, xs: Array, state: PyTree, course: C
         at_state = jax.tree.map(jnp.add, at_state, d_after)  # λₜ · 2^−exponent
         norms = _norms(parts.hidden, at_state, exponent, batch) if remembers else None
 
-        masked = at_state if mark.valid is None else select(mark.valid, at_state, jax.tree.map(jnp.zeros_like, at_state))
+        masked = (
+            at_state if mark.valid is None else select(mark.valid, at_state, jax.tree.map(jnp.zeros_like, at_state))
+        )
         _, d_old_f, d_x_f = f_back(masked)
         d_old, d_x = jax.tree.map(jnp.add, (d_old, d_x), (d_old_f, d_x_f))
         if mark.reset is not None:
@@ -133,19 +137,17 @@ def _record_cell(cell: Cell, params: PyTree, xs: Array, state: PyTree, course: C
     return ys, back
 
 
-def _record_stack(
-    cell: Stack, params: StackParams, xs: Array, state: PyTree, course: Course, keep: bool
-) -> Recording:
+def _record_stack(cell: Stack, params: StackParams, xs: Array, state: PyTree, course: Course, keep: bool) -> Recording:
     backs, masks = [], []
     for number, (layer, key) in enumerate(zip(cell.cells, cell.keys(course.key), strict=True)):
         k_drop, k_inner = cell.keys(key, 2)
         mask = cell.mask(number, k_drop, xs)
         seen = xs if mask is None else xs * mask
-        ys, back = record(
+        ys, layer_back = record(
             layer, params.layers[number], seen, state.layers[number], course._replace(key=k_inner), keep
         )
         xs = xs + ys if cell.skips(number) else ys
-        backs.append(back)
+        backs.append(layer_back)
         masks.append(mask)
 
     def back(g: Scaled) -> Backward:
@@ -191,9 +193,7 @@ def _gather(make: Callable[[tuple], PyTree], parts: list[Backward], dxs: Scaled)
     )
 
 
-def _norms(
-    hidden: int | None, state: PyTree, exponent: Array, batch: int
-) -> tuple[Array, Array | None, Array]:
+def _norms(hidden: int | None, state: PyTree, exponent: Array, batch: int) -> tuple[Array, Array | None, Array]:
     """Log-norms of the hidden part of a state adjoint, of the rest (None if there is none), and of all of it."""
     leaves = jax.tree.leaves(state)
     each = [log_norm(leaf, exponent, batch) for leaf in leaves]

@@ -42,7 +42,7 @@ def identity(scale: float = 1.0) -> Initializer:
 
 @functools.cache
 def gaussian_gain(gain: float = 1.0) -> Initializer:
-    """g · N(0, 1/N): spectral radius about g, largest singular value about 2g (Pascanu et al. 2013, arXiv 1211.5063)."""
+    """g · N(0, 1/N): spectral radius about g, largest singular value about 2g (Pascanu et al. 2013)."""
 
     def init(key: Key, shape: tuple[int, ...], dtype: Dtype = jnp.float32) -> Array:
         return gain / math.sqrt(shape[0]) * jax.random.normal(key, shape, dtype)
@@ -55,7 +55,7 @@ def spectral_radius(radius: float = 1.0) -> Initializer:
     """A Gaussian matrix rescaled so that its largest absolute eigenvalue is exactly ``radius`` (Jaeger 2001).
 
     The eigenvalues are those of the drawn matrix, so the result is exact, not only in expectation.
-    Runs on the CPU, where JAX has the non-symmetric eigenvalue solver. Raises ValueError for a matrix that is not square.
+    Needs JAX's non-symmetric eigenvalue solver, so a CPU. Raises ValueError for a matrix that is not square.
     """
 
     def init(key: Key, shape: tuple[int, ...], dtype: Dtype = jnp.float32) -> Array:
@@ -68,7 +68,7 @@ def spectral_radius(radius: float = 1.0) -> Initializer:
 
 @functools.cache
 def logistic() -> Initializer:
-    """Gaussian of standard deviation 3.6/√N for logistic units, N the fan-in (Nguyen & Widrow 1990; Yilmaz & Poli 2022)."""
+    """Gaussian of standard deviation 3.6/√N for logistic units, N the fan-in (Yilmaz & Poli 2022)."""
 
     def init(key: Key, shape: tuple[int, ...], dtype: Dtype = jnp.float32) -> Array:
         return 3.6 / math.sqrt(shape[0]) * jax.random.normal(key, shape, dtype)

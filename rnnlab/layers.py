@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from rnnlab import _check
-from rnnlab.typing import Array, Cell, Key, PyTree
 from rnnlab.driver import run
+from rnnlab.typing import Array, Cell, Key
 
 
 class StackParams(NamedTuple):
@@ -117,7 +117,7 @@ class Stack:
 def stack(cells: Sequence[Cell], *, residual: bool = False, dropout: float = 0.0) -> Stack:
     """A cell made of layers: each cell reads the outputs of the one before.
 
-    yₜ⁽ˡ⁾ = cellₗ(dropout(yₜ⁽ˡ⁻¹⁾)), plus yₜ⁽ˡ⁻¹⁾ itself where ``residual`` (from the second layer on, not around a readout).
+    yₜ⁽ˡ⁾ = cellₗ(dropout(yₜ⁽ˡ⁻¹⁾)), plus yₜ⁽ˡ⁻¹⁾ itself where ``residual`` (from the second layer on; never a readout).
 
     Args:
         cells: cells, bidirectional cells, readouts or :class:`rnnlab.Step`, first to last.
@@ -168,7 +168,9 @@ class Bidirectional:
     def initial_state(self, batch_shape: tuple[int, ...] = ()) -> BidirectionalState:
         return BidirectionalState(self.forward.initial_state(batch_shape), self.backward.initial_state(batch_shape))
 
-    def step(self, params: BidirectionalParams, state: BidirectionalState, x: Array) -> tuple[BidirectionalState, Array]:
+    def step(
+        self, params: BidirectionalParams, state: BidirectionalState, x: Array
+    ) -> tuple[BidirectionalState, Array]:
         raise ValueError("a bidirectional cell has no step, since it reads the future; use rnnlab.unroll")
 
     def run(
@@ -188,7 +190,9 @@ class Bidirectional:
         how = {"engine": engine, "every": every}
         turned = turn_resets(resets, reverse)
         ahead, ys = run(self.forward, params.forward, xs, state.forward, lengths, resets, key, reverse=reverse, **how)
-        back, zs = run(self.backward, params.backward, xs, state.backward, lengths, turned, key, reverse=not reverse, **how)
+        back, zs = run(
+            self.backward, params.backward, xs, state.backward, lengths, turned, key, reverse=not reverse, **how
+        )
         return BidirectionalState(ahead, back), jnp.concatenate([ys, zs], axis=-1)
 
 

@@ -8,6 +8,7 @@ from jax.extend import core
 
 from rnnlab.typing import Array, PyTree
 
+
 class Parts(NamedTuple):
     """F and Y of a step, and which leaf of the state the output *is* (None where it is none of them)."""
 
@@ -77,7 +78,8 @@ def _source(jaxpr: Any, var: Any) -> Any:
 
 
 def _body(equation: Any) -> Any:
-    """The program that ``equation`` calls, where it is a plain call."""
-    if equation.primitive.name not in ("jit", "pjit", "closed_call"):
+    """The closed program that ``equation`` calls, where it is a plain call."""
+    if equation.primitive.name not in ("jit", "pjit", "closed_call", "remat", "remat2", "checkpoint"):
         return None
-    return equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
+    body = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
+    return body if isinstance(body, core.ClosedJaxpr) else core.ClosedJaxpr(body, ())

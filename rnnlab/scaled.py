@@ -58,7 +58,7 @@ def plain(value: Scaled) -> PyTree:
 
 
 def log_norm(leaf: Array, exponent: Array, batch: int) -> Array:
-    """ln‖leaf · 2^exponent‖₂ over all but the first ``batch`` axes, in nats; −inf for zero. Its gradient at zero is zero."""
+    """ln‖leaf · 2^exponent‖₂ over all but the first ``batch`` axes, in nats; −inf, with gradient zero, at zero."""
     leaf = leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
     own = renormalise(leaf, jnp.zeros_like(exponent), batch)
     squares = jnp.sum(own.mantissa**2, axis=tuple(range(batch, leaf.ndim)))

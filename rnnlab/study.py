@@ -4,6 +4,7 @@ import functools
 import importlib.metadata
 import platform
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -72,7 +73,7 @@ def units(settings: GradientSettings) -> list[Unit]:
 def source(settings: GradientSettings) -> Source:
     """The data of the study; ValueError for a file that cannot be used or is shorter than the longest sequence."""
     dtype = jnp.dtype(settings.precision)
-    if dtype == jnp.float64 and not jax.config.jax_enable_x64:
+    if dtype == jnp.float64 and jnp.result_type(float) != dtype:
         raise ValueError('float64 is switched off; call jax.config.update("jax_enable_x64", True) first')
     if settings.data == "noise":
         return _noise(dtype)
@@ -115,32 +116,42 @@ def measure(
 
     ``progress`` is told in a few words what is being done.
     """
-    for name in settings.cells:
-        mine = [unit for unit in wanted if unit.cell == name]
-        if not mine:
-            continue
-        model = _model(settings, data, name)
-        made = [model.init(jax.random.key(seed), data.size) for seed in range(settings.seeds)]
-        params = jax.tree.map(lambda *seeds: jnp.stack(seeds), *made)
-        for phase in settings.phases:
-            if phase == "after" and any(unit.phase == "after" for unit in mine):
-                params = _train(settings, data, model, params, functools.partial(_say, progress, name))
-            for unit in mine:
-                if unit.phase == phase:
-                    progress(f"{name}, length {unit.length}" + (", trained" if phase == "after" else ""))
-                    yield _measure_unit(settings, data, model, params, unit)
+    networks = {name: model(settings, data, name) for name in settings.cells}
+    programs = list(dict.fromkeys((unit.cell, unit.length) for unit in wanted))
+    with ThreadPoolExecutor(2) as ahead:  # compiles what comes next while this thread computes
+        compiled = {p: ahead.submit(_compile, settings, data, networks[p[0]], p[1]) for p in programs}
+        try:
+            for name, network in networks.items():
+                mine = [unit for unit in wanted if unit.cell == name]
+                if not mine:
+                    continue
+                params = _initial(settings, data, network)
+                for phase in settings.phases:
+                    here = [unit for unit in mine if unit.phase == phase]
+                    if phase == "after" and here:
+                        params = train(
+                            settings, data, network, params, lambda n, name=name: progress(f"{name}, training step {n}")
+                        )
+                    for unit in here:
+                        progress(f"{name}, length {unit.length}" + (", trained" if phase == "after" else ""))
+                        yield _measure_unit(settings, data, compiled[unit.cell, unit.length].result(), params, unit)
+        finally:
+            ahead.shutdown(wait=False, cancel_futures=True)
 
 
-def _say(progress: Callable[[str], None], name: str, step: int) -> None:
-    progress(f"{name}, training step {step}")
-
-
-def _model(settings: GradientSettings, data: Source, name: str) -> Stack:
+def model(settings: GradientSettings, data: Source, name: str) -> Stack:
+    """The network that is measured: one cell and a readout to the alphabet."""
     cell = CELLS[name](settings.hidden_size, jnp.dtype(settings.precision))
     return stack([cell, Readout(data.size, param_dtype=settings.precision)])
 
 
-def _draw(settings: GradientSettings, data: Source, use: str, length: int, number: int) -> tuple[Array, Array]:
+def _initial(settings: GradientSettings, data: Source, network: Stack) -> StackParams:
+    """Fresh parameters with a leading axis of seeds."""
+    made = [network.init(jax.random.key(seed), data.size) for seed in range(settings.seeds)]
+    return jax.tree.map(lambda *seeds: jnp.stack(seeds), *made)
+
+
+def draw(settings: GradientSettings, data: Source, use: str, length: int, number: int) -> tuple[Array, Array]:
     """One batch for every seed, ``[S, T, B, …]``: the same for every cell, whatever else is measured."""
     purpose = ("measure", "train").index(use)
     randoms = [np.random.default_rng((seed, purpose, number)) for seed in range(settings.seeds)]
@@ -148,10 +159,10 @@ def _draw(settings: GradientSettings, data: Source, use: str, length: int, numbe
     return jnp.asarray(np.stack(inputs)), jnp.asarray(np.stack(labels))
 
 
-def _measure_unit(settings: GradientSettings, data: Source, model: Stack, params: StackParams, unit: Unit) -> Measured:
-    cell, readout = model.cells
+def _compile(settings: GradientSettings, data: Source, network: Stack, length: int) -> Callable[..., tuple]:
+    """The compiled measurement ``(params, inputs, labels) -> (log-norms, by lag, finite)`` of all seeds at a length."""
+    cell, readout = network.cells
 
-    @jax.jit
     @jax.vmap
     def flow(params: StackParams, inputs: Array, labels: Array) -> tuple[PyTree, Array, Array]:
         weights, readout_weights = params.layers
@@ -164,7 +175,21 @@ def _measure_unit(settings: GradientSettings, data: Source, model: Stack, params
         log_norms = flow.log_norm_gradient, jax.tree.map(lambda g: jnp.log(jnp.linalg.norm(g.ravel())), of_readout)
         return log_norms, flow.log_norm_by_lag, flow.finite
 
-    inputs, labels = _draw(settings, data, "measure", unit.length, unit.length)
+    def of_all_seeds(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((settings.seeds, *leaf.shape), leaf.dtype)
+
+    params = jax.tree.map(of_all_seeds, jax.eval_shape(lambda key: network.init(key, data.size), jax.random.key(0)))
+    inputs, labels = (
+        jax.ShapeDtypeStruct((settings.seeds, length, *batch.shape[2:]), batch.dtype)
+        for batch in draw(settings, data, "measure", 1, 0)
+    )
+    return jax.jit(flow).lower(params, inputs, labels).compile()
+
+
+def _measure_unit(
+    settings: GradientSettings, data: Source, flow: Callable[..., tuple], params: StackParams, unit: Unit
+) -> Measured:
+    inputs, labels = draw(settings, data, "measure", unit.length, unit.length)
     log_norms, by_lag, finite = jax.device_get(flow(params, inputs, labels))
     by_lag = np.where(finite[:, None], by_lag, np.nan)
     names = {
@@ -193,7 +218,7 @@ def _named(layer: PyTree) -> Iterator[tuple[str, np.ndarray]]:
         yield ".".join(entry.name for entry in path), value
 
 
-def _train(
+def train(
     settings: GradientSettings, data: Source, model: Stack, params: StackParams, progress: Callable[[int], None]
 ) -> StackParams:
     """``params`` after ``settings.train_steps`` steps of next-symbol prediction at every position."""
@@ -207,7 +232,7 @@ def _train(
 
     state = TrainState(jax.tree.map(jnp.copy, params), jax.vmap(optimiser.init)(params))
     for number in range(settings.train_steps):
-        state = advance(state, *_draw(settings, data, "train", settings.training_length, number))
+        state = advance(state, *draw(settings, data, "train", settings.training_length, number))
         if number % 10 == 0:
             progress(number)
             jax.block_until_ready(state)
@@ -217,11 +242,11 @@ def _train(
 def summarise(settings: GradientSettings, flow: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One record for each cell and phase, from the longest length that is there; means over the seeds.
 
-    decay_per_step: how fast ln‖∂L/∂h‖ falls with the lag, nats a step (least squares). half_life: ln 2 over it, in steps;
+    decay_per_step: how fast ln‖∂L/∂h‖ falls with the lag, nats a step (least squares). half_life: ln 2 over it, steps;
     None where the gradient does not shrink. horizon: the smallest lag at which the gradient is below 1/1000 of that at
     lag 0; None where there is none. doubtful: seeds left out since their numbers are not finite.
     """
-    curves: dict[tuple[str, str, int], dict[int, list[tuple[int, float]]]] = {}
+    curves: dict[tuple[str, str, int], dict[int, list[tuple[int, float | None]]]] = {}
     for record in flow:
         unit = curves.setdefault((record["cell"], record["phase"], record["length"]), {})
         unit.setdefault(record["seed"], []).append((record["lag"], record["log_norm"]))

@@ -1,5 +1,6 @@
 """Settings of the whole test run: 64-bit floats are available, and devices are the CPU's."""
 
+import collections
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -13,3 +14,11 @@ import jax
 jax.config.update("jax_enable_x64", True)  # a test that means float32 says so
 hypothesis.settings.register_profile("rnnlab", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile("rnnlab")
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Says in one line what was skipped, and why."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = collections.Counter(report.longrepr[2].removeprefix("Skipped: ") for report in skipped)
+    told = "; ".join(f"{count} since {reason}" for reason, count in reasons.items())
+    terminalreporter.write_line(f"skipped: {told or 'nothing'}")

@@ -110,5 +110,5 @@ def affine(x: Array, w: Array, b: Array | None, dtype: Dtype | None) -> Array:
 
 
 def keep_precision(new: PyTree, old: PyTree) -> PyTree:
-    """``new`` in no less precision than the state it replaces, so that bfloat16 arithmetic can carry a float32 state."""
+    """``new`` in no less precision than the state it replaces, so bfloat16 arithmetic can carry a float32 state."""
     return jax.tree.map(lambda n, o: n.astype(jnp.promote_types(n.dtype, o.dtype)), new, old)

@@ -52,7 +52,7 @@ class GRU(Recurrent):
     hₜ = (1 − zₜ) hₜ₋₁ + zₜ nₜ mean the same network with the weights and bias of z negated, since σ(−a) = 1 − σ(a).
     ``layer_norm``: every product is normalised, r and z together and n on its own (Ba, Kiros & Hinton 2016, eq. 23–26).
     Shapes: x ``[..., I]``, h and the output ``[..., H]``.
-    Raises ValueError for a ``hidden_size`` below 1, an unknown ``reset``, or ``recurrent_bias`` with ``reset="before"``.
+    Raises ValueError for a ``hidden_size`` below 1, an unknown ``reset``, and ``recurrent_bias`` with "before".
 
     Attributes:
         reset: whether r acts after or before the recurrent product.

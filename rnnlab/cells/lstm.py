@@ -113,11 +113,10 @@ class LSTM(Recurrent):
     def gate(self, params: LSTMParams, state: LSTMState, z: Array, a: Array) -> tuple[LSTMState, Array]:
         i, f, g, o = jnp.split(z + a, 4, axis=-1)
         if params.peephole is not None:
-            p_i, p_f, p_o = params.peephole
-            i, f = i + p_i * state.c, f + p_f * state.c
+            i, f = i + params.peephole[0] * state.c, f + params.peephole[1] * state.c
         c = jax.nn.sigmoid(f) * state.c + jax.nn.sigmoid(i) * jnp.tanh(g)  # cₜ = fₜ ⊙ cₜ₋₁ + iₜ ⊙ gₜ
         if params.peephole is not None:
-            o = o + p_o * c
+            o = o + params.peephole[2] * c
         seen = c if params.norm is None else layer_norm(c, params.norm.c, params.norm.c_bias)
         h = jax.nn.sigmoid(o) * jnp.tanh(seen)  # hₜ = oₜ ⊙ tanh(cₜ)
         state = keep_precision(LSTMState(c, h), state)

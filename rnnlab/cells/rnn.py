@@ -34,7 +34,7 @@ class RNN(Recurrent):
     ``form="output-state"`` (Pascanu, Mikolov & Bengio 2013, arXiv 1211.5063, eq. 2):
                                         hₜ = W_h φ(hₜ₋₁) + W_x xₜ + b
     In the second form the state is what goes *into* the nonlinearity; φ of it is Elman's state.
-    Shapes: x ``[..., I]``, h and the output ``[..., H]``. With ``recurrent_bias`` a second bias c is added, as PyTorch does.
+    Shapes: x ``[..., I]``, h and the output ``[..., H]``. ``recurrent_bias`` adds a second bias c, as PyTorch does.
     Raises ValueError for a ``hidden_size`` below 1, an unknown activation or an unknown form.
 
     Attributes:

@@ -29,7 +29,9 @@ class Step:
     init_state: PyTree
 
     def init(self, key: Key, input_size: int) -> PyTree:
-        raise _check.ForeignCell("a Step has no init; make its parameters with the library that its function comes from")
+        raise _check.ForeignCellError(
+            "a Step has no init; make its parameters with the library that its function comes from"
+        )
 
     def initial_state(self, batch_shape: tuple[int, ...] = ()) -> PyTree:
         if callable(self.init_state):

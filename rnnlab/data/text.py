@@ -10,7 +10,7 @@ import numpy as np
 
 
 class Corpus(NamedTuple):
-    """A text as symbols: ``codes [N]`` are indices into ``alphabet``, whose last entry may be "" for all rare characters."""
+    """A text as symbols: ``codes [N]`` index ``alphabet``, whose last entry may be "" for all rare characters."""
 
     codes: np.ndarray
     alphabet: tuple[str, ...]

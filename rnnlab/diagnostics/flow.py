@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 
@@ -22,8 +23,8 @@ FELT = math.log(1000)
 class GradientFlow(NamedTuple):
     """Where a gradient comes from and how far back it reaches. Norms are Euclidean, logs natural (nats), lags in steps.
 
-    Per-step norms are ``[T, ...]`` for a cell; for a stack each gets a leading axis, ``[L, T, ...]``, one entry for each
-    recurrent layer (for each direction of a bidirectional one), and ``decay_per_step`` and ``horizon`` one value a layer.
+    Per-step norms are ``[T, ...]`` for a cell. For a stack each gets a leading axis, ``[L, T, ...]``, one entry for
+    each recurrent layer (each direction of a bidirectional one), and ``decay_per_step`` and ``horizon`` are one for each.
     −inf marks a gradient that is exactly zero, as it is in padding.
     """
 
@@ -59,7 +60,7 @@ class GradientFlow(NamedTuple):
     """The smallest lag at which ``log_norm_by_lag`` lies below ln(1/1000) under its value at lag 0, else None
     (a tuple for a stack). Under ``jit``, ``vmap`` or ``grad`` an integer array instead, with −1 for None."""
     finite: Array
-    """Whether inputs, outputs, loss and gradient are free of NaN and infinity; where False, believe none of the rest."""
+    """Whether inputs, outputs, loss and gradient are free of NaN and infinity; where False, believe nothing else."""
 
 
 def gradient_flow(
@@ -97,9 +98,7 @@ def gradient_flow(
     xs, state, lengths, resets = prepare(cell, params, xs, initial_state, lengths, resets)
     _check.differentiable("params", params)
     _check.differentiable("the state", state)
-    flow = _flow(
-        cell, params, xs, state, lengths, resets, key, loss=loss, reverse=reverse, keep=keep_contributions
-    )
+    flow = _flow(cell, params, xs, state, lengths, resets, key, loss=loss, reverse=reverse, keep=keep_contributions)
     if isinstance(flow.horizon, jax.core.Tracer):
         return flow
     horizon = np.asarray(flow.horizon)
@@ -153,7 +152,7 @@ def _flow(
 
 
 def decay_per_step(by_lag: Array) -> Array:
-    """Minus the least-squares slope of log-norms ``[..., T]`` over their lags, nats a step; NaN with fewer than two finite."""
+    """Minus the least-squares slope of log-norms ``[..., T]`` over their lags, nats a step; NaN where none fits."""
     there = jnp.isfinite(by_lag)
     count = there.sum(axis=-1)
     lags = jnp.arange(by_lag.shape[-1], dtype=by_lag.dtype)

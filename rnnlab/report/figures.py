@@ -24,7 +24,7 @@ def gradient_norms(
     norms: list[dict[str, Any]], flow: list[dict[str, Any]], summary: list[dict[str, Any]], folder: Path
 ) -> None:
     """Writes ``gradient_norms.png`` and ``.svg``: the norm against sequence length, and against the lag."""
-    style = {"font.size": 10, "svg.hashsalt": "rnnlab", "svg.fonttype": "none", "axes.spines.top": False,
+    style: Any = {"font.size": 10, "svg.hashsalt": "rnnlab", "svg.fonttype": "none", "axes.spines.top": False,
              "axes.spines.right": False}  # fmt: skip
     with matplotlib.rc_context(style):
         figure = Figure(figsize=(11, 4.8), layout="constrained")

@@ -41,7 +41,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 def write_csv(path: Path, norms: list[dict[str, Any]], flow: list[dict[str, Any]]) -> None:
     """Both kinds of records in one table, told apart by the column ``record``."""
     out = io.StringIO()
-    table = csv.DictWriter(out, COLUMNS, lineterminator="\n")
+    table: csv.DictWriter[str] = csv.DictWriter(out, COLUMNS, lineterminator="\n")
     table.writeheader()
     for kind, records in (("norm", norms), ("flow", flow)):
         table.writerows({"record": kind, **record} for record in records)

@@ -18,6 +18,7 @@ def sentence(record: dict[str, Any], phases: int = 1) -> str:
     "rnn: the gradient halves every 1.9 steps; nothing earlier than 19 steps back is felt."
     """
     name, decay, horizon = label(record, phases), record["decay_per_step"], record["horizon"]
+    left_out = "1 seed" if record["doubtful"] == 1 else f"{record['doubtful']} seeds"
     if decay is None and horizon is None:
         return f"{name}: the gradient is not finite or too short to be judged; nothing can be said."
     if horizon is not None:
@@ -25,6 +26,8 @@ def sentence(record: dict[str, Any], phases: int = 1) -> str:
         reach = f"nothing earlier than {steps} back is felt"
     else:
         reach = f"it is still felt at the start of the sequence, {record['length'] - 1} steps back"
+    if record["doubtful"]:
+        reach += f" (without {left_out} whose numbers are not finite)"
     if decay is None:
         return f"{name}: the gradient dies at once; {reach}."
     if abs(decay) * record["length"] < 0.01:

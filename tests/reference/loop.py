@@ -1,0 +1,57 @@
+"""The driver's slow twin: one example after the other, one step after the other."""
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from tests.reference.cells import Step
+
+
+class Unrolled(NamedTuple):
+    """The state after the last step, the states after every step and the outputs."""
+
+    final: Any
+    states: Any
+    ys: np.ndarray
+
+
+def unroll(
+    step: Step,
+    params: Any,
+    xs: np.ndarray,
+    initial: Any,
+    lengths: np.ndarray | None = None,
+    resets: np.ndarray | None = None,
+    reverse: bool = False,
+) -> Unrolled:
+    """``step`` over ``xs [T, ..., I]`` from ``initial``; a reset starts from zeros, as all of rnnlab's own cells do."""
+    steps, batch = xs.shape[0], xs.shape[1:-1]
+    examples = []
+    for index in np.ndindex(*batch):
+        length = steps if lengths is None else int(np.asarray(lengths)[index])
+        reset = np.zeros(steps, bool) if resets is None else resets[:, *index]
+        state = jax.tree.map(lambda leaf, index=index: leaf[index], initial)
+        examples.append(_one(step, params, xs[:, *index], state, length, reset, reverse))
+
+    def gather(axis: int, *leaves: np.ndarray) -> np.ndarray:
+        whole = np.stack(leaves, axis)
+        return whole.reshape(*whole.shape[:axis], *batch, *whole.shape[axis + 1 :])
+
+    final = jax.tree.map(lambda *leaves: gather(0, *leaves), *[example.final for example in examples])
+    rest = jax.tree.map(lambda *leaves: gather(1, *leaves), *[(example.states, example.ys) for example in examples])
+    return Unrolled(final, *rest)
+
+
+def _one(step: Step, params: Any, xs: np.ndarray, state: Any, length: int, resets: np.ndarray, reverse: bool) -> Any:
+    """One example: padding is not run at all, and its outputs are zero."""
+    states, ys = [state] * len(xs), [None] * len(xs)
+    for t in reversed(range(len(xs))) if reverse else range(len(xs)):
+        if t < length:
+            if resets[t]:
+                state = jax.tree.map(np.zeros_like, state)
+            state, ys[t] = step(params, state, xs[t])
+        states[t] = state
+    silence = np.zeros_like(ys[0])
+    ys = [silence if y is None else y for y in ys]
+    return Unrolled(state, jax.tree.map(lambda *leaves: np.stack(leaves), *states), np.stack(ys))

@@ -1,0 +1,182 @@
+"""Initial weights: what each factory draws, and that equal factories make equal cells."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rnnlab import initializers, unroll
+from rnnlab.cells import GRU, LSTM, RNN, JordanRNN, LeakyRNN, RNNState
+from tests.reference import close
+
+KEY = jax.random.key(0)
+
+
+# Equal arguments, the same object
+
+
+FACTORIES = [
+    ("orthogonal", (), {"scale": 1.0}),
+    ("lecun_normal", (), {}),
+    ("glorot_uniform", (), {}),
+    ("normal", (0.1,), {"stddev": 0.1}),
+    ("uniform", (0.1,), {"scale": 0.1}),
+    ("constant", (0.5,), {"value": 0.5}),
+    ("identity", (0.5,), {"scale": 0.5}),
+    ("gaussian_gain", (1.5,), {"gain": 1.5}),
+    ("spectral_radius", (0.9,), {"radius": 0.9}),
+    ("logistic", (), {}),
+    ("chrono", (100.0,), {"max_lag": 100.0}),
+]
+
+
+@pytest.mark.parametrize(("name", "args", "named"), FACTORIES)
+def test_the_same_call_gives_the_same_object(name, args, named):
+    """So two cells built alike are equal, and one compiled program serves both."""
+    factory = getattr(initializers, name)
+    assert factory(*args) is factory(*args)
+    assert factory(**named) is factory(**named)
+    one, two = (LSTM(3, recurrent_init=factory(*args)) for _ in range(2))
+    assert one == two
+    assert hash(one) == hash(two)
+
+
+@pytest.mark.parametrize(("name", "args", "named"), FACTORIES)
+def test_equal_arguments_give_the_same_object(name, args, named):
+    """By position, by name or by default: how an argument is written is not what it is."""
+    factory = getattr(initializers, name)
+    assert factory(*args) is factory(**named)
+
+
+def test_a_whole_number_is_its_float():
+    assert initializers.chrono(100) is initializers.chrono(100.0)
+    assert initializers.identity(1) is initializers.identity(1.0)
+
+
+def test_other_arguments_make_another_cell():
+    assert initializers.identity(0.5) is not initializers.identity(0.6)
+    assert RNN(3, recurrent_init=initializers.identity(0.5)) != RNN(3, recurrent_init=initializers.identity(0.6))
+
+
+# What cells ask for
+
+
+@pytest.mark.parametrize("kind", [RNN, LeakyRNN, LSTM, GRU, JordanRNN])
+def test_recurrent_weights_start_orthogonal_gate_by_gate(kind):
+    w = np.asarray(kind(8, param_dtype=jnp.float64).init(KEY, 3).w_h)
+    blocks = np.split(w, w.shape[1] // 8, axis=1)
+    for block in blocks:
+        close(block.T @ block, np.eye(8))
+    assert len({block.tobytes() for block in blocks}) == len(blocks)
+
+
+@pytest.mark.parametrize("kind", [RNN, LSTM, GRU])
+def test_input_weights_start_as_lecuns(kind):
+    """Variance 1/I whatever H is, mean 0; five standard errors on either side."""
+    w = np.asarray(kind(200, recurrent_init=initializers.constant(0.0)).init(KEY, 50).w_x)
+    assert abs(w.mean() * np.sqrt(50)) < 5 / np.sqrt(w.size)
+    assert abs(w.var() * 50 - 1) < 5 * np.sqrt(2 / w.size)
+
+
+def test_biases_start_at_zero():
+    for cell in (RNN(3, recurrent_bias=True), GRU(3), LSTM(3, 0.0, recurrent_bias=True), JordanRNN(3)):
+        biases = {name: leaf for name, leaf in cell.init(KEY, 2)._asdict().items() if name in ("b", "c", "b_y")}
+        assert not any(leaf.any() for leaf in biases.values() if leaf is not None)
+
+
+def test_fields_choose_the_initialiser():
+    """Each gate asks for its own matrix, and biases are asked for gate by row."""
+    sevens, halves = initializers.constant(7.0), initializers.constant(0.5)
+    params = GRU(3, kernel_init=sevens, recurrent_init=initializers.identity(2.0), bias_init=halves).init(KEY, 2)
+    assert (params.w_x == 7).all()
+    close(np.asarray(params.w_h), np.tile(2 * np.eye(3, dtype=np.float32), 3))
+    assert (params.b == 0.5).all()
+
+    def numbered(_key, shape, dtype):
+        return jnp.broadcast_to(jnp.arange(shape[0], dtype=dtype)[:, None], shape)
+
+    for kind, gates in ((RNN, 1), (LSTM, 4), (GRU, 3)):
+        b = kind(2, bias_init=numbered).init(KEY, 2).b
+        close(np.asarray(b), np.repeat(np.arange(gates, dtype=np.float32), 2))
+
+
+# What each one draws
+
+
+def draw(initializer, *shape):
+    return np.asarray(initializer(KEY, shape, jnp.float64))
+
+
+def test_identity():
+    close(draw(initializers.identity(), 4, 4), np.eye(4))
+    close(draw(initializers.identity(0.3), 4, 4), 0.3 * np.eye(4))
+
+
+def test_identity_recurrence_keeps_a_relu_networks_state():
+    """The IRNN: W = I, ReLU and no bias copy a state for ever where no input comes."""
+    cell = RNN(4, "relu", recurrent_init=initializers.identity(), param_dtype=jnp.float64)
+    state = RNNState(jnp.arange(4.0))
+    final, _ = unroll(cell, cell.init(KEY, 2), jnp.zeros((100, 2)), state)
+    close(final, state)
+
+
+def test_orthogonal_recurrence_keeps_the_norm_of_a_gradient():
+    """‖∂h_T/∂h₀‖ = 1 for a linear network, in every direction."""
+    cell = RNN(4, "identity", param_dtype=jnp.float64)
+    params = cell.init(KEY, 2)
+    jacobian = jax.jacobian(lambda h: unroll(cell, params, jnp.ones((50, 2)), RNNState(h))[0].h)(jnp.ones(4))
+    close(np.linalg.svd(jacobian, compute_uv=False), np.ones(4))
+
+
+@pytest.mark.parametrize("size", [1, 2, 30])
+@pytest.mark.parametrize("radius", [0.5, 1.0, 1.3])
+def test_spectral_radius_is_exact(radius, size):
+    w = draw(initializers.spectral_radius(radius), size, size)
+    close(np.abs(np.linalg.eigvals(w)).max(), np.float64(radius))
+
+
+@pytest.mark.parametrize(
+    ("initializer", "deviation"),
+    [(initializers.gaussian_gain(1.5), 1.5 / np.sqrt(300)), (initializers.logistic(), 3.6 / np.sqrt(300))],
+    ids=["gaussian_gain", "logistic"],
+)
+def test_gaussians(initializer, deviation):
+    """Mean, variance and kurtosis within five standard errors; N is the fan-in."""
+    w = draw(initializer, 300, 200) / deviation
+    assert abs(w.mean()) < 5 / np.sqrt(w.size)
+    assert abs(w.var() - 1) < 5 * np.sqrt(2 / w.size)
+    assert abs((w**4).mean() - 3) < 5 * np.sqrt(96 / w.size)
+
+
+def test_a_gaussians_spectral_radius_is_its_gain():
+    """About g, and the largest singular value about 2g, as N grows (Girko; Marchenko & Pastur)."""
+    w = draw(initializers.gaussian_gain(0.8), 250, 250)
+    assert abs(np.abs(np.linalg.eigvals(w)).max() / 0.8 - 1) < 0.1
+    assert abs(np.linalg.norm(w, 2) / 1.6 - 1) < 0.1
+
+
+@pytest.mark.parametrize("max_lag", [3, 100, 784.0])
+def test_chrono_for_an_lstm(max_lag):
+    """b_f = ln U[1, T − 1], b_i = −b_f, nothing else: time constants 1/(1 − σ(b_f)) spread over 2 … T."""
+    size = 2000
+    cell = LSTM(size, bias_init=initializers.chrono(max_lag), recurrent_init=initializers.constant(0.0))
+    b_i, b_f, b_g, b_o = np.split(np.asarray(cell.init(KEY, 1).b, np.float64), 4)
+    close(b_i, -b_f)
+    assert not b_g.any()
+    assert not b_o.any()
+    assert b_f.min() >= 0
+    assert np.exp(b_f).max() <= (max_lag - 1) * (1 + 1e-6)
+    spread = (max_lag - 2) / np.sqrt(12)
+    assert abs(np.exp(b_f).mean() - max_lag / 2) < 5 * spread / np.sqrt(size)
+    assert abs(np.exp(b_f).std() - spread) < 5 * spread / np.sqrt(size)
+
+
+def test_chrono_for_a_gru():
+    """z keeps the old state, so its bias is what an LSTM's forget gate has."""
+    cell = GRU(50, bias_init=initializers.chrono(100))
+    b_r, b_z, b_n = np.split(np.asarray(cell.init(KEY, 1).b), 3)
+    assert not b_r.any()
+    assert not b_n.any()
+    assert b_z.min() >= 0
+    assert b_z.max() <= np.log(99) + 1e-6
+    assert len(np.unique(b_z)) == 50

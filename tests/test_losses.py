@@ -1,0 +1,78 @@
+"""Losses over sequences."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from rnnlab.losses import cross_entropy
+from tests.reference import close
+
+
+def by_hand(logits, labels, mask=None):
+    """−ln of the softmax of the label, position by position."""
+    each = [
+        np.log(sum(np.exp(logits[index]))) - logits[index][labels[index]]
+        for index in np.ndindex(*labels.shape)
+        if mask is None or mask[index]
+    ]
+    return np.float64(np.mean(each))
+
+
+def example(*batch):
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(*batch, 4)), rng.integers(0, 4, batch), rng.random(batch) < 0.6
+
+
+@pytest.mark.parametrize("batch", [(5,), (5, 3), (1, 2, 2)], ids=str)
+def test_cross_entropy(batch):
+    logits, labels, mask = example(*batch)
+    mask.flat[0] = True
+    close(cross_entropy(logits, labels), jnp.asarray(by_hand(logits, labels)))
+    close(cross_entropy(logits, labels, mask), jnp.asarray(by_hand(logits, labels, mask)))
+
+
+@pytest.mark.parametrize("classes", [2, 4, 8])
+def test_chance_is_the_logarithm_of_the_classes(classes):
+    """In nats, the mean over time and batch."""
+    close(cross_entropy(jnp.zeros((5, 3, classes)), jnp.ones((5, 3), int)), jnp.log(float(classes)))
+
+
+def test_large_logits_neither_overflow_nor_round():
+    logits = jnp.array([[1e4, -1e4], [-1e4, 1e4]])
+    close(cross_entropy(logits, jnp.array([0, 1])), jnp.array(0.0))
+    close(cross_entropy(logits, jnp.array([1, 0])), jnp.array(2e4))
+
+
+@pytest.mark.parametrize("label", [-1, 4, 100])
+def test_a_label_outside_the_classes_is_nan(label):
+    logits, labels, _ = example(5)
+    labels[2] = label
+    assert jnp.isnan(cross_entropy(logits, labels))
+    assert jnp.isnan(jax.jit(cross_entropy)(logits, labels))
+    close(cross_entropy(logits, labels, labels != label), jnp.asarray(by_hand(logits, labels, labels != label)))
+
+
+@pytest.mark.parametrize("garbage", [1e3, np.inf, np.nan])
+def test_what_is_masked_reaches_neither_value_nor_gradient(garbage):
+    logits, labels, mask = example(5, 3)
+    dirty = np.where(mask[..., None], logits, garbage)
+    value, gradient = jax.value_and_grad(cross_entropy)(dirty, np.where(mask, labels, -1), mask)
+    close(value, jnp.asarray(by_hand(logits, labels, mask)))
+    close(gradient, jax.grad(cross_entropy)(logits, labels, mask))
+    assert not gradient[~mask].any()
+
+
+def test_the_gradient_is_softmax_minus_label():
+    logits, labels, _ = example(5)
+    expected = (np.exp(logits) / np.exp(logits).sum(-1, keepdims=True) - np.eye(4)[labels]) / 5
+    close(jax.grad(cross_entropy)(jnp.asarray(logits), labels), jnp.asarray(expected))
+    loss = jax.jit(lambda logits: cross_entropy(logits, labels))
+    check_grads(loss, (jnp.asarray(logits),), order=2, modes=["rev"], atol=1e-6, rtol=1e-6, eps=1e-5)
+
+
+def test_float32_stays_float32():
+    logits, labels, mask = example(5, 3)
+    loss = cross_entropy(np.float32(logits), labels, mask)
+    close(loss, jnp.float32(by_hand(logits, labels, mask)), 1e-5)
