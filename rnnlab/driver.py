@@ -16,7 +16,7 @@ from rnnlab.typing import Array, Cell, Dtype, Key, PyTree
 class Layered(Protocol):
     """A cell made of cells, which says itself how a whole sequence goes through them."""
 
-    def run(
+    def run_layers(
         self,
         params: Any,
         xs: Array,
@@ -66,8 +66,9 @@ def unroll(
     Raises:
         ValueError: where shapes, dtypes, structures, lengths or the engine do not fit; the message says the mend.
     """
+    engine = choose(engine)
     xs, state, lengths, resets = prepare(cell, params, xs, initial_state, lengths, resets)
-    return _run(cell, params, xs, state, lengths, resets, key, reverse=reverse, engine=choose(engine), every=False)
+    return _run(cell, params, xs, state, lengths, resets, key, reverse=reverse, engine=engine, every=False)
 
 
 def unroll_states(
@@ -86,8 +87,9 @@ def unroll_states(
 
     In the padding beyond an example's length the state rests: it is the final one, or with ``reverse`` the initial one.
     """
+    engine = choose(engine)
     xs, state, lengths, resets = prepare(cell, params, xs, initial_state, lengths, resets)
-    return _run(cell, params, xs, state, lengths, resets, key, reverse=reverse, engine=choose(engine), every=True)
+    return _run(cell, params, xs, state, lengths, resets, key, reverse=reverse, engine=engine, every=True)
 
 
 def run(
@@ -105,7 +107,7 @@ def run(
 ) -> tuple[PyTree, Array]:
     """The driver without its checks: for layers, which are run one by one, and for code that is traced already."""
     if isinstance(cell, Layered):
-        return cell.run(params, xs, state, lengths, resets, key, reverse=reverse, engine=engine, every=every)
+        return cell.run_layers(params, xs, state, lengths, resets, key, reverse=reverse, engine=engine, every=every)
     xs, marks = arrange(xs, lengths, resets)
     state = settle(cell, params, xs[0], state)
     return ENGINES[engine](cell, params, xs, state, marks, reverse, every)

@@ -72,7 +72,7 @@ class Stack:
             x = x + y if self.skips(number) else y
         return StackState(tuple(after)), x
 
-    def run(
+    def run_layers(
         self,
         params: StackParams,
         xs: Array,
@@ -173,7 +173,7 @@ class Bidirectional:
     ) -> tuple[BidirectionalState, Array]:
         raise ValueError("a bidirectional cell has no step, since it reads the future; use rnnlab.unroll")
 
-    def run(
+    def run_layers(
         self,
         params: BidirectionalParams,
         xs: Array,

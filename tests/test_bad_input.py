@@ -166,7 +166,7 @@ def test_layers_are_refused_as_cells_are(fault, words):
     [
         (13, {"params": RNNParams(*draw_params(RNN(3), 19))}),
         (17, {"initial_state": LSTMState(1.0, 2.0)}),
-        (23, {"lengths": [9, 9]}),
+        (23, {"lengths": jnp.array([9, 9])}),
     ],
     ids=["params", "state", "lengths"],
 )

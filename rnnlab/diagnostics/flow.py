@@ -24,7 +24,7 @@ class GradientFlow(NamedTuple):
     """Where a gradient comes from and how far back it reaches. Norms are Euclidean, logs natural (nats), lags in steps.
 
     Per-step norms are ``[T, ...]`` for a cell. For a stack each gets a leading axis, ``[L, T, ...]``, one entry for
-    each recurrent layer (each direction of a bidirectional one), and ``decay_per_step`` and ``horizon`` are one for each.
+    each recurrent layer (direction, of a bidirectional one), and ``decay_per_step`` and ``horizon`` are one for each.
     −inf marks a gradient that is exactly zero, as it is in padding.
     """
 
