@@ -180,6 +180,18 @@ def test_packed_sequences_stay_apart_in_both_directions():
     close(*results)
 
 
+def test_both_directions_in_reverse():
+    """As for one direction: the same as flipping inputs and resets in time, running, and flipping outputs."""
+    cell = bidirectional(RNN(3))
+    params, state, xs = draw_params(cell, INPUTS), draw_state(cell), noise(9, INPUTS)
+    resets = np.isin(np.arange(9), [2, 4])
+    final, ys = unroll(cell, params, xs, state, resets=resets, reverse=True)
+    there, back = unroll(cell, params, xs[::-1], state, resets=resets[::-1])
+    close((final, ys), (there, back[::-1]))
+    _, alone = unroll(cell, params, xs[3:5], reverse=True)  # a reset before step 4, so after it for the other direction
+    close(ys[3:5], alone)
+
+
 def test_padding_stays_out_in_both_directions():
     """NaN in the padding of a deep bidirectional network reaches no value and no gradient."""
     params, xs, lengths = draw_params(DEEP, INPUTS), noise(T, 2, INPUTS), np.array([2, 5])

@@ -1,6 +1,7 @@
 """The figures of a gradient study."""
 
 import math
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from rnnlab.report.words import label
 
@@ -31,9 +32,10 @@ def gradient_norms(
         left, right = figure.subplots(1, 2)
         _against_length(left, norms, summary)
         _against_lag(right, flow, summary)
-        figure.suptitle(_finding(summary), fontsize=12)
+        figure.suptitle(textwrap.fill(_finding(summary), 100), fontsize=12)
         handles, labels = right.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), frameon=False)
+        columns = min(len(labels), 6)
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, handlelength=3)
         figure.savefig(folder / "gradient_norms.png", dpi=150)
         figure.savefig(folder / "gradient_norms.svg", metadata={"Date": None})
 
@@ -47,7 +49,9 @@ def _against_length(axes: Axes, norms: list[dict[str, Any]], summary: list[dict[
         lengths = sorted(points)
         _band(axes, lengths, [points[length] for length in lengths], look, marker=True)
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    lengths = sorted({norm["length"] for norm in norms})
+    axes.set_xticks(lengths, [str(length) for length in lengths])
+    axes.set_xticks([], minor=True)
     axes.set(xlabel="sequence length T (steps)", ylabel="gradient norm ‖∂L/∂θ‖ (nats per unit weight)")
     seeds = len({norm["seed"] for norm in norms})
     bands = f"; bands: range of {seeds} seeds" if seeds > 1 else ""
@@ -74,6 +78,7 @@ def _against_lag(axes: Axes, flow: list[dict[str, Any]], summary: list[dict[str,
     )
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set(xlim=(1, longest), ylim=(max(lowest, -FLOOR) - 0.2, min(highest, FLOOR) + 0.5))
     axes.set(xlabel="lag (steps back from the last)", ylabel="‖∂L/∂h at the lag‖ relative to lag 0")
     axes.set_title(f"Hidden state, T = {max(record['length'] for record in summary)}", fontsize=10)
