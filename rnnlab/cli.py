@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             config=(tyro.conf.FlagCreatePairsOff,),
         )
         return _gradients(options, arguments)
-    except ValueError as fault:
+    except UsageError as fault:
         print(f"rnnlab: {fault}", file=sys.stderr)
         return USAGE
     except OSError as fault:
@@ -71,23 +71,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
+class UsageError(Exception):
+    """A fault in what was asked for; one sentence that says the mend."""
+
+
+@contextlib.contextmanager
+def _asking() -> Iterator[None]:
+    """While the request is examined, a ValueError is the user's fault; later it is ours, and shows its traceback."""
+    try:
+        yield
+    except ValueError as fault:
+        raise UsageError(fault) from None
+
+
 def _gradients(options: Gradients, arguments: list[str]) -> int:
-    settings = GradientSettings(**{f.name: getattr(options, f.name) for f in dataclasses.fields(GradientSettings)})
-    run = Run(options.out)
-    run.admit(settings)
+    with _asking():
+        settings = GradientSettings(**{f.name: getattr(options, f.name) for f in dataclasses.fields(GradientSettings)})
+        run = Run(options.out)
+        run.admit(settings)
 
     import jax  # only now, so that help and refusals come at once
+    from rich.console import Console
 
     if settings.precision == "float64":
         jax.config.update("jax_enable_x64", True)
-    from rich.console import Console
 
     from rnnlab import study
 
     notes = Console(stderr=True, highlight=False)
-    data = study.source(settings)
-    config = {"settings": dataclasses.asdict(settings), "data": data.about, **study.environment()}
-    run.open({**config, "command": shlex.join(["rnnlab", *arguments])}, options.resume, study.units(settings))
+    with _asking():
+        data = study.source(settings)
+        config = {"settings": dataclasses.asdict(settings), "data": data.about, **study.environment()}
+        run.open({**config, "command": shlex.join(["rnnlab", *arguments])}, options.resume, study.units(settings))
     if settings.clip is not None and not settings.train_steps:
         notes.print("note: --clip acts on training, and --train-steps is 0")
     try:

@@ -1,6 +1,7 @@
 """The command line as its users meet it: most of it in processes of its own."""
 
 import csv
+import errno
 import json
 import os
 import signal
@@ -156,6 +157,18 @@ def test_wrong_usage_is_one_sentence_and_exit_code_2(tmp_path, monkeypatch, caps
     printed = capsys.readouterr()
     assert printed.out == ""
     assert words in printed.err
+    assert printed.err.count("\n") == 1
+
+
+def test_a_full_disk_is_one_sentence_and_exit_code_1(tmp_path, monkeypatch, capsys):
+    def full(path, _):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr("rnnlab.report.records.write_json", full)
+    assert cli.main(["gradients", *SMALL, "--data", "noise", "--out", str(tmp_path / "out")]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "No space left on device" in printed.err
     assert printed.err.count("\n") == 1
 
 
