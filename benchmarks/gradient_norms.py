@@ -23,7 +23,7 @@ HIDDEN, BATCH, SEEDS = 128, 32, 5
 text, about = rnnlab.data.standard_library()
 corpus = rnnlab.data.encode(text, about, size=128)
 symbols = len(corpus.alphabet)
-print(f"{about['name']} {about['python']}: {about['characters']} characters, SHA-256 {about['sha256'][:12]}…")
+print(f"{about['name']} {about['python']}: {about['characters']} characters, SHA-256 {about['sha256']}")
 
 
 def sample(seed: int, length: int) -> tuple[np.ndarray, np.ndarray]:

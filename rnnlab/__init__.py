@@ -4,9 +4,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rnnlab import cells as cells
+    from rnnlab import data as data
+    from rnnlab import diagnostics as diagnostics
+    from rnnlab import engines as engines
     from rnnlab import initializers as initializers
     from rnnlab import interop as interop
     from rnnlab import losses as losses
+    from rnnlab import report as report
+    from rnnlab import study as study
+    from rnnlab import train as train
     from rnnlab.cells import GRU as GRU
     from rnnlab.cells import LSTM as LSTM
     from rnnlab.cells import RNN as RNN

@@ -17,7 +17,7 @@ class ForeignCellError(ValueError):
 
 def hashable(cell: object) -> None:
     """ValueError unless ``cell`` can be a static argument of a compiled program."""
-    if not callable(getattr(cell, "initial_state", None)):
+    if isinstance(cell, type) or not callable(getattr(cell, "initial_state", None)):
         raise ValueError(f"{cell!r} is not a cell; give one such as rnnlab.LSTM(128), or wrap a step in rnnlab.Step")
     try:
         hash(cell)
@@ -35,10 +35,15 @@ def positive_int(name: str, value: object) -> int:
 
 def fraction(name: str, value: float, *, closed: bool) -> float:
     """``value``; ValueError unless it lies in [0, 1), or in (0, 1] where ``closed``."""
-    if not (0 < value <= 1 if closed else 0 <= value < 1):
+    if not isinstance(value, numbers.Real) or not (0 < value <= 1 if closed else 0 <= value < 1):
         span = "above 0 and at most 1" if closed else "at least 0 and below 1"
         raise ValueError(f"{name} is {value!r}; it must be {span}")
     return value
+
+
+def function(name: str, value: object) -> None:
+    if not callable(value):
+        raise ValueError(f"{name} is {value!r}; it must be a function, such as one of rnnlab.initializers")
 
 
 def one_of(name: str, value: object, choices: Sequence[str]) -> None:
@@ -47,9 +52,23 @@ def one_of(name: str, value: object, choices: Sequence[str]) -> None:
 
 
 def float_dtype(name: str, dtype: Dtype) -> np.dtype:
-    if not jnp.issubdtype(dtype := jnp.dtype(dtype), jnp.floating):
-        raise ValueError(f"{name} is {dtype}; it must be a floating dtype such as float32")
-    return dtype
+    try:
+        known = None if dtype is None else jnp.dtype(dtype)
+    except TypeError:
+        known = None
+    if known is None or not jnp.issubdtype(known, jnp.floating):
+        raise ValueError(
+            f"{name} is {repr(dtype) if known is None else known}; it must be a floating dtype such as float32"
+        )
+    return known
+
+
+def array(name: str, value: object) -> Array:
+    """``value`` as an array; ValueError where it cannot be one."""
+    try:
+        return jnp.asarray(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} cannot be read as an array of numbers; give a jax or numpy array") from None
 
 
 def sequence(xs: Array) -> None:
@@ -70,7 +89,7 @@ def sequence(xs: Array) -> None:
 
 def lengths(lengths: Array, steps: int, batch_shape: tuple[int, ...]) -> Array:
     """``lengths`` as an integer array ``[...]``; ValueError unless all lie in 1..T (if they are known yet)."""
-    lengths = jnp.asarray(lengths)
+    lengths = array("lengths", lengths)
     if lengths.shape != batch_shape:
         raise ValueError(
             f"lengths has shape {lengths.shape}, but the batch has {batch_shape}; give one for each example"
@@ -86,12 +105,21 @@ def lengths(lengths: Array, steps: int, batch_shape: tuple[int, ...]) -> Array:
 
 def resets(resets: Array, shape: tuple[int, ...]) -> Array:
     """``resets`` as a boolean array ``[T, ...]``."""
-    resets = jnp.asarray(resets)
+    resets = array("resets", resets)
     if resets.dtype != jnp.bool_:
         raise ValueError(f"resets are {resets.dtype}; they must be booleans, True where the state starts afresh")
     if resets.shape != shape:
         raise ValueError(f"resets has shape {resets.shape}; it must be {shape}, one flag for each step and example")
     return resets
+
+
+def batched(name: str, tree: PyTree, batch_shape: tuple[int, ...]) -> None:
+    """ValueError unless every leaf of ``tree`` starts with the batch axes."""
+    if any(np.shape(leaf)[: len(batch_shape)] != batch_shape for leaf in jax.tree.leaves(tree)):
+        raise ValueError(
+            f"{name} lacks the batch axes {batch_shape}, so it cannot be told apart by example; "
+            "give every leaf of it these leading axes"
+        )
 
 
 def shapes(tree: PyTree) -> PyTree:
@@ -104,7 +132,7 @@ def same_tree(name: str, given: PyTree, wanted: PyTree, mend: str) -> None:
     given_leaves, given_def = jax.tree_util.tree_flatten_with_path(given)
     wanted_leaves, wanted_def = jax.tree_util.tree_flatten_with_path(wanted)
     if given_def != wanted_def:
-        raise ValueError(f"{name} has the structure {_outline(given)}, but {_outline(wanted)} is needed; {mend}")
+        raise ValueError(f"{name} has the structure {outline(given)}, but {outline(wanted)} is needed; {mend}")
     for (path, leaf), (_, want) in zip(given_leaves, wanted_leaves, strict=True):
         where = name + jax.tree_util.keystr(path)
         if np.shape(leaf) != want.shape:
@@ -121,15 +149,15 @@ def differentiable(name: str, tree: PyTree) -> None:
             raise ValueError(f"{name}{where} is {dtype}, which has no gradient; keep it in the step function instead")
 
 
-def _outline(tree: PyTree) -> str:
+def outline(tree: PyTree) -> str:
     """The structure of ``tree`` in a few words: type and field names, without the arrays."""
     if hasattr(tree, "_fields"):
-        inner = ", ".join(f"{k}={_outline(v)}" for k, v in zip(tree._fields, tree, strict=True) if v is not None)
+        inner = ", ".join(f"{k}={outline(v)}" for k, v in zip(tree._fields, tree, strict=True) if v is not None)
         return f"{type(tree).__name__}({inner})"
     if isinstance(tree, dict):
-        return "{" + ", ".join(f"{k}: {_outline(v)}" for k, v in tree.items()) + "}"
+        return "{" + ", ".join(f"{k}: {outline(v)}" for k, v in tree.items()) + "}"
     if isinstance(tree, tuple | list):
-        return "(" + ", ".join(map(_outline, tree)) + ")"
+        return "(" + ", ".join(map(outline, tree)) + ")"
     if hasattr(tree, "shape"):
         return f"array{list(tree.shape)}"
     return type(tree).__name__

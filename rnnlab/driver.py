@@ -143,7 +143,7 @@ def _next_state(cell: Cell, params: PyTree, x: Array, state: PyTree) -> PyTree:
         raise ValueError("the step must return a pair, (state, y)")
     if jax.tree.structure(after[0]) != jax.tree.structure(state):
         raise ValueError(
-            f"the step turns a state of {jax.tree.structure(state)} into {jax.tree.structure(after[0])}; "
+            f"the step turns a state of {_check.outline(state)} into {_check.outline(after[0])}; "
             "it must return a state of the structure that it is given"
         )
     return after[0]
@@ -159,7 +159,7 @@ def prepare(
 ) -> tuple[Array, PyTree, Array | None, Array | None]:
     """Checked ``(xs, initial state, lengths, resets)``; every fault raises ValueError before anything is compiled."""
     _check.hashable(cell)
-    xs = jnp.asarray(xs)
+    xs = _check.array("xs", xs)
     _check.sequence(xs)
     batch_shape = xs.shape[1:-1]
     check_params(cell, params, xs.shape[-1])
@@ -168,10 +168,12 @@ def prepare(
     if resets is not None:
         resets = _check.resets(resets, xs.shape[:-1])
     default = cell.initial_state(batch_shape)
+    if lengths is not None or resets is not None:
+        _check.batched("the state", default, batch_shape)
     if state is None:
         return xs, default, lengths, resets
     _check.same_tree("initial_state", state, _check.shapes(default), f"start from cell.initial_state({batch_shape})")
-    return xs, jax.tree.map(jnp.asarray, state), lengths, resets
+    return xs, jax.tree.map(lambda s, d: _widen(jnp.asarray(s), d.dtype), state, default), lengths, resets
 
 
 def check_params(cell: Cell, params: PyTree, input_size: int) -> None:
@@ -192,8 +194,7 @@ def check_params(cell: Cell, params: PyTree, input_size: int) -> None:
 def _params_shapes(cell: Cell, input_size: int) -> PyTree | None:
     """The shapes that ``cell.init`` makes; None for a foreign cell."""
     try:
-        with jax.ensure_compile_time_eval():
-            return jax.eval_shape(lambda key: cell.init(key, input_size), jax.random.key(0))
+        return jax.eval_shape(lambda: cell.init(jax.random.key(0), input_size))
     except _check.ForeignCellError:
         return None
 
@@ -201,6 +202,7 @@ def _params_shapes(cell: Cell, input_size: int) -> PyTree | None:
 def _features(params: Any) -> int | None:
     """How many input features parameters were made for, as far as their names tell."""
     while hasattr(params, "layers") or hasattr(params, "forward"):
-        params = params.layers[0] if hasattr(params, "layers") else params.forward
+        first = getattr(params, "layers", None) or [getattr(params, "forward", None)]
+        params = first[0] if isinstance(first, tuple | list) else None
     shape = getattr(getattr(params, "w_x", getattr(params, "w", None)), "shape", ())
     return shape[0] if len(shape) == 2 else None

@@ -167,8 +167,9 @@ def _record_stack(cell: Stack, params: StackParams, xs: Array, state: PyTree, co
 def _record_bidirectional(
     cell: Bidirectional, params: BidirectionalParams, xs: Array, state: PyTree, course: Course, keep: bool
 ) -> Recording:
-    turned = course._replace(reverse=not course.reverse, resets=turn_resets(course.resets, course.reverse))
-    ys, back_forward = record(cell.forward, params.forward, xs, state.forward, course, keep)
+    k_ahead, k_back = (None, None) if course.key is None else jax.random.split(course.key)
+    turned = course._replace(reverse=not course.reverse, resets=turn_resets(course.resets, course.reverse), key=k_back)
+    ys, back_forward = record(cell.forward, params.forward, xs, state.forward, course._replace(key=k_ahead), keep)
     zs, back_backward = record(cell.backward, params.backward, xs, state.backward, turned, keep)
     width = ys.shape[-1]
 

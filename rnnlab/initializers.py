@@ -1,4 +1,4 @@
-"""Initial weights. Every name here is a factory: equal arguments give the *same* initialiser.
+"""Initial weights. Every name but ``zeros`` is a factory: equal arguments give the *same* initialiser.
 
 An initialiser is ``(key, shape, dtype) -> array``. Because equal arguments give the same object, two cells
 built alike are equal and hash alike, and a compiled program is found again. A cell asks for one gate's matrix
@@ -7,7 +7,10 @@ at a time, so ``shape`` is ``(I, H)`` for inputs and ``(H, H)`` for the recurren
 """
 
 import functools
+import inspect
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,16 +18,34 @@ import jax.numpy as jnp
 from rnnlab import _check
 from rnnlab.typing import Array, Dtype, Initializer, Key
 
+
+def _factory(make: Callable[..., Initializer]) -> Callable[..., Initializer]:
+    """``make``, but equal arguments, however they are written, give the same object."""
+    signature = inspect.signature(make)
+    made: dict[tuple, Initializer] = {}  # not functools.cache, which takes 100 and 100.0 for two things
+
+    @functools.wraps(make)
+    def call(*args: Any, **named: Any) -> Initializer:
+        bound = signature.bind(*args, **named)
+        bound.apply_defaults()
+        key = (*bound.args, *bound.kwargs.items())
+        if key not in made:
+            made[key] = make(*bound.args, **bound.kwargs)
+        return made[key]
+
+    return call
+
+
 zeros = jax.nn.initializers.zeros
-orthogonal = functools.cache(jax.nn.initializers.orthogonal)
-lecun_normal = functools.cache(jax.nn.initializers.lecun_normal)
-glorot_uniform = functools.cache(jax.nn.initializers.glorot_uniform)
-normal = functools.cache(jax.nn.initializers.normal)
-uniform = functools.cache(jax.nn.initializers.uniform)
-constant = functools.cache(jax.nn.initializers.constant)
+orthogonal = _factory(jax.nn.initializers.orthogonal)
+lecun_normal = _factory(jax.nn.initializers.lecun_normal)
+glorot_uniform = _factory(jax.nn.initializers.glorot_uniform)
+normal = _factory(jax.nn.initializers.normal)
+uniform = _factory(jax.nn.initializers.uniform)
+constant = _factory(jax.nn.initializers.constant)
 
 
-@functools.cache
+@_factory
 def identity(scale: float = 1.0) -> Initializer:
     """``scale`` · I, the recurrent weights of the IRNN (Le, Jaitly & Hinton 2015, arXiv 1504.00941).
 
@@ -40,7 +61,7 @@ def identity(scale: float = 1.0) -> Initializer:
     return init
 
 
-@functools.cache
+@_factory
 def gaussian_gain(gain: float = 1.0) -> Initializer:
     """g · N(0, 1/N): spectral radius about g, largest singular value about 2g (Pascanu et al. 2013)."""
 
@@ -50,7 +71,7 @@ def gaussian_gain(gain: float = 1.0) -> Initializer:
     return init
 
 
-@functools.cache
+@_factory
 def spectral_radius(radius: float = 1.0) -> Initializer:
     """A Gaussian matrix rescaled so that its largest absolute eigenvalue is exactly ``radius`` (Jaeger 2001).
 
@@ -66,7 +87,7 @@ def spectral_radius(radius: float = 1.0) -> Initializer:
     return init
 
 
-@functools.cache
+@_factory
 def logistic() -> Initializer:
     """Gaussian of standard deviation 3.6/√N for logistic units, N the fan-in (Yilmaz & Poli 2022)."""
 
@@ -76,7 +97,7 @@ def logistic() -> Initializer:
     return init
 
 
-@functools.cache
+@_factory
 def chrono(max_lag: float) -> Initializer:
     """Chrono biases for lags up to ``max_lag`` steps (Tallec & Ollivier 2018, arXiv 1804.11188).
 

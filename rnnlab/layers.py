@@ -35,6 +35,8 @@ class Stack:
     def __post_init__(self) -> None:
         if not self.cells:
             raise ValueError("a stack needs at least one cell; give stack([cell, ...])")
+        for cell in self.cells:
+            _check.hashable(cell)
         _check.fraction("dropout", self.dropout, closed=False)
         for below, above in zip(self.cells, self.cells[1:], strict=False):
             widths = getattr(below, "output_size", None), getattr(above, "output_size", None)
@@ -46,7 +48,10 @@ class Stack:
     @property
     def hidden_size(self) -> int:
         """H of the last layer that has one."""
-        return next(cell.hidden_size for cell in reversed(self.cells) if hasattr(cell, "hidden_size"))
+        for cell in reversed(self.cells):
+            if hasattr(cell, "hidden_size"):
+                return cell.hidden_size
+        raise AttributeError("no layer has a hidden_size")
 
     @property
     def output_size(self) -> int:
@@ -99,7 +104,7 @@ class Stack:
         return StackState(tuple(states)), xs
 
     def skips(self, number: int) -> bool:
-        """Whether layer ``number`` has a connection around it: with ``residual`` all but the first and a readout."""
+        """Whether a connection leads around layer ``number``: not around the first, a readout or a Step."""
         return self.residual and number > 0 and hasattr(self.cells[number], "hidden_size")
 
     def mask(self, number: int, key: Key | None, xs: Array) -> Array | None:
@@ -117,7 +122,7 @@ class Stack:
 def stack(cells: Sequence[Cell], *, residual: bool = False, dropout: float = 0.0) -> Stack:
     """A cell made of layers: each cell reads the outputs of the one before.
 
-    yₜ⁽ˡ⁾ = cellₗ(dropout(yₜ⁽ˡ⁻¹⁾)), plus yₜ⁽ˡ⁻¹⁾ itself where ``residual`` (from the second layer on; never a readout).
+    yₜ⁽ˡ⁾ = cellₗ(dropout(yₜ⁽ˡ⁻¹⁾)), plus yₜ⁽ˡ⁻¹⁾ itself where ``residual`` (from the second on; no readout, no Step).
 
     Args:
         cells: cells, bidirectional cells, readouts or :class:`rnnlab.Step`, first to last.
@@ -189,9 +194,12 @@ class Bidirectional:
         """Each direction over the whole sequence; outputs side by side."""
         how = {"engine": engine, "every": every}
         turned = turn_resets(resets, reverse)
-        ahead, ys = run(self.forward, params.forward, xs, state.forward, lengths, resets, key, reverse=reverse, **how)
+        k_ahead, k_back = (None, None) if key is None else jax.random.split(key)
+        ahead, ys = run(
+            self.forward, params.forward, xs, state.forward, lengths, resets, k_ahead, reverse=reverse, **how
+        )
         back, zs = run(
-            self.backward, params.backward, xs, state.backward, lengths, turned, key, reverse=not reverse, **how
+            self.backward, params.backward, xs, state.backward, lengths, turned, k_back, reverse=not reverse, **how
         )
         return BidirectionalState(ahead, back), jnp.concatenate([ys, zs], axis=-1)
 
@@ -214,4 +222,5 @@ def bidirectional(cell: Cell, backward: Cell | None = None) -> Bidirectional:
         cell: the forward cell.
         backward: the backward cell; one like ``cell``, with its own parameters, by default.
     """
+    _check.hashable(cell)
     return Bidirectional(cell, cell if backward is None else backward)

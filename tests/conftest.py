@@ -10,10 +10,18 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llv
 
 import hypothesis
 import jax
+import pytest
 
 jax.config.update("jax_enable_x64", True)  # a test that means float32 says so
 hypothesis.settings.register_profile("rnnlab", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile("rnnlab")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forget_programs():
+    """Drops compiled programs after each file, which would otherwise add up to gigabytes."""
+    yield
+    jax.clear_caches()
 
 
 def pytest_terminal_summary(terminalreporter):

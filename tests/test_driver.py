@@ -78,6 +78,12 @@ def test_unroll_is_the_loop(twin, course):
     params, xs, options = course.draw(twin.cell)
     expected = by_loop(twin, params, xs, **options)
     close(unroll(twin.cell, params, xs, **options), (expected.final, expected.ys))
+
+
+@each(CELLS)
+def test_unroll_states_is_the_loop(twin):
+    params, xs, options = Course(4, (3,), "initial lengths resets").draw(twin.cell)
+    expected = by_loop(twin, params, xs, **options)
     close(unroll_states(twin.cell, params, xs, **options), (expected.states, expected.ys))
 
 

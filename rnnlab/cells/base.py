@@ -39,8 +39,8 @@ class Recurrent:
     """The base of rnnlab's own cells. Frozen and hashable: equal cells share one compiled program.
 
     A cell splits its step in three, so that engines and instruments are written once for all cells:
-    ``project`` is all that needs no state (one matrix product serves a whole sequence), ``mix`` is linear in
-    the state, ``gate`` is the nonlinear rest, element by element.
+    ``project`` is all that needs no state (one matrix product serves a whole sequence), ``mix`` is the product of the
+    state and the recurrent weights, ``gate`` is the rest, element by element where the cell's equation allows it.
 
     Attributes:
         hidden_size: H, the number of hidden units.
@@ -64,6 +64,8 @@ class Recurrent:
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden_size", _check.positive_int("hidden_size", self.hidden_size))
         object.__setattr__(self, "param_dtype", _check.float_dtype("param_dtype", self.param_dtype))
+        _check.function("kernel_init", self.kernel_init)
+        _check.function("recurrent_init", self.recurrent_init)
         if self.dtype is not None:
             object.__setattr__(self, "dtype", _check.float_dtype("dtype", self.dtype))
 

@@ -107,8 +107,10 @@ class LSTM(Recurrent):
         return z if params.b is None else z + params.b.astype(z.dtype)
 
     def mix(self, params: LSTMParams, state: LSTMState) -> Array:
-        a = super().mix(params, state)
-        return a if params.norm is None else layer_norm(a, params.norm.h)
+        if params.norm is None:
+            return super().mix(params, state)
+        a = layer_norm(affine(state.h, params.w_h, None, self.dtype), params.norm.h)
+        return a if params.c is None else a + params.c.astype(a.dtype)
 
     def gate(self, params: LSTMParams, state: LSTMState, z: Array, a: Array) -> tuple[LSTMState, Array]:
         i, f, g, o = jnp.split(z + a, 4, axis=-1)

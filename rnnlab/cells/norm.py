@@ -7,8 +7,12 @@ from rnnlab.typing import Array
 
 
 def layer_norm(x: Array, gain: Array, bias: Array | None = None, epsilon: float = 1e-5) -> Array:
-    """gain · (x − mean)/√(variance + ε) (+ bias) over the last axis (Ba, Kiros & Hinton 2016, arXiv 1607.06450)."""
+    """gain · (x − mean)/√(variance + ε) (+ bias) over the last axis (Ba, Kiros & Hinton 2016, arXiv 1607.06450).
+
+    Mean and variance are taken in no less than float32.
+    """
+    dtype, x = x.dtype, x.astype(jnp.promote_types(x.dtype, jnp.float32))
     mean = jnp.mean(x, axis=-1, keepdims=True)
     centred = x - mean
     scale = gain.astype(x.dtype) * lax.rsqrt(jnp.mean(centred * centred, axis=-1, keepdims=True) + epsilon)
-    return centred * scale if bias is None else centred * scale + bias.astype(x.dtype)
+    return (centred * scale if bias is None else centred * scale + bias.astype(x.dtype)).astype(dtype)
