@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.test_util import check_grads
 
 import rnnlab
 from tests.reference.cells import CELLS, draw_params
@@ -218,7 +219,7 @@ def test_log_norms_are_differentiable():
         flow = rnnlab.gradient_flow(cell, params, xs, loss)
         return jnp.sum(flow.log_norm_state) + flow.decay_per_step + flow.contributions.w_x[0]
 
-    jax.test_util.check_grads(measured, (params,), order=1, modes=["rev"], rtol=1e-6, atol=1e-6, eps=1e-5)
+    check_grads(measured, (params,), order=1, modes=["rev"], rtol=1e-6, atol=1e-6, eps=1e-5)
 
 
 def test_finite_differences():
