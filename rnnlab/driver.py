@@ -1,7 +1,7 @@
 """The one driver: a cell over a sequence, in any engine."""
 
 import functools
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -12,23 +12,22 @@ from rnnlab.engines.scan import Marks, select
 from rnnlab.typing import Array, Cell, Dtype, Key, PyTree
 
 
+class Course(NamedTuple):
+    """How a sequence is run; the last three are fixed while tracing."""
+
+    lengths: Array | None = None  # [...], whole numbers in 1..T
+    resets: Array | None = None  # [T, ...], True where the state starts afresh
+    key: Key | None = None  # turns dropout on
+    reverse: bool = False  # from the last step to the first
+    engine: str = "scan"
+    every: bool = False  # whether the state after every step is wanted, or the final one
+
+
 @runtime_checkable
 class Layered(Protocol):
     """A cell made of cells, which says itself how a whole sequence goes through them."""
 
-    def run_layers(
-        self,
-        params: Any,
-        xs: Array,
-        state: Any,
-        lengths: Array | None,
-        resets: Array | None,
-        key: Key | None,
-        *,
-        reverse: bool,
-        engine: str,
-        every: bool,
-    ) -> tuple[Any, Array]: ...
+    def run_layers(self, params: Any, xs: Array, state: Any, course: Course) -> tuple[Any, Array]: ...
 
 
 def unroll(
@@ -68,7 +67,7 @@ def unroll(
     """
     engine = choose(engine)
     xs, state, lengths, resets = prepare(cell, params, xs, initial_state, lengths, resets)
-    return _run(cell, params, xs, state, lengths, resets, key, reverse=reverse, engine=engine, every=False)
+    return _run(cell, params, xs, state, lengths, resets, key, reverse, engine, every=False)
 
 
 def unroll_states(
@@ -89,31 +88,32 @@ def unroll_states(
     """
     engine = choose(engine)
     xs, state, lengths, resets = prepare(cell, params, xs, initial_state, lengths, resets)
-    return _run(cell, params, xs, state, lengths, resets, key, reverse=reverse, engine=engine, every=True)
+    return _run(cell, params, xs, state, lengths, resets, key, reverse, engine, every=True)
 
 
-def run(
+def run(cell: Cell, params: PyTree, xs: Array, state: PyTree, course: Course) -> tuple[PyTree, Array]:
+    """The driver without its checks: for layers, which are run one by one, and for code that is traced already."""
+    if isinstance(cell, Layered):
+        return cell.run_layers(params, xs, state, course)
+    xs, marks = arrange(xs, course.lengths, course.resets)
+    state = settle(cell, params, xs[0], state)
+    return ENGINES[course.engine](cell, params, xs, state, marks, course.reverse, course.every)
+
+
+@functools.partial(jax.jit, static_argnames=("cell", "reverse", "engine", "every"))
+def _run(
     cell: Cell,
     params: PyTree,
     xs: Array,
     state: PyTree,
-    lengths: Array | None = None,
-    resets: Array | None = None,
-    key: Key | None = None,
-    *,
-    reverse: bool = False,
-    engine: str = "scan",
-    every: bool = False,
+    lengths: Array | None,
+    resets: Array | None,
+    key: Key | None,
+    reverse: bool,
+    engine: str,
+    every: bool,
 ) -> tuple[PyTree, Array]:
-    """The driver without its checks: for layers, which are run one by one, and for code that is traced already."""
-    if isinstance(cell, Layered):
-        return cell.run_layers(params, xs, state, lengths, resets, key, reverse=reverse, engine=engine, every=every)
-    xs, marks = arrange(xs, lengths, resets)
-    state = settle(cell, params, xs[0], state)
-    return ENGINES[engine](cell, params, xs, state, marks, reverse, every)
-
-
-_run = jax.jit(run, static_argnames=("cell", "reverse", "engine", "every"))
+    return run(cell, params, xs, state, Course(lengths, resets, key, reverse, engine, every))
 
 
 def arrange(xs: Array, lengths: Array | None, resets: Array | None) -> tuple[Array, Marks]:

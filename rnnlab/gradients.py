@@ -16,21 +16,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rnnlab.driver import arrange, run, settle
+from rnnlab.driver import Course, arrange, run, settle
 from rnnlab.engines.scan import begin, select
-from rnnlab.layers import Bidirectional, BidirectionalParams, Stack, StackParams, turn_resets
+from rnnlab.layers import Bidirectional, BidirectionalParams, Stack, StackParams, both_ways
 from rnnlab.output import split
 from rnnlab.scaled import Scaled, add, log_norm, merge, plain, renormalise, rescale
-from rnnlab.typing import Array, Cell, Key, PyTree
-
-
-class Course(NamedTuple):
-    """How the sequence runs: lengths ``[...]``, resets ``[T, ...]`` or None, a key for dropout, the direction."""
-
-    lengths: Array | None = None
-    resets: Array | None = None
-    key: Key | None = None
-    reverse: bool = False
+from rnnlab.typing import Array, Cell, PyTree
 
 
 class Adjoint(NamedTuple):
@@ -71,7 +62,7 @@ def _record_cell(cell: Cell, params: PyTree, xs: Array, state: PyTree, course: C
     batch = xs.ndim - 2
     xs, marks = arrange(xs, lengths, course.resets)
     state = settle(cell, params, xs[0], state)
-    states, ys = run(cell, params, xs, state, lengths, course.resets, reverse=reverse, every=True)
+    states, ys = run(cell, params, xs, state, course._replace(every=True))
     before = jax.tree.map(
         lambda first, rest: jnp.concatenate([rest[1:], first[None]] if reverse else [first[None], rest[:-1]]),
         state,
@@ -167,9 +158,8 @@ def _record_stack(cell: Stack, params: StackParams, xs: Array, state: PyTree, co
 def _record_bidirectional(
     cell: Bidirectional, params: BidirectionalParams, xs: Array, state: PyTree, course: Course, keep: bool
 ) -> Recording:
-    k_ahead, k_back = (None, None) if course.key is None else jax.random.split(course.key)
-    turned = course._replace(reverse=not course.reverse, resets=turn_resets(course.resets, course.reverse), key=k_back)
-    ys, back_forward = record(cell.forward, params.forward, xs, state.forward, course._replace(key=k_ahead), keep)
+    there, turned = both_ways(course)
+    ys, back_forward = record(cell.forward, params.forward, xs, state.forward, there, keep)
     zs, back_backward = record(cell.backward, params.backward, xs, state.backward, turned, keep)
     width = ys.shape[-1]
 

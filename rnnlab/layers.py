@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from rnnlab import _check
-from rnnlab.driver import run
+from rnnlab.driver import Course, run
 from rnnlab.typing import Array, Cell, Key
 
 
@@ -77,28 +77,14 @@ class Stack:
             x = x + y if self.skips(number) else y
         return StackState(tuple(after)), x
 
-    def run_layers(
-        self,
-        params: StackParams,
-        xs: Array,
-        state: StackState,
-        lengths: Array | None,
-        resets: Array | None,
-        key: Key | None,
-        *,
-        reverse: bool,
-        engine: str,
-        every: bool,
-    ) -> tuple[StackState, Array]:
+    def run_layers(self, params: StackParams, xs: Array, state: StackState, course: Course) -> tuple[StackState, Array]:
         """Each layer over the whole sequence, one after the other."""
-        how = {"reverse": reverse, "engine": engine, "every": every}
         states = []
-        for number, (cell, k_layer) in enumerate(zip(self.cells, self.keys(key), strict=True)):
-            k_drop, k_inner = self.keys(k_layer, 2)
+        for number, (cell, key) in enumerate(zip(self.cells, self.keys(course.key), strict=True)):
+            k_drop, k_inner = self.keys(key, 2)
             mask = self.mask(number, k_drop, xs)
             seen = xs if mask is None else xs * mask
-            inner = params.layers[number], seen, state.layers[number]
-            after, ys = run(cell, *inner, lengths, resets, k_inner, **how)
+            after, ys = run(cell, params.layers[number], seen, state.layers[number], course._replace(key=k_inner))
             states.append(after)
             xs = xs + ys if self.skips(number) else ys
         return StackState(tuple(states)), xs
@@ -179,37 +165,23 @@ class Bidirectional:
         raise ValueError("a bidirectional cell has no step, since it reads the future; use rnnlab.unroll")
 
     def run_layers(
-        self,
-        params: BidirectionalParams,
-        xs: Array,
-        state: BidirectionalState,
-        lengths: Array | None,
-        resets: Array | None,
-        key: Key | None,
-        *,
-        reverse: bool,
-        engine: str,
-        every: bool,
+        self, params: BidirectionalParams, xs: Array, state: BidirectionalState, course: Course
     ) -> tuple[BidirectionalState, Array]:
         """Each direction over the whole sequence; outputs side by side."""
-        how = {"engine": engine, "every": every}
-        turned = turn_resets(resets, reverse)
-        k_ahead, k_back = (None, None) if key is None else jax.random.split(key)
-        ahead, ys = run(
-            self.forward, params.forward, xs, state.forward, lengths, resets, k_ahead, reverse=reverse, **how
-        )
-        back, zs = run(
-            self.backward, params.backward, xs, state.backward, lengths, turned, k_back, reverse=not reverse, **how
-        )
-        return BidirectionalState(ahead, back), jnp.concatenate([ys, zs], axis=-1)
+        there, back = both_ways(course)
+        ahead, ys = run(self.forward, params.forward, xs, state.forward, there)
+        behind, zs = run(self.backward, params.backward, xs, state.backward, back)
+        return BidirectionalState(ahead, behind), jnp.concatenate([ys, zs], axis=-1)
 
 
-def turn_resets(resets: Array | None, reverse: bool) -> Array | None:
-    """Resets for the other direction: what is reset *before* step t one way is reset before t − 1 the other way."""
-    if resets is None:
-        return None
-    edge = jnp.zeros_like(resets[:1])
-    return jnp.concatenate([edge, resets[:-1]] if reverse else [resets[1:], edge])
+def both_ways(course: Course) -> tuple[Course, Course]:
+    """The course of each direction. What is reset *before* step t one way is reset before t − 1 the other way."""
+    resets = course.resets
+    if resets is not None:
+        edge = jnp.zeros_like(resets[:1])
+        resets = jnp.concatenate([edge, resets[:-1]] if course.reverse else [resets[1:], edge])
+    k_there, k_back = (None, None) if course.key is None else jax.random.split(course.key)
+    return course._replace(key=k_there), course._replace(key=k_back, resets=resets, reverse=not course.reverse)
 
 
 def bidirectional(cell: Cell, backward: Cell | None = None) -> Bidirectional:

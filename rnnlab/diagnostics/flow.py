@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnnlab import _check
-from rnnlab.driver import Layered, prepare
-from rnnlab.gradients import Adjoint, Course, record
+from rnnlab.driver import Course, Layered, prepare
+from rnnlab.gradients import Adjoint, record
 from rnnlab.scaled import renormalise
 from rnnlab.typing import Array, Cell, Key, PyTree
 
