@@ -158,15 +158,19 @@ class Run:
         self.config, self.missing = config, units
         results = self.folder / "gradients.json"
         if results.exists():
-            found = json.loads(results.read_text(encoding="utf-8"))
-            done = {(record["cell"], record["phase"], record["length"]) for record in found["norms"]}
+            try:
+                found = json.loads(results.read_text(encoding="utf-8"))
+                done = {(record["cell"], record["phase"], record["length"]) for record in found["norms"]}
+                other_data = found["config"]["data"] != config["data"]
+            except (ValueError, KeyError, TypeError):
+                raise ValueError(f"{results} is damaged; remove it, or choose another --out") from None
+            if other_data:
+                raise ValueError(f"{self.folder} holds a run on other data; choose another --out")
             missing = [unit for unit in units if tuple(unit) not in done]
             if missing and not resume:
                 raise ValueError(
                     f"{self.folder} holds an unfinished run; add --resume to go on, or choose another --out"
                 )
-            if resume and found["config"]["data"] != config["data"]:
-                raise ValueError(f"{self.folder} holds a run on other data; choose another --out")
             if resume:
                 self.norms, self.flow, self.missing = found["norms"], found["flow"], missing
                 self.summary, self.config = found["summary"], found["config"]

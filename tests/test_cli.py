@@ -160,6 +160,23 @@ def test_wrong_usage_is_one_sentence_and_exit_code_2(tmp_path, monkeypatch, caps
     assert printed.err.count("\n") == 1
 
 
+def test_changed_data_and_damaged_results_are_refused(tmp_path, capsys):
+    text, out = tmp_path / "text.txt", tmp_path / "out"
+    text.write_text("to be or not to be, that is the question\n" * 5)
+    arguments = ["gradients", *SMALL, "--cells", "rnn", "--lengths", "3", "--data", str(text), "--out", str(out)]
+    assert cli.main(arguments) == 0
+    results = (out / "gradients.json").read_bytes()
+    text.write_text("whether 'tis nobler in the mind to suffer\n" * 5)
+    for extra in ([], ["--resume"]):
+        assert cli.main([*arguments, *extra]) == 2
+        assert "holds a run on other data" in capsys.readouterr().err
+    assert (out / "gradients.json").read_bytes() == results
+    (out / "gradients.json").write_bytes(results[:1000])
+    assert cli.main([*arguments, "--resume"]) == 2
+    assert "is damaged" in capsys.readouterr().err
+    assert (out / "gradients.json").read_bytes() == results[:1000]
+
+
 def test_a_full_disk_is_one_sentence_and_exit_code_1(tmp_path, monkeypatch, capsys):
     def full(path, _):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
