@@ -111,7 +111,7 @@ def _gradients(options: Gradients, arguments: list[str]) -> int:
                 run.add(measured.norms, measured.flow)
                 run.save(study.summarise(settings, run.flow))
                 advance()
-        run.draw(study.summarise(settings, run.flow))
+        run.draw()
     except KeyboardInterrupt:
         again = shlex.join(["rnnlab", *arguments, *([] if options.resume else ["--resume"])])
         notes.print(f"interrupted; what was finished is in {options.out}; go on with: {again}", soft_wrap=True)
@@ -187,13 +187,12 @@ class Run:
         content = {"config": self.config, "norms": self.norms, "flow": self.flow, "summary": summary}
         records.write_json(self.folder / "gradients.json", content)
 
-    def draw(self, summary: list[dict[str, Any]]) -> None:
+    def draw(self) -> None:
         """Writes the table and the figure."""
         from rnnlab.report import figures
 
-        self.save(summary)
         records.write_csv(self.folder / "gradients.csv", self.norms, self.flow)
-        figures.gradient_norms(self.norms, self.flow, summary, self.folder)
+        figures.gradient_norms(self.norms, self.flow, self.summary, self.folder)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from jax import lax
 
 import rnnlab
 from rnnlab import interop
+from tests.reference import one_sentence
 
 NAMES = ("SimpleCell", "LSTMCell", "OptimizedLSTMCell", "GRUCell")
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
@@ -157,16 +158,6 @@ def test_weights_pass_through_a_compiled_function():
     cell, params = interop.from_flax(module, variables)
     same(jax.jit(lambda variables: interop.from_flax(module, variables)[1])(variables), params)
     same(jax.jit(lambda params: interop.to_flax(cell, params)[1])(params), variables)
-
-
-def one_sentence(call, *words):
-    with pytest.raises(ValueError) as caught:  # noqa: PT011
-        call()
-    message = str(caught.value)
-    assert all(word in message for word in words), message
-    assert not message.endswith(".")
-    assert ". " not in message
-    assert any(mark in message for mark in (";", " or ")), message  # a fault, then the mend
 
 
 LSTM, GRU, RNN = rnnlab.LSTM(5), rnnlab.GRU(5), rnnlab.RNN(5)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import chex
 import jax
+import pytest
 
 
 def close(actual: Any, expected: Any, tolerance: float = 1e-10) -> None:
@@ -38,3 +39,14 @@ def watch() -> Iterator[Work]:
         yield work
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def one_sentence(call, *words):
+    """The call raises ValueError, in one sentence that has all ``words``: a fault, then the mend."""
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        call()
+    message = str(caught.value)
+    assert all(word in message for word in words), message
+    assert not message.endswith(".")
+    assert ". " not in message
+    assert any(mark in message for mark in (";", " or ")), message
