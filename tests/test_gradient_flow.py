@@ -303,6 +303,12 @@ def test_a_cell_without_a_state_is_refused():
         rnnlab.gradient_flow(readout, readout.init(jax.random.key(0), I), xs_of(), loss)
 
 
+def test_a_state_without_batch_axes_is_refused():
+    step = rnnlab.Step(lambda p, s, x: (s + p * x.sum(), x), lambda _: jnp.zeros(()))
+    with pytest.raises(ValueError, match="lacks the batch axes"):
+        rnnlab.gradient_flow(step, jnp.float64(1), xs_of(), loss)
+
+
 def test_parameters_that_have_no_gradient_are_refused():
     step = rnnlab.Step(lambda p, s, x: (s + p["count"] * x, s), jnp.zeros(I))
     with pytest.raises(ValueError, match="has no gradient"):

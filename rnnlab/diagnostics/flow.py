@@ -98,6 +98,7 @@ def gradient_flow(
     xs, state, lengths, resets = prepare(cell, params, xs, initial_state, lengths, resets)
     _check.differentiable("params", params)
     _check.differentiable("the state", state)
+    _check.batched("the state", state, xs.shape[1:-1])
     flow = _flow(cell, params, xs, state, lengths, resets, key, loss=loss, reverse=reverse, keep=keep_contributions)
     if isinstance(flow.horizon, jax.core.Tracer):
         return flow
