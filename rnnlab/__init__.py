@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rnnlab.diagnostics import gradient_flow as gradient_flow
     from rnnlab.driver import unroll as unroll
     from rnnlab.driver import unroll_states as unroll_states
+    from rnnlab.explain import explain_engine as explain_engine
     from rnnlab.layers import bidirectional as bidirectional
     from rnnlab.layers import stack as stack
 
@@ -40,6 +41,7 @@ _HOME = {
     "Readout": "cells",
     "Step": "cells",
     "bidirectional": "layers",
+    "explain_engine": "explain",
     "gradient_flow": "diagnostics",
     "stack": "layers",
     "unroll": "driver",

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from rnnlab import _check
-from rnnlab.engines import ENGINES, choose
-from rnnlab.engines.scan import Marks, select
+from rnnlab.engines import run_engine, wanted
+from rnnlab.engines.plan import Engine, Marks, Sequence, select
 from rnnlab.typing import Array, Cell, Dtype, Key, PyTree
 
 
@@ -19,7 +19,7 @@ class Course(NamedTuple):
     resets: Array | None = None  # [T, ...], True where the state starts afresh
     key: Key | None = None  # turns dropout on
     reverse: bool = False  # from the last step to the first
-    engine: str = "scan"
+    engine: Engine = Engine("auto")
     every: bool = False  # whether the state after every step is wanted, or the final one
 
 
@@ -40,6 +40,8 @@ def unroll(
     resets: Array | None = None,
     reverse: bool = False,
     engine: str = "auto",
+    residuals: str | None = None,
+    segments: int | tuple[int, ...] | None = None,
     key: Key | None = None,
 ) -> tuple[PyTree, Array]:
     """Runs ``cell`` over ``xs`` and returns ``(final_state, ys)``.
@@ -65,9 +67,9 @@ def unroll(
     Raises:
         ValueError: where shapes, dtypes, structures, lengths or the engine do not fit; the message says the mend.
     """
-    engine = choose(engine)
+    asked = wanted(engine, residuals, segments)
     xs, state, lengths, resets = prepare(cell, params, xs, initial_state, lengths, resets)
-    return _run(cell, params, xs, state, lengths, resets, key, reverse, engine, every=False)
+    return _run(cell, params, xs, state, lengths, resets, key, reverse, asked, every=False)
 
 
 def unroll_states(
@@ -80,15 +82,17 @@ def unroll_states(
     resets: Array | None = None,
     reverse: bool = False,
     engine: str = "auto",
+    residuals: str | None = None,
+    segments: int | tuple[int, ...] | None = None,
     key: Key | None = None,
 ) -> tuple[PyTree, Array]:
     """As :func:`unroll`, but returns ``(states, ys)`` with the state after every step, leaves ``[T, ..., H]``.
 
     In the padding beyond an example's length the state rests: it is the final one, or with ``reverse`` the initial one.
     """
-    engine = choose(engine)
+    asked = wanted(engine, residuals, segments)
     xs, state, lengths, resets = prepare(cell, params, xs, initial_state, lengths, resets)
-    return _run(cell, params, xs, state, lengths, resets, key, reverse, engine, every=True)
+    return _run(cell, params, xs, state, lengths, resets, key, reverse, asked, every=True)
 
 
 def run(cell: Cell, params: PyTree, xs: Array, state: PyTree, course: Course) -> tuple[PyTree, Array]:
@@ -97,7 +101,7 @@ def run(cell: Cell, params: PyTree, xs: Array, state: PyTree, course: Course) ->
         return cell.run_layers(params, xs, state, course)
     xs, marks = arrange(xs, course.lengths, course.resets)
     state = settle(cell, params, xs[0], state)
-    return ENGINES[course.engine](cell, params, xs, state, marks, course.reverse, course.every)
+    return run_engine(cell, params, Sequence(xs, state, marks, course.reverse, course.every), course.engine)
 
 
 @functools.partial(jax.jit, static_argnames=("cell", "reverse", "engine", "every"))
@@ -110,7 +114,7 @@ def _run(
     resets: Array | None,
     key: Key | None,
     reverse: bool,
-    engine: str,
+    engine: Engine,
     every: bool,
 ) -> tuple[PyTree, Array]:
     return run(cell, params, xs, state, Course(lengths, resets, key, reverse, engine, every))

@@ -9,15 +9,17 @@ Mikolov & Bengio 2013, arXiv 1211.5063, eq. 3–5). λ is carried as mantissa ·
 each example, so 100 000 steps neither underflow nor overflow, and scaling by powers of two rounds nothing.
 """
 
+import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from rnnlab.driver import Course, arrange, run, settle
-from rnnlab.engines.scan import begin, select
+from rnnlab.engines.fused import Chunk, before_marks, forward, one_axis, own_axes, steps_of, walk_back
+from rnnlab.engines.plan import begin, select
 from rnnlab.layers import Bidirectional, BidirectionalParams, Stack, StackParams, both_ways
 from rnnlab.output import split
 from rnnlab.scaled import Scaled, add, log_norm, merge, plain, renormalise, rescale
@@ -54,10 +56,123 @@ def record(cell: Cell, params: PyTree, xs: Array, state: PyTree, course: Course,
         return _record_stack(cell, params, xs, state, course, keep)
     if isinstance(cell, Bidirectional):
         return _record_bidirectional(cell, params, xs, state, course, keep)
-    return _record_cell(cell, params, xs, state, course, keep)
+    if getattr(cell, "has_adjoint", False):
+        return _record_fused(cell, params, xs, state, course, keep)
+    return _record_steps(cell, params, xs, state, course, keep)
 
 
-def _record_cell(cell: Cell, params: PyTree, xs: Array, state: PyTree, course: Course, keep: bool) -> Recording:
+def _record_fused(cell: Any, params: PyTree, xs: Array, state: PyTree, course: Course, keep: bool) -> Recording:
+    """For cells whose gate has its adjoint: the fused pass with scaled adjoints.
+
+    All that is asked of the parameters then follows from the products z and a alone: with δₜ = ∂L/∂aₜ a step
+    contributes Σ_b h_b ⊗ δ_b to ∂L/∂W_h, whose squared norm is Σ_bb' (h_b · h_b') (δ_b · δ_b'): two Gram matrices of
+    the batch, and never a matrix of the weights' size (the "ghost norm" of Goodfellow 2015, arXiv 1510.01799).
+    """
+    reverse, lengths, batch = course.reverse, course.lengths, xs.shape[1:-1]
+    xs, marks = arrange(xs, lengths, course.resets)
+    state = settle(cell, params, xs[0], state)
+    (xs, marks), state = one_axis(batch, 1, (xs, marks)), one_axis(batch, 0, state)
+    _, ys, memory = forward(cell, params, xs, state, marks, reverse, states=True, gates=True)
+    steps = steps_of(cell, params)
+
+    def step_back(adjoint: Scaled, inputs: tuple) -> tuple[Scaled, tuple]:
+        old, new, kept, mark, g = inputs
+        exponent = jnp.maximum(adjoint.exponent, g.exponent)
+        d_new = _rescale_columns(adjoint, exponent)
+        d_new = d_new._replace(h=d_new.h + _rescale_columns(g, exponent))  # λₜ · 2^−exponent
+        inside = d_new
+        if mark.valid is not None:
+            inside = steps.choose(mark.valid, d_new, jax.tree.map(jnp.zeros_like, d_new))
+        d_old, seen = steps.back(old, new, kept, inside, jnp.zeros_like(d_new.h))
+        adjoint = _renormalise_columns(before_marks(steps, mark, d_old, d_new), exponent)
+        return adjoint, (inside, seen, exponent)
+
+    def chunk_back(carry: tuple[Scaled, Scaled], chunk: Chunk) -> tuple[tuple[Scaled, Scaled], tuple]:
+        adjoint, total = carry
+        g = Scaled(steps.enter(chunk.extra.mantissa), chunk.extra.exponent)
+        inputs = chunk.olds, chunk.states, chunk.kept, chunk.marks, g
+        adjoint, (inside, seen, exponent) = lax.scan(step_back, adjoint, inputs, reverse=not reverse)
+        norms = _norms(None, steps.leave(inside), exponent, 2)
+        seen, olds = steps.leave(seen), steps.leave(chunk.olds)
+        dxs = renormalise(steps.to_inputs(chunk.xs, seen), exponent, 2)
+
+        # The parameters are shared by the batch, so each step's part is taken at the batch's largest scale.
+        top = exponent.max(axis=1)
+        seen = renormalise(rescale(Scaled(seen, exponent), jnp.broadcast_to(top[:, None], exponent.shape)), top, 1)
+        logs = _log_contributions(params, chunk.xs, olds.h, seen)
+
+        def contribution(seen: PyTree, exponent: Array) -> Scaled:
+            return Scaled(steps.to_params(olds, chunk.xs, None, seen), exponent)
+
+        top = seen.exponent.max()
+        own = contribution(rescale(seen, jnp.broadcast_to(top, seen.exponent.shape)), top)
+        kept = None
+        if keep:
+            one_by_one = jax.vmap(lambda *step: steps.to_params(*jax.tree.map(lambda leaf: leaf[None], step)))
+            kept = plain(Scaled(one_by_one(olds, chunk.xs, None, seen.mantissa), seen.exponent))
+        return (adjoint, add(total, own)), (norms, logs, kept, dxs)
+
+    def back(g: Scaled) -> Backward:
+        mantissa, exponent = one_axis(batch, 1, g)
+        if marks.valid is not None:
+            mantissa = select(marks.valid, mantissa, jnp.zeros_like(mantissa))
+        g = Scaled(mantissa, exponent)
+        zero_state = jax.tree.map(jnp.zeros_like, steps.enter(state))
+        zero_params = renormalise(jax.tree.map(jnp.zeros_like, params), jnp.int32(0), 0)
+        carry = _renormalise_columns(zero_state, jnp.zeros(xs.shape[1], jnp.int32)), zero_params
+        carry, (norms, logs, kept, dxs) = walk_back(chunk_back, carry, cell, steps, memory, g, reverse)
+        adjoint, total = carry
+        if marks.valid is not None:
+            norms = jax.tree.map(lambda norm: jnp.where(marks.valid, norm, -jnp.inf), norms)
+        h, c, joint = own_axes(batch, 1, norms)
+        initial = own_axes(batch, 0, _norms(None, steps.leave(adjoint.mantissa), adjoint.exponent, 1)[0])
+        adjoints = (Adjoint(h, c, joint, initial, _by_lag(h, lengths, reverse)),)
+        log_gradient = jax.tree.map(lambda leaf: log_norm(leaf, total.exponent, 0), total.mantissa)
+        return Backward(adjoints, plain(total), log_gradient, logs, kept, own_axes(batch, 1, dxs))
+
+    return own_axes(batch, 1, ys), back
+
+
+def _rescale_columns(value: Scaled, exponent: Array) -> PyTree:
+    """:func:`rescale` for leaves ``[features, B]``."""
+    return jax.vmap(lambda *given: rescale(Scaled(*given[:2]), given[2]), (-1, 0, 0), -1)(*value, exponent)
+
+
+def _renormalise_columns(tree: PyTree, exponent: Array) -> Scaled:
+    """:func:`renormalise` for leaves ``[features, B]``, each column by itself."""
+    return Scaled(*jax.vmap(lambda leaves, own: tuple(renormalise(leaves, own, 0)), (-1, 0), (-1, 0))(tree, exponent))
+
+
+def _log_contributions(params: Any, xs: Array, h: Array, seen: Scaled) -> Any:
+    """ln‖·‖ of each step's contribution to w_x, w_h, b and c, from δ ``[n, B, gates]`` at each step's own scale."""
+    joint, z, a = seen.mantissa
+    nothing = jnp.zeros(xs.shape[0], jnp.int32)
+    d_z, d_a = (jnp.concatenate([joint, rest], axis=-1) for rest in (z, a))
+    gram_z = _gram(d_z)
+    gram_a = _gram(d_a) if a.size else gram_z
+
+    def of_matrix(inputs: Array, gram: Array) -> Array:
+        rows, exponent = renormalise(inputs, nothing, 1)
+        squares = jnp.sum(_gram(rows) * gram, axis=(1, 2))
+        zero = squares <= 0
+        shift = (exponent + seen.exponent).astype(squares.dtype)
+        return jnp.where(zero, -jnp.inf, 0.5 * jnp.log(jnp.where(zero, 1, squares)) + math.log(2) * shift)
+
+    def of_bias(bias: Array | None, d: Array) -> Array | None:
+        return None if bias is None else log_norm(d.sum(axis=1)[:, d.shape[-1] - bias.size :], seen.exponent, 1)
+
+    return params._replace(
+        w_x=of_matrix(xs, gram_z), w_h=of_matrix(h, gram_a), b=of_bias(params.b, d_z), c=of_bias(params.c, d_a)
+    )
+
+
+def _gram(rows: Array) -> Array:
+    """The products of the rows of each step, ``[n, B, B]``."""
+    return jnp.einsum("nbf,ncf->nbc", rows, rows)
+
+
+def _record_steps(cell: Cell, params: PyTree, xs: Array, state: PyTree, course: Course, keep: bool) -> Recording:
+    """For any cell: the derivative of the whole step, one step after the other."""
     reverse, lengths = course.reverse, course.lengths
     batch = xs.ndim - 2
     xs, marks = arrange(xs, lengths, course.resets)

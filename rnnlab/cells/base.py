@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,12 +26,48 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
+_SLOPES: dict[Callable[[Array], Array], Callable[[Array], Array]] = {
+    jnp.tanh: lambda y: 1 - y * y,
+    jax.nn.relu: lambda y: (y > 0).astype(y.dtype),
+    jax.nn.sigmoid: lambda y: y * (1 - y),
+    identity: jnp.ones_like,
+}
+
+
+def slope(phi: Activation) -> Callable[[Array], Array] | None:
+    """φ′(x) as a function of y = φ(x), for the activations that have a name; None for others."""
+    return None if isinstance(phi, str) else _SLOPES.get(phi)
+
+
 def activation(value: Activation) -> Callable[[Array], Array]:
     """The function meant by a name or by itself; ValueError for an unknown name."""
     if callable(value):
         return value
     _check.one_of("activation", value, tuple(ACTIVATIONS))
     return ACTIVATIONS[value]
+
+
+class Maps(NamedTuple):
+    """The two linear maps of a cell whose ``project`` is x W_x + b and whose ``mix`` is h W_h + c."""
+
+    w_x: Array  # [I, G]
+    w_h: Array  # [H, G'], G' ≤ G
+    b: Array | None  # [G]
+    c: Array | None  # [C], for the last C of the G' columns
+    joint: int  # how many columns, from the first on, enter ``gate`` only as the sum z + a
+
+
+Blocks = tuple[Array, ...]
+"""Columns of a product gate by gate, ``[..., H]`` each: quicker on a CPU than slices of one array."""
+
+
+class Adjoint(NamedTuple):
+    """What a gate hands back."""
+
+    old: Any  # the part of ∂L/∂sₜ₋₁ that does not pass through mix
+    joint: Blocks  # ∂L/∂(z + a), in the joint columns
+    z: Blocks  # ∂L/∂z in the columns beyond
+    a: Blocks  # ∂L/∂a in the columns beyond
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +77,9 @@ class Recurrent:
     A cell splits its step in three, so that engines and instruments are written once for all cells:
     ``project`` is all that needs no state (one matrix product serves a whole sequence), ``mix`` is the product of the
     state and the recurrent weights, ``gate`` is the rest, element by element where the cell's equation allows it.
+
+    For speed a cell may add two things, each bound by tests to what it stands for: ``maps``, where project and mix are
+    affine, and ``gate_residuals`` with ``gate_adjoint``, the derivative of ``gate`` written out by hand.
 
     Attributes:
         hidden_size: H, the number of hidden units.
@@ -87,6 +126,23 @@ class Recurrent:
         return affine(state.h, params.w_h, params.c, self.dtype)
 
     def gate(self, params: Any, state: Any, z: Array, a: Array) -> tuple[Any, Array]:
+        raise NotImplementedError
+
+    def maps(self, params: Any) -> Maps | None:
+        """What ``project`` and ``mix`` multiply with; None where they are more than x W_x + b and h W_h + c."""
+        return None
+
+    @property
+    def has_adjoint(self) -> bool:
+        """Whether ``gate_residuals`` and ``gate_adjoint`` stand for ``gate``; its output must then be state.h."""
+        return False
+
+    def gate_residuals(self, params: Any, state: Any, z: Array, a: Array) -> tuple[Any, Blocks]:
+        """The new state, as ``gate`` gives it, and what ``gate_adjoint`` needs beside it."""
+        raise NotImplementedError
+
+    def gate_adjoint(self, params: Any, old: Any, new: Any, residuals: Blocks, d_new: Any) -> Adjoint:
+        """What ∂L/∂sₜ gives, element by element, so that it serves any layout."""
         raise NotImplementedError
 
     def _zeros(self, batch_shape: tuple[int, ...], size: int | None = None) -> Array:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from rnnlab import _check, initializers
-from rnnlab.cells.base import Recurrent, affine, keep_precision
+from rnnlab.cells.base import Adjoint, Blocks, Maps, Recurrent, affine, keep_precision
 from rnnlab.cells.norm import layer_norm
 from rnnlab.typing import Array, Initializer, Key
 
@@ -121,6 +121,32 @@ class GRU(Recurrent):
         h = (1 - u) * jnp.tanh(n) + u * state.h  # hₜ = (1 − zₜ) ⊙ nₜ + zₜ ⊙ hₜ₋₁
         state = keep_precision(GRUState(h), state)
         return state, state.h
+
+    def maps(self, params: GRUParams) -> Maps | None:
+        if self.layer_norm:
+            return None
+        cut = 2 * self.hidden_size
+        w_h = params.w_h[:, :cut] if self.reset == "before" else params.w_h
+        return Maps(params.w_x, w_h, params.b, params.c, cut)
+
+    @property
+    def has_adjoint(self) -> bool:
+        return self.reset == "after" and not self.layer_norm
+
+    def gate_residuals(self, params: GRUParams, state: GRUState, z: Array, a: Array) -> tuple[GRUState, Blocks]:
+        (z_r, z_u, z_n), (a_r, a_u, a_n) = jnp.split(z, 3, axis=-1), jnp.split(a, 3, axis=-1)
+        r, u = jax.nn.sigmoid(z_r + a_r), jax.nn.sigmoid(z_u + a_u)
+        n = jnp.tanh(z_n + r * a_n)
+        return keep_precision(GRUState((1 - u) * n + u * state.h), state), (r, u, n, a_n)
+
+    def gate_adjoint(
+        self, params: GRUParams, old: GRUState, new: GRUState, residuals: Blocks, d_new: GRUState
+    ) -> Adjoint:
+        r, u, n, a_n = residuals
+        d_n = d_new.h * (1 - u) * (1 - n * n)
+        d_u = d_new.h * (old.h - n) * u * (1 - u)
+        d_r = d_n * a_n * r * (1 - r)
+        return Adjoint(GRUState(d_new.h * u), (d_r, d_u), (d_n,), (d_n * r,))
 
     def _norm(self, x: Array, gain: Array) -> Array:
         cut = 2 * self.hidden_size

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from rnnlab import _check
-from rnnlab.cells.base import Recurrent, affine, keep_precision
+from rnnlab.cells.base import Adjoint, Blocks, Maps, Recurrent, affine, keep_precision
 from rnnlab.cells.norm import layer_norm
 from rnnlab.typing import Array, Initializer, Key
 
@@ -123,3 +123,28 @@ class LSTM(Recurrent):
         h = jax.nn.sigmoid(o) * jnp.tanh(seen)  # hₜ = oₜ ⊙ tanh(cₜ)
         state = keep_precision(LSTMState(c, h), state)
         return state, state.h
+
+    def maps(self, params: LSTMParams) -> Maps | None:
+        return None if self.layer_norm else Maps(params.w_x, params.w_h, params.b, params.c, 4 * self.hidden_size)
+
+    @property
+    def has_adjoint(self) -> bool:
+        return not (self.peephole or self.layer_norm)
+
+    def gate_residuals(self, params: LSTMParams, state: LSTMState, z: Array, a: Array) -> tuple[LSTMState, Blocks]:
+        i, f, g, o = jnp.split(z + a, 4, axis=-1)
+        i, f, g, o = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)
+        c = f * state.c + i * g
+        return keep_precision(LSTMState(c, o * jnp.tanh(c)), state), (i, f, g, o)
+
+    def gate_adjoint(
+        self, params: LSTMParams, old: LSTMState, new: LSTMState, residuals: Blocks, d_new: LSTMState
+    ) -> Adjoint:
+        i, f, g, o = residuals
+        tanh_c = jnp.tanh(new.c)
+        d_c = d_new.c + d_new.h * o * (1 - tanh_c * tanh_c)
+        d_i = d_c * g * i * (1 - i)
+        d_f = d_c * old.c * f * (1 - f)
+        d_g = d_c * i * (1 - g * g)
+        d_o = d_new.h * tanh_c * o * (1 - o)
+        return Adjoint(LSTMState(d_c * f, jnp.zeros_like(d_new.h)), (d_i, d_f, d_g, d_o), (), ())

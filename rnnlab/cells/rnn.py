@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from rnnlab import _check, initializers
-from rnnlab.cells.base import Activation, Recurrent, activation, affine, keep_precision
+from rnnlab.cells.base import Activation, Adjoint, Blocks, Maps, Recurrent, activation, affine, keep_precision, slope
 from rnnlab.typing import Array, Initializer, Key
 
 
@@ -76,6 +76,24 @@ class RNN(Recurrent):
         state = keep_precision(RNNState(h), state)
         return state, state.h
 
+    def maps(self, params: RNNParams) -> Maps | None:
+        if self.form == "output-state":
+            return None
+        return Maps(params.w_x, params.w_h, params.b, params.c, self.hidden_size)
+
+    @property
+    def has_adjoint(self) -> bool:
+        return self.form == "elman" and slope(self.activation) is not None
+
+    def gate_residuals(self, params: RNNParams, state: RNNState, z: Array, a: Array) -> tuple[RNNState, Blocks]:
+        return RNN.gate(self, params, state, z, a)[0], ()
+
+    def gate_adjoint(
+        self, params: RNNParams, old: RNNState, new: RNNState, residuals: Blocks, d_new: RNNState
+    ) -> Adjoint:
+        d = slope(self.activation)(new.h) * d_new.h  # φ′ from φ itself
+        return Adjoint(RNNState(jnp.zeros_like(d_new.h)), (d,), (), ())
+
     def _phi(self, x: Array) -> Array:
         return self.activation(x)  # pyright: ignore[reportCallIssue]  # names were resolved in __post_init__
 
@@ -103,3 +121,14 @@ class LeakyRNN(RNN):
         h = (1 - self.alpha) * state.h + self.alpha * self._phi(z + a)
         state = keep_precision(RNNState(h), state)
         return state, state.h
+
+    def gate_residuals(self, params: RNNParams, state: RNNState, z: Array, a: Array) -> tuple[RNNState, Blocks]:
+        phi = self._phi(z + a)
+        return keep_precision(RNNState((1 - self.alpha) * state.h + self.alpha * phi), state), (phi,)
+
+    def gate_adjoint(
+        self, params: RNNParams, old: RNNState, new: RNNState, residuals: Blocks, d_new: RNNState
+    ) -> Adjoint:
+        (phi,) = residuals
+        d = self.alpha * slope(self.activation)(phi) * d_new.h
+        return Adjoint(RNNState((1 - self.alpha) * d_new.h), (d,), (), ())

@@ -1,0 +1,84 @@
+"""The checkpointed engine: memory of order √T, for one more run forwards.
+
+The sequence is cut into S segments of T/S steps. Forwards only the state before each segment is kept; backwards each
+segment is run again from there, and only then is what its steps' derivatives need remembered (Chen et al. 2016,
+arXiv 1604.06174; Gruslys et al. 2016, arXiv 1606.03401). So a gradient keeps S states and the residuals of T/S steps
+in place of those of T. A second level cuts every segment again, for a further run forwards: of the larger segment only
+the inputs, the outputs and their gradients are there at once, and residuals only of the smaller one.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from rnnlab.engines.plan import Engine, Sequence
+from rnnlab.engines.scan import scan
+from rnnlab.typing import Array, Cell, PyTree
+
+RESIDUALS = 6  # how many times a state what a step's derivative needs is: 3 (RNN) to 9 (GRU)
+
+
+def checkpointed(cell: Cell, params: PyTree, sequence: Sequence, engine: Engine) -> tuple[PyTree, Array]:
+    """As ``scan``, segment by segment; ``engine.segments`` says how many at each level, None leaves that to ``choose``.
+
+    S segments have ⌈T/S⌉ steps each; what is left over is a shorter one of its own, for a copy of ys. ValueError for
+    more segments than there are steps to cut.
+    """
+    total = steps = sequence.xs.shape[0]
+    counts = engine.segments or (choose(total),)
+    for count in counts:
+        if count > steps:
+            whole = "the sequence" if steps == total else "a segment of the level above"
+            raise ValueError(f"segments asks for {count}, but {whole} has {steps} steps; use at most {steps}")
+        steps = math.ceil(steps / count)
+    final, (states, ys) = _run(cell, params, sequence, engine, counts)
+    return (states if sequence.every else final), ys
+
+
+def choose(steps: int) -> int:
+    """How many segments for T steps, at one level.
+
+    S states and the residuals of T/S steps, each R times a state, are least for segments of √(T/R) steps. The nearest
+    length that divides T is better if it is within a factor of 3, since nothing is left over.
+    """
+    best = math.sqrt(steps / RESIDUALS)
+    near = [length for length in range(math.ceil(best / 3), int(best * 3) + 1) if steps % length == 0]
+    return math.ceil(steps / min(near, key=lambda n: max(n / best, best / n), default=max(1, round(best))))
+
+
+def _run(
+    cell: Cell, params: PyTree, sequence: Sequence, engine: Engine, counts: tuple[int, ...]
+) -> tuple[PyTree, tuple[PyTree, Array]]:
+    """``(final, (states or None, ys))``: cut into ``counts[0]`` segments, and each of them by the other counts."""
+    xs, state, marks, reverse, every = sequence
+    if not counts:
+        after, ys = scan(cell, params, sequence, engine)
+        last = 0 if reverse else -1
+        return (jax.tree.map(lambda leaf: leaf[last], after), (after, ys)) if every else (after, (None, ys))
+    length = math.ceil(xs.shape[0] / counts[0])
+    number, rest = divmod(xs.shape[0], length)
+    cut = number * length
+
+    # A segment reads its steps out of the whole sequence. Were that cut up beforehand, it would be copied where
+    # something is left over, and under vmap over parameters once for each network.
+    @functools.partial(jax.checkpoint, prevent_cse=False, static_argnums=2)
+    def segment(state: PyTree, first: Array | int, length: int) -> tuple[PyTree, tuple[PyTree, Array]]:
+        part = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, first, length), (xs, marks))
+        return _run(cell, params, Sequence(part[0], state, part[1], reverse, every), engine, counts[1:])
+
+    def run_whole(state: PyTree) -> tuple[PyTree, PyTree]:
+        state, outs = lax.scan(lambda *at: segment(*at, length), state, jnp.arange(0, cut, length), reverse=reverse)
+        return state, jax.tree.map(lambda leaf: leaf.reshape(cut, *leaf.shape[2:]), outs)
+
+    if not rest:
+        return run_whole(state)
+    if reverse:
+        state, last = segment(state, cut, rest)
+        state, outs = run_whole(state)
+    else:
+        state, outs = run_whole(state)
+        state, last = segment(state, cut, rest)
+    return state, jax.tree.map(lambda *parts: jnp.concatenate(parts), outs, last)

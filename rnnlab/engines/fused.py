@@ -1,0 +1,229 @@
+"""The fused engine: a backward pass of our own, one large product for each weight matrix in place of T small ones.
+
+Forwards the states are kept, and with ``residuals="gates"`` also what the gates were; with "states" the gates are
+made again from the states, a chunk of steps at a time, by one product for the chunk. Backwards, step by step,
+
+    λₜ₋₁ = (∂gate/∂s)ᵀ λₜ + W_h δₜ,    δₜ = (∂gate/∂a)ᵀ λₜ    (λ = ∂L/∂s, δ = ∂L/∂a),
+
+and only then, chunk by chunk, ∂L/∂W_h = Σₜ hₜ₋₁ δₜᵀ, ∂L/∂W_x = Σₜ xₜ δₜᵀ and ∂L/∂x = δ W_xᵀ.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from rnnlab.engines.fold import folding
+from rnnlab.engines.plan import Engine, Marks, Sequence, select
+from rnnlab.engines.steps import Columns, Rows, Steps
+from rnnlab.typing import Array, Cell, PyTree
+
+
+class _Static(NamedTuple):
+    """What is fixed while tracing."""
+
+    cell: Any
+    gates: bool  # what the gates were is kept
+    reverse: bool
+    every: bool
+
+
+def fused(cell: Cell, params: PyTree, sequence: Sequence, engine: Engine) -> tuple[PyTree, Array]:
+    """As ``scan``, for cells that give project, mix and gate; ValueError for others."""
+    if reason := refusal(cell):
+        raise ValueError(f"engine 'fused' cannot run this cell, since {reason}; use engine='scan'")
+    static = _Static(cell, engine.residuals != "states", sequence.reverse, sequence.every)
+    return _fused(static, params, sequence.xs, sequence.state, sequence.marks)
+
+
+def refusal(cell: Cell) -> str | None:
+    """Why ``cell`` cannot be run by the fused engine; None where it can."""
+    if not all(callable(getattr(cell, part, None)) for part in ("project", "mix", "gate")):
+        return f"{type(cell).__name__} does not tell project, mix and gate apart"
+    return None
+
+
+@folding
+def _fused(static: _Static, params: PyTree, xs: Array, state: PyTree, marks: Marks) -> tuple[PyTree, Array]:
+    batch = xs.shape[1:-1]
+    (xs, marks), state = one_axis(batch, 1, (xs, marks)), one_axis(batch, 0, state)
+    out: Any = _run(static, params, xs, state, marks)
+    state, ys = out
+    return own_axes(batch, int(static.every), state), own_axes(batch, 1, ys)
+
+
+def one_axis(batch: tuple[int, ...], lead: int, tree: PyTree) -> PyTree:
+    """Leaves with the axes ``batch`` behind ``lead`` others, as leaves with one batch axis."""
+    size, end = math.prod(batch), lead + len(batch)
+    return jax.tree.map(lambda leaf: leaf.reshape(*leaf.shape[:lead], size, *leaf.shape[end:]), tree)
+
+
+def own_axes(batch: tuple[int, ...], lead: int, tree: PyTree) -> PyTree:
+    """The inverse of :func:`one_axis`."""
+    return jax.tree.map(lambda leaf: leaf.reshape(*leaf.shape[:lead], *batch, *leaf.shape[lead + 1 :]), tree)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _run(static: _Static, params: PyTree, xs: Array, state: PyTree, marks: Marks) -> tuple[PyTree, Array]:
+    """``[T, B, I]`` in, ``(state or states, ys)`` out."""
+    final, ys, memory = forward(static.cell, params, xs, state, marks, static.reverse, static.every, gates=False)
+    return (memory.states if static.every else final), ys
+
+
+def _forward_rule(static: _Static, params: PyTree, xs: Array, state: PyTree, marks: Marks) -> tuple[Any, Any]:
+    final, ys, memory = forward(static.cell, params, xs, state, marks, static.reverse, states=True, gates=static.gates)
+    return ((memory.states if static.every else final), ys), (params, memory)
+
+
+def _backward_rule(static: _Static, residuals: Any, cotangents: tuple[PyTree, Array]) -> tuple[Any, ...]:
+    (params, memory), (d_state, d_ys) = residuals, cotangents
+    steps = steps_of(static.cell, params)
+    d_final, d_states = (jax.tree.map(jnp.zeros_like, memory.state), d_state) if static.every else (d_state, None)
+
+    def step_back(d_new: PyTree, inputs: tuple) -> tuple[PyTree, PyTree]:
+        old, new, kept, mark, d_y, d_here = inputs
+        d_new = d_new if d_here is None else jax.tree.map(jnp.add, d_new, d_here)
+        inside = d_new
+        if mark.valid is not None:
+            inside, d_y = steps.choose(mark.valid, (d_new, d_y), jax.tree.map(jnp.zeros_like, (d_new, d_y)))
+        d_old, seen = steps.back(old, new, kept, inside, d_y)
+        return before_marks(steps, mark, d_old, d_new), seen
+
+    def chunk_back(carry: tuple[PyTree, PyTree], chunk: Chunk) -> tuple[tuple[PyTree, PyTree], Array]:
+        (d_new, total), (d_ys, d_states) = carry, chunk.extra
+        inputs = chunk.olds, chunk.states, chunk.kept, chunk.marks, steps.enter(d_ys), steps.enter(d_states)
+        d_old, seen = lax.scan(step_back, d_new, inputs, reverse=not static.reverse)
+        seen = steps.leave(seen)
+        d_params = steps.to_params(steps.leave(chunk.olds), chunk.xs, chunk.kept, seen)
+        return (d_old, jax.tree.map(jnp.add, total, d_params)), steps.to_inputs(chunk.xs, seen)
+
+    start = steps.enter(d_final), jax.tree.map(jnp.zeros_like, params)
+    (d_state, d_params), d_xs = walk_back(
+        chunk_back, start, static.cell, steps, memory, (d_ys, d_states), static.reverse
+    )
+    return d_params, d_xs, steps.leave(d_state), None
+
+
+_run.defvjp(_forward_rule, _backward_rule)
+
+
+def steps_of(cell: Any, params: PyTree) -> Steps:
+    """The cell in the layout that suits it."""
+    return Rows(cell, params) if cell.maps(params) is None else Columns(cell, params)
+
+
+class Memory(NamedTuple):
+    """What the forward pass remembers."""
+
+    xs: Array  # [T, B, I]
+    state: PyTree  # before the first step
+    marks: Marks
+    states: PyTree  # after each step, [T, B, ...]
+    kept: PyTree  # what steps kept, as the loop reads it; None where it is to be made again
+
+
+class Chunk(NamedTuple):
+    """Some steps on the way back; states as the loop reads them."""
+
+    olds: PyTree  # the state from which each step started
+    states: PyTree
+    xs: Array
+    kept: PyTree
+    marks: Marks
+    extra: PyTree
+
+
+def forward(
+    cell: Any, params: PyTree, xs: Array, state: PyTree, marks: Marks, reverse: bool, states: bool, gates: bool
+) -> tuple[PyTree, Array, Memory]:
+    """The final state, the outputs ``[T, B, O]``, and what is to be remembered of states and gates."""
+    steps = steps_of(cell, params)
+    fresh = steps.enter(cell.initial_state(xs.shape[1:2]))
+
+    def body(old: PyTree, inputs: tuple[Array, Marks]) -> tuple[PyTree, tuple[PyTree, Array, PyTree]]:
+        x, mark = inputs
+        start = old if mark.reset is None else steps.choose(mark.reset, fresh, old)
+        new, y, kept = steps.step(start, steps.enter(x))
+        if mark.valid is not None:
+            new, y = steps.choose(mark.valid, new, old), steps.choose(mark.valid, y, jnp.zeros_like(y))
+        return new, (steps.leave(new) if states else None, steps.leave(y), kept if gates else None)
+
+    final, (all_states, ys, kept) = lax.scan(body, steps.enter(state), (xs, marks), reverse=reverse)
+    return steps.leave(final), ys, Memory(xs, state, marks, all_states, kept)
+
+
+def before_marks(steps: Steps, mark: Marks, d_old: PyTree, d_new: PyTree) -> PyTree:
+    """∂L/∂sₜ₋₁ from that of the state in which the step started: none of it past a reset, all of it past padding."""
+    if mark.reset is not None:
+        d_old = steps.choose(mark.reset, jax.tree.map(jnp.zeros_like, d_old), d_old)
+    return d_old if mark.valid is None else steps.choose(mark.valid, d_old, d_new)
+
+
+def walk_back(
+    body: Callable[[Any, Chunk], tuple[Any, PyTree]],
+    carry: Any,
+    cell: Any,
+    steps: Steps,
+    memory: Memory,
+    extra: PyTree,
+    reverse: bool,
+) -> tuple[Any, PyTree]:
+    """``body(carry, chunk) -> (carry, outs)`` over chunks of steps, last first; outs ``[T, ...]`` in order of time."""
+    length, batch = memory.xs.shape[:2]
+    size = chunk_size(length, batch)
+    fresh = cell.initial_state((batch,))
+
+    def run(carry: Any, part: tuple) -> tuple[Any, PyTree]:
+        edge, (xs, _, marks, states, kept), extra = part
+        shift = (lambda s, e: jnp.concatenate([s[1:], e[None]])) if reverse else _shift
+        olds = jax.tree.map(shift, states, edge)
+        if marks.reset is not None:
+            olds = select(marks.reset, fresh, olds)
+        kept = steps.remember(olds, xs) if kept is None else kept
+        return body(carry, Chunk(steps.enter(olds), steps.enter(states), xs, kept, marks, extra))
+
+    timed = memory._replace(state=None)
+    edges = jax.tree.map(lambda first, rest: _edges(first, rest, size, reverse), memory.state, memory.states)
+    count, left = divmod(length, size)
+    whole = jax.tree.map(lambda leaf: leaf[: count * size].reshape(count, size, *leaf.shape[1:]), (timed, extra))
+    rest = jax.tree.map(lambda leaf: leaf[count * size :], (timed, extra))
+
+    def run_whole(carry: Any) -> tuple[Any, PyTree]:
+        entered = jax.tree.map(lambda leaf: leaf[:count], edges)
+        carry, outs = lax.scan(run, carry, (entered, *whole), reverse=not reverse)
+        return carry, jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), outs)
+
+    def run_rest(carry: Any) -> tuple[Any, PyTree]:
+        return run(carry, (jax.tree.map(lambda leaf: leaf[-1], edges), *rest))
+
+    if not left:
+        return run_whole(carry)
+    if reverse:
+        carry, outs = run_whole(carry)
+        carry, last = run_rest(carry)
+    else:
+        carry, last = run_rest(carry)
+        carry, outs = run_whole(carry)
+    return carry, jax.tree.map(lambda *leaves: jnp.concatenate(leaves), outs, last)
+
+
+def chunk_size(steps: int, batch: int) -> int:
+    """How many steps share one product: some 1024 rows, and if possible a divisor of ``steps``."""
+    wish = min(max(1024 // batch, 8), 128, steps)
+    near = [n for n in range(max(wish // 2, 1), wish + 1) if steps % n == 0]
+    return near[-1] if near else wish
+
+
+def _shift(states: Array, edge: Array) -> Array:
+    return jnp.concatenate([edge[None], states[:-1]])
+
+
+def _edges(first: Array, states: Array, size: int, reverse: bool) -> Array:
+    """The state that enters each chunk."""
+    if reverse:
+        return jnp.concatenate([states[size::size], first[None]])
+    return jnp.concatenate([first[None], states[size - 1 : -1 : size]])

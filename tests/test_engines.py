@@ -1,0 +1,308 @@
+"""The contract of every engine: what "scan" gives, values and derivatives. Engines and cells join by being listed."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+import rnnlab
+from rnnlab import unroll, unroll_states
+from rnnlab.cells import GRU, LSTM, RNN
+from tests.reference import close, one_sentence, watch
+from tests.reference.cells import CELLS, VARIANTS, by_name, draw, draw_params
+from tests.test_driver import INPUTS, Course, each, score
+
+ENGINES = {
+    "gates": {"engine": "fused"},
+    "states": {"engine": "fused", "residuals": "states"},
+    "checkpointed": {"engine": "checkpointed"},
+    "checkpointed twice": {"engine": "checkpointed", "segments": (2, 2)},
+    "auto": {"engine": "auto"},
+}
+FUSED = {name: how for name, how in ENGINES.items() if how["engine"] == "fused"}
+COURSES = {
+    "all": Course(7, (3,), "initial lengths resets reverse"),
+    "one example": Course(5, (), "resets"),
+    "grid": Course(4, (2, 2), "initial lengths"),
+    "one step": Course(1, (1,), "initial resets"),
+}
+
+
+def under(engines):
+    return pytest.mark.parametrize("how", engines.values(), ids=engines.keys())
+
+
+def problem(twin, course):
+    """``(loss(how, params, xs, start), (params, xs, start))`` in float64."""
+    params, xs, given = course.draw(twin.cell)
+    start = given.pop("initial_state", None)
+    if start is None:
+        start = jax.tree.map(np.float64, twin.cell.initial_state(course.batch))
+
+    def loss(how, params, xs, start):
+        final, ys = unroll(twin.cell, params, xs, start, **given, **how)
+        return score(final, ys), (final, ys)
+
+    return loss, jax.tree.map(jnp.asarray, (params, xs, start))
+
+
+def first_order(twin, course, how):
+    loss, inputs = problem(twin, course)
+    return jax.jit(jax.value_and_grad(functools.partial(loss, how), argnums=(0, 1, 2), has_aux=True))(*inputs)
+
+
+@functools.cache
+def by_scan(name, course):
+    return first_order(*by_name(name), course, {"engine": "scan"})
+
+
+@under(ENGINES)
+@each(CELLS)
+def test_values_and_gradients_are_those_of_scan(twin, how):
+    close(first_order(twin, COURSES["all"], how), by_scan(twin.name, COURSES["all"]))
+
+
+@under(ENGINES)
+@pytest.mark.parametrize("course", [c for c in COURSES if c != "all"])
+@each(by_name("elman", "lstm-peephole-norm", "gru-after"))
+def test_odd_shapes(twin, how, course):
+    close(first_order(twin, COURSES[course], how), by_scan(twin.name, COURSES[course]))
+
+
+@under(FUSED)
+@each([twin for twin in VARIANTS if hasattr(twin.cell, "gate")])
+def test_every_variant_on_the_fused_engine(twin, how):
+    close(first_order(twin, COURSES["all"], how), by_scan(twin.name, COURSES["all"]))
+
+
+@under(FUSED)
+@pytest.mark.parametrize("options", ["initial resets", "lengths reverse"])
+def test_chunks_of_steps_and_what_is_left_over(how, options):
+    """37 steps of 200 examples are four chunks of eight and one of five."""
+    (twin,) = by_name("gru-after")
+    course = Course(37, (200,), options)
+    close(first_order(twin, course, how), by_scan(twin.name, course), 1e-9)
+
+
+@under(ENGINES)
+@each(by_name("pascanu", "lstm", "gru-before"))
+def test_every_state(twin, how):
+    params, xs, options = COURSES["all"].draw(twin.cell)
+
+    def loss(params, xs, how):
+        states, ys = unroll_states(twin.cell, params, xs, **options, **how)
+        return score(states, ys), (states, ys)
+
+    both = [
+        jax.jit(jax.value_and_grad(functools.partial(loss, how=h), argnums=(0, 1), has_aux=True))
+        for h in (how, {"engine": "scan"})
+    ]
+    close(*(f(params, xs) for f in both))
+
+
+@under({name: how for name, how in ENGINES.items() if name != "auto"})
+@each(CELLS)
+def test_second_derivatives(twin, how):
+    """Reverse over reverse, of everything with respect to everything, through a reset and padding."""
+    loss, inputs = problem(twin, Course(4, (2,), "initial lengths resets"))
+
+    def slopes(how, *inputs):
+        gradient = jax.grad(lambda *given: loss(how, *given)[0], argnums=(0, 1, 2))(*inputs)
+        return sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves(gradient))
+
+    close(
+        *(
+            jax.jit(jax.grad(functools.partial(slopes, h), argnums=(0, 1, 2)))(*inputs)
+            for h in (how, {"engine": "scan"})
+        )
+    )
+
+
+@under(FUSED)
+@each(by_name("lstm", "gru-before"))
+def test_forward_over_reverse(twin, how):
+    """Hessian-vector products, as optimisers of second order take them."""
+    loss, inputs = problem(twin, Course(4, (2,), "initial resets"))
+
+    def product(how, params):
+        return jax.jvp(jax.grad(lambda p: loss(how, p, *inputs[1:])[0]), (params,), (draw(params, 3),))[1]
+
+    close(*(jax.jit(functools.partial(product, h))(inputs[0]) for h in (how, {"engine": "scan"})))
+
+
+@under(FUSED)
+@each(by_name("elman", "lstm", "gru-after", "gru-before-norm"))
+def test_gradients_are_finite_differences(twin, how):
+    loss, inputs = problem(twin, Course(3, (2,), "initial resets"))
+    check_grads(
+        jax.jit(lambda *given: loss(how, *given)[0]), inputs, order=2, modes=["rev"], atol=1e-6, rtol=1e-6, eps=1e-5
+    )
+
+
+@under(ENGINES)
+@each(by_name("elman", "lstm", "gru-after"))
+def test_float32(twin, how):
+    loss, inputs = problem(twin, COURSES["all"])
+    inputs = jax.tree.map(jnp.float32, inputs)
+    gradient = jax.jit(jax.grad(lambda how, *given: loss(dict(how), *given)[0], argnums=(1, 2, 3)), static_argnums=0)
+    found, expected = (gradient(tuple(h.items()), *inputs) for h in (how, {"engine": "scan"}))
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(found))
+    close(found, expected, 2e-5)
+
+
+@under(ENGINES)
+@pytest.mark.parametrize(
+    "cell",
+    [RNN(8, dtype=jnp.bfloat16), LSTM(8, dtype=jnp.bfloat16), GRU(8, dtype=jnp.bfloat16)],
+    ids=["rnn", "lstm", "gru"],
+)
+def test_bfloat16_with_float32_parameters(cell, how):
+    """As near to float32 as scan in bfloat16 is; parameters' gradients and states are float32."""
+    params = cell.init(jax.random.key(0), 4)
+    xs = jax.random.normal(jax.random.key(1), (12, 3, 4), jnp.float32)
+
+    def gradient(how, cell):
+        def loss(params, xs):
+            final, ys = unroll(cell, params, xs, **how)
+            return score(final, ys.astype(jnp.float32))
+
+        return jax.jit(jax.grad(loss, argnums=(0, 1)))(params, xs)
+
+    exact = gradient({"engine": "scan"}, type(cell)(8))
+    size = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(exact))
+    by_engine, plain = gradient(how, cell), gradient({"engine": "scan"}, cell)
+    chex.assert_trees_all_equal_shapes_and_dtypes(by_engine, plain)
+    chex.assert_trees_all_close(by_engine, exact, atol=0.04 * size)
+
+
+# Layers
+
+
+@under(ENGINES)
+def test_layers_on_every_engine(how):
+    cell = rnnlab.stack(
+        [rnnlab.bidirectional(GRU(3)), LSTM(6, layer_norm=True), rnnlab.Readout(2)], residual=True, dropout=0.3
+    )
+    params, key = draw_params(cell, INPUTS), jax.random.key(4)
+    xs = np.random.default_rng(2).normal(size=(6, 3, INPUTS))
+    marks = {"lengths": np.array([6, 2, 4]), "resets": np.random.default_rng(3).random((6, 3)) < 0.3}
+
+    def loss(params, xs, how):
+        final, ys = unroll(cell, params, xs, key=key, **marks, **how)
+        return score(final, ys), (final, ys)
+
+    gradient = (
+        jax.jit(jax.value_and_grad(functools.partial(loss, how=h), argnums=(0, 1), has_aux=True))
+        for h in (how, {"engine": "scan"})
+    )
+    close(*(f(params, xs) for f in gradient))
+
+
+# vmap
+
+
+@under(FUSED)
+def test_vmap_over_seeds(how):
+    (twin,) = by_name("lstm")
+    loss, (_, xs, start) = problem(twin, COURSES["all"])
+    networks = [draw_params(twin.cell, INPUTS, seed) for seed in range(3)]
+    gradient = jax.grad(lambda p: loss(how, p, xs, start)[0])
+    together = jax.jit(jax.vmap(gradient))(jax.tree.map(lambda *leaves: jnp.stack(leaves), *networks))
+    close(together, jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(jax.jit(gradient), networks)))
+
+
+def examples():
+    """A loss of one example ``[T, I]``, its shared parameters, and a batch of examples."""
+    (twin,) = by_name("gru-after")
+    params = draw_params(twin.cell, INPUTS)
+    rng = np.random.default_rng(0)
+    xs, starts = rng.normal(size=(50, 4, INPUTS)), type(twin.cell.initial_state())(rng.normal(size=(50, 3)))
+    lengths, resets = rng.integers(1, 5, 50), rng.random((50, 4)) < 0.3
+
+    def loss(how, params, x, start, length, reset):
+        return score(*unroll(twin.cell, params, x, start, lengths=length, resets=reset, **how))
+
+    return loss, params, (xs, starts, lengths, resets)
+
+
+@under(FUSED)
+def test_vmap_over_examples_inside_the_gradient(how):
+    """The weights' gradient is never there once for each example: no array of the program has such a shape."""
+    loss, params, batch = examples()
+
+    def mean(params, how):
+        return jax.vmap(functools.partial(loss, how, params))(*batch).mean()
+
+    close(*(jax.jit(jax.grad(functools.partial(mean, how=h)))(params) for h in (how, {"engine": "scan"})))
+    program = jax.jit(jax.grad(functools.partial(mean, how=how))).lower(params).as_text()
+    for weight in (params.w_x, params.w_h):
+        assert "x".join(map(str, weight.shape)) in program
+        assert "50x" + "x".join(map(str, weight.shape)) not in program
+
+
+@under(FUSED)
+def test_gradients_of_each_example_under_vmap(how):
+    loss, params, batch = examples()
+    axes = (None, 0, 0, 0, 0)
+    found, expected = (
+        jax.jit(jax.vmap(jax.grad(functools.partial(loss, h), argnums=(0, 1, 2)), axes))(params, *batch)
+        for h in (how, {"engine": "scan"})
+    )
+    close(found, expected)
+
+
+@under(FUSED)
+def test_vmap_with_only_the_lengths_mapped(how):
+    (twin,) = by_name("elman")
+    _, (params, xs, start) = problem(twin, Course(5, (2,), ""))
+    lengths = jnp.array([[5, 5], [1, 3], [2, 4]])
+
+    def outputs(h):
+        return jax.vmap(lambda n: unroll(twin.cell, params, xs, start, lengths=n, **h))(lengths)
+
+    close(outputs(how), outputs({"engine": "scan"}))
+
+
+# What is asked by name
+
+
+@pytest.mark.parametrize("how", ENGINES.values(), ids=ENGINES.keys())
+def test_a_second_call_with_an_equal_cell_compiles_nothing(how):
+    def run(seed):
+        cell = LSTM(5, forget_bias=2.0)
+        params = cell.init(jax.random.key(seed), 3)
+        return jax.block_until_ready(unroll(cell, params, jnp.ones((6, 2, 3), jnp.float32), **how))
+
+    run(0)
+    with watch() as work:
+        run(0)
+    assert work.compiled == []
+
+
+def test_a_foreign_step_has_no_fused_pass():
+    step = rnnlab.Step(lambda params, h, x: (params * h + x, h), jnp.zeros(1))
+    one_sentence(lambda: unroll(step, 1.0, np.ones((3, 1)), engine="fused"), "Step", "'scan'")
+    stacked = rnnlab.stack([RNN(1), step])
+    params = rnnlab.layers.StackParams((RNN(1).init(jax.random.key(0), 1), 1.0))
+    one_sentence(lambda: unroll(stacked, params, np.ones((3, 1)), engine="fused"), "Step", "'scan'")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"engine": "fused", "residuals": "everything"}, ("residuals", "'gates'", "'states'")),
+        ({"engine": "scan", "residuals": "gates"}, ("residuals", "'fused'")),
+        ({"residuals": "states"}, ("residuals", "'fused'")),
+        ({"engine": "fused", "segments": 3}, ("segments", "'checkpointed'")),
+        ({"engine": "checkpointed", "segments": 0}, ("segments", "at least 1")),
+        ({"engine": "checkpointed", "segments": 2.5}, ("segments", "whole number")),
+        ({"engine": "pallas"}, ("not built yet",)),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(options, words):
+    cell = RNN(2)
+    one_sentence(lambda: unroll(cell, cell.init(jax.random.key(0), 1), jnp.ones((3, 1)), **options), *words)
