@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rnnlab.driver import Course, arrange, run, settle
-from rnnlab.engines.fused import Chunk, before_marks, forward, one_axis, own_axes, steps_of, walk_back
+from rnnlab.engines.fused import Chunk, before_marks, forward, has_maps, one_axis, own_axes, steps_of, walk_back
 from rnnlab.engines.plan import begin, select
 from rnnlab.layers import Bidirectional, BidirectionalParams, Stack, StackParams, both_ways
 from rnnlab.output import split
@@ -56,7 +56,7 @@ def record(cell: Cell, params: PyTree, xs: Array, state: PyTree, course: Course,
         return _record_stack(cell, params, xs, state, course, keep)
     if isinstance(cell, Bidirectional):
         return _record_bidirectional(cell, params, xs, state, course, keep)
-    if getattr(cell, "has_adjoint", False):
+    if has_maps(cell, params):
         return _record_fused(cell, params, xs, state, course, keep)
     return _record_steps(cell, params, xs, state, course, keep)
 
@@ -73,7 +73,7 @@ def _record_fused(cell: Any, params: PyTree, xs: Array, state: PyTree, course: C
     state = settle(cell, params, xs[0], state)
     (xs, marks), state = one_axis(batch, 1, (xs, marks)), one_axis(batch, 0, state)
     _, ys, memory = forward(cell, params, xs, state, marks, reverse, states=True, gates=True)
-    steps = steps_of(cell, params)
+    steps = steps_of(cell, params, xs)
 
     def step_back(adjoint: Scaled, inputs: tuple) -> tuple[Scaled, tuple]:
         old, new, kept, mark, g = inputs
@@ -134,13 +134,23 @@ def _record_fused(cell: Any, params: PyTree, xs: Array, state: PyTree, course: C
 
 
 def _rescale_columns(value: Scaled, exponent: Array) -> PyTree:
-    """:func:`rescale` for leaves ``[features, B]``."""
-    return jax.vmap(lambda *given: rescale(Scaled(*given[:2]), given[2]), (-1, 0, 0), -1)(*value, exponent)
+    """:func:`rescale` for flat leaves ``[features · B]``."""
+    mantissa = _as_columns(value.mantissa, exponent)
+    scaled = jax.vmap(lambda *given: rescale(Scaled(*given[:2]), given[2]), (-1, 0, 0), -1)(
+        mantissa, value.exponent, exponent
+    )
+    return jax.tree.map(jnp.ravel, scaled)
 
 
 def _renormalise_columns(tree: PyTree, exponent: Array) -> Scaled:
-    """:func:`renormalise` for leaves ``[features, B]``, each column by itself."""
-    return Scaled(*jax.vmap(lambda leaves, own: tuple(renormalise(leaves, own, 0)), (-1, 0), (-1, 0))(tree, exponent))
+    """:func:`renormalise` for flat leaves ``[features · B]``, each example by itself."""
+    each = jax.vmap(lambda leaves, own: tuple(renormalise(leaves, own, 0)), (-1, 0), (-1, 0))
+    mantissa, exponent = each(_as_columns(tree, exponent), exponent)
+    return Scaled(jax.tree.map(jnp.ravel, mantissa), exponent)
+
+
+def _as_columns(tree: PyTree, exponent: Array) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, exponent.size), tree)
 
 
 def _log_contributions(params: Any, xs: Array, h: Array, seen: Scaled) -> Any:

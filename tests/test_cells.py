@@ -51,6 +51,37 @@ def test_step_is_project_mix_and_gate(twin):
     close(cell.gate(params, state, projected, cell.mix(params, state)), cell.step(params, state, xs[t]))
 
 
+WITH_MAPS = [twin for twin in RECURRENT if twin.cell.maps(draw_params(twin.cell, INPUTS)) is not None]
+
+
+@each(WITH_MAPS)
+def test_maps_are_project_and_mix(twin):
+    """And where a column is joint, the gate sees only the sum of the two."""
+    cell, params, x = twin.cell, draw_params(twin.cell, INPUTS), jnp.asarray(noise(B, INPUTS))
+    state = jax.tree.map(jnp.asarray, draw_state(cell, (B,)))
+    maps = cell.maps(params)
+    z, a = cell.project(params, x), cell.mix(params, state)
+    close(z, x @ maps.w_x + (0 if maps.b is None else maps.b))
+    c = 0 if maps.c is None else jnp.pad(maps.c, (a.shape[-1] - maps.c.size, 0))
+    close(a, state.h @ maps.w_h + c)
+    moved = jnp.where(jnp.arange(a.shape[-1]) < maps.joint, noise(B, a.shape[-1]), 0)
+    into = jnp.pad(moved, ((0, 0), (0, z.shape[-1] - a.shape[-1])))
+    close(cell.gate(params, state, z + into, a - moved), cell.gate(params, state, z, a))
+
+
+@each(WITH_MAPS)
+def test_the_adjoint_is_the_derivative_of_the_gate(twin):
+    cell, params, x = twin.cell, draw_params(twin.cell, INPUTS), jnp.asarray(noise(B, INPUTS))
+    state = jax.tree.map(jnp.asarray, draw_state(cell, (B,)))
+    z, a, d_new = cell.project(params, x), cell.mix(params, state), draw_state(cell, (B,), seed=8)
+    (new, y), back = jax.vjp(lambda *given: cell.gate(params, *given), state, z, a)
+    close(y, new.h)
+    close(cell.gate_residuals(params, state, z, a)[0], new)
+    adjoint = cell.gate_adjoint(params, state, new, cell.gate_residuals(params, state, z, a)[1], d_new)
+    found = adjoint.old, jnp.concatenate(adjoint.joint + adjoint.z, -1), jnp.concatenate(adjoint.joint + adjoint.a, -1)
+    close(found, back((d_new, jnp.zeros_like(y))))
+
+
 @each([*CELLS, *VARIANTS])
 def test_form(twin):
     cell = twin.cell

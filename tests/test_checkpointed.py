@@ -50,20 +50,20 @@ def test_every_cell(twin):
     assert_exact(twin, Course(7, (3,), ALL), 3)
 
 
-@pytest.mark.parametrize("options", ["initial lengths resets", ALL], ids=["forwards", "reverse"])
 @pytest.mark.parametrize(
     ("steps", "segments"),
     [
-        *((steps, None) for steps in (1, 2, 7, 11)),
-        *((steps, 1) for steps in (1, 2, 7, 11)),
-        *((7, s) for s in (4, 6, 7, (2, 2), (7, 1), (2, 4))),
+        *((steps, segments) for steps in (1, 2, 7, 11) for segments in (None, 1)),
+        *((2, s) for s in (2, (2, 1))),
+        *((7, s) for s in (4, 7, (2, 2), (2, 4))),
         *((11, s) for s in (3, 5, 11, (2, 2), (3, 2), (2, 3, 2))),
     ],
     ids=str,
 )
-def test_any_number_of_segments(steps, segments, options):
+def test_any_number_of_segments(steps, segments):
+    """Seven steps forwards, all others in reverse."""
     (twin,) = by_name("elman")
-    assert_exact(twin, Course(steps, (2,), options), segments)
+    assert_exact(twin, Course(steps, (2,), "initial lengths resets" if steps == 7 else ALL), segments)
 
 
 @pytest.mark.parametrize("batch", [(), (2, 2)], ids=str)
@@ -72,8 +72,9 @@ def test_any_batch_axes(batch):
     assert_exact(twin, Course(5, batch, ALL), 2)
 
 
-@pytest.mark.parametrize("options", ["", "lengths resets reverse"], ids=["plain", "marked"])
-@pytest.mark.parametrize("segments", [None, (2, 2)], ids=str)
+@pytest.mark.parametrize(
+    ("segments", "options"), [(3, "reverse"), ((2, 2), ""), ((2, 2), "reverse"), (3, "lengths resets reverse")], ids=str
+)
 def test_every_state(segments, options):
     (twin,) = by_name("lstm")
     assert_exact(twin, Course(7, (2,), options), segments, unroll_states)
@@ -102,12 +103,14 @@ def test_a_step_of_ones_own():
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 35, 100, 127, 784, 1000, 1021, 1024, 16384, 100_000])
 def test_the_choice_is_near_the_least_memory(steps):
-    """S + 6 ⌈T/S⌉ states' worth is within 5/3 of its minimum, and nothing is left over where that can be had."""
+    """Nothing is left over where that can be had, and states and residuals are few."""
     segments = choose(steps)
     length = math.ceil(steps / segments)
-    least = min(math.ceil(steps / n) + 6 * n for n in range(1, steps + 1))
-    assert segments + 6 * length <= 5 / 3 * least + 6
     assert (steps % length == 0) == (steps not in (127, 1021))  # the primes
+    for residuals in (5, 7, 11):
+        assert segments + residuals * length <= 5 / 3 * min(
+            n + residuals * math.ceil(steps / n) for n in range(1, steps + 1)
+        )
 
 
 @pytest.mark.parametrize(
@@ -131,11 +134,9 @@ def test_too_many_segments_are_refused(segments, words):
 # Under JAX's transformations
 
 
-@pytest.mark.parametrize(
-    ("twin", "segments"), [*zip(by_name("elman", "gru-after"), [(2, 2), 3], strict=True)], ids=["elman", "gru-after"]
-)
-def test_second_derivatives(twin, segments):
+def test_second_derivatives():
     """Reverse over reverse and forward over reverse, along a direction drawn at random."""
+    (twin,) = by_name("elman")
     params, xs, options = Course(5, (2,), "lengths resets reverse").draw(twin.cell)
     along = draw((params, xs), 3)
 
@@ -154,7 +155,7 @@ def test_second_derivatives(twin, segments):
         close(by_reverse, by_forward)
         return by_reverse
 
-    close(results(engine="checkpointed", segments=segments), results(engine="scan"))
+    close(results(engine="checkpointed", segments=(2, 2)), results(engine="scan"))
 
 
 def test_vmap_over_parameters_and_over_examples():
@@ -188,7 +189,7 @@ def temporary(cell, steps, inputs=2, **how):
     return compiled.memory_analysis().temp_size_in_bytes
 
 
-@each(by_name("elman", "lstm", "gru-after"))
+@each(by_name("elman", "lstm"))
 def test_memory_grows_with_the_root(twin):
     """Four times the steps need about twice the memory, and a small part of what scan needs."""
     short, long = (temporary(twin.cell, steps, engine="checkpointed") for steps in (1024, 4096))

@@ -78,8 +78,8 @@ class Recurrent:
     ``project`` is all that needs no state (one matrix product serves a whole sequence), ``mix`` is the product of the
     state and the recurrent weights, ``gate`` is the rest, element by element where the cell's equation allows it.
 
-    For speed a cell may add two things, each bound by tests to what it stands for: ``maps``, where project and mix are
-    affine, and ``gate_residuals`` with ``gate_adjoint``, the derivative of ``gate`` written out by hand.
+    For speed a cell may add its ``maps``, where project and mix are affine, together with ``gate_residuals`` and
+    ``gate_adjoint``, the derivative of ``gate`` written out by hand; tests bind each to what it stands for.
 
     Attributes:
         hidden_size: H, the number of hidden units.
@@ -129,13 +129,12 @@ class Recurrent:
         raise NotImplementedError
 
     def maps(self, params: Any) -> Maps | None:
-        """What ``project`` and ``mix`` multiply with; None where they are more than x W_x + b and h W_h + c."""
-        return None
+        """What ``project`` and ``mix`` multiply with; None where they are more than x W_x + b and h W_h + c.
 
-    @property
-    def has_adjoint(self) -> bool:
-        """Whether ``gate_residuals`` and ``gate_adjoint`` stand for ``gate``; its output must then be state.h."""
-        return False
+        A cell with maps gives the two methods below as well: its gate works element by element on blocks of H columns
+        side by side, and its output is state.h. So blocks may be arrays of any form, also flat ones.
+        """
+        return None
 
     def gate_residuals(self, params: Any, state: Any, z: Array, a: Array) -> tuple[Any, Blocks]:
         """The new state, as ``gate`` gives it, and what ``gate_adjoint`` needs beside it."""

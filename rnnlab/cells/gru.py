@@ -123,15 +123,9 @@ class GRU(Recurrent):
         return state, state.h
 
     def maps(self, params: GRUParams) -> Maps | None:
-        if self.layer_norm:
+        if self.reset == "before" or self.layer_norm:
             return None
-        cut = 2 * self.hidden_size
-        w_h = params.w_h[:, :cut] if self.reset == "before" else params.w_h
-        return Maps(params.w_x, w_h, params.b, params.c, cut)
-
-    @property
-    def has_adjoint(self) -> bool:
-        return self.reset == "after" and not self.layer_norm
+        return Maps(params.w_x, params.w_h, params.b, params.c, 2 * self.hidden_size)
 
     def gate_residuals(self, params: GRUParams, state: GRUState, z: Array, a: Array) -> tuple[GRUState, Blocks]:
         (z_r, z_u, z_n), (a_r, a_u, a_n) = jnp.split(z, 3, axis=-1), jnp.split(a, 3, axis=-1)

@@ -125,11 +125,9 @@ class LSTM(Recurrent):
         return state, state.h
 
     def maps(self, params: LSTMParams) -> Maps | None:
-        return None if self.layer_norm else Maps(params.w_x, params.w_h, params.b, params.c, 4 * self.hidden_size)
-
-    @property
-    def has_adjoint(self) -> bool:
-        return not (self.peephole or self.layer_norm)
+        if self.peephole or self.layer_norm:
+            return None
+        return Maps(params.w_x, params.w_h, params.b, params.c, 4 * self.hidden_size)
 
     def gate_residuals(self, params: LSTMParams, state: LSTMState, z: Array, a: Array) -> tuple[LSTMState, Blocks]:
         i, f, g, o = jnp.split(z + a, 4, axis=-1)

@@ -77,13 +77,9 @@ class RNN(Recurrent):
         return state, state.h
 
     def maps(self, params: RNNParams) -> Maps | None:
-        if self.form == "output-state":
+        if self.form == "output-state" or slope(self.activation) is None:
             return None
         return Maps(params.w_x, params.w_h, params.b, params.c, self.hidden_size)
-
-    @property
-    def has_adjoint(self) -> bool:
-        return self.form == "elman" and slope(self.activation) is not None
 
     def gate_residuals(self, params: RNNParams, state: RNNState, z: Array, a: Array) -> tuple[RNNState, Blocks]:
         return RNN.gate(self, params, state, z, a)[0], ()
@@ -91,7 +87,7 @@ class RNN(Recurrent):
     def gate_adjoint(
         self, params: RNNParams, old: RNNState, new: RNNState, residuals: Blocks, d_new: RNNState
     ) -> Adjoint:
-        d = slope(self.activation)(new.h) * d_new.h  # φ′ from φ itself
+        d = slope(self.activation)(new.h) * d_new.h  # pyright: ignore[reportOptionalCall]  # a cell without it has no maps
         return Adjoint(RNNState(jnp.zeros_like(d_new.h)), (d,), (), ())
 
     def _phi(self, x: Array) -> Array:
@@ -130,5 +126,5 @@ class LeakyRNN(RNN):
         self, params: RNNParams, old: RNNState, new: RNNState, residuals: Blocks, d_new: RNNState
     ) -> Adjoint:
         (phi,) = residuals
-        d = self.alpha * slope(self.activation)(phi) * d_new.h
+        d = self.alpha * slope(self.activation)(phi) * d_new.h  # pyright: ignore[reportOptionalCall]
         return Adjoint(RNNState((1 - self.alpha) * d_new.h), (d,), (), ())

@@ -38,6 +38,8 @@ def wanted(name: str, residuals: str | None = None, segments: int | tuple[int, .
     if name != "checkpointed":
         raise ValueError(f"segments is an option of engine='checkpointed', not of {name!r}; leave it out")
     levels = segments if isinstance(segments, tuple) else (segments,)
+    if not levels:
+        raise ValueError("segments holds no number; give one for each level, or leave it out")
     return Engine(name, residuals, tuple(_check.positive_int("segments", n) for n in levels))
 
 
@@ -57,7 +59,7 @@ def run_engine(cell: Cell, params: PyTree, sequence: Sequence, engine: Engine) -
     """``(state, ys)`` of one cell on the engine that was asked for; "auto" chooses."""
     engine, _ = choose(cell, params, sequence, engine)
     if engine.name == "at once":
-        ys, valid = cell(params, sequence.xs), sequence.marks.valid
+        (_, ys), valid = cell.step(params, sequence.state, sequence.xs), sequence.marks.valid
         return sequence.state, ys if valid is None else select(valid, ys, jnp.zeros_like(ys))
     return ENGINES[engine.name](cell, params, sequence, engine)
 

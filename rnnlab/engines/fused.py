@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rnnlab.engines.fold import folding
-from rnnlab.engines.plan import Engine, Marks, Sequence, select
+from rnnlab.engines.plan import Engine, Marks, Sequence
 from rnnlab.engines.steps import Columns, Rows, Steps
 from rnnlab.typing import Array, Cell, PyTree
 
@@ -71,17 +71,23 @@ def own_axes(batch: tuple[int, ...], lead: int, tree: PyTree) -> PyTree:
 def _run(static: _Static, params: PyTree, xs: Array, state: PyTree, marks: Marks) -> tuple[PyTree, Array]:
     """``[T, B, I]`` in, ``(state or states, ys)`` out."""
     final, ys, memory = forward(static.cell, params, xs, state, marks, static.reverse, static.every, gates=False)
-    return (memory.states if static.every else final), ys
+    return (_outside(static, params, memory) if static.every else final), ys
+
+
+def _outside(static: _Static, params: PyTree, memory: "Memory") -> PyTree:
+    """The states after each step as they were asked for."""
+    steps = steps_of(static.cell, params, memory.xs)
+    return steps.leave(steps.recall(memory.states))
 
 
 def _forward_rule(static: _Static, params: PyTree, xs: Array, state: PyTree, marks: Marks) -> tuple[Any, Any]:
     final, ys, memory = forward(static.cell, params, xs, state, marks, static.reverse, states=True, gates=static.gates)
-    return ((memory.states if static.every else final), ys), (params, memory)
+    return ((_outside(static, params, memory) if static.every else final), ys), (params, memory)
 
 
 def _backward_rule(static: _Static, residuals: Any, cotangents: tuple[PyTree, Array]) -> tuple[Any, ...]:
     (params, memory), (d_state, d_ys) = residuals, cotangents
-    steps = steps_of(static.cell, params)
+    steps = steps_of(static.cell, params, memory.xs)
     d_final, d_states = (jax.tree.map(jnp.zeros_like, memory.state), d_state) if static.every else (d_state, None)
 
     def step_back(d_new: PyTree, inputs: tuple) -> tuple[PyTree, PyTree]:
@@ -111,9 +117,14 @@ def _backward_rule(static: _Static, residuals: Any, cotangents: tuple[PyTree, Ar
 _run.defvjp(_forward_rule, _backward_rule)
 
 
-def steps_of(cell: Any, params: PyTree) -> Steps:
-    """The cell in the layout that suits it."""
-    return Rows(cell, params) if cell.maps(params) is None else Columns(cell, params)
+def steps_of(cell: Any, params: PyTree, xs: Array) -> Steps:
+    """The cell in the layout that suits it, for inputs ``[T, B, I]``."""
+    return Columns(cell, params, xs.shape[1]) if has_maps(cell, params) else Rows(cell, params)
+
+
+def has_maps(cell: Any, params: PyTree) -> bool:
+    """Whether the cell gives its maps and, with them, its gate's adjoint."""
+    return hasattr(cell, "maps") and cell.maps(params) is not None
 
 
 class Memory(NamedTuple):
@@ -122,8 +133,8 @@ class Memory(NamedTuple):
     xs: Array  # [T, B, I]
     state: PyTree  # before the first step
     marks: Marks
-    states: PyTree  # after each step, [T, B, ...]
-    kept: PyTree  # what steps kept, as the loop reads it; None where it is to be made again
+    states: PyTree  # after each step, as they are stored
+    kept: PyTree  # what the steps kept; None where it is to be made again
 
 
 class Chunk(NamedTuple):
@@ -141,7 +152,7 @@ def forward(
     cell: Any, params: PyTree, xs: Array, state: PyTree, marks: Marks, reverse: bool, states: bool, gates: bool
 ) -> tuple[PyTree, Array, Memory]:
     """The final state, the outputs ``[T, B, O]``, and what is to be remembered of states and gates."""
-    steps = steps_of(cell, params)
+    steps = steps_of(cell, params, xs)
     fresh = steps.enter(cell.initial_state(xs.shape[1:2]))
 
     def body(old: PyTree, inputs: tuple[Array, Marks]) -> tuple[PyTree, tuple[PyTree, Array, PyTree]]:
@@ -150,7 +161,7 @@ def forward(
         new, y, kept = steps.step(start, steps.enter(x))
         if mark.valid is not None:
             new, y = steps.choose(mark.valid, new, old), steps.choose(mark.valid, y, jnp.zeros_like(y))
-        return new, (steps.leave(new) if states else None, steps.leave(y), kept if gates else None)
+        return new, (steps.store(new) if states else None, steps.leave(y), kept if gates else None)
 
     final, (all_states, ys, kept) = lax.scan(body, steps.enter(state), (xs, marks), reverse=reverse)
     return steps.leave(final), ys, Memory(xs, state, marks, all_states, kept)
@@ -175,19 +186,20 @@ def walk_back(
     """``body(carry, chunk) -> (carry, outs)`` over chunks of steps, last first; outs ``[T, ...]`` in order of time."""
     length, batch = memory.xs.shape[:2]
     size = chunk_size(length, batch)
-    fresh = cell.initial_state((batch,))
+    fresh, start = steps.enter(cell.initial_state((batch,))), steps.store(steps.enter(memory.state))
 
     def run(carry: Any, part: tuple) -> tuple[Any, PyTree]:
         edge, (xs, _, marks, states, kept), extra = part
         shift = (lambda s, e: jnp.concatenate([s[1:], e[None]])) if reverse else _shift
         olds = jax.tree.map(shift, states, edge)
+        olds = steps.recall(olds)
         if marks.reset is not None:
-            olds = select(marks.reset, fresh, olds)
+            olds = jax.vmap(steps.choose, (0, None, 0))(marks.reset, fresh, olds)
         kept = steps.remember(olds, xs) if kept is None else kept
-        return body(carry, Chunk(steps.enter(olds), steps.enter(states), xs, kept, marks, extra))
+        return body(carry, Chunk(olds, steps.recall(states), xs, kept, marks, extra))
 
     timed = memory._replace(state=None)
-    edges = jax.tree.map(lambda first, rest: _edges(first, rest, size, reverse), memory.state, memory.states)
+    edges = jax.tree.map(lambda first, rest: _edges(first, rest, size, reverse), start, memory.states)
     count, left = divmod(length, size)
     whole = jax.tree.map(lambda leaf: leaf[: count * size].reshape(count, size, *leaf.shape[1:]), (timed, extra))
     rest = jax.tree.map(lambda leaf: leaf[count * size :], (timed, extra))

@@ -11,18 +11,26 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rnnlab.typing import Array, PyTree
+from rnnlab.typing import Array, Dtype, PyTree
 
 
 class Steps(Protocol):
     """A cell and its parameters, ready for a loop; sequences are ``[n, B, features]`` outside of it."""
 
     def enter(self, tree: PyTree) -> PyTree:
-        """A sequence, or a state, as the loop reads it."""
+        """Leaves ``[..., B, features]`` as the loop reads them."""
         ...
 
     def leave(self, tree: PyTree) -> PyTree:
-        """A state as it is outside of the loop."""
+        """The inverse of ``enter``."""
+        ...
+
+    def store(self, tree: PyTree) -> PyTree:
+        """A state as it is kept for the way back."""
+        ...
+
+    def recall(self, tree: PyTree) -> PyTree:
+        """The inverse of ``store``."""
         ...
 
     def choose(self, flags: Array, yes: PyTree, no: PyTree) -> PyTree:
@@ -59,7 +67,7 @@ class Rows:
     def enter(self, tree: PyTree) -> PyTree:
         return tree
 
-    leave = enter
+    leave = store = recall = enter
 
     def choose(self, flags: Array, yes: PyTree, no: PyTree) -> PyTree:
         return jax.tree.map(lambda a, b: jnp.where(flags.reshape(-1, *(1,) * (b.ndim - 1)), a, b), yes, no)
@@ -89,72 +97,82 @@ class Rows:
 
 
 class Columns:
-    """For cells with ``maps``: features first, ``[features, B]``, and one product for all that x and h share.
+    """For cells with ``maps``: features first, and every gate one flat array ``[H · B]``.
 
-    XLA's CPU compiler is quicker at weights times columns than at rows times weights, and it keeps gate arithmetic
-    vectorised where every gate is an array of its own.
+    XLA's CPU compiler multiplies weights and columns faster than rows and weights, and vectorises arithmetic on flat
+    arrays, which it does badly on ``[H, B]`` with few examples and on slices of ``[B, 4H]``. One product serves all
+    that x and h share.
     """
 
-    def __init__(self, cell: Any, params: PyTree) -> None:
-        self.cell, self.params, self.maps = cell, params, cell.maps(params)
+    def __init__(self, cell: Any, params: PyTree, batch: int) -> None:
+        self.cell, self.params, self.maps, self.batch = cell, params, cell.maps(params), batch
         w_x, w_h = (w.astype(cell.dtype or w.dtype) for w in self.maps[:2])
         b, c = (bias if bias is None else bias.astype(cell.dtype or bias.dtype) for bias in self.maps[2:4])
         if c is not None:
             c = jnp.pad(c, (w_h.shape[1] - c.size, 0))
         cut = self.maps.joint
-        self.w_x, self.w_h, self.b, self.c = w_x, w_h, b, c
-        self.w_joint, self.b_joint = jnp.concatenate([w_x[:, :cut], w_h[:, :cut]]), _total(b, c, slice(cut))
-        self.w_z, self.b_z = w_x[:, cut:], _total(b, None, slice(cut, None))
-        self.w_a, self.b_a = w_h[:, cut:], _total(None, c, slice(cut, None))
-        self.turned = self.w_joint.T, self.w_z.T, self.w_a.T
-        self.gate = jax.vmap(lambda *given: cell.gate(params, *given), -1, -1)
-        self.gate_residuals = jax.vmap(lambda *given: cell.gate_residuals(params, *given), -1, -1)
+        self.w_x, self.w_h, self.w_z, self.w_a = w_x, w_h, w_x[:, cut:], w_h[:, cut:]
+        self.w_joint = jnp.concatenate([w_x[:, :cut], w_h[:, :cut]])
+        self.biases = _total(b, c, slice(cut)), _total(b, None, slice(cut, None)), _total(None, c, slice(cut, None))
+        # Turned and spread over the batch once, not at every step.
+        self.columns = tuple(w.T for w in (self.w_joint, self.w_z, self.w_a))
+        self.spread = tuple(bias if bias is None else jnp.repeat(bias, batch) for bias in self.biases)
 
     def enter(self, tree: PyTree) -> PyTree:
-        return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, -1, -2), tree)
+        return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, -1, -2).reshape(*leaf.shape[:-2], -1), tree)
 
-    leave = enter
+    def leave(self, tree: PyTree) -> PyTree:
+        def turn(leaf: Array) -> Array:
+            features = leaf.shape[-1] // self.batch
+            return jnp.swapaxes(leaf.reshape(*leaf.shape[:-1], features, self.batch), -1, -2)
+
+        return jax.tree.map(turn, tree)
+
+    def store(self, tree: Any) -> Any:
+        return tree._replace(h=self.leave(tree.h))  # which is the output, and a factor of ∂L/∂W_h
+
+    def recall(self, tree: Any) -> Any:
+        return tree._replace(h=self.enter(tree.h))
 
     def choose(self, flags: Array, yes: PyTree, no: PyTree) -> PyTree:
-        return jax.tree.map(lambda a, b: jnp.where(flags, a, b), yes, no)
+        def pick(a: Array, b: Array) -> Array:
+            return jnp.where(jnp.tile(flags, a.shape[-1] // self.batch), a, b)
 
-    def step(self, old: PyTree, x: Array) -> tuple[PyTree, Array, PyTree]:
+        return jax.tree.map(pick, yes, no)
+
+    def step(self, old: Any, x: Array) -> tuple[Any, Array, PyTree]:
         x, h = self._cast(x, old.h)
-        weights = zip(self.turned, (self.b_joint, self.b_z, self.b_a), strict=True)
-        inputs = jnp.concatenate([x, h]), x, h
-        sums = tuple(_plus(w @ v, None if b is None else b[:, None]) for (w, b), v in zip(weights, inputs, strict=True))
-        if not self.cell.has_adjoint:
-            return *self.gate(old, *_blocks(sums)), sums
-        new, kept = self.gate_residuals(old, *_blocks(sums))
+        joint, z, a = (
+            _plus((w @ v.reshape(-1, self.batch)).ravel(), bias)
+            for w, bias, v in zip(self.columns, self.spread, (jnp.concatenate([x, h]), x, h), strict=True)
+        )
+        new, kept = self._gate(old, joint, z, a)
         return new, new.h, kept
 
-    def remember(self, olds: PyTree, xs: Array) -> PyTree:
-        xs, h = self._cast(xs, olds.h)
-        weights = (self.w_joint, self.b_joint), (self.w_z, self.b_z), (self.w_a, self.b_a)
-        inputs = jnp.concatenate([xs, h], axis=-1), xs, h
-        sums = tuple(_plus(_flat(v) @ w, b) for (w, b), v in zip(weights, inputs, strict=True))
-        sums = self.enter(tuple(leaf.reshape(*xs.shape[:-1], leaf.shape[-1]) for leaf in sums))
-        if not self.cell.has_adjoint:
-            return sums
-        return jax.vmap(self.gate_residuals)(self.enter(olds), *_blocks(sums))[1]
+    def remember(self, olds: Any, xs: Array) -> PyTree:
+        weights, inputs = (self.w_joint, self.w_z, self.w_a), self._cast(xs, self.leave(olds.h))
+        both = jnp.concatenate(inputs, axis=-1), *inputs
+        sums = tuple(
+            _plus(_flat(v) @ w, bias).reshape(*xs.shape[:-1], w.shape[1])
+            for w, bias, v in zip(weights, self.biases, both, strict=True)
+        )
+        return jax.vmap(self._gate)(olds, *self.enter(sums))[1]
 
-    def back(self, old: PyTree, new: PyTree, kept: PyTree, d_new: PyTree, d_y: Array) -> tuple[PyTree, PyTree]:
-        if self.cell.has_adjoint:
-            d_old, *blocks = self.cell.gate_adjoint(self.params, old, new, kept, d_new._replace(h=d_new.h + d_y))
-            joint, z, a = (_pile(part, d_y) for part in blocks)
-            seen = joint, z, a
-        else:
-            _, through_gate = jax.vjp(lambda old, *sums: self.gate(old, *_blocks(sums)), old, *kept)
-            d_old, joint, z, a = through_gate((d_new, d_y))
-            seen = joint, z, a, d_new, d_y
-        d_h = self.w_h[:, : self.maps.joint] @ joint.astype(self.w_h.dtype)
+    def _gate(self, old: Any, joint: Array, z: Array, a: Array) -> tuple[Any, PyTree]:
+        """z and a as ``gate`` wants them: where it sees only their sum, z is the sum and a is zero."""
+        both = jnp.concatenate([joint, z]), jnp.concatenate([jnp.zeros_like(joint), a])
+        return self.cell.gate_residuals(self.params, old, *both)
+
+    def back(self, old: Any, new: Any, kept: PyTree, d_new: Any, d_y: Array) -> tuple[Any, PyTree]:
+        d_old, *blocks = self.cell.gate_adjoint(self.params, old, new, kept, d_new._replace(h=d_new.h + d_y))
+        joint, z, a = (_pile(part, self.w_h.dtype) for part in blocks)
+        d_h = self.w_h[:, : self.maps.joint] @ joint.reshape(-1, self.batch)
         if self.w_a.size:
-            d_h = d_h + self.w_a @ a.astype(self.w_h.dtype)
-        return d_old._replace(h=d_old.h + d_h.astype(d_old.h.dtype)), seen
+            d_h = d_h + self.w_a @ a.reshape(-1, self.batch)
+        return d_old._replace(h=d_old.h + d_h.ravel().astype(d_old.h.dtype)), (joint, z, a)
 
-    def to_params(self, olds: PyTree, xs: Array, kept: PyTree, seen: PyTree) -> PyTree:
-        joint, z, a, *outside = seen
-        joint, z, a = (_flat(d).astype(self.w_x.dtype) for d in (joint, z, a))
+    def to_params(self, olds: Any, xs: Array, kept: PyTree, seen: PyTree) -> PyTree:
+        joint, z, a = (_flat(d) for d in seen)
         x, h = (_flat(v) for v in self._cast(xs, olds.h))
         d_b, d_c = (_beside(jnp.sum, joint, rest, axis=0) for rest in (z, a))
         d_maps = (
@@ -164,15 +182,10 @@ class Columns:
             None if self.maps.c is None else d_c[d_c.size - self.maps.c.size :],
         )
         _, to_maps = jax.vjp(lambda params: self.cell.maps(params)[:4], self.params)
-        (d_params,) = to_maps(jax.tree.map(lambda d, w: d.astype(w.dtype), d_maps, self.maps[:4]))
-        if self.cell.has_adjoint:
-            return d_params
-        given = olds, *_blocks(self.leave(kept), axis=-1)
-        _, to_gate = jax.vjp(lambda params: self.cell.gate(params, *given), self.params)
-        return jax.tree.map(jnp.add, d_params, to_gate(tuple(outside))[0])
+        return to_maps(jax.tree.map(lambda d, w: d.astype(w.dtype), d_maps, self.maps[:4]))[0]
 
     def to_inputs(self, xs: Array, seen: PyTree) -> Array:
-        joint, z = (_flat(d).astype(self.w_x.dtype) for d in seen[:2])
+        joint, z = (_flat(d) for d in seen[:2])
         d_xs = joint @ self.w_x[:, : self.maps.joint].T
         if self.w_z.size:
             d_xs = d_xs + z @ self.w_z.T
@@ -181,12 +194,6 @@ class Columns:
     def _cast(self, x: Array, h: Array) -> tuple[Array, Array]:
         dtype = self.cell.dtype or jnp.result_type(x, h, self.w_x)
         return x.astype(dtype), h.astype(dtype)
-
-
-def _blocks(sums: tuple[Array, ...], axis: int = -2) -> tuple[Array, Array]:
-    """z and a as ``gate`` wants them: where it sees only their sum, z is the sum and a is zero."""
-    joint, z, a = sums
-    return jnp.concatenate([joint, z], axis=axis), jnp.concatenate([jnp.zeros_like(joint), a], axis=axis)
 
 
 def _total(b: Array | None, c: Array | None, part: slice) -> Array | None:
@@ -204,16 +211,15 @@ def _flat(xs: Array) -> Array:
     return xs.reshape(xs.shape[0] * xs.shape[1], xs.shape[2])
 
 
-def _pile(blocks: tuple[Array, ...], like: Array) -> Array:
-    """Blocks ``[H, B]`` one below the other: written one by one, since XLA's CPU compiler computes what stands in a
-    concatenation element by element."""
+def _pile(blocks: tuple[Array, ...], dtype: Dtype) -> Array:
+    """Blocks one behind the other: written one by one, since XLA's CPU compiler does not vectorise what is computed
+    inside of a concatenation."""
     if len(blocks) == 1:
-        return blocks[0]
-    pile = jnp.zeros((sum(block.shape[0] for block in blocks), like.shape[-1]), like.dtype)
-    below = 0
+        return blocks[0].astype(dtype)
+    pile, start = lax.optimization_barrier(jnp.zeros(sum(block.size for block in blocks), dtype)), 0
     for block in blocks:
-        pile = lax.dynamic_update_slice(pile, block.astype(pile.dtype), (below, 0))
-        below += block.shape[0]
+        pile = lax.dynamic_update_slice(pile, block.astype(dtype), (start,))
+        start += block.size
     return pile
 
 
