@@ -22,7 +22,7 @@ from rnnlab.engines.fused import Chunk, before_marks, forward, has_maps, one_axi
 from rnnlab.engines.plan import begin, select
 from rnnlab.layers import Bidirectional, BidirectionalParams, Stack, StackParams, both_ways
 from rnnlab.output import split
-from rnnlab.scaled import Scaled, add, log_norm, merge, plain, renormalise, rescale
+from rnnlab.scaled import NOTHING, Scaled, add, log_norm, merge, plain, renormalise, rescale
 from rnnlab.typing import Array, Cell, PyTree
 
 
@@ -77,15 +77,14 @@ def _record_fused(cell: Any, params: PyTree, xs: Array, state: PyTree, course: C
 
     def step_back(adjoint: Scaled, inputs: tuple) -> tuple[Scaled, tuple]:
         old, new, kept, mark, g = inputs
-        exponent = jnp.maximum(adjoint.exponent, g.exponent)
-        d_new = _rescale_columns(adjoint, exponent)
-        d_new = d_new._replace(h=d_new.h + _rescale_columns(g, exponent))  # λₜ · 2^−exponent
+        d_new, exponent = adjoint  # λₜ · 2^−exponent, with ∂L/∂yₜ already in it
         inside = d_new
         if mark.valid is not None:
             inside = steps.choose(mark.valid, d_new, jax.tree.map(jnp.zeros_like, d_new))
         d_old, seen = steps.back(old, new, kept, inside, jnp.zeros_like(d_new.h))
+        # ∂L/∂y of the next step is added here, so that all scaling happens in one place and the loop's carry is plain.
         adjoint = _renormalise_columns(before_marks(steps, mark, d_old, d_new), exponent)
-        return adjoint, (inside, seen, exponent)
+        return _enter_output(adjoint, g), (inside, seen, exponent)
 
     def chunk_back(carry: tuple[Scaled, Scaled], chunk: Chunk) -> tuple[tuple[Scaled, Scaled], tuple]:
         adjoint, total = carry
@@ -93,34 +92,26 @@ def _record_fused(cell: Any, params: PyTree, xs: Array, state: PyTree, course: C
         inputs = chunk.olds, chunk.states, chunk.kept, chunk.marks, g
         adjoint, (inside, seen, exponent) = lax.scan(step_back, adjoint, inputs, reverse=not reverse)
         norms = _norms(None, steps.leave(inside), exponent, 2)
-        seen, olds = steps.leave(seen), steps.leave(chunk.olds)
-        dxs = renormalise(steps.to_inputs(chunk.xs, seen), exponent, 2)
-
-        # The parameters are shared by the batch, so each step's part is taken at the batch's largest scale.
-        top = exponent.max(axis=1)
-        seen = renormalise(rescale(Scaled(seen, exponent), jnp.broadcast_to(top[:, None], exponent.shape)), top, 1)
+        seen, olds = renormalise(steps.leave(seen), exponent, 2), steps.leave(chunk.olds)
         logs = _log_contributions(params, chunk.xs, olds.h, seen)
+        dxs = Scaled(steps.to_inputs(chunk.xs, seen.mantissa), seen.exponent)
 
-        def contribution(seen: PyTree, exponent: Array) -> Scaled:
-            return Scaled(steps.to_params(olds, chunk.xs, None, seen), exponent)
-
+        # The parameters are shared by the batch, so their part is taken at one scale: the largest of the chunk.
         top = seen.exponent.max()
-        own = contribution(rescale(seen, jnp.broadcast_to(top, seen.exponent.shape)), top)
-        kept = None
-        if keep:
-            one_by_one = jax.vmap(lambda *step: steps.to_params(*jax.tree.map(lambda leaf: leaf[None], step)))
-            kept = plain(Scaled(one_by_one(olds, chunk.xs, None, seen.mantissa), seen.exponent))
+        at_top = rescale(seen, jnp.broadcast_to(top, seen.exponent.shape))
+        own = Scaled(steps.to_params(olds, chunk.xs, None, at_top), top)
+        kept = _contributions(steps, olds, chunk.xs, seen) if keep else None
         return (adjoint, add(total, own)), (norms, logs, kept, dxs)
 
     def back(g: Scaled) -> Backward:
         mantissa, exponent = one_axis(batch, 1, g)
         if marks.valid is not None:
             mantissa = select(marks.valid, mantissa, jnp.zeros_like(mantissa))
-        g = Scaled(mantissa, exponent)
-        zero_state = jax.tree.map(jnp.zeros_like, steps.enter(state))
+        first, coming = _one_ahead(Scaled(mantissa, exponent), reverse)
+        nothing = Scaled(jax.tree.map(jnp.zeros_like, steps.enter(state)), jnp.full(xs.shape[1], NOTHING, jnp.int32))
         zero_params = renormalise(jax.tree.map(jnp.zeros_like, params), jnp.int32(0), 0)
-        carry = _renormalise_columns(zero_state, jnp.zeros(xs.shape[1], jnp.int32)), zero_params
-        carry, (norms, logs, kept, dxs) = walk_back(chunk_back, carry, cell, steps, memory, g, reverse)
+        carry = _enter_output(nothing, Scaled(steps.enter(first.mantissa), first.exponent)), zero_params
+        carry, (norms, logs, kept, dxs) = walk_back(chunk_back, carry, cell, steps, memory, coming, reverse)
         adjoint, total = carry
         if marks.valid is not None:
             norms = jax.tree.map(lambda norm: jnp.where(marks.valid, norm, -jnp.inf), norms)
@@ -131,6 +122,21 @@ def _record_fused(cell: Any, params: PyTree, xs: Array, state: PyTree, course: C
         return Backward(adjoints, plain(total), log_gradient, logs, kept, own_axes(batch, 1, dxs))
 
     return own_axes(batch, 1, ys), back
+
+
+def _one_ahead(g: Scaled, reverse: bool) -> tuple[Scaled, Scaled]:
+    """The first of a sequence on the way back, and beside every step the one that comes next; nothing comes last."""
+    last = Scaled(jnp.zeros_like(g.mantissa[:1]), jnp.full_like(g.exponent[:1], NOTHING))
+    if reverse:
+        return jax.tree.map(lambda leaf: leaf[0], g), jax.tree.map(lambda a, b: jnp.concatenate([a[1:], b]), g, last)
+    return jax.tree.map(lambda leaf: leaf[-1], g), jax.tree.map(lambda a, b: jnp.concatenate([b, a[:-1]]), g, last)
+
+
+def _enter_output(adjoint: Scaled, g: Scaled) -> Scaled:
+    """The adjoint with ∂L/∂y added to that of h, which is the output; flat leaves ``[features · B]``."""
+    exponent = jnp.maximum(adjoint.exponent, g.exponent)
+    mantissa = _rescale_columns(adjoint, exponent)
+    return Scaled(mantissa._replace(h=mantissa.h + _rescale_columns(g, exponent)), exponent)
 
 
 def _rescale_columns(value: Scaled, exponent: Array) -> PyTree:
@@ -154,26 +160,39 @@ def _as_columns(tree: PyTree, exponent: Array) -> PyTree:
 
 
 def _log_contributions(params: Any, xs: Array, h: Array, seen: Scaled) -> Any:
-    """ln‖·‖ of each step's contribution to w_x, w_h, b and c, from δ ``[n, B, gates]`` at each step's own scale."""
+    """ln‖·‖ of each step's contribution to w_x, w_h, b and c, from δ ``[n, B, gates]``, each example's at its scale."""
     joint, z, a = seen.mantissa
-    nothing = jnp.zeros(xs.shape[0], jnp.int32)
-    d_z, d_a = (jnp.concatenate([joint, rest], axis=-1) for rest in (z, a))
-    gram_z = _gram(d_z)
-    gram_a = _gram(d_a) if a.size else gram_z
+    top = seen.exponent.max(axis=1, keepdims=True)
+    factor = rescale(
+        Scaled(jnp.ones(seen.exponent.shape, joint.dtype), seen.exponent), jnp.broadcast_to(top, h.shape[:2])
+    )
+    d_z, d_a = (jnp.concatenate([joint, rest], axis=-1) if rest.size else joint for rest in (z, a))
+    grams = {id(d): _gram(d) * factor[:, :, None] * factor[:, None, :] for d in (d_z, d_a)}
 
-    def of_matrix(inputs: Array, gram: Array) -> Array:
-        rows, exponent = renormalise(inputs, nothing, 1)
-        squares = jnp.sum(_gram(rows) * gram, axis=(1, 2))
+    def of_matrix(inputs: Array, d: Array) -> Array:
+        rows, exponent = renormalise(inputs, jnp.zeros(inputs.shape[0], jnp.int32), 1)
+        squares = jnp.sum(_gram(rows) * grams[id(d)], axis=(1, 2))
         zero = squares <= 0
-        shift = (exponent + seen.exponent).astype(squares.dtype)
+        shift = (exponent + top[:, 0]).astype(squares.dtype)
         return jnp.where(zero, -jnp.inf, 0.5 * jnp.log(jnp.where(zero, 1, squares)) + math.log(2) * shift)
 
     def of_bias(bias: Array | None, d: Array) -> Array | None:
-        return None if bias is None else log_norm(d.sum(axis=1)[:, d.shape[-1] - bias.size :], seen.exponent, 1)
+        if bias is None:
+            return None
+        total = jnp.einsum("nb,nbf->nf", factor, d[..., d.shape[-1] - bias.size :])
+        return log_norm(total, top[:, 0], 1)
 
     return params._replace(
-        w_x=of_matrix(xs, gram_z), w_h=of_matrix(h, gram_a), b=of_bias(params.b, d_z), c=of_bias(params.c, d_a)
+        w_x=of_matrix(xs, d_z), w_h=of_matrix(h, d_a), b=of_bias(params.b, d_z), c=of_bias(params.c, d_a)
     )
+
+
+def _contributions(steps: Any, olds: PyTree, xs: Array, seen: Scaled) -> PyTree:
+    """Each step's contribution itself, ``[n, *parameter]``."""
+    top = seen.exponent.max(axis=1)
+    at_top = rescale(seen, jnp.broadcast_to(top[:, None], seen.exponent.shape))
+    one_by_one = jax.vmap(lambda *step: steps.to_params(*jax.tree.map(lambda leaf: leaf[None], step)))
+    return plain(Scaled(one_by_one(olds, xs, None, at_top), top))
 
 
 def _gram(rows: Array) -> Array:

@@ -9,7 +9,7 @@ from jax import lax
 
 from rnnlab.typing import Array, Dtype, PyTree
 
-_NOTHING = -(2**30)  # the exponent of zero: below every other, and far from overflow when added to
+NOTHING = -(2**30)  # the exponent of zero: below every other, and far from overflow when added to
 
 
 class Scaled(NamedTuple):
@@ -31,7 +31,7 @@ def renormalise(tree: PyTree, exponent: Array, batch: int) -> Scaled:
     reach = min([int(jnp.finfo(leaf.dtype).maxexp) for leaf in jax.tree.leaves(tree)], default=128) - 2
     shift = jnp.clip(_exponent(largest), -reach, reach)
     tree = jax.tree.map(lambda leaf: leaf * _align(power_of_two(-shift, leaf.dtype), leaf), tree)
-    return Scaled(tree, jnp.where(largest == 0, _NOTHING, exponent + shift))
+    return Scaled(tree, jnp.where(largest == 0, NOTHING, exponent + shift))
 
 
 def rescale(value: Scaled, exponent: Array) -> PyTree:

@@ -9,6 +9,7 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from rnnlab import _check
 from rnnlab.driver import Course, Layered, prepare
@@ -127,6 +128,7 @@ def _flow(
     if getattr(shape, "shape", None) != ():
         raise ValueError(f"loss(ys) must be a scalar, not {shape}; reduce it, for example with jnp.mean")
     value, g = jax.value_and_grad(loss)(ys)
+    g = lax.optimization_barrier(g)  # a constant g, as that of a linear loss, would be scaled while compiling: seconds
     backward = back(renormalise(g, jnp.zeros(g.shape[:-1], jnp.int32), g.ndim - 1))
     if not backward.adjoints:
         raise ValueError("the cell has no state, so no gradient flows back in time; give one that remembers")
