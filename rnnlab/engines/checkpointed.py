@@ -4,7 +4,8 @@ The sequence is cut into S segments of T/S steps. Forwards only the state before
 segment is run again from there, and only then is what its steps' derivatives need remembered (Chen et al. 2016,
 arXiv 1604.06174; Gruslys et al. 2016, arXiv 1606.03401). So a gradient keeps S states and the residuals of T/S steps
 in place of those of T. A second level cuts every segment again, for a further run forwards: of the larger segment only
-the inputs, the outputs and their gradients are there at once, and residuals only of the smaller one.
+the inputs, the outputs and their gradients are there at once, and residuals only of the smaller one. Within a segment
+the steps are those of the fused engine where the cell allows it, else those of scan.
 """
 
 import functools
@@ -14,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from rnnlab.engines.fused import fused, refusal
 from rnnlab.engines.plan import Engine, Sequence
 from rnnlab.engines.scan import scan
 from rnnlab.typing import Array, Cell, PyTree
@@ -54,7 +56,7 @@ def _run(
     """``(final, (states or None, ys))``: cut into ``counts[0]`` segments, and each of them by the other counts."""
     xs, state, marks, reverse, every = sequence
     if not counts:
-        after, ys = scan(cell, params, sequence, engine)
+        after, ys = (scan if refusal(cell) else fused)(cell, params, sequence, engine)
         last = 0 if reverse else -1
         return (jax.tree.map(lambda leaf: leaf[last], after), (after, ys)) if every else (after, (None, ys))
     length = math.ceil(xs.shape[0] / counts[0])

@@ -1,4 +1,4 @@
-"""vmap over examples as one more batch axis, so that shared weights keep one gradient and not one for each example."""
+"""What the engines do under ``vmap``: examples become a batch axis, networks are run one after the other."""
 
 import functools
 from collections.abc import Callable
@@ -7,40 +7,29 @@ from typing import Any
 import jax
 import jax.core
 import jax.numpy as jnp
-from jax.extend.core import Primitive
+from jax import lax
+from jax.extend.core import Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 
 from rnnlab.typing import Array, PyTree
 
+Run = Callable[..., PyTree]
 
-def folding(run: Callable[..., PyTree]) -> Callable[..., PyTree]:
+
+def folding(run: Run) -> Run:
     """``run(static, params, xs, state, marks) -> (state or states, ys)`` that takes a vmapped axis as a batch axis.
 
     vmap of a ``custom_vjp`` would give each example a gradient of its own for the weights and sum those. Here, where
-    only the data is mapped, the axis is moved among the batch axes instead; where parameters are mapped too (seeds, an
-    ensemble), and under differentiation, this is ``run`` itself. ``static.every`` says that states have a time axis.
+    only the data is mapped, the axis is moved among the batch axes instead. ``static.every`` says that states have a
+    time axis.
     """
-    primitive = Primitive(f"rnnlab{run.__name__}")
-    primitive.multiple_results = True
 
-    def call(*leaves: Array, static: Any, tree: Any) -> list[Array]:
-        return jax.tree.leaves(run(static, *jax.tree.unflatten(tree, leaves)))
-
-    def shapes(*leaves: Any, static: Any, tree: Any) -> list[Any]:
-        outs = jax.eval_shape(functools.partial(call, static=static, tree=tree), *leaves)
-        return [jax.core.ShapedArray(out.shape, out.dtype) for out in outs]
-
-    def jvp(primals: Any, tangents: Any, **given: Any) -> Any:
-        tangents = [ad.instantiate_zeros(tangent) for tangent in tangents]
-        return jax.jvp(functools.partial(call, **given), tuple(primals), tuple(tangents))
-
-    def batch(leaves: Any, axes: Any, *, static: Any, tree: Any) -> Any:
-        size = next(leaf.shape[axis] for leaf, axis in zip(leaves, axes, strict=True) if axis is not None)
-        shared = len(jax.tree.leaves(jax.tree.unflatten(tree, leaves)[0]))
+    def batch(leaves: Any, axes: Any, *, program: Any, shared: int, tree: Any, static: Any) -> Any:
         if any(axis is not None for axis in axes[:shared]):
-            outs = jax.vmap(functools.partial(call, static=static, tree=tree), axes, axis_size=size)(*leaves)
-            return outs, [0] * len(outs)
-        stateful = jax.tree.structure(jax.tree.unflatten(tree, leaves)[2]).num_leaves
+            return _vmap(program, leaves, axes)
+        size = _size(leaves, axes)
+        given = jax.tree.unflatten(tree, leaves)
+        stateful = jax.tree.structure(given[2]).num_leaves
         timed = [False] * shared + [True] + [False] * stateful + [True] * (len(leaves) - shared - 1 - stateful)
 
         def fold(leaf: Array, axis: int | None, where: int) -> Array:
@@ -50,19 +39,68 @@ def folding(run: Callable[..., PyTree]) -> Callable[..., PyTree]:
 
         every = zip(leaves, axes, timed, strict=True)
         folded = [fold(leaf, axis, int(late)) for leaf, axis, late in every][shared:]
-        outs = primitive.bind(*leaves[:shared], *folded, static=static, tree=tree)
+        outs = jax.tree.leaves(bound(static, *jax.tree.unflatten(tree, [*leaves[:shared], *folded])))
         return outs, [int(static.every)] * stateful + [1]
 
+    bound = _own_batching(run, batch)
+    return bound
+
+
+def one_by_one(run: Run) -> Run:
+    """``run(static, params, ...)`` that, where parameters are vmapped, runs one network after the other on a CPU.
+
+    Several networks at once would turn every product into a batch of small ones, for which XLA's CPU compiler has no
+    fast form: 32 networks took twice as long together as one by one.
+    """
+
+    def batch(leaves: Any, axes: Any, *, program: Any, shared: int, tree: Any, static: Any) -> Any:
+        del tree, static
+        if jax.default_backend() != "cpu" or all(axis is None for axis in axes[:shared]):
+            return _vmap(program, leaves, axes)
+        mapped = {i: jnp.moveaxis(leaves[i], axis, 0) for i, axis in enumerate(axes) if axis is not None}
+
+        def one(own: dict[int, Array]) -> list[Array]:
+            return jaxpr_as_fun(program)(*(own.get(i, leaf) for i, leaf in enumerate(leaves)))
+
+        outs = lax.map(one, mapped)
+        return outs, [0] * len(outs)
+
+    return _own_batching(run, batch)
+
+
+def _own_batching(run: Run, batch: Callable[..., Any]) -> Run:
+    """``run(static, params, ...)`` as one operation with a batching rule of its own; differentiated it is ``run``."""
+    primitive = Primitive(f"rnnlab{run.__name__}")
+    primitive.multiple_results = True
+
+    def call(*leaves: Array, program: Any, **_: Any) -> list[Array]:
+        return jaxpr_as_fun(program)(*leaves)
+
+    def jvp(primals: Any, tangents: Any, *, program: Any, **_: Any) -> Any:
+        tangents = [ad.instantiate_zeros(tangent) for tangent in tangents]
+        return jax.jvp(lambda *leaves: jaxpr_as_fun(program)(*leaves), tuple(primals), tuple(tangents))
+
     primitive.def_impl(call)
-    primitive.def_abstract_eval(shapes)
+    primitive.def_abstract_eval(lambda *_, program, **__: program.out_avals)
     ad.primitive_jvps[primitive] = jvp
     batching.primitive_batchers[primitive] = batch
     mlir.register_lowering(primitive, mlir.lower_fun(call, multiple_results=True))
 
     @functools.wraps(run)
-    def bound(static: Any, params: PyTree, xs: Array, state: PyTree, marks: PyTree) -> PyTree:
-        leaves, tree = jax.tree.flatten((params, xs, state, marks))
-        outs = primitive.bind(*leaves, static=static, tree=tree)
-        return jax.tree.unflatten(jax.tree.structure(state), outs[:-1]), outs[-1]
+    def bound(static: Any, *given: PyTree) -> PyTree:
+        program, shape = jax.make_jaxpr(functools.partial(run, static), return_shape=True)(*given)
+        leaves, tree = jax.tree.flatten(given)
+        shared = len(jax.tree.leaves(given[0]))
+        outs = primitive.bind(*leaves, program=program, shared=shared, tree=tree, static=static)
+        return jax.tree.unflatten(jax.tree.structure(shape), outs)
 
     return bound
+
+
+def _vmap(program: Any, leaves: Any, axes: Any) -> Any:
+    outs = jax.vmap(lambda *given: jaxpr_as_fun(program)(*given), axes, axis_size=_size(leaves, axes))(*leaves)
+    return outs, [0] * len(outs)
+
+
+def _size(leaves: Any, axes: Any) -> int:
+    return next(leaf.shape[axis] for leaf, axis in zip(leaves, axes, strict=True) if axis is not None)

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rnnlab.engines.fold import folding
+from rnnlab.engines.fold import folding, one_by_one
 from rnnlab.engines.plan import Engine, Marks, Sequence
 from rnnlab.engines.steps import Columns, Rows, Steps
 from rnnlab.typing import Array, Cell, PyTree
@@ -86,7 +86,15 @@ def _forward_rule(static: _Static, params: PyTree, xs: Array, state: PyTree, mar
 
 
 def _backward_rule(static: _Static, residuals: Any, cotangents: tuple[PyTree, Array]) -> tuple[Any, ...]:
-    (params, memory), (d_state, d_ys) = residuals, cotangents
+    return *_backward(static, *residuals, cotangents), None
+
+
+@one_by_one
+def _backward(
+    static: _Static, params: PyTree, memory: "Memory", cotangents: tuple[PyTree, Array]
+) -> tuple[PyTree, Array, PyTree]:
+    """∂L/∂θ, ∂L/∂xs and ∂L/∂s₀."""
+    d_state, d_ys = cotangents
     steps = steps_of(static.cell, params, memory.xs)
     d_final, d_states = (jax.tree.map(jnp.zeros_like, memory.state), d_state) if static.every else (d_state, None)
 
@@ -111,7 +119,7 @@ def _backward_rule(static: _Static, residuals: Any, cotangents: tuple[PyTree, Ar
     (d_state, d_params), d_xs = walk_back(
         chunk_back, start, static.cell, steps, memory, (d_ys, d_states), static.reverse
     )
-    return d_params, d_xs, steps.leave(d_state), None
+    return d_params, d_xs, steps.leave(d_state)
 
 
 _run.defvjp(_forward_rule, _backward_rule)
@@ -152,8 +160,26 @@ def forward(
     cell: Any, params: PyTree, xs: Array, state: PyTree, marks: Marks, reverse: bool, states: bool, gates: bool
 ) -> tuple[PyTree, Array, Memory]:
     """The final state, the outputs ``[T, B, O]``, and what is to be remembered of states and gates."""
-    steps = steps_of(cell, params, xs)
-    fresh = steps.enter(cell.initial_state(xs.shape[1:2]))
+    final, ys, all_states, kept = _forward(_Forward(cell, reverse, states, gates), params, xs, state, marks)
+    return final, ys, Memory(xs, state, marks, all_states, kept)
+
+
+class _Forward(NamedTuple):
+    """What is fixed while tracing the way forwards."""
+
+    cell: Any
+    reverse: bool
+    states: bool  # the states are kept
+    gates: bool  # what the gates were is kept
+
+
+@one_by_one
+def _forward(
+    static: _Forward, params: PyTree, xs: Array, state: PyTree, marks: Marks
+) -> tuple[PyTree, Array, PyTree, PyTree]:
+    """The final state, the outputs, and of every step the state and what the step kept."""
+    steps = steps_of(static.cell, params, xs)
+    fresh = steps.enter(static.cell.initial_state(xs.shape[1:2]))
 
     def body(old: PyTree, inputs: tuple[Array, Marks]) -> tuple[PyTree, tuple[PyTree, Array, PyTree]]:
         x, mark = inputs
@@ -161,10 +187,10 @@ def forward(
         new, y, kept = steps.step(start, steps.enter(x))
         if mark.valid is not None:
             new, y = steps.choose(mark.valid, new, old), steps.choose(mark.valid, y, jnp.zeros_like(y))
-        return new, (steps.store(new) if states else None, steps.leave(y), kept if gates else None)
+        return new, (steps.store(new) if static.states else None, steps.leave(y), kept if static.gates else None)
 
-    final, (all_states, ys, kept) = lax.scan(body, steps.enter(state), (xs, marks), reverse=reverse)
-    return steps.leave(final), ys, Memory(xs, state, marks, all_states, kept)
+    final, (states, ys, kept) = lax.scan(body, steps.enter(state), (xs, marks), reverse=static.reverse)
+    return steps.leave(final), ys, states, kept
 
 
 def before_marks(steps: Steps, mark: Marks, d_old: PyTree, d_new: PyTree) -> PyTree:
