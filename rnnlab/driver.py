@@ -58,7 +58,13 @@ def unroll(
         resets: ``[T, ...]`` booleans: where True the state starts afresh (at ``cell.initial_state``) before that step.
         reverse: runs from the last step to the first, outputs staying at their steps: the same as flipping ``xs``
             and ``resets`` in time, running, and flipping ``ys``. With ``lengths`` each valid part is reversed.
-        engine: "scan" (plain ``lax.scan``), or "auto", which chooses.
+        engine: "auto" chooses, and :func:`rnnlab.explain_engine` says what and why. "scan" is plain ``lax.scan``, the
+            reference. "fused" has a backward pass of its own, faster and with less memory, for every rnnlab cell.
+            "checkpointed" keeps memory of order √T. "cudnn" is NVIDIA's LSTM, on a GPU. All give the same values and
+            gradients, to any order (cudnn: to first order).
+        residuals: what "fused" keeps for the way back: "gates" (the default, fastest) or "states", from which the
+            gates are made again, a chunk of steps at a time.
+        segments: into how many parts "checkpointed" cuts the sequence; a tuple cuts each part again. None chooses.
         key: turns the dropout of a stack on.
 
     Returns:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from rnnlab import initializers
 from rnnlab.cells import GRU, LSTM, RNN, LeakyRNN, Readout
@@ -112,7 +113,7 @@ def _noise(dtype: Dtype) -> Source:
 def measure(
     settings: GradientSettings, data: Source, wanted: list[Unit], progress: Callable[[str], None] = lambda _: None
 ) -> Iterator[Measured]:
-    """Yields each of the ``wanted`` units as it is finished. Seeds run in one vmapped program.
+    """Yields each of the ``wanted`` units as it is finished. Seeds run in one program.
 
     ``progress`` is told in a few words what is being done.
     """
@@ -159,11 +160,18 @@ def draw(settings: GradientSettings, data: Source, use: str, length: int, number
     return jnp.asarray(np.stack(inputs)), jnp.asarray(np.stack(labels))
 
 
+def _over_seeds(run: Callable[..., Any]) -> Callable[..., Any]:
+    """``run`` for every seed: together where that is quicker, one after the other on a CPU."""
+    if jax.default_backend() != "cpu":
+        return jax.vmap(run)
+    return lambda *given: lax.map(lambda own: run(*own), given)
+
+
 def _compile(settings: GradientSettings, data: Source, network: Stack, length: int) -> Callable[..., tuple]:
     """The compiled measurement ``(params, inputs, labels) -> (log-norms, by lag, finite)`` of all seeds at a length."""
     cell, readout = network.cells
 
-    @jax.vmap
+    @_over_seeds
     def flow(params: StackParams, inputs: Array, labels: Array) -> tuple[PyTree, Array, Array]:
         weights, readout_weights = params.layers
 
@@ -226,7 +234,7 @@ def train(
     step = train_step(model, optimiser)
 
     @functools.partial(jax.jit, donate_argnums=0)
-    @jax.vmap
+    @_over_seeds
     def advance(state: TrainState, inputs: Array, labels: Array) -> TrainState:
         return step(state, data.embed(inputs), labels)[0]
 
