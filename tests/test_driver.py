@@ -77,14 +77,14 @@ COURSES = [
 def test_unroll_is_the_loop(twin, course):
     params, xs, options = course.draw(twin.cell)
     expected = by_loop(twin, params, xs, **options)
-    close(unroll(twin.cell, params, xs, **options), (expected.final, expected.ys))
+    close(unroll(twin.cell, params, xs, **options, engine="scan"), (expected.final, expected.ys))
 
 
 @each(CELLS)
 def test_unroll_states_is_the_loop(twin):
     params, xs, options = Course(4, (3,), "initial lengths resets").draw(twin.cell)
     expected = by_loop(twin, params, xs, **options)
-    close(unroll_states(twin.cell, params, xs, **options), (expected.states, expected.ys))
+    close(unroll_states(twin.cell, params, xs, **options, engine="scan"), (expected.states, expected.ys))
 
 
 OPTIONS = ["initial", "lengths", "resets", "reverse"]
@@ -331,7 +331,7 @@ def test_gradients_to_second_order(twin):
     resets = np.array([[False, False], [False, True], [False, False]])
 
     def loss(params, xs, start):
-        return score(*unroll(twin.cell, params, xs, start, lengths=[3, 2], resets=resets))
+        return score(*unroll(twin.cell, params, xs, start, lengths=[3, 2], resets=resets, engine="scan"))
 
     inputs = jax.tree.map(jnp.asarray, (params, xs, options["initial_state"]))
     check_grads(jax.jit(loss), inputs, order=2, modes=["rev"], atol=1e-6, rtol=1e-6, eps=1e-5)
@@ -340,9 +340,9 @@ def test_gradients_to_second_order(twin):
 # Engines
 
 
-def test_auto_is_scan():
+def test_auto_is_fused():
     params, xs, options = Course(4, (2,), "initial lengths resets reverse").draw(LSTM(3))
-    results = [unroll(LSTM(3), params, xs, **options, engine=engine) for engine in ("auto", "scan")]
+    results = [unroll(LSTM(3), params, xs, **options, engine=engine) for engine in ("auto", "fused")]
     assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), *results))
 
 
