@@ -22,7 +22,7 @@ from rnnlab.engines.fused import Chunk, before_marks, forward, has_maps, one_axi
 from rnnlab.engines.plan import begin, select
 from rnnlab.layers import Bidirectional, BidirectionalParams, Stack, StackParams, both_ways
 from rnnlab.output import split
-from rnnlab.scaled import NOTHING, Scaled, add, log_norm, merge, plain, renormalise, rescale
+from rnnlab.scaled import NOTHING, Scaled, add, level, log_norm, merge, plain, power_of_two, renormalise, rescale
 from rnnlab.typing import Array, Cell, PyTree
 
 
@@ -82,9 +82,8 @@ def _record_fused(cell: Any, params: PyTree, xs: Array, state: PyTree, course: C
         if mark.valid is not None:
             inside = steps.choose(mark.valid, d_new, jax.tree.map(jnp.zeros_like, d_new))
         d_old, seen = steps.back(old, new, kept, inside, jnp.zeros_like(d_new.h))
-        # ∂L/∂y of the next step is added here, so that all scaling happens in one place and the loop's carry is plain.
-        adjoint = _renormalise_columns(before_marks(steps, mark, d_old, d_new), exponent)
-        return _enter_output(adjoint, g), (inside, seen, exponent)
+        # ∂L/∂y of the next step is added already here, so that what the loop carries needs no scaling when it is read.
+        return _advance(before_marks(steps, mark, d_old, d_new), exponent, g), (inside, seen, exponent)
 
     def chunk_back(carry: tuple[Scaled, Scaled], chunk: Chunk) -> tuple[tuple[Scaled, Scaled], tuple]:
         adjoint, total = carry
@@ -108,10 +107,12 @@ def _record_fused(cell: Any, params: PyTree, xs: Array, state: PyTree, course: C
         if marks.valid is not None:
             mantissa = select(marks.valid, mantissa, jnp.zeros_like(mantissa))
         first, coming = _one_ahead(Scaled(mantissa, exponent), reverse)
-        nothing = Scaled(jax.tree.map(jnp.zeros_like, steps.enter(state)), jnp.full(xs.shape[1], NOTHING, jnp.int32))
+        nothing = jax.tree.map(jnp.zeros_like, steps.enter(state))
         zero_params = renormalise(jax.tree.map(jnp.zeros_like, params), jnp.int32(0), 0)
-        carry = _enter_output(nothing, Scaled(steps.enter(first.mantissa), first.exponent)), zero_params
-        carry, (norms, logs, kept, dxs) = walk_back(chunk_back, carry, cell, steps, memory, coming, reverse)
+        start = _advance(nothing, first.exponent, Scaled(steps.enter(first.mantissa), first.exponent))
+        carry, (norms, logs, kept, dxs) = walk_back(
+            chunk_back, (start, zero_params), cell, steps, memory, coming, reverse
+        )
         adjoint, total = carry
         if marks.valid is not None:
             norms = jax.tree.map(lambda norm: jnp.where(marks.valid, norm, -jnp.inf), norms)
@@ -132,31 +133,21 @@ def _one_ahead(g: Scaled, reverse: bool) -> tuple[Scaled, Scaled]:
     return jax.tree.map(lambda leaf: leaf[-1], g), jax.tree.map(lambda a, b: jnp.concatenate([b, a[:-1]]), g, last)
 
 
-def _enter_output(adjoint: Scaled, g: Scaled) -> Scaled:
-    """The adjoint with ∂L/∂y added to that of h, which is the output; flat leaves ``[features · B]``."""
-    exponent = jnp.maximum(adjoint.exponent, g.exponent)
-    mantissa = _rescale_columns(adjoint, exponent)
-    return Scaled(mantissa._replace(h=mantissa.h + _rescale_columns(g, exponent)), exponent)
+def _advance(d_old: Any, exponent: Array, g: Scaled) -> Scaled:
+    """``d_old · 2^exponent`` with ∂L/∂y added to that of h, which is the output, each example at a scale of its own.
 
+    Leaves are flat, ``[features · B]``. All scaling of a step is done here, in one product for each leaf.
+    """
+    turned = jax.tree.map(lambda leaf: leaf.reshape(-1, exponent.size).T, d_old)
+    common = jnp.maximum(level(turned, exponent, 1), g.exponent)
 
-def _rescale_columns(value: Scaled, exponent: Array) -> PyTree:
-    """:func:`rescale` for flat leaves ``[features · B]``."""
-    mantissa = _as_columns(value.mantissa, exponent)
-    scaled = jax.vmap(lambda *given: rescale(Scaled(*given[:2]), given[2]), (-1, 0, 0), -1)(
-        mantissa, value.exponent, exponent
-    )
-    return jax.tree.map(jnp.ravel, scaled)
+    def scaled(leaf: Array, own: Array) -> Array:
+        most = int(jnp.finfo(leaf.dtype).maxexp) - 2  # only where all is zero would it be more
+        factor = power_of_two(jnp.clip(own - common, -(2**20), most), leaf.dtype)
+        return (leaf.reshape(-1, exponent.size) * factor).ravel()
 
-
-def _renormalise_columns(tree: PyTree, exponent: Array) -> Scaled:
-    """:func:`renormalise` for flat leaves ``[features · B]``, each example by itself."""
-    each = jax.vmap(lambda leaves, own: tuple(renormalise(leaves, own, 0)), (-1, 0), (-1, 0))
-    mantissa, exponent = each(_as_columns(tree, exponent), exponent)
-    return Scaled(jax.tree.map(jnp.ravel, mantissa), exponent)
-
-
-def _as_columns(tree: PyTree, exponent: Array) -> PyTree:
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, exponent.size), tree)
+    total = jax.tree.map(lambda leaf: scaled(leaf, exponent), d_old)
+    return Scaled(total._replace(h=total.h + scaled(g.mantissa, g.exponent)), common)
 
 
 def _log_contributions(params: Any, xs: Array, h: Array, seen: Scaled) -> Any:

@@ -24,14 +24,19 @@ def renormalise(tree: PyTree, exponent: Array, batch: int) -> Scaled:
 
     An element so small that the power would overflow comes half of the way.
     """
+    own = level(tree, exponent, batch)
+    shift = jnp.minimum(exponent - own, _reach(tree))  # of zero, which any scale leaves zero, it would be far too large
+    return Scaled(jax.tree.map(lambda leaf: leaf * _align(power_of_two(shift, leaf.dtype), leaf), tree), own)
+
+
+def level(tree: PyTree, exponent: Array, batch: int) -> Array:
+    """The exponent under which ``tree · 2^exponent`` has its largest element in [½, 1); of zero the smallest of all."""
     largest = jnp.zeros(exponent.shape, jnp.float32)
     for leaf in jax.tree.leaves(tree):
         part = jnp.abs(lax.stop_gradient(leaf)).max(axis=tuple(range(batch, leaf.ndim)), initial=0)
         largest = jnp.maximum(largest, part)
-    reach = min([int(jnp.finfo(leaf.dtype).maxexp) for leaf in jax.tree.leaves(tree)], default=128) - 2
-    shift = jnp.clip(_exponent(largest), -reach, reach)
-    tree = jax.tree.map(lambda leaf: leaf * _align(power_of_two(-shift, leaf.dtype), leaf), tree)
-    return Scaled(tree, jnp.where(largest == 0, NOTHING, exponent + shift))
+    reach = _reach(tree)
+    return jnp.where(largest == 0, NOTHING, exponent + jnp.clip(_exponent(largest), -reach, reach))
 
 
 def rescale(value: Scaled, exponent: Array) -> PyTree:
@@ -86,6 +91,11 @@ def power_of_two(exponent: Array, dtype: Dtype) -> Array:
     word = {16: jnp.int16, 32: jnp.int32, 64: jnp.int64}[info.bits]
     biased = jnp.clip(exponent + (info.maxexp - 1), 0, 2 * info.maxexp - 1)
     return lax.bitcast_convert_type(biased.astype(word) << info.nmant, dtype)
+
+
+def _reach(tree: PyTree) -> int:
+    """The largest power of two by which every leaf may be multiplied."""
+    return min([int(jnp.finfo(leaf.dtype).maxexp) for leaf in jax.tree.leaves(tree)], default=128) - 2
 
 
 def _exponent(x: Array) -> Array:

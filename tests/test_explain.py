@@ -42,6 +42,15 @@ def test_the_engine_that_is_named_is_the_one_that_runs():
         assert program(options).as_text() == program(named).as_text()
 
 
+def test_auto_keeps_less_where_memory_is_scarce(monkeypatch):
+    unit = T * B * 7 * 4
+    for room, engine in ((6 * unit, "fused"), (5 * unit, "fused, states"), (unit, "checkpointed")):
+        monkeypatch.setattr(rnnlab.engines, "memory", lambda room=room: 4 * room)
+        answer = explained(rnnlab.LSTM(7))
+        assert answer.engine == engine
+        assert engine == "fused" or "memory" in answer.why
+
+
 def test_every_refusal_is_that_of_unroll():
     step = rnnlab.Step(lambda params, h, x: (params * h + x, h), jnp.zeros(I))
     answer = rnnlab.explain_engine(step, 1.0, XS)

@@ -1,7 +1,9 @@
 """Ways to run a cell over a sequence; one a file, every one bound to ``scan`` by tests."""
 
+import os
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 
 from rnnlab import _check
@@ -45,14 +47,34 @@ def wanted(name: str, residuals: str | None = None, segments: int | tuple[int, .
 
 def choose(cell: Cell, params: PyTree, sequence: Sequence, engine: Engine) -> tuple[Engine, str]:
     """The engine that runs one cell where ``engine`` was asked for, and why."""
-    del params, sequence  # so far the cell decides
     if isinstance(cell, Readout):
         return Engine("at once"), "a readout has no state, so one product serves all steps"
     if engine.name != "auto":
         return engine, "it was asked for by name"
     if reason := _fused.refusal(cell):
         return Engine("scan"), f"{reason}, and only 'scan' runs such a step at full speed"
-    return Engine("fused"), "the cell tells project, mix and gate apart, and 'fused' is the fastest for such cells"
+    fast = "the cell tells project, mix and gate apart, and 'fused' is the fastest for such cells"
+    room = memory() // 4
+    a_step = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(sequence.state))
+    if 16 * a_step * sequence.xs.shape[0] <= room:  # far more than a step keeps
+        return Engine("fused"), fast
+    gates, states = (_fused.bytes_kept(cell, params, sequence, with_gates) for with_gates in (True, False))
+    if gates <= room:
+        return Engine("fused"), fast
+    if states <= room:
+        return Engine("fused", "states"), f"{_size(gates)} of gates would be more than a quarter of the memory"
+    return Engine("checkpointed"), f"{_size(states)} of states would be more than a quarter of the memory"
+
+
+def memory() -> int:
+    """The bytes of memory of the device that JAX uses by default."""
+    device = jax.devices()[0]
+    limit = None if device.platform == "cpu" else (device.memory_stats() or {}).get("bytes_limit")
+    return limit or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB"
 
 
 def run_engine(cell: Cell, params: PyTree, sequence: Sequence, engine: Engine) -> tuple[PyTree, Array]:

@@ -47,6 +47,20 @@ def refusal(cell: Cell) -> str | None:
     return None
 
 
+def bytes_kept(cell: Cell, params: PyTree, sequence: Sequence, gates: bool) -> int:
+    """What the forward pass keeps for the way back, beside parameters and inputs."""
+    xs, state, marks = sequence.xs, sequence.state, sequence.marks
+    batch = xs.shape[1:-1]
+
+    def kept(params: PyTree, xs: Array, state: PyTree, marks: Marks) -> PyTree:
+        (xs, marks), state = one_axis(batch, 1, (xs, marks)), one_axis(batch, 0, state)
+        memory = forward(cell, params, xs, state, marks, sequence.reverse, states=True, gates=gates)[2]
+        return memory.states, memory.kept
+
+    leaves = jax.tree.leaves(jax.eval_shape(kept, params, xs, state, marks))
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+
+
 @folding
 def _fused(static: _Static, params: PyTree, xs: Array, state: PyTree, marks: Marks) -> tuple[PyTree, Array]:
     batch = xs.shape[1:-1]
