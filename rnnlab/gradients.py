@@ -19,7 +19,7 @@ from jax import lax
 
 from rnnlab.driver import Course, arrange, run, settle
 from rnnlab.engines.fused import Chunk, before_marks, forward, has_maps, one_axis, own_axes, steps_of, walk_back
-from rnnlab.engines.plan import begin, select
+from rnnlab.engines.plan import before, begin, select
 from rnnlab.layers import Bidirectional, BidirectionalParams, Stack, StackParams, both_ways
 from rnnlab.output import split
 from rnnlab.scaled import NOTHING, Scaled, add, level, log_norm, merge, plain, power_of_two, renormalise, rescale
@@ -127,10 +127,8 @@ def _record_fused(cell: Any, params: PyTree, xs: Array, state: PyTree, course: C
 
 def _one_ahead(g: Scaled, reverse: bool) -> tuple[Scaled, Scaled]:
     """The first of a sequence on the way back, and beside every step the one that comes next; nothing comes last."""
-    last = Scaled(jnp.zeros_like(g.mantissa[:1]), jnp.full_like(g.exponent[:1], NOTHING))
-    if reverse:
-        return jax.tree.map(lambda leaf: leaf[0], g), jax.tree.map(lambda a, b: jnp.concatenate([a[1:], b]), g, last)
-    return jax.tree.map(lambda leaf: leaf[-1], g), jax.tree.map(lambda a, b: jnp.concatenate([b, a[:-1]]), g, last)
+    nothing = Scaled(jnp.zeros_like(g.mantissa[0]), jnp.full_like(g.exponent[0], NOTHING))
+    return jax.tree.map(lambda leaf: leaf[0 if reverse else -1], g), before(nothing, g, reverse)
 
 
 def _advance(d_old: Any, exponent: Array, g: Scaled) -> Scaled:
@@ -158,11 +156,16 @@ def _log_contributions(params: Any, xs: Array, h: Array, seen: Scaled) -> Any:
         Scaled(jnp.ones(seen.exponent.shape, joint.dtype), seen.exponent), jnp.broadcast_to(top, h.shape[:2])
     )
     d_z, d_a = (jnp.concatenate([joint, rest], axis=-1) if rest.size else joint for rest in (z, a))
-    grams = {id(d): _gram(d) * factor[:, :, None] * factor[:, None, :] for d in (d_z, d_a)}
 
-    def of_matrix(inputs: Array, d: Array) -> Array:
+    def scaled_gram(d: Array) -> Array:
+        return _gram(d) * factor[:, :, None] * factor[:, None, :]
+
+    gram_z = scaled_gram(d_z)
+    gram_a = gram_z if d_a is d_z else scaled_gram(d_a)
+
+    def of_matrix(inputs: Array, gram: Array) -> Array:
         rows, exponent = renormalise(inputs, jnp.zeros(inputs.shape[0], jnp.int32), 1)
-        squares = jnp.sum(_gram(rows) * grams[id(d)], axis=(1, 2))
+        squares = jnp.sum(_gram(rows) * gram, axis=(1, 2))
         zero = squares <= 0
         shift = (exponent + top[:, 0]).astype(squares.dtype)
         return jnp.where(zero, -jnp.inf, 0.5 * jnp.log(jnp.where(zero, 1, squares)) + math.log(2) * shift)
@@ -174,7 +177,7 @@ def _log_contributions(params: Any, xs: Array, h: Array, seen: Scaled) -> Any:
         return log_norm(total, top[:, 0], 1)
 
     return params._replace(
-        w_x=of_matrix(xs, d_z), w_h=of_matrix(h, d_a), b=of_bias(params.b, d_z), c=of_bias(params.c, d_a)
+        w_x=of_matrix(xs, gram_z), w_h=of_matrix(h, gram_a), b=of_bias(params.b, d_z), c=of_bias(params.c, d_a)
     )
 
 
@@ -198,11 +201,7 @@ def _record_steps(cell: Cell, params: PyTree, xs: Array, state: PyTree, course: 
     xs, marks = arrange(xs, lengths, course.resets)
     state = settle(cell, params, xs[0], state)
     states, ys = run(cell, params, xs, state, course._replace(every=True))
-    before = jax.tree.map(
-        lambda first, rest: jnp.concatenate([rest[1:], first[None]] if reverse else [first[None], rest[:-1]]),
-        state,
-        states,
-    )
+    olds = before(state, states, reverse)
     fresh = cell.initial_state(xs.shape[1:-1])
     remembers = bool(jax.tree.leaves(state))
     parts = split(cell.step, params, state, xs[0])
@@ -249,7 +248,7 @@ def _record_steps(cell: Cell, params: PyTree, xs: Array, state: PyTree, course: 
         zero_state = renormalise(jax.tree.map(jnp.zeros_like, state), jnp.zeros(xs.shape[1:-1], jnp.int32), batch)
         zero_params = renormalise(jax.tree.map(jnp.zeros_like, params), jnp.int32(0), 0)
         carry, (norms, logs, kept, dxs) = lax.scan(
-            step_back, (zero_state, zero_params), (before, xs, g, marks), reverse=not reverse
+            step_back, (zero_state, zero_params), (olds, xs, g, marks), reverse=not reverse
         )
         adjoint, total = carry
         adjoints = ()

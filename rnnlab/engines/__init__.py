@@ -8,10 +8,9 @@ import jax.numpy as jnp
 
 from rnnlab import _check
 from rnnlab.cells import Readout
-from rnnlab.engines import fused as _fused
 from rnnlab.engines.checkpointed import checkpointed
 from rnnlab.engines.cudnn import cudnn
-from rnnlab.engines.fused import fused
+from rnnlab.engines.fused import bytes_kept, fused, refusal
 from rnnlab.engines.plan import Engine, Sequence, select
 from rnnlab.engines.scan import scan
 from rnnlab.typing import Array, Cell, PyTree
@@ -51,14 +50,14 @@ def choose(cell: Cell, params: PyTree, sequence: Sequence, engine: Engine) -> tu
         return Engine("at once"), "a readout has no state, so one product serves all steps"
     if engine.name != "auto":
         return engine, "it was asked for by name"
-    if reason := _fused.refusal(cell):
+    if reason := refusal(cell):
         return Engine("scan"), f"{reason}, and only 'scan' runs such a step at full speed"
     fast = "the cell tells project, mix and gate apart, and 'fused' is the fastest for such cells"
     room = memory() // 4
     a_step = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(sequence.state))
     if 16 * a_step * sequence.xs.shape[0] <= room:  # far more than a step keeps
         return Engine("fused"), fast
-    gates, states = (_fused.bytes_kept(cell, params, sequence, with_gates) for with_gates in (True, False))
+    gates, states = (bytes_kept(cell, params, sequence, with_gates) for with_gates in (True, False))
     if gates <= room:
         return Engine("fused"), fast
     if states <= room:

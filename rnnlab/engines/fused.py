@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rnnlab.engines.fold import folding, one_by_one
-from rnnlab.engines.plan import Engine, Marks, Sequence
+from rnnlab.engines.plan import Engine, Marks, Sequence, before
 from rnnlab.engines.steps import Columns, Rows, Steps
 from rnnlab.typing import Array, Cell, PyTree
 
@@ -174,6 +174,7 @@ def forward(
     cell: Any, params: PyTree, xs: Array, state: PyTree, marks: Marks, reverse: bool, states: bool, gates: bool
 ) -> tuple[PyTree, Array, Memory]:
     """The final state, the outputs ``[T, B, O]``, and what is to be remembered of states and gates."""
+    # Inputs do not pass through the operation, so that they are remembered as they are and not as results of it.
     final, ys, all_states, kept = _forward(_Forward(cell, reverse, states, gates), params, xs, state, marks)
     return final, ys, Memory(xs, state, marks, all_states, kept)
 
@@ -230,9 +231,7 @@ def walk_back(
 
     def run(carry: Any, part: tuple) -> tuple[Any, PyTree]:
         edge, (xs, _, marks, states, kept), extra = part
-        shift = (lambda s, e: jnp.concatenate([s[1:], e[None]])) if reverse else _shift
-        olds = jax.tree.map(shift, states, edge)
-        olds = steps.recall(olds)
+        olds = steps.recall(before(edge, states, reverse))
         if marks.reset is not None:
             olds = jax.vmap(steps.choose, (0, None, 0))(marks.reset, fresh, olds)
         kept = steps.remember(olds, xs) if kept is None else kept
@@ -268,10 +267,6 @@ def chunk_size(steps: int, batch: int) -> int:
     wish = min(max(1024 // batch, 8), 128, steps)
     near = [n for n in range(max(wish // 2, 1), wish + 1) if steps % n == 0]
     return near[-1] if near else wish
-
-
-def _shift(states: Array, edge: Array) -> Array:
-    return jnp.concatenate([edge[None], states[:-1]])
 
 
 def _edges(first: Array, states: Array, size: int, reverse: bool) -> Array:

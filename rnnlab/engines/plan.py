@@ -38,6 +38,15 @@ def begin(mark: Marks, fresh: PyTree, state: PyTree) -> PyTree:
     return state if mark.reset is None else select(mark.reset, fresh, state)
 
 
+def before(first: PyTree, after: PyTree, reverse: bool) -> PyTree:
+    """What stands before each step, ``[T, ...]``, from what stands after each and ``first``, before all."""
+
+    def shift(edge: Array, rest: Array) -> Array:
+        return jnp.concatenate([rest[1:], edge[None]] if reverse else [edge[None], rest[:-1]])
+
+    return jax.tree.map(shift, first, after)
+
+
 def select(flags: Array, yes: PyTree, no: PyTree) -> PyTree:
     """``yes`` where ``flags [...]``, else ``no``, for trees whose leaves start with the axes of ``flags``."""
 

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from rnnlab.engines.plan import select
 from rnnlab.typing import Array, Dtype, PyTree
 
 
@@ -70,7 +71,7 @@ class Rows:
     leave = store = recall = enter
 
     def choose(self, flags: Array, yes: PyTree, no: PyTree) -> PyTree:
-        return jax.tree.map(lambda a, b: jnp.where(flags.reshape(-1, *(1,) * (b.ndim - 1)), a, b), yes, no)
+        return select(flags, yes, no)
 
     def step(self, old: PyTree, x: Array) -> tuple[PyTree, Array, PyTree]:
         z, a = self.remember(old, x)
