@@ -26,7 +26,7 @@ def renormalise(tree: PyTree, exponent: Array, batch: int) -> Scaled:
     """
     own = level(tree, exponent, batch)
     shift = jnp.minimum(exponent - own, _reach(tree))  # of zero, which any scale leaves zero, it would be far too large
-    return Scaled(jax.tree.map(lambda leaf: leaf * _align(power_of_two(shift, leaf.dtype), leaf), tree), own)
+    return Scaled(_times(tree, shift), own)
 
 
 def level(tree: PyTree, exponent: Array, batch: int) -> Array:
@@ -41,8 +41,7 @@ def level(tree: PyTree, exponent: Array, batch: int) -> Array:
 
 def rescale(value: Scaled, exponent: Array) -> PyTree:
     """The mantissa that ``value`` has under another ``exponent``; what is too small for it becomes zero."""
-    shift = jnp.clip(value.exponent - exponent, -(2**20), 2**20)
-    return jax.tree.map(lambda leaf: leaf * _align(power_of_two(shift, leaf.dtype), leaf), value.mantissa)
+    return _times(value.mantissa, jnp.clip(value.exponent - exponent, -(2**20), 2**20))
 
 
 def add(a: Scaled, b: Scaled) -> Scaled:
@@ -53,13 +52,8 @@ def add(a: Scaled, b: Scaled) -> Scaled:
 
 def plain(value: Scaled) -> PyTree:
     """``value`` as ordinary floats, which may overflow or underflow."""
-    half = value.exponent // 2  # in two strides, since 2^exponent itself may leave the range that the product keeps to
-    rest = value.exponent - half
-
-    def join(leaf: Array) -> Array:
-        return leaf * _align(power_of_two(half, leaf.dtype), leaf) * _align(power_of_two(rest, leaf.dtype), leaf)
-
-    return jax.tree.map(join, value.mantissa)
+    half = value.exponent >> 1  # in two strides, since 2^exponent itself may leave the range that the product keeps to
+    return _times(_times(value.mantissa, half), value.exponent - half)
 
 
 def log_norm(leaf: Array, exponent: Array, batch: int) -> Array:
@@ -91,6 +85,12 @@ def power_of_two(exponent: Array, dtype: Dtype) -> Array:
     word = {16: jnp.int16, 32: jnp.int32, 64: jnp.int64}[info.bits]
     biased = jnp.clip(exponent + (info.maxexp - 1), 0, 2 * info.maxexp - 1)
     return lax.bitcast_convert_type(biased.astype(word) << info.nmant, dtype)
+
+
+def _times(tree: PyTree, exponent: Array) -> PyTree:
+    """``tree · 2^exponent``."""
+    factors = {dtype: power_of_two(exponent, dtype) for dtype in {leaf.dtype for leaf in jax.tree.leaves(tree)}}
+    return jax.tree.map(lambda leaf: leaf * _align(factors[leaf.dtype], leaf), tree)
 
 
 def _reach(tree: PyTree) -> int:

@@ -10,6 +10,7 @@ import pytest
 from jax.test_util import check_grads
 
 import rnnlab
+from rnnlab.scaled import log_norm
 from tests.reference.cells import CELLS, draw_params
 
 F64 = {"param_dtype": jnp.float64}
@@ -313,3 +314,13 @@ def test_parameters_that_have_no_gradient_are_refused():
     step = rnnlab.Step(lambda p, s, x: (s + p["count"] * x, s), jnp.zeros(I))
     with pytest.raises(ValueError, match="has no gradient"):
         rnnlab.gradient_flow(step, {"count": jnp.int32(1)}, xs_of(), loss)
+
+
+@pytest.mark.parametrize("size", [3e-38, 1e-20, 1.0, 1e20, 3.3e38])
+def test_log_norms_hold_over_the_whole_range_of_float32(size):
+    numbers = np.array([0.5, -1.0, 0.0, 1.0], np.float32) * np.float32(size)
+    exact = math.log(1.5 * size)
+    for exponent in (-1000, 0, 1000):
+        got = log_norm(jnp.asarray(numbers[[0, 1, 3]]), jnp.int32(exponent), 0)
+        np.testing.assert_allclose(got, exact + exponent * math.log(2), rtol=3e-7, atol=1e-5)
+    assert log_norm(jnp.array([jnp.inf, 1.0], jnp.float32), jnp.int32(0), 0) == jnp.inf

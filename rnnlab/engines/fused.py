@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rnnlab.engines.fold import folding, one_by_one
-from rnnlab.engines.plan import Engine, Marks, Sequence, before
+from rnnlab.engines.plan import Engine, Marks, Sequence, before, select
 from rnnlab.engines.steps import Columns, Rows, Steps
 from rnnlab.typing import Array, Cell, PyTree
 
@@ -196,15 +196,20 @@ def _forward(
     steps = steps_of(static.cell, params, xs)
     fresh = steps.enter(static.cell.initial_state(xs.shape[1:2]))
 
-    def body(old: PyTree, inputs: tuple[Array, Marks]) -> tuple[PyTree, tuple[PyTree, Array, PyTree]]:
+    def body(old: PyTree, inputs: tuple[Array, Marks]) -> tuple[PyTree, tuple[PyTree, PyTree, PyTree]]:
         x, mark = inputs
         start = old if mark.reset is None else steps.choose(mark.reset, fresh, old)
         new, y, kept = steps.step(start, steps.enter(x))
         if mark.valid is not None:
-            new, y = steps.choose(mark.valid, new, old), steps.choose(mark.valid, y, jnp.zeros_like(y))
-        return new, (steps.store(new) if static.states else None, steps.leave(y), kept if static.gates else None)
+            new = steps.choose(mark.valid, new, old)
+        states = steps.store(new) if static.states else None
+        beside = steps.leave(y) if steps.outputs(states) is None else None
+        return new, (states, beside, kept if static.gates else None)
 
-    final, (states, ys, kept) = lax.scan(body, steps.enter(state), (xs, marks), reverse=static.reverse)
+    final, (states, beside, kept) = lax.scan(body, steps.enter(state), (xs, marks), reverse=static.reverse)
+    ys: Any = steps.outputs(states) if beside is None else beside
+    if marks.valid is not None:
+        ys = select(marks.valid, ys, jnp.zeros_like(ys))
     return steps.leave(final), ys, states, kept
 
 

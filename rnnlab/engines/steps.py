@@ -34,6 +34,10 @@ class Steps(Protocol):
         """The inverse of ``store``."""
         ...
 
+    def outputs(self, states: PyTree) -> Array | None:
+        """The outputs, read off states as they are kept; None where they have to be kept beside them."""
+        ...
+
     def choose(self, flags: Array, yes: PyTree, no: PyTree) -> PyTree:
         """``yes`` where ``flags [B]``, else ``no``, for states in the loop."""
         ...
@@ -69,6 +73,9 @@ class Rows:
         return tree
 
     leave = store = recall = enter
+
+    def outputs(self, states: PyTree) -> None:
+        return None
 
     def choose(self, flags: Array, yes: PyTree, no: PyTree) -> PyTree:
         return select(flags, yes, no)
@@ -134,6 +141,9 @@ class Columns:
 
     def recall(self, tree: Any) -> Any:
         return tree._replace(h=self.enter(tree.h))
+
+    def outputs(self, states: Any) -> Array | None:
+        return None if states is None else states.h
 
     def choose(self, flags: Array, yes: PyTree, no: PyTree) -> PyTree:
         def pick(a: Array, b: Array) -> Array:
