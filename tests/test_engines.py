@@ -139,13 +139,39 @@ def test_forward_over_reverse(twin, how):
     close(*(jax.jit(functools.partial(product, h))(inputs[0]) for h in (how, {"engine": "scan"})))
 
 
+@under(ENGINES)
+@each(by_name("pascanu", "lstm", "gru-before"))
+def test_forward_mode_alone_over_itself_and_under_reverse(twin, how):
+    loss, inputs = problem(twin, Course(4, (2,), "initial lengths resets"))
+    along = draw(inputs, 3)
+
+    def slope(how, *inputs):
+        return jax.jvp(lambda *given: loss(how, *given)[0], inputs, along)[1]
+
+    def slopes(how, *inputs):
+        curvature = jax.jvp(functools.partial(slope, how), inputs, along)
+        return curvature, jax.grad(functools.partial(slope, how), argnums=(0, 1, 2))(*inputs)
+
+    close(*(jax.jit(functools.partial(slopes, h))(*inputs) for h in (how, {"engine": "scan"})))
+
+
+@under(FUSED)
+@pytest.mark.parametrize("of", [0, 1], ids=["parameters", "inputs"])
+def test_a_jacobian_forwards_is_that_backwards(of, how):
+    cell = LSTM(2)
+    inputs = draw_params(cell, 2), np.random.default_rng(1).normal(size=(3, 2, 2))
+
+    def ys(*inputs):
+        return unroll(cell, *inputs, **how)[1]
+
+    close(jax.jit(jax.jacfwd(ys, of))(*inputs), jax.jit(jax.jacrev(ys, of))(*inputs))
+
+
 @under(FUSED)
 @each(by_name("elman", "lstm", "gru-after", "gru-before-norm"))
-def test_gradients_are_finite_differences(twin, how):
+def test_derivatives_are_finite_differences(twin, how):
     loss, inputs = problem(twin, Course(3, (2,), "initial resets"))
-    check_grads(
-        jax.jit(lambda *given: loss(how, *given)[0]), inputs, order=2, modes=["rev"], atol=1e-6, rtol=1e-6, eps=1e-5
-    )
+    check_grads(jax.jit(lambda *given: loss(how, *given)[0]), inputs, order=2, atol=1e-6, rtol=1e-6, eps=1e-5)
 
 
 @under(ENGINES)

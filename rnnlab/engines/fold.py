@@ -24,7 +24,7 @@ def folding(run: Run) -> Run:
     time axis.
     """
 
-    def batch(leaves: Any, axes: Any, *, program: Any, shared: int, tree: Any, static: Any) -> Any:
+    def batch(leaves: Any, axes: Any, *, program: Any, shared: int, tree: Any, static: Any, **_: Any) -> Any:
         if any(axis is not None for axis in axes[:shared]):
             return _vmap(program, leaves, axes)
         size = _size(leaves, axes)
@@ -42,19 +42,18 @@ def folding(run: Run) -> Run:
         outs = jax.tree.leaves(bound(static, *jax.tree.unflatten(tree, [*leaves[:shared], *folded])))
         return outs, [int(static.every)] * stateful + [1]
 
-    bound = _own_batching(run, batch)
+    bound = _operation(run, batch)
     return bound
 
 
-def one_by_one(run: Run) -> Run:
+def one_by_one(run: Run, adjoint: Run | None = None) -> Run:
     """``run(static, params, ...)`` that, where parameters are vmapped, runs one network after the other on a CPU.
 
     Several networks at once would turn every product into a batch of small ones, for which XLA's CPU compiler has no
-    fast form: 32 networks took twice as long together as one by one.
+    fast form: 32 networks took twice as long together as one by one. ``adjoint``: see ``_operation``.
     """
 
-    def batch(leaves: Any, axes: Any, *, program: Any, shared: int, tree: Any, static: Any) -> Any:
-        del tree, static
+    def batch(leaves: Any, axes: Any, *, program: Any, shared: int, **_: Any) -> Any:
         if jax.default_backend() != "cpu" or all(axis is None for axis in axes[:shared]):
             return _vmap(program, leaves, axes)
         mapped = {i: jnp.moveaxis(leaves[i], axis, 0) for i, axis in enumerate(axes) if axis is not None}
@@ -65,11 +64,15 @@ def one_by_one(run: Run) -> Run:
         outs = lax.map(one, mapped)
         return outs, [0] * len(outs)
 
-    return _own_batching(run, batch)
+    return _operation(run, batch, adjoint)
 
 
-def _own_batching(run: Run, batch: Callable[..., Any]) -> Run:
-    """``run(static, params, ...)`` as one operation with a batching rule of its own; differentiated it is ``run``."""
+def _operation(run: Run, batch: Callable[..., Any], adjoint: Run | None = None) -> Run:
+    """``run(static, params, ...)`` as one operation with a batching rule of its own; differentiated it is ``run``.
+
+    With ``adjoint``, ``run`` is linear in its last argument, and ``adjoint`` of the same arguments, but for cotangents
+    of the outputs as the last, is its transpose.
+    """
     primitive = Primitive(f"rnnlab{run.__name__}")
     primitive.multiple_results = True
 
@@ -80,9 +83,20 @@ def _own_batching(run: Run, batch: Callable[..., Any]) -> Run:
         tangents = [ad.instantiate_zeros(tangent) for tangent in tangents]
         return jax.jvp(lambda *leaves: jaxpr_as_fun(program)(*leaves), tuple(primals), tuple(tangents))
 
+    def transpose(cotangents: Any, *leaves: Any, tree: Any, outs: Any, static: Any, **_: Any) -> Any:
+        assert adjoint is not None
+        *held, _ = jax.tree.unflatten(tree, leaves)
+        whole = jax.tree.unflatten(outs, [ad.instantiate_zeros(cotangent) for cotangent in cotangents])
+        found = jax.tree.leaves(adjoint(static, *held, whole))
+        linear = leaves[len(leaves) - len(found) :]
+        asked = [ct if ad.is_undefined_primal(leaf) else None for ct, leaf in zip(found, linear, strict=True)]
+        return [None] * (len(leaves) - len(found)) + asked
+
     primitive.def_impl(call)
     primitive.def_abstract_eval(lambda *_, program, **__: program.out_avals)
     ad.primitive_jvps[primitive] = jvp
+    if adjoint is not None:
+        ad.primitive_transposes[primitive] = transpose
     batching.primitive_batchers[primitive] = batch
     mlir.register_lowering(primitive, mlir.lower_fun(call, multiple_results=True))
 
@@ -91,8 +105,9 @@ def _own_batching(run: Run, batch: Callable[..., Any]) -> Run:
         program, shape = jax.make_jaxpr(functools.partial(run, static), return_shape=True)(*given)
         leaves, tree = jax.tree.flatten(given)
         shared = len(jax.tree.leaves(given[0]))
-        outs = primitive.bind(*leaves, program=program, shared=shared, tree=tree, static=static)
-        return jax.tree.unflatten(jax.tree.structure(shape), outs)
+        outs = jax.tree.structure(shape)
+        found = primitive.bind(*leaves, program=program, shared=shared, tree=tree, outs=outs, static=static)
+        return jax.tree.unflatten(outs, found)
 
     return bound
 

@@ -19,6 +19,7 @@ from jax import lax
 
 from rnnlab.engines.fold import folding, one_by_one
 from rnnlab.engines.plan import Engine, Marks, Sequence, before, select
+from rnnlab.engines.scan import scan
 from rnnlab.engines.steps import Columns, Rows, Steps
 from rnnlab.typing import Array, Cell, PyTree
 
@@ -81,7 +82,7 @@ def own_axes(batch: tuple[int, ...], lead: int, tree: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: leaf.reshape(*leaf.shape[:lead], *batch, *leaf.shape[lead + 1 :]), tree)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _run(static: _Static, params: PyTree, xs: Array, state: PyTree, marks: Marks) -> tuple[PyTree, Array]:
     """``[T, B, I]`` in, ``(state or states, ys)`` out."""
     final, ys, memory = forward(static.cell, params, xs, state, marks, static.reverse, static.every, gates=False)
@@ -92,15 +93,6 @@ def _outside(static: _Static, params: PyTree, memory: "Memory") -> PyTree:
     """The states after each step as they were asked for."""
     steps = steps_of(static.cell, params, memory.xs)
     return steps.leave(steps.recall(memory.states))
-
-
-def _forward_rule(static: _Static, params: PyTree, xs: Array, state: PyTree, marks: Marks) -> tuple[Any, Any]:
-    final, ys, memory = forward(static.cell, params, xs, state, marks, static.reverse, states=True, gates=static.gates)
-    return ((_outside(static, params, memory) if static.every else final), ys), (params, memory)
-
-
-def _backward_rule(static: _Static, residuals: Any, cotangents: tuple[PyTree, Array]) -> tuple[Any, ...]:
-    return *_backward(static, *residuals, cotangents), None
 
 
 @one_by_one
@@ -136,7 +128,23 @@ def _backward(
     return d_params, d_xs, steps.leave(d_state)
 
 
-_run.defvjp(_forward_rule, _backward_rule)
+@functools.partial(one_by_one, adjoint=_backward)
+def _along(static: _Static, params: PyTree, memory: "Memory", tangents: tuple[PyTree, Array, PyTree]) -> Any:
+    """The derivative of states and outputs along tangents of parameters, inputs and first state."""
+
+    def plain(params: PyTree, xs: Array, state: PyTree) -> tuple[PyTree, Array]:
+        sequence = Sequence(xs, state, memory.marks, static.reverse, static.every)
+        return scan(static.cell, params, sequence, Engine("scan"))
+
+    return jax.jvp(plain, (params, memory.xs, memory.state), tangents)[1]
+
+
+@_run.defjvp
+def _derivative(static: _Static, primals: tuple, tangents: tuple) -> tuple[Any, Any]:
+    params, xs, state, marks = primals
+    final, ys, memory = forward(static.cell, params, xs, state, marks, static.reverse, states=True, gates=static.gates)
+    outs = (_outside(static, params, memory) if static.every else final), ys
+    return outs, _along(static, params, memory, tangents[:3])
 
 
 def steps_of(cell: Any, params: PyTree, xs: Array) -> Steps:
