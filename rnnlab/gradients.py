@@ -75,21 +75,22 @@ def _record_fused(cell: Any, params: PyTree, xs: Array, state: PyTree, course: C
     _, ys, memory = forward(cell, params, xs, state, marks, reverse, states=True, gates=True)
     steps = steps_of(cell, params, xs)
 
-    def step_back(adjoint: Scaled, inputs: tuple) -> tuple[Scaled, tuple]:
-        old, new, kept, mark, g = inputs
+    def step_back(carry: tuple[Scaled, PyTree], inputs: tuple) -> tuple[tuple[Scaled, PyTree], tuple]:
+        (adjoint, room), (number, old, new, kept, mark, g) = carry, inputs
         d_new, exponent = adjoint  # λₜ · 2^−exponent, with ∂L/∂yₜ already in it
         inside = d_new
         if mark.valid is not None:
             inside = steps.choose(mark.valid, d_new, jax.tree.map(jnp.zeros_like, d_new))
-        d_old, seen = steps.back(old, new, kept, inside, jnp.zeros_like(d_new.h))
+        d_old, room = steps.back(room, number, old, new, kept, inside, jnp.zeros_like(d_new.h))
         # ∂L/∂y of the next step is added already here, so that what the loop carries needs no scaling when it is read.
-        return _advance(before_marks(steps, mark, d_old, d_new), exponent, g), (inside, seen, exponent)
+        return (_advance(steps, before_marks(steps, mark, d_old, d_new), exponent, g), room), (inside, exponent)
 
     def chunk_back(carry: tuple[Scaled, Scaled], chunk: Chunk) -> tuple[tuple[Scaled, Scaled], tuple]:
         adjoint, total = carry
         g = Scaled(steps.enter(chunk.extra.mantissa), chunk.extra.exponent)
-        inputs = chunk.olds, chunk.states, chunk.kept, chunk.marks, g
-        adjoint, (inside, seen, exponent) = lax.scan(step_back, adjoint, inputs, reverse=not reverse)
+        inputs = chunk.numbers, chunk.olds, chunk.states, chunk.kept, chunk.marks, g
+        start = adjoint, chunk.room(steps, adjoint.mantissa, g.mantissa)
+        (adjoint, seen), (inside, exponent) = lax.scan(step_back, start, inputs, reverse=not reverse)
         norms = _norms(None, steps.leave(inside), exponent, 2)
         seen, olds = renormalise(steps.leave(seen), exponent, 2), steps.leave(chunk.olds)
         logs = _log_contributions(params, chunk.xs, olds.h, seen)
@@ -109,7 +110,7 @@ def _record_fused(cell: Any, params: PyTree, xs: Array, state: PyTree, course: C
         first, coming = _one_ahead(Scaled(mantissa, exponent), reverse)
         nothing = jax.tree.map(jnp.zeros_like, steps.enter(state))
         zero_params = renormalise(jax.tree.map(jnp.zeros_like, params), jnp.int32(0), 0)
-        start = _advance(nothing, first.exponent, Scaled(steps.enter(first.mantissa), first.exponent))
+        start = _advance(steps, nothing, first.exponent, Scaled(steps.enter(first.mantissa), first.exponent))
         carry, (norms, logs, kept, dxs) = walk_back(
             chunk_back, (start, zero_params), cell, steps, memory, coming, reverse
         )
@@ -131,18 +132,16 @@ def _one_ahead(g: Scaled, reverse: bool) -> tuple[Scaled, Scaled]:
     return jax.tree.map(lambda leaf: leaf[0 if reverse else -1], g), before(nothing, g, reverse)
 
 
-def _advance(d_old: Any, exponent: Array, g: Scaled) -> Scaled:
+def _advance(steps: Any, d_old: Any, exponent: Array, g: Scaled) -> Scaled:
     """``d_old · 2^exponent`` with ∂L/∂y added to that of h, which is the output, each example at a scale of its own.
 
-    Leaves are flat, ``[features · B]``. All scaling of a step is done here, in one product for each leaf.
+    All scaling of a step is done here, in one product for each leaf, as the loop of ``steps`` reads it.
     """
-    turned = jax.tree.map(lambda leaf: leaf.reshape(-1, exponent.size).T, d_old)
-    common = jnp.maximum(level(turned, exponent, 1), g.exponent)
+    common = jnp.maximum(level(steps.leave(d_old), exponent, 1), g.exponent)
 
     def scaled(leaf: Array, own: Array) -> Array:
         most = int(jnp.finfo(leaf.dtype).maxexp) - 2  # only where all is zero would it be more
-        factor = power_of_two(jnp.clip(own - common, -(2**20), most), leaf.dtype)
-        return (leaf.reshape(-1, exponent.size) * factor).ravel()
+        return steps.times(leaf, power_of_two(jnp.clip(own - common, -(2**20), most), leaf.dtype))
 
     total = jax.tree.map(lambda leaf: scaled(leaf, exponent), d_old)
     return Scaled(total._replace(h=total.h + scaled(g.mantissa, g.exponent)), common)

@@ -20,7 +20,7 @@ from jax import lax
 from rnnlab.engines.fold import folding, one_by_one
 from rnnlab.engines.plan import Engine, Marks, Sequence, before, select
 from rnnlab.engines.scan import scan
-from rnnlab.engines.steps import Columns, Rows, Steps
+from rnnlab.engines.steps import Columns, Lines, Rows, Steps
 from rnnlab.typing import Array, Cell, PyTree
 
 
@@ -104,20 +104,22 @@ def _backward(
     steps = steps_of(static.cell, params, memory.xs)
     d_final, d_states = (jax.tree.map(jnp.zeros_like, memory.state), d_state) if static.every else (d_state, None)
 
-    def step_back(d_new: PyTree, inputs: tuple) -> tuple[PyTree, PyTree]:
-        old, new, kept, mark, d_y, d_here = inputs
+    def step_back(carry: tuple[PyTree, PyTree], inputs: tuple) -> tuple[tuple[PyTree, PyTree], None]:
+        (d_new, room), (number, old, new, kept, mark, d_y, d_here) = carry, inputs
         d_new = d_new if d_here is None else jax.tree.map(jnp.add, d_new, d_here)
         inside = d_new
         if mark.valid is not None:
             inside, d_y = steps.choose(mark.valid, (d_new, d_y), jax.tree.map(jnp.zeros_like, (d_new, d_y)))
-        d_old, seen = steps.back(old, new, kept, inside, d_y)
-        return before_marks(steps, mark, d_old, d_new), seen
+        d_old, room = steps.back(room, number, old, new, kept, inside, d_y)
+        return (before_marks(steps, mark, d_old, d_new), room), None
 
     def chunk_back(carry: tuple[PyTree, PyTree], chunk: Chunk) -> tuple[tuple[PyTree, PyTree], Array]:
         (d_new, total), (d_ys, d_states) = carry, chunk.extra
-        inputs = chunk.olds, chunk.states, chunk.kept, chunk.marks, steps.enter(d_ys), steps.enter(d_states)
-        d_old, seen = lax.scan(step_back, d_new, inputs, reverse=not static.reverse)
-        seen = steps.leave(seen)
+        d_ys, d_states = steps.enter((d_ys, d_states))
+        room = chunk.room(steps, d_new, d_ys)
+        inputs = chunk.numbers, chunk.olds, chunk.states, chunk.kept, chunk.marks, d_ys, d_states
+        (d_old, room), _ = lax.scan(step_back, (d_new, room), inputs, reverse=not static.reverse)
+        seen = steps.leave(room)
         d_params = steps.to_params(steps.leave(chunk.olds), chunk.xs, chunk.kept, seen)
         return (d_old, jax.tree.map(jnp.add, total, d_params)), steps.to_inputs(chunk.xs, seen)
 
@@ -149,7 +151,11 @@ def _derivative(static: _Static, primals: tuple, tangents: tuple) -> tuple[Any, 
 
 def steps_of(cell: Any, params: PyTree, xs: Array) -> Steps:
     """The cell in the layout that suits it, for inputs ``[T, B, I]``."""
-    return Columns(cell, params, xs.shape[1]) if has_maps(cell, params) else Rows(cell, params)
+    if not has_maps(cell, params):
+        return Rows(cell, params)
+    maps = cell.maps(params)
+    one_gate = maps.joint == maps.w_h.shape[0] == maps.w_x.shape[1] == maps.w_h.shape[1]
+    return (Lines if one_gate else Columns)(cell, params, xs.shape[1])
 
 
 def has_maps(cell: Any, params: PyTree) -> bool:
@@ -176,6 +182,16 @@ class Chunk(NamedTuple):
     kept: PyTree
     marks: Marks
     extra: PyTree
+
+    @property
+    def numbers(self) -> Array:
+        """The steps' places in the chunk."""
+        return jnp.arange(self.xs.shape[0])
+
+    def room(self, steps: Steps, d_new: PyTree, d_ys: Array) -> PyTree:
+        """Where the way back through the chunk puts what it sees."""
+        old, new, kept, d_y = jax.tree.map(lambda leaf: leaf[0], (self.olds, self.states, self.kept, d_ys))
+        return steps.room(self.xs.shape[0], old, new, kept, d_new, d_y)
 
 
 def forward(

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rnnlab.engines.plan import select
-from rnnlab.typing import Array, Dtype, PyTree
+from rnnlab.typing import Array, PyTree
 
 
 class Steps(Protocol):
@@ -50,8 +50,14 @@ class Steps(Protocol):
         """What ``step`` would have kept, for many steps at once."""
         ...
 
-    def back(self, old: PyTree, new: PyTree, kept: PyTree, d_new: PyTree, d_y: Array) -> tuple[PyTree, PyTree]:
-        """``(∂L/∂old, seen)``."""
+    def room(self, steps: int, *like: PyTree) -> PyTree:
+        """Where ``back`` puts what it has seen of so many steps; ``like`` is what ``back`` will be given."""
+        ...
+
+    def back(
+        self, room: PyTree, number: Array, old: PyTree, new: PyTree, kept: PyTree, d_new: PyTree, d_y: Array
+    ) -> tuple[PyTree, PyTree]:
+        """``(∂L/∂old, room)``, with what was seen of step ``number`` in its place."""
         ...
 
     def to_params(self, olds: PyTree, xs: Array, kept: PyTree, seen: PyTree) -> PyTree:
@@ -87,7 +93,17 @@ class Rows:
     def remember(self, olds: PyTree, xs: Array) -> PyTree:
         return self.cell.project(self.params, xs), self.cell.mix(self.params, olds)
 
-    def back(self, old: PyTree, new: PyTree, kept: PyTree, d_new: PyTree, d_y: Array) -> tuple[PyTree, PyTree]:
+    def room(self, steps: int, *like: PyTree) -> PyTree:
+        seen = jax.eval_shape(self._back, *like)[1]
+        return jax.tree.map(lambda leaf: jnp.zeros((steps, *leaf.shape), leaf.dtype), seen)
+
+    def back(
+        self, room: PyTree, number: Array, old: PyTree, new: PyTree, kept: PyTree, d_new: PyTree, d_y: Array
+    ) -> tuple[PyTree, PyTree]:
+        d_old, seen = self._back(old, new, kept, d_new, d_y)
+        return d_old, jax.tree.map(lambda rows, row: lax.dynamic_update_index_in_dim(rows, row, number, 0), room, seen)
+
+    def _back(self, old: PyTree, new: PyTree, kept: PyTree, d_new: PyTree, d_y: Array) -> tuple[PyTree, PyTree]:
         _, through_gate = jax.vjp(lambda old, z, a: self.cell.gate(self.params, old, z, a), old, *kept)
         _, through_mix = jax.vjp(lambda old: self.cell.mix(self.params, old), old)
         d_old, d_z, d_a = through_gate((d_new, d_y))
@@ -151,6 +167,10 @@ class Columns:
 
         return jax.tree.map(pick, yes, no)
 
+    def times(self, leaf: Array, factor: Array) -> Array:
+        """A leaf in the loop with every example multiplied by its own factor, ``[B]``."""
+        return (leaf.reshape(-1, self.batch) * factor).ravel()
+
     def step(self, old: Any, x: Array) -> tuple[Any, Array, PyTree]:
         x, h = self._cast(x, old.h)
         joint, z, a = (
@@ -174,13 +194,25 @@ class Columns:
         both = jnp.concatenate([joint, z]), jnp.concatenate([jnp.zeros_like(joint), a])
         return self.cell.gate_residuals(self.params, old, *both)
 
-    def back(self, old: Any, new: Any, kept: PyTree, d_new: Any, d_y: Array) -> tuple[Any, PyTree]:
+    def room(self, steps: int, *like: PyTree) -> PyTree:
+        joint, z, a = self.maps.joint, self.w_z.shape[1], self.w_a.shape[1]
+        return tuple(jnp.zeros((steps, columns * self.batch), self.w_h.dtype) for columns in (joint, z, a))
+
+    def back(
+        self, room: PyTree, number: Array, old: Any, new: Any, kept: PyTree, d_new: Any, d_y: Array
+    ) -> tuple[Any, PyTree]:
         d_old, *blocks = self.cell.gate_adjoint(self.params, old, new, kept, d_new._replace(h=d_new.h + d_y))
-        joint, z, a = (_pile(part, self.w_h.dtype) for part in blocks)
+        room = tuple(_put(place, number, part) for place, part in zip(room, blocks, strict=True))
+        joint, _, a = (lax.dynamic_index_in_dim(place, number, keepdims=False) for place in room)
+        d_h = self._mix_back(joint, a)
+        return d_old._replace(h=d_old.h + d_h.astype(d_old.h.dtype)), room
+
+    def _mix_back(self, joint: Array, a: Array) -> Array:
+        """W_h δ."""
         d_h = self.w_h[:, : self.maps.joint] @ joint.reshape(-1, self.batch)
         if self.w_a.size:
             d_h = d_h + self.w_a @ a.reshape(-1, self.batch)
-        return d_old._replace(h=d_old.h + d_h.ravel().astype(d_old.h.dtype)), (joint, z, a)
+        return d_h.ravel()
 
     def to_params(self, olds: Any, xs: Array, kept: PyTree, seen: PyTree) -> PyTree:
         joint, z, a = (_flat(d) for d in seen)
@@ -207,6 +239,40 @@ class Columns:
         return x.astype(dtype), h.astype(dtype)
 
 
+class Lines(Columns):
+    """Columns for cells with one gate: examples first, ``[B · H]``, so that nothing has to be turned."""
+
+    def __init__(self, cell: Any, params: PyTree, batch: int) -> None:
+        super().__init__(cell, params, batch)
+        bias = self.biases[0]
+        self.line = bias if bias is None else jnp.tile(bias, batch)
+        self.w_back = self.w_h.T  # turned once, not at every step
+
+    def enter(self, tree: PyTree) -> PyTree:
+        return jax.tree.map(lambda leaf: leaf.reshape(*leaf.shape[:-2], leaf.shape[-2] * leaf.shape[-1]), tree)
+
+    def leave(self, tree: PyTree) -> PyTree:
+        return jax.tree.map(lambda leaf: leaf.reshape(*leaf.shape[:-1], self.batch, leaf.shape[-1] // self.batch), tree)
+
+    def choose(self, flags: Array, yes: PyTree, no: PyTree) -> PyTree:
+        def pick(a: Array, b: Array) -> Array:
+            return jnp.where(jnp.repeat(flags, a.shape[-1] // self.batch), a, b)
+
+        return jax.tree.map(pick, yes, no)
+
+    def times(self, leaf: Array, factor: Array) -> Array:
+        return (leaf.reshape(self.batch, -1) * factor[:, None]).ravel()
+
+    def step(self, old: Any, x: Array) -> tuple[Any, Array, PyTree]:
+        both = jnp.concatenate(self._cast(*self.leave((x, old.h))), axis=-1)
+        total = _plus((both @ self.w_joint).ravel(), self.line)
+        new, kept = self.cell.gate_residuals(self.params, old, total, jnp.zeros_like(total))
+        return new, new.h, kept
+
+    def _mix_back(self, joint: Array, a: Array) -> Array:
+        return (self.leave(joint) @ self.w_back).ravel()
+
+
 def _total(b: Array | None, c: Array | None, part: slice) -> Array | None:
     """b + c in the columns ``part``; None where there is neither."""
     there = [bias[part] for bias in (b, c) if bias is not None]
@@ -222,16 +288,14 @@ def _flat(xs: Array) -> Array:
     return xs.reshape(xs.shape[0] * xs.shape[1], xs.shape[2])
 
 
-def _pile(blocks: tuple[Array, ...], dtype: Dtype) -> Array:
-    """Blocks one behind the other: written one by one, since XLA's CPU compiler does not vectorise what is computed
-    inside of a concatenation."""
-    if len(blocks) == 1:
-        return blocks[0].astype(dtype)
-    pile, start = lax.optimization_barrier(jnp.zeros(sum(block.size for block in blocks), dtype)), 0
+def _put(place: Array, number: Array, blocks: tuple[Array, ...]) -> Array:
+    """Blocks one behind the other in row ``number``: written one by one, since XLA's CPU compiler does not vectorise
+    what is computed inside of a concatenation, and would copy a row that is made elsewhere."""
+    start = 0
     for block in blocks:
-        pile = lax.dynamic_update_slice(pile, block.astype(dtype), (start,))
+        place = lax.dynamic_update_slice(place, block.astype(place.dtype)[None], (number, start))
         start += block.size
-    return pile
+    return place
 
 
 def _beside(product: Callable[..., Array], joint: Array, rest: Array, *left: Array, **how: Any) -> Array:
