@@ -1,4 +1,4 @@
-"""One step of a split cell and its adjoint, in the two layouts that the fused pass knows.
+"""One step of a split cell and its adjoint, in the layouts that the fused pass knows.
 
 sₜ = gate(θ, sₜ₋₁, zₜ, aₜ) with zₜ = project(θ, xₜ) and aₜ = mix(θ, sₜ₋₁). Given λ = ∂L/∂sₜ a step back gives
 ∂L/∂sₜ₋₁, and as ``seen`` what the parameters' gradients are made of, later and for many steps at once.
