@@ -60,9 +60,8 @@ def unroll(
             and ``resets`` in time, running, and flipping ``ys``. With ``lengths`` each valid part is reversed.
         engine: "auto" chooses, and :func:`rnnlab.explain_engine` says what and why. "scan" is plain ``lax.scan``, the
             reference. "fused" has a backward pass of its own, faster and with less memory, for every rnnlab cell.
-            "checkpointed" keeps memory of order √T. "cudnn" is NVIDIA's LSTM, on a GPU (not yet
-            run by us). All give the same values and
-            derivatives, in both modes and to any order (cudnn: the gradient alone).
+            "checkpointed" keeps memory of order √T. "cudnn" is NVIDIA's LSTM, on a GPU, which we have not yet run. All
+            give the same values and derivatives, in both modes and to any order (cudnn: the gradient alone).
         residuals: what "fused" keeps for the way back: "gates" (the default, fastest) or "states", from which the
             gates are made again, a chunk of steps at a time.
         segments: into how many parts "checkpointed" cuts the sequence; a tuple cuts each part again. None chooses.

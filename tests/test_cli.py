@@ -103,7 +103,7 @@ def test_other_settings_are_refused_and_nothing_is_touched(finished):
 
 
 def test_an_interrupted_run_is_readable_and_goes_on(tmp_path):
-    arguments = ["gradients", *SMALL, "--lengths", "3", "8", "500", "--data", "noise", "--out", "out"]
+    arguments = ["gradients", *SMALL, "--lengths", "3", "8", "5000", "--data", "noise", "--out", "out"]
     whole = rnnlab(*arguments[:-1], "whole", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
     process = subprocess.Popen(
