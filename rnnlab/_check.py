@@ -33,6 +33,13 @@ def positive_int(name: str, value: object) -> int:
     return int(value)
 
 
+def natural(name: str, value: object) -> int:
+    """``value`` as an ``int``; ValueError unless it is a whole number of at least 0."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 0:
+        raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 0")
+    return int(value)
+
+
 def fraction(name: str, value: float, *, closed: bool) -> float:
     """``value``; ValueError unless it lies in [0, 1), or in (0, 1] where ``closed``."""
     if not isinstance(value, numbers.Real) or not (0 < value <= 1 if closed else 0 <= value < 1):

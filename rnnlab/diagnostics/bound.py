@@ -1,0 +1,79 @@
+"""What the largest singular value of W_h says beforehand about the gradient of a simple recurrent network."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rnnlab.cells import RNN, LeakyRNN
+from rnnlab.cells.base import identity
+from rnnlab.diagnostics.jacobians import JacobianProducts, jacobian_products
+from rnnlab.typing import Array, PyTree
+
+_GAMMA = {jnp.tanh: 1.0, jax.nn.relu: 1.0, identity: 1.0, jax.nn.sigmoid: 0.25}  # the largest |φ′|
+
+
+class PascanuBound(NamedTuple):
+    """The bound (γ σ_max)^ℓ beside the measured ‖∂hₜ/∂hₜ₋ₗ‖₂; logarithms are natural (nats)."""
+
+    gamma: Array
+    """γ, the largest slope of the nonlinearity."""
+    sigma_max: Array
+    """The largest singular value of W_h."""
+    spectral_radius: Array
+    """The largest modulus of an eigenvalue of W_h."""
+    vanishing: Array
+    """Whether σ_max < 1/γ: gradients vanish whatever the inputs (sufficient)."""
+    exploding: Array
+    """Whether σ_max > 1/γ: gradients may explode (necessary, not sufficient)."""
+    lags: Array
+    """ℓ ``[K]``, steps."""
+    log_bound: Array
+    """ℓ ln(γ σ_max), ``[K]``."""
+    log_norm: Array
+    """ln ‖∂hₜ/∂hₜ₋ₗ‖₂ as measured, ``[K, ...]``: never above the bound."""
+    products: JacobianProducts
+    """All that was measured."""
+
+
+def pascanu_bound(
+    cell: RNN,
+    params: PyTree,
+    xs: Array,
+    initial_state: PyTree | None = None,
+    *,
+    step: int | None = None,
+    lags: Sequence[int] | None = None,
+) -> PascanuBound:
+    """How far (γ σ_max)^ℓ lies above the product of Jacobians that it bounds (Pascanu, Mikolov & Bengio 2013, §2.1).
+
+    ‖∂hₜ/∂hₜ₋ₗ‖ ≤ Π ‖diag(φ′) W_hᵀ‖ ≤ (γ σ_max)^ℓ with γ = 1 for tanh, ReLU and the identity, ¼ for the sigmoid. For
+    Gaussian weights of standard deviation g/√N σ_max ≈ 2 g while the spectral radius is ≈ g, so the bound speaks of
+    vanishing only for g < ½, where the transition is at g = 1.
+
+    Args:
+        cell: a :class:`rnnlab.RNN`, in either form, with a nonlinearity that has a name.
+        params, xs, initial_state, step, lags: as for :func:`jacobian_products`.
+
+    Raises:
+        ValueError: as :func:`jacobian_products` does, and for another cell or a nonlinearity whose γ is not known.
+    """
+    if not isinstance(cell, RNN) or isinstance(cell, LeakyRNN):
+        raise ValueError(f"the bound is one for rnnlab.RNN, not for {type(cell).__name__}; use jacobian_products")
+    if cell.activation not in _GAMMA:
+        raise ValueError("the largest slope of this activation is not known; choose tanh, relu, sigmoid or identity")
+    gamma = _GAMMA[cell.activation]
+    products = jacobian_products(cell, params, xs, initial_state, step=step, lags=lags)
+    sigma = jnp.linalg.norm(params.w_h, 2)
+    return PascanuBound(
+        jnp.asarray(gamma, sigma.dtype),
+        sigma,
+        jnp.abs(jnp.linalg.eigvals(params.w_h)).max(),
+        gamma * sigma < 1,
+        gamma * sigma > 1,
+        products.lags,
+        products.lags * jnp.log(gamma * sigma),
+        products.log_norm,
+        products,
+    )

@@ -1,0 +1,74 @@
+"""The state of a cell as one vector, and what a step does to vectors beside it."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rnnlab import _check
+from rnnlab.driver import prepare, settle
+from rnnlab.typing import Array, Cell, PyTree
+
+
+class Flow(NamedTuple):
+    """A cell's map sₜ = F(sₜ₋₁, xₜ) on vectors ``[..., n]``: the leaves of its state side by side."""
+
+    step: Callable[[Array, Array], Array]  # F
+    pack: Callable[[PyTree], Array]
+    unpack: Callable[[Array], PyTree]
+    size: int  # n
+
+    def push(self, state: Array, x: Array, columns: Array) -> tuple[Array, Array]:
+        """The new state and J Q, with J = ∂F/∂s and Q ``[..., n, k]``."""
+
+        def along(column: Array) -> tuple[Array, Array]:
+            return jax.jvp(lambda s: self.step(s, x), (state,), (column,))
+
+        new, pushed = jax.vmap(along, in_axes=-1, out_axes=(None, -1))(columns)
+        return new, pushed
+
+    def pull(self, state: Array, x: Array, columns: Array) -> Array:
+        """Jᵀ Q, with Q ``[..., n, k]``."""
+        _, back = jax.vjp(lambda s: self.step(s, x), state)
+        return jax.vmap(lambda column: back(column)[0], in_axes=-1, out_axes=-1)(columns)
+
+    def identity(self, state: Array, count: int | None = None) -> Array:
+        """The first ``count`` unit vectors for every example, ``[..., n, k]``."""
+        eye = jnp.eye(self.size, count, dtype=state.dtype)
+        return jnp.broadcast_to(eye, (*state.shape, eye.shape[1]))
+
+
+def flow_of(cell: Cell, params: PyTree, xs: Array, state: PyTree | None) -> tuple[Flow, Array, Array]:
+    """``(flow, xs, first state [..., n])``, checked; ValueError for a state that has no Jacobian."""
+    xs, state, _, _ = prepare(cell, params, xs, state, None, None)
+    batch = xs.shape[1:-1]
+    _check.differentiable("the state", state)
+    _check.batched("the state", state, batch)
+    state = settle(cell, params, xs[0], state)
+    leaves, tree = jax.tree.flatten(state)
+    if not leaves:
+        raise ValueError("the cell has no state, so there is nothing to follow; give one that remembers")
+    shapes = [leaf.shape[len(batch) :] for leaf in leaves]
+    ends = [0]
+    for leaf in leaves:
+        ends.append(ends[-1] + leaf[(0,) * len(batch)].size)
+
+    def pack(state: PyTree) -> Array:
+        flat = [
+            leaf.reshape(*leaf.shape[: leaf.ndim - len(s)], -1)
+            for leaf, s in zip(jax.tree.leaves(state), shapes, strict=True)
+        ]
+        return jnp.concatenate(flat, axis=-1)
+
+    def unpack(vector: Array) -> PyTree:
+        parts = [
+            vector[..., a:b].reshape(*vector.shape[:-1], *shape).astype(leaf.dtype)
+            for a, b, shape, leaf in zip(ends[:-1], ends[1:], shapes, leaves, strict=True)
+        ]
+        return jax.tree.unflatten(tree, parts)
+
+    def step(vector: Array, x: Array) -> Array:
+        return pack(cell.step(params, unpack(vector), x)[0]).astype(vector.dtype)
+
+    return Flow(step, pack, unpack, ends[-1]), xs, pack(state)
