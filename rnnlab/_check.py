@@ -28,15 +28,17 @@ def hashable(cell: object) -> None:
 
 def positive_int(name: str, value: object) -> int:
     """``value`` as an ``int``; ValueError unless it is a whole number of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-        raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1")
-    return int(value)
+    return _whole(name, value, 1)
 
 
 def natural(name: str, value: object) -> int:
     """``value`` as an ``int``; ValueError unless it is a whole number of at least 0."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 0:
-        raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 0")
+    return _whole(name, value, 0)
+
+
+def _whole(name: str, value: object, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+        raise ValueError(f"{name} is {value!r}; it must be a whole number of at least {least}")
     return int(value)
 
 

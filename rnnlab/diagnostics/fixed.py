@@ -83,8 +83,7 @@ def fixed_points(
     count = np.shape(leaves[0])[0] if leaves and np.ndim(leaves[0]) else 0
     if not count:
         raise ValueError("starts must hold states with one leading axis, [S, ...]; draw some with sample_states")
-    flow, _, first = flow_of(cell, params, jnp.broadcast_to(x, (1, count, *x.shape)), starts)
-    del flow
+    _, _, first = flow_of(cell, params, jnp.broadcast_to(x, (1, count, *x.shape)), starts)
     if not np.isfinite(first).all():
         raise ValueError("starts hold NaN or infinity; leave those states out")
     found, q = jax.device_get(_minimise(cell, params, x, starts, tolerance, steps, learning_rate))
@@ -92,7 +91,8 @@ def fixed_points(
     centre = first.mean(axis=0)
     away, usual = np.linalg.norm(found - centre, axis=1), np.linalg.norm(first - centre, axis=1).mean()
     near = np.isfinite(q) & (away <= outlier * max(usual, np.finfo(first.dtype).tiny))
-    points = _distinct(found[near & (q <= tolerance)], q[near & (q <= tolerance)], unique)
+    resting = near & (q <= tolerance)
+    points = _distinct(found[resting], q[resting], unique)
     lingering = near & (q > tolerance) & (q <= slow)
     slow_points = _distinct(found[lingering], q[lingering], unique)
     if not len(points[0]):

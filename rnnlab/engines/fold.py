@@ -19,7 +19,7 @@ Run = Callable[..., PyTree]
 def folding(run: Run) -> Run:
     """``run(static, params, xs, state, marks) -> (state or states, ys)`` that takes a vmapped axis as a batch axis.
 
-    vmap of a ``custom_vjp`` would give each example a gradient of its own for the weights and sum those. Here, where
+    vmap of a pass of one's own would give each example a gradient of its own for the weights and sum those. Here, where
     only the data is mapped, the axis is moved among the batch axes instead. ``static.every`` says that states have a
     time axis.
     """
