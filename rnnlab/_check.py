@@ -158,6 +158,18 @@ def differentiable(name: str, tree: PyTree) -> None:
             raise ValueError(f"{name}{where} is {dtype}, which has no gradient; keep it in the step function instead")
 
 
+def finite(name: str, tree: PyTree) -> None:
+    """ValueError for NaN or infinity in ``tree``, as far as its values are known yet."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if isinstance(leaf, jax.core.Tracer) or not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
+            continue
+        sound = np.asarray(jnp.isfinite(leaf))
+        if not sound.all():
+            where = name + jax.tree_util.keystr(path)
+            place = list(map(int, np.argwhere(~sound)[0]))
+            raise ValueError(f"{where} holds NaN or infinity, first at {place}; leave it out or mend it first")
+
+
 def outline(tree: PyTree) -> str:
     """The structure of ``tree`` in a few words: type and field names, without the arrays."""
     if hasattr(tree, "_fields"):

@@ -118,7 +118,7 @@ def test_sampled_states_are_states_with_noise():
     [
         (jnp.zeros((2, 1)), lambda s: s, ("x has shape (2, 1)",)),
         (jnp.zeros(1), lambda s: s._replace(h=s.h * jnp.nan), ("NaN",)),
-        (jnp.zeros(1), lambda s: s._replace(h=s.h[:, :2]), ("initial_state.h has shape (8, 2)",)),
+        (jnp.zeros(1), lambda s: s._replace(h=s.h[:, :2]), ("starts.h has shape (8, 2)",)),
         (jnp.zeros(1), lambda _: (), ("starts must hold states",)),
     ],
 )

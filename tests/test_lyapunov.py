@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import rnnlab
-from rnnlab.cells import GRU, LSTM, RNN
+from rnnlab.cells import GRU, LSTM, RNN, RNNState
 from rnnlab.diagnostics import kaplan_yorke, lyapunov_spectrum, step_jacobians
 from tests.reference import close, one_sentence, watch
 from tests.reference.cells import draw_params
@@ -164,3 +164,13 @@ def test_nothing_is_compiled_twice():
 def test_bad_input(options, words):
     cell, params = chaotic(5, 1.0)
     one_sentence(lambda: lyapunov_spectrum(cell, params, jnp.zeros((10, 1)), **options), *words)
+
+
+def test_numbers_that_are_not_finite_are_refused():
+    cell, params = chaotic(5, 1.0)
+    xs = jnp.zeros((10, 1))
+    one_sentence(lambda: lyapunov_spectrum(cell, params, xs.at[3, 0].set(jnp.nan)), "xs holds NaN", "[3, 0]")
+    broken = params._replace(w_h=params.w_h.at[1, 2].set(jnp.inf))
+    one_sentence(lambda: lyapunov_spectrum(cell, broken, xs), "params.w_h holds NaN or infinity", "[1, 2]")
+    start = RNNState(jnp.full(5, jnp.nan))
+    one_sentence(lambda: lyapunov_spectrum(cell, params, xs, start), "the state.h holds NaN")

@@ -11,7 +11,7 @@ import optax
 from jax import lax
 
 from rnnlab import _check
-from rnnlab.diagnostics.flat import flow_of
+from rnnlab.diagnostics.state_map import state_map
 from rnnlab.typing import Array, Cell, Key, PyTree
 
 
@@ -83,9 +83,11 @@ def fixed_points(
     count = np.shape(leaves[0])[0] if leaves and np.ndim(leaves[0]) else 0
     if not count:
         raise ValueError("starts must hold states with one leading axis, [S, ...]; draw some with sample_states")
-    _, _, first = flow_of(cell, params, jnp.broadcast_to(x, (1, count, *x.shape)), starts)
-    if not np.isfinite(first).all():
-        raise ValueError("starts hold NaN or infinity; leave those states out")
+    _check.hashable(cell)
+    mend = f"give states like cell.initial_state(({count},)), such as sample_states draws"
+    _check.same_tree("starts", starts, _check.shapes(cell.initial_state((count,))), mend)
+    _check.finite("starts", starts)
+    _, _, first = state_map(cell, params, jnp.broadcast_to(x, (1, count, *x.shape)), starts)
     found, q = jax.device_get(_minimise(cell, params, x, starts, tolerance, steps, learning_rate))
     first = np.asarray(first)
     centre = first.mean(axis=0)
@@ -142,11 +144,11 @@ def _minimise(
 ) -> tuple[Array, Array]:
     """Where each start comes to, ``[S, n]``, and q there."""
     count = jax.tree.leaves(starts)[0].shape[0]
-    flow, xs, first = flow_of(cell, params, jnp.broadcast_to(x, (1, count, *x.shape)), starts)
+    flat, xs, first = state_map(cell, params, jnp.broadcast_to(x, (1, count, *x.shape)), starts)
     optimiser = optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
 
     def q(h: Array) -> Array:
-        return 0.5 * jnp.sum((flow.step(h, xs[0]) - h) ** 2, axis=-1)
+        return 0.5 * jnp.sum((flat.step(h, xs[0]) - h) ** 2, axis=-1)
 
     def total(h: Array) -> tuple[Array, Array]:
         each = q(h)
@@ -170,8 +172,8 @@ def _minimise(
 @functools.partial(jax.jit, static_argnames="cell")
 def _jacobians(cell: Cell, params: PyTree, x: Array, points: Array) -> Array:
     """∂F/∂h at each point, ``[N, n, n]``."""
-    flow, _, _ = flow_of(cell, params, x[None], None)
-    return jax.vmap(jax.jacfwd(lambda h: flow.step(h, x)))(points)
+    flat, _, _ = state_map(cell, params, x[None], None)
+    return jax.vmap(jax.jacfwd(lambda h: flat.step(h, x)))(points)
 
 
 def _distinct(points: np.ndarray, q: np.ndarray, unique: float) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 
 from rnnlab import _check
-from rnnlab.diagnostics.flat import flow_of
+from rnnlab.diagnostics.state_map import state_map
 from rnnlab.typing import Array, Cell, PyTree
 
 SWEEPS = 40
@@ -49,15 +49,15 @@ def step_jacobians(cell: Cell, params: PyTree, xs: Array, initial_state: PyTree 
     Raises:
         ValueError: as :func:`rnnlab.unroll` does, and for a state without derivatives.
     """
-    flow, xs, state = flow_of(cell, params, xs, initial_state)
-    return _jacobians(cell, params, xs, flow.unpack(state))
+    flat, xs, state = state_map(cell, params, xs, initial_state)
+    return _jacobians(cell, params, xs, flat.unpack(state))
 
 
 @functools.partial(jax.jit, static_argnames="cell")
 def _jacobians(cell: Cell, params: PyTree, xs: Array, state: PyTree) -> Array:
-    flow, xs, start = flow_of(cell, params, xs, state)
-    eye = flow.identity(start)
-    return lax.scan(lambda s, x: flow.push(s, x, eye), start, xs)[1]
+    flat, xs, start = state_map(cell, params, xs, state)
+    eye = flat.identity(start)
+    return lax.scan(lambda s, x: flat.push(s, x, eye), start, xs)[1]
 
 
 def jacobian_products(
@@ -88,7 +88,7 @@ def jacobian_products(
         ValueError: as :func:`rnnlab.unroll` does, for a state without derivatives, and for a lag that leads back beyond
             the start.
     """
-    flow, xs, state = flow_of(cell, params, xs, initial_state)
+    flat, xs, state = state_map(cell, params, xs, initial_state)
     last = xs.shape[0] if step is None else _check.positive_int("step", step)
     if last > xs.shape[0]:
         raise ValueError(f"step is {last}, but xs has {xs.shape[0]} steps; give at most so many")
@@ -97,13 +97,13 @@ def jacobian_products(
     wanted = tuple(sorted({_check.positive_int("each of lags", lag) for lag in lags}))
     if not wanted or wanted[-1] > last:
         raise ValueError(f"lags are {wanted}; give at least one, and none beyond step = {last}, where all begins")
-    return _products(cell, params, xs[:last], flow.unpack(state), wanted)
+    return _products(cell, params, xs[:last], flat.unpack(state), wanted)
 
 
 @functools.partial(jax.jit, static_argnames=("cell", "lags"))
 def _products(cell: Cell, params: PyTree, xs: Array, state: PyTree, lags: tuple[int, ...]) -> JacobianProducts:
-    flow, xs, start = flow_of(cell, params, xs, state)
-    _, states = lax.scan(lambda s, x: (flow.step(s, x), s), start, xs)  # before each step
+    flat, xs, start = state_map(cell, params, xs, state)
+    _, states = lax.scan(lambda s, x: (flat.step(s, x), s), start, xs)  # before each step
     lag = np.arange(len(xs), 0, -1)
     slot = np.where(np.isin(lag, lags), np.searchsorted(lags, lag), len(lags))  # where the product is kept, or nowhere
 
@@ -111,11 +111,11 @@ def _products(cell: Cell, params: PyTree, xs: Array, state: PyTree, lags: tuple[
         product, kept = carry
         state, x, slot = inputs
         # The transposed product: a step further back is one more factor Jᵀ on its left.
-        product = _turn(product._replace(factor=flow.pull(state, x, product.factor)))
+        product = _turn(product._replace(factor=flat.pull(state, x, product.factor)))
         kept = jax.tree.map(lambda rows, row: rows.at[slot].set(row, mode="drop"), kept, product)
         return (product, kept), None
 
-    first = Graded(flow.identity(start), jnp.zeros_like(start))
+    first = Graded(flat.identity(start), jnp.zeros_like(start))
     room = jax.tree.map(lambda leaf: jnp.zeros((len(lags), *leaf.shape), leaf.dtype), first)
     (_, kept), _ = lax.scan(back, (first, room), (states, xs, jnp.asarray(slot)), reverse=True)
     logs = lax.map(_log_singular_values, kept)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rnnlab import _check
-from rnnlab.diagnostics.flat import flow_of
+from rnnlab.diagnostics.state_map import state_map
 from rnnlab.typing import Array, Cell, Key, PyTree
 
 
@@ -64,10 +64,10 @@ def lyapunov_spectrum(
         ValueError: as :func:`rnnlab.unroll` does, for a state without derivatives, for more exponents than numbers in
             the state, and where the steps that are left to measure are not a multiple of ``qr_every``.
     """
-    flow, xs, state = flow_of(cell, params, xs, initial_state)
-    count = flow.size if count is None else _check.positive_int("count", count)
-    if count > flow.size:
-        raise ValueError(f"count is {count}, but the state has {flow.size} numbers; ask for at most so many exponents")
+    flat, xs, state = state_map(cell, params, xs, initial_state)
+    count = flat.size if count is None else _check.positive_int("count", count)
+    if count > flat.size:
+        raise ValueError(f"count is {count}, but the state has {flat.size} numbers; ask for at most so many exponents")
     qr_every = _check.positive_int("qr_every", qr_every)
     burn_in, warm_up = _check.natural("burn_in", burn_in), _check.natural("warm_up", warm_up)
     left = xs.shape[0] - burn_in - warm_up
@@ -76,7 +76,7 @@ def lyapunov_spectrum(
             f"{xs.shape[0]} steps less {burn_in} of burn-in and {warm_up} of warm-up leave {left}; make that a "
             f"positive multiple of qr_every = {qr_every}, and warm_up a multiple of it"
         )
-    return _spectrum(cell, params, xs, flow.unpack(state), key, count, burn_in, warm_up, qr_every)
+    return _spectrum(cell, params, xs, flat.unpack(state), key, count, burn_in, warm_up, qr_every)
 
 
 @functools.partial(jax.jit, static_argnames=("cell", "count", "burn_in", "warm_up", "qr_every"))
@@ -91,14 +91,14 @@ def _spectrum(
     warm_up: int,
     qr_every: int,
 ) -> LyapunovSpectrum:
-    flow, xs, start = flow_of(cell, params, xs, state)
-    start, _ = lax.scan(lambda s, x: (flow.step(s, x), None), start, xs[:burn_in])
-    directions = flow.identity(start, count)
+    flat, xs, start = state_map(cell, params, xs, state)
+    start, _ = lax.scan(lambda s, x: (flat.step(s, x), None), start, xs[:burn_in])
+    directions = flat.identity(start, count)
     if key is not None:
         directions = jnp.linalg.qr(jax.random.normal(key, directions.shape, directions.dtype))[0]
 
     def one(carry: tuple[Array, Array], x: Array) -> tuple[tuple[Array, Array], None]:
-        return flow.push(carry[0], x, carry[1]), None
+        return flat.push(carry[0], x, carry[1]), None
 
     def several(carry: tuple[Array, Array], xs: Array) -> tuple[tuple[Array, Array], Array]:
         (state, columns), _ = lax.scan(one, carry, xs)
@@ -119,7 +119,7 @@ def _spectrum(
         exponents.mean(axis=over),
         exponents.std(axis=over),
         trace,
-        kaplan_yorke(exponents, flow.size),
+        kaplan_yorke(exponents, flat.size),
         jnp.sum(jnp.maximum(exponents, 0), axis=-1),
     )
 

@@ -11,7 +11,7 @@ from rnnlab.driver import prepare, settle
 from rnnlab.typing import Array, Cell, PyTree
 
 
-class Flow(NamedTuple):
+class StateMap(NamedTuple):
     """A cell's map sₜ = F(sₜ₋₁, xₜ) on vectors ``[..., n]``: the leaves of its state side by side."""
 
     step: Callable[[Array, Array], Array]  # F
@@ -39,13 +39,15 @@ class Flow(NamedTuple):
         return jnp.broadcast_to(eye, (*state.shape, eye.shape[1]))
 
 
-def flow_of(cell: Cell, params: PyTree, xs: Array, state: PyTree | None) -> tuple[Flow, Array, Array]:
-    """``(flow, xs, first state [..., n])``, checked; ValueError for a state that has no Jacobian."""
+def state_map(cell: Cell, params: PyTree, xs: Array, state: PyTree | None) -> tuple[StateMap, Array, Array]:
+    """``(map, xs, first state [..., n])``, checked; ValueError for a state without a Jacobian, NaN and infinity."""
     xs, state, _, _ = prepare(cell, params, xs, state, None, None)
     batch = xs.shape[1:-1]
     _check.differentiable("the state", state)
     _check.batched("the state", state, batch)
     state = settle(cell, params, xs[0], state)
+    for name, tree in (("xs", xs), ("params", params), ("the state", state)):
+        _check.finite(name, tree)
     leaves, tree = jax.tree.flatten(state)
     if not leaves:
         raise ValueError("the cell has no state, so there is nothing to follow; give one that remembers")
@@ -71,4 +73,4 @@ def flow_of(cell: Cell, params: PyTree, xs: Array, state: PyTree | None) -> tupl
     def step(vector: Array, x: Array) -> Array:
         return pack(cell.step(params, unpack(vector), x)[0]).astype(vector.dtype)
 
-    return Flow(step, pack, unpack, ends[-1]), xs, pack(state)
+    return StateMap(step, pack, unpack, ends[-1]), xs, pack(state)
