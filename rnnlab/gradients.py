@@ -119,7 +119,7 @@ def _record_fused(cell: Any, params: PyTree, xs: Array, state: PyTree, course: C
             norms = jax.tree.map(lambda norm: jnp.where(marks.valid, norm, -jnp.inf), norms)
         h, c, joint = own_axes(batch, 1, norms)
         initial = own_axes(batch, 0, _norms(None, steps.leave(adjoint.mantissa), adjoint.exponent, 1)[0])
-        adjoints = (Adjoint(h, c, joint, initial, _by_lag(h, lengths, reverse)),)
+        adjoints = (Adjoint(h, c, joint, initial, mean_by_lag(h, lengths, reverse)),)
         log_gradient = jax.tree.map(lambda leaf: log_norm(leaf, total.exponent, 0), total.mantissa)
         return Backward(adjoints, plain(total), log_gradient, logs, kept, own_axes(batch, 1, dxs))
 
@@ -254,7 +254,7 @@ def _record_steps(cell: Cell, params: PyTree, xs: Array, state: PyTree, course: 
         if remembers:
             h, c, joint = norms
             initial = _norms(parts.hidden, adjoint.mantissa, adjoint.exponent, batch)[0]
-            adjoints = (Adjoint(h, c, joint, initial, _by_lag(h, lengths, reverse)),)
+            adjoints = (Adjoint(h, c, joint, initial, mean_by_lag(h, lengths, reverse)),)
         log_gradient = jax.tree.map(lambda leaf: log_norm(leaf, total.exponent, 0), total.mantissa)
         return Backward(adjoints, plain(total), log_gradient, logs, kept, dxs)
 
@@ -329,7 +329,7 @@ def _norms(hidden: int | None, state: PyTree, exponent: Array, batch: int) -> tu
     return each[hidden], merge(each[:hidden] + each[hidden + 1 :]), joint
 
 
-def _by_lag(log_norms: Array, lengths: Array | None, reverse: bool) -> Array:
+def mean_by_lag(log_norms: Array, lengths: Array | None, reverse: bool) -> Array:
     """The mean over the batch of ``[T, ...]`` against the lag behind each example's last step, ``[T]``."""
     axes = tuple(range(1, log_norms.ndim))
     if lengths is None:

@@ -5,22 +5,29 @@ from rnnlab.diagnostics.fixed import FixedPoints, fixed_points, sample_states
 from rnnlab.diagnostics.flow import FELT, GradientFlow, decay_per_step, gradient_flow, horizon
 from rnnlab.diagnostics.jacobians import JacobianProducts, jacobian_products, step_jacobians
 from rnnlab.diagnostics.lyapunov import LyapunovSpectrum, kaplan_yorke, lyapunov_spectrum
+from rnnlab.diagnostics.phase import AnyDepth, PhaseDiagram, depth, forget_bias, phase_diagram, recurrent_gain
 
 __all__ = [
     "FELT",
+    "AnyDepth",
     "FixedPoints",
     "GradientFlow",
     "JacobianProducts",
     "LyapunovSpectrum",
     "PascanuBound",
+    "PhaseDiagram",
     "decay_per_step",
+    "depth",
     "fixed_points",
+    "forget_bias",
     "gradient_flow",
     "horizon",
     "jacobian_products",
     "kaplan_yorke",
     "lyapunov_spectrum",
     "pascanu_bound",
+    "phase_diagram",
+    "recurrent_gain",
     "sample_states",
     "step_jacobians",
 ]

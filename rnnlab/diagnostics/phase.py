@@ -1,0 +1,206 @@
+"""Phase diagrams: how far a gradient reaches and whether states part, over a grid of networks and lengths."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from rnnlab import _check
+from rnnlab.cells.lstm import LSTMParams
+from rnnlab.diagnostics.flow import decay_per_step, gradient_flow, horizon
+from rnnlab.diagnostics.lyapunov import lyapunov_spectrum
+from rnnlab.driver import prepare
+from rnnlab.gradients import mean_by_lag
+from rnnlab.layers import Stack, StackState
+from rnnlab.typing import Array, Cell, Key, PyTree
+
+
+class PhaseDiagram(NamedTuple):
+    """V networks at N lengths; means over the batch, natural logarithms."""
+
+    values: Array
+    """What was varied, ``[V]``."""
+    lengths: Array
+    """T ``[N]``, steps."""
+    horizon: Array
+    """The smallest lag at which ‖∂L/∂hₜ‖ is below 1/1000 of that at lag 0, ``[V, N]``, steps; NaN where the gradient is
+    felt down to the first step."""
+    decay_per_step: Array
+    """How fast ln‖∂L/∂hₜ‖ falls with the lag, ``[V, N]``, nats a step; negative where the gradient explodes."""
+    exponent: Array
+    """λ₁ over the T steps, ``[V, N]``, nats a step: positive where neighbouring states part."""
+
+
+def recurrent_gain(params: PyTree, gain: Array) -> PyTree:
+    """``params`` with every recurrent matrix ``w_h`` times ``gain``: the g of g · W_h."""
+    found = []
+
+    def scaled(path: Any, leaf: Array) -> Array:
+        if getattr(path[-1], "name", None) != "w_h":
+            return leaf
+        found.append(path)
+        return leaf * jnp.asarray(gain, leaf.dtype)
+
+    new = jax.tree_util.tree_map_with_path(scaled, params)
+    if not found:
+        raise ValueError("params have no recurrent matrix w_h; give a function of your own as vary")
+    return new
+
+
+def forget_bias(params: PyTree, bias: Array) -> PyTree:
+    """``params`` with the forget gate's bias of every LSTM at ``bias``."""
+    found = []
+
+    def biased(node: Any) -> Any:
+        if not isinstance(node, LSTMParams) or node.b is None:
+            return node
+        found.append(node)
+        size = node.b.size // 4  # gates in the order i, f, g, o
+        return node._replace(b=node.b.at[size : 2 * size].set(jnp.asarray(bias, node.b.dtype)))
+
+    new = jax.tree.map(biased, params, is_leaf=lambda node: isinstance(node, LSTMParams))
+    if not found:
+        raise ValueError("params are not those of an LSTM with a bias; give a function of your own as vary")
+    return new
+
+
+class DepthParams(NamedTuple):
+    """The parameters of a whole stack, and how many of its layers there are."""
+
+    stack: Any
+    depth: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class AnyDepth:
+    """A stack of which only the first ``params.depth`` layers are there, so that depth can be varied like a weight.
+
+    The output is that of layer ``depth``; the states of the layers above rest. Layers must have outputs of one size.
+    As for any cell that is not told apart by layer, ∂L/∂hₜ is that of the joint state, each layer's with the others'
+    held fixed.
+    """
+
+    stack: Stack
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.stack, Stack) or len({cell.output_size for cell in self.stack.cells}) > 1:
+            raise ValueError("depth can be varied in a stack whose layers have one size; give rnnlab.stack([cell, …])")
+
+    def init(self, key: Key, input_size: int) -> DepthParams:
+        """Fresh parameters, with all layers there."""
+        params = self.stack.init(key, input_size)
+        return DepthParams(params, jnp.asarray(len(self.stack.cells), jax.tree.leaves(params)[0].dtype))
+
+    def initial_state(self, batch_shape: tuple[int, ...] = ()) -> StackState:
+        return self.stack.initial_state(batch_shape)
+
+    def step(self, params: DepthParams, state: StackState, x: Array) -> tuple[StackState, Array]:
+        """All layers, one time step."""
+        rest = self.initial_state(x.shape[:-1])
+        new, y = [], x
+        for number, cell in enumerate(self.stack.cells):
+            # What is not there starts afresh at every step and reads nothing, so that no derivative leads through it.
+            there = number < params.depth
+            old = jax.tree.map(functools.partial(jnp.where, there), state.layers[number], rest.layers[number])
+            layer, out = cell.step(params.stack.layers[number], old, jnp.where(there, x, 0))
+            x = x + out if self.stack.skips(number) else out
+            new.append(layer)
+            y = x if number == 0 else jnp.where(there, x, y)
+        return StackState(tuple(new)), y
+
+
+def depth(params: DepthParams, layers: Array) -> DepthParams:
+    """``params`` of an :class:`AnyDepth` with so many layers."""
+    return params._replace(depth=jnp.asarray(layers, params.depth.dtype))
+
+
+def squares(last: Array) -> Array:
+    """½ Σ y²: a loss whose gradient points along the output itself."""
+    return 0.5 * jnp.sum(last**2)
+
+
+def phase_diagram(
+    cell: Cell,
+    params: PyTree,
+    xs: Array,
+    values: Array,
+    lengths: Array,
+    *,
+    vary: Callable[[PyTree, Array], PyTree] = recurrent_gain,
+    loss: Callable[[Array], Array] = squares,
+    key: Key | None = None,
+) -> PhaseDiagram:
+    """Horizon, decay and λ₁ over a grid of networks and sequence lengths, in one compiled call.
+
+    At g = 1 the random network h ↦ g J tanh(h) turns from order, in which gradients vanish, to chaos, in which they
+    explode (Sompolinsky, Crisanti & Sommers 1988); the line λ₁ = 0 is where they may keep their size (Engelken, Wolf &
+    Abbott 2023, arXiv 2006.02427). All lengths of a network are one batch: each sequence is the beginning of ``xs``.
+
+    Args:
+        cell: any cell or stack with a ``step``, also :class:`rnnlab.Step`; :class:`AnyDepth` to vary the depth.
+        params: its parameters.
+        xs: inputs, ``[T, ..., I]``, at least as long as the longest of ``lengths``.
+        values: ``[V]``, what ``vary`` is given.
+        lengths: ``[N]``, whole numbers of steps of at least 1.
+        vary: ``vary(params, value) -> params``: :func:`recurrent_gain`, :func:`forget_bias`, :func:`depth` or a
+            function of your own, defined once, since a new one is compiled anew.
+        loss: ``loss(last) -> scalar`` of the outputs at the last step, ``[N, ..., O]``: a sum over examples.
+        key: draws the first direction for λ₁; a unit vector by default.
+
+    In a stack ‖∂L/∂hₜ‖ is taken over the hidden states of all layers.
+
+    Raises:
+        ValueError: as :func:`rnnlab.gradient_flow` does, for lengths outside of 1..T, and for values that are not one
+            axis of numbers.
+    """
+    values, lengths = _check.array("values", values), _check.array("lengths", lengths)
+    if values.ndim != 1 or not values.size:
+        raise ValueError(f"values has shape {values.shape}; give one axis of them, [V]")
+    if lengths.ndim != 1 or not lengths.size:
+        raise ValueError(f"lengths has shape {lengths.shape}; give one axis of them, [N]")
+    _check.finite("values", values)
+    xs, _, _, _ = prepare(cell, params, xs, None, None, None)
+    for name, tree in (("xs", xs), ("params", params)):
+        _check.finite(name, tree)
+    lengths = _check.lengths(lengths, xs.shape[0], lengths.shape)
+    longest = int(np.max(np.asarray(lengths)))
+    return _diagram(cell, params, xs[:longest], values, lengths, key, vary, loss)
+
+
+@functools.partial(jax.jit, static_argnames=("cell", "vary", "loss"))
+def _diagram(
+    cell: Cell,
+    params: PyTree,
+    xs: Array,
+    values: Array,
+    lengths: Array,
+    key: Key | None,
+    vary: Callable[[PyTree, Array], PyTree],
+    loss: Callable[[Array], Array],
+) -> PhaseDiagram:
+    batch = xs.shape[1:-1]
+    each = jnp.broadcast_to(lengths.reshape(-1, *(1,) * len(batch)), (lengths.size, *batch))
+    beginnings = jnp.broadcast_to(xs[:, None], (xs.shape[0], lengths.size, *xs.shape[1:]))
+
+    def at_the_end(ys: Array) -> Array:
+        return loss(jnp.take_along_axis(ys, (each - 1)[None, ..., None], axis=0)[0])
+
+    def one_network(value: Array) -> tuple[Array, Array, Array]:
+        varied = vary(params, value)
+        norms = gradient_flow(cell, varied, beginnings, at_the_end, lengths=each).log_norm_state
+        if isinstance(cell, Stack):
+            norms = 0.5 * jax.nn.logsumexp(2 * norms, axis=0)
+        by_lag = jax.vmap(lambda norms, own: mean_by_lag(norms, own, False), (1, 0))(norms, each)
+        reach = horizon(by_lag)
+        trace = lyapunov_spectrum(cell, varied, xs, key=key, count=1).trace[..., 0]
+        exponents = trace.mean(axis=tuple(range(1, trace.ndim)))[lengths - 1]
+        return jnp.where(reach < 0, jnp.nan, reach), decay_per_step(by_lag), exponents
+
+    # Several networks at once would turn every product into a batch of small ones, which a CPU does badly.
+    found = lax.map(one_network, values) if jax.default_backend() == "cpu" else jax.vmap(one_network)(values)
+    return PhaseDiagram(values, lengths, *found)

@@ -1,0 +1,140 @@
+"""Phase diagrams against linear networks, whose reach is known, and against one network and length at a time."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rnnlab
+from rnnlab.cells import GRU, LSTM, RNN, LSTMParams
+from rnnlab.diagnostics import gradient_flow, lyapunov_spectrum
+from rnnlab.diagnostics.phase import AnyDepth, depth, forget_bias, phase_diagram, recurrent_gain
+from tests.reference import close, one_sentence, watch
+
+
+def orthogonal(size):
+    cell = RNN(size, activation="identity", bias=False, param_dtype=jnp.float64)
+    return cell, cell.init(jax.random.key(0), 2)
+
+
+def test_a_scaled_orthogonal_network_reaches_as_far_as_its_gain_says():
+    cell, params = orthogonal(5)
+    xs = jax.random.normal(jax.random.key(1), (60, 3, 2), jnp.float64)
+    gains = np.array([0.5, 0.8, 0.9, 1.0, 1.1])
+    lengths = np.array([5, 20, 60])
+    found = phase_diagram(cell, params, xs, gains, lengths)
+    rates = np.broadcast_to(np.log(gains)[:, None], (5, 3))
+    np.testing.assert_allclose(found.decay_per_step, -rates, atol=1e-10)
+    np.testing.assert_allclose(found.exponent, rates, atol=1e-10)
+    with np.errstate(divide="ignore"):
+        lag = np.where(rates < -1e-9, np.floor(np.log(1000) / np.maximum(-rates, 1e-300)) + 1, np.inf)
+    np.testing.assert_array_equal(found.horizon, np.where(lag < lengths, lag, np.nan))
+
+
+def test_the_exponent_of_an_lstm_without_weights_is_its_forget_gate():
+    cell = LSTM(3, param_dtype=jnp.float64)
+    params = jax.tree.map(jnp.zeros_like, cell.init(jax.random.key(0), 2))
+    biases = np.array([-1.0, 0.5, 3.0])
+    lengths = np.array([3, 12])
+    found = phase_diagram(cell, params, jnp.ones((12, 2)), biases, lengths, vary=forget_bias)
+    # The first direction is one of c alone; after a step h = c/2 stands beside it.
+    expected = -np.log1p(np.exp(-biases))[:, None] + 0.5 * np.log(1.25) / lengths
+    np.testing.assert_allclose(found.exponent, expected, rtol=1e-10)
+
+
+def foreign():
+    return rnnlab.Step(lambda w, h, x: (new := jnp.tanh(h @ w["w"] + x), new), jnp.zeros(3, jnp.float64))
+
+
+def scaled(params, gain):
+    return {"w": gain * params["w"]}
+
+
+@pytest.mark.parametrize("name", ["lstm", "stack", "foreign"])
+def test_each_entry_is_that_of_one_network_at_one_length(name):
+    xs = jax.random.normal(jax.random.key(1), (14, 2, 3), jnp.float64)
+    vary = scaled if name == "foreign" else recurrent_gain
+    if name == "foreign":
+        cell, params = foreign(), {"w": jax.random.normal(jax.random.key(2), (3, 3), jnp.float64)}
+    else:
+        layers = [GRU(3, param_dtype=jnp.float64), LSTM(3, param_dtype=jnp.float64)]
+        cell = {"lstm": layers[1], "gru": layers[0], "stack": rnnlab.stack(layers)}[name]
+        params = cell.init(jax.random.key(0), 3)
+    found = phase_diagram(cell, params, xs, [0.3, 1.5], [4, 14], vary=vary, key=jax.random.key(4))
+    for row, gain in enumerate((0.3, 1.5)):
+        for column, length in enumerate((4, 14)):
+            own = vary(params, gain)
+            flow = gradient_flow(cell, own, xs[:length], lambda ys: 0.5 * jnp.sum(ys[-1] ** 2))
+            exponent = lyapunov_spectrum(cell, own, xs[:length], count=1, key=jax.random.key(4)).mean[0]
+            np.testing.assert_allclose(found.exponent[row, column], exponent, rtol=1e-9)
+            if name == "stack":
+                continue  # its flow is told layer by layer
+            np.testing.assert_allclose(found.decay_per_step[row, column], flow.decay_per_step, rtol=1e-9)
+            horizon = np.nan if flow.horizon is None else flow.horizon
+            np.testing.assert_array_equal(found.horizon[row, column], horizon)
+
+
+def doubled(cell, params, state, x):
+    """The step, with an output that is no part of the state, so that the state is taken as a whole."""
+    new, y = cell.step(params, state, x)
+    return new, 2 * y
+
+
+def test_a_stack_of_any_depth_is_the_stack_of_its_first_layers():
+    cells = [GRU(3, param_dtype=jnp.float64) for _ in range(3)]
+    whole = AnyDepth(rnnlab.stack(cells))
+    params = whole.init(jax.random.key(0), 2)
+    xs = jax.random.normal(jax.random.key(1), (9, 2, 2), jnp.float64)
+    found = phase_diagram(whole, params, xs, [1, 2, 3], [9], vary=depth)
+    for number in (1, 2, 3):
+        first = rnnlab.stack(cells[:number])
+        own = params.stack._replace(layers=params.stack.layers[:number])
+        ys = rnnlab.unroll(whole, depth(params, number), xs)[1]
+        close(ys, rnnlab.unroll(first, own, xs)[1])
+        joint = rnnlab.Step(functools.partial(doubled, first), first.initial_state)
+        same = phase_diagram(joint, own, xs, [1.0], [9])
+        for name in ("horizon", "decay_per_step", "exponent"):
+            np.testing.assert_allclose(getattr(found, name)[number - 1], getattr(same, name)[0], rtol=1e-8)
+
+
+def test_gain_and_forget_bias_change_nothing_else():
+    params = LSTM(2, recurrent_bias=True).init(jax.random.key(0), 3)
+    assert isinstance(params, LSTMParams)
+    close(recurrent_gain(params, 0.5), params._replace(w_h=0.5 * params.w_h))
+    close(forget_bias(params, -2.0), params._replace(b=params.b.at[2:4].set(-2.0)))
+
+
+def test_the_whole_grid_is_compiled_once():
+    cell, params = orthogonal(3)
+    xs = jnp.ones((8, 2))
+    phase_diagram(cell, params, xs, [0.5, 1.0], [3, 8])
+    with watch() as work:
+        phase_diagram(cell, params, 2 * xs, [0.2, 3.0], [6, 8])
+    assert "_diagram" not in work.compiled
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"values": 1.0}, ("values has shape ()",)),
+        ({"values": []}, ("values has shape (0,)",)),
+        ({"values": [1.0, np.nan]}, ("values holds NaN",)),
+        ({"lengths": [[3]]}, ("lengths has shape (1, 1)",)),
+        ({"lengths": [0, 3]}, ("each must lie in 1..8",)),
+        ({"lengths": [9]}, ("each must lie in 1..8",)),
+        ({"lengths": [2.5]}, ("must be whole numbers",)),
+        ({"vary": forget_bias}, ("not those of an LSTM",)),
+        ({"params": {"w": np.ones((2, 2))}}, ("params has the structure",)),
+    ],
+)
+def test_bad_input(change, words):
+    cell, params = orthogonal(3)
+    given = {"params": params, "xs": jnp.ones((8, 2)), "values": [0.5, 1.0], "lengths": [3, 8], **change}
+    one_sentence(lambda: phase_diagram(cell, **given), *words)
+
+
+def test_what_has_no_recurrent_matrix_or_no_one_size_is_refused():
+    one_sentence(lambda: recurrent_gain({"w": jnp.ones(2)}, 2.0), "no recurrent matrix w_h")
+    one_sentence(lambda: AnyDepth(rnnlab.stack([GRU(3), GRU(2)])), "layers have one size")
