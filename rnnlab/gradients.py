@@ -91,9 +91,9 @@ def _record_fused(cell: Any, params: PyTree, xs: Array, state: PyTree, course: C
         inputs = chunk.numbers, chunk.olds, chunk.states, chunk.kept, chunk.marks, g
         start = adjoint, chunk.room(steps, adjoint.mantissa, g.mantissa)
         (adjoint, seen), (inside, exponent) = lax.scan(step_back, start, inputs, reverse=not reverse)
-        norms = _norms(None, steps.leave(inside), exponent, 2)
+        norms = state_norms(None, steps.leave(inside), exponent, 2)
         seen, olds = renormalise(steps.leave(seen), exponent, 2), steps.leave(chunk.olds)
-        logs = _log_contributions(params, chunk.xs, olds.h, seen)
+        logs = log_contributions(params, chunk.xs, olds.h, seen)
         dxs = Scaled(steps.to_inputs(chunk.xs, seen.mantissa), seen.exponent)
 
         # The parameters are shared by the batch, so their part is taken at one scale: the largest of the chunk.
@@ -118,7 +118,7 @@ def _record_fused(cell: Any, params: PyTree, xs: Array, state: PyTree, course: C
         if marks.valid is not None:
             norms = jax.tree.map(lambda norm: jnp.where(marks.valid, norm, -jnp.inf), norms)
         h, c, joint = own_axes(batch, 1, norms)
-        initial = own_axes(batch, 0, _norms(None, steps.leave(adjoint.mantissa), adjoint.exponent, 1)[0])
+        initial = own_axes(batch, 0, state_norms(None, steps.leave(adjoint.mantissa), adjoint.exponent, 1)[0])
         adjoints = (Adjoint(h, c, joint, initial, mean_by_lag(h, lengths, reverse)),)
         log_gradient = jax.tree.map(lambda leaf: log_norm(leaf, total.exponent, 0), total.mantissa)
         return Backward(adjoints, plain(total), log_gradient, logs, kept, own_axes(batch, 1, dxs))
@@ -147,13 +147,15 @@ def _advance(steps: Any, d_old: Any, exponent: Array, g: Scaled) -> Scaled:
     return Scaled(total._replace(h=total.h + scaled(g.mantissa, g.exponent)), common)
 
 
-def _log_contributions(params: Any, xs: Array, h: Array, seen: Scaled) -> Any:
-    """ln‖·‖ of each step's contribution to w_x, w_h, b and c, from δ ``[n, B, gates]``, each example's at its scale."""
+def log_contributions(params: Any, xs: Array, h: Array, seen: Scaled) -> Any:
+    """ln‖·‖ of n contributions to w_x, w_h, b and c, from δ ``[n, B, gates]``, each example's at its scale.
+
+    xs and h are ``[n, B, features]``, or ``[1, B, features]`` where all n contributions are those of one step.
+    """
     joint, z, a = seen.mantissa
     top = seen.exponent.max(axis=1, keepdims=True)
-    factor = rescale(
-        Scaled(jnp.ones(seen.exponent.shape, joint.dtype), seen.exponent), jnp.broadcast_to(top, h.shape[:2])
-    )
+    ones = Scaled(jnp.ones(seen.exponent.shape, joint.dtype), seen.exponent)
+    factor = rescale(ones, jnp.broadcast_to(top, seen.exponent.shape))
     d_z, d_a = (jnp.concatenate([joint, rest], axis=-1) if rest.size else joint for rest in (z, a))
 
     def scaled_gram(d: Array) -> Array:
@@ -215,7 +217,7 @@ def _record_steps(cell: Cell, params: PyTree, xs: Array, state: PyTree, course: 
         at_state, at_output = rescale(adjoint, exponent), rescale(g, exponent)
         _, d_old, d_x, d_after = y_back(at_output)
         at_state = jax.tree.map(jnp.add, at_state, d_after)  # λₜ · 2^−exponent
-        norms = _norms(parts.hidden, at_state, exponent, batch) if remembers else None
+        norms = state_norms(parts.hidden, at_state, exponent, batch) if remembers else None
 
         masked = (
             at_state if mark.valid is None else select(mark.valid, at_state, jax.tree.map(jnp.zeros_like, at_state))
@@ -253,7 +255,7 @@ def _record_steps(cell: Cell, params: PyTree, xs: Array, state: PyTree, course: 
         adjoints = ()
         if remembers:
             h, c, joint = norms
-            initial = _norms(parts.hidden, adjoint.mantissa, adjoint.exponent, batch)[0]
+            initial = state_norms(parts.hidden, adjoint.mantissa, adjoint.exponent, batch)[0]
             adjoints = (Adjoint(h, c, joint, initial, mean_by_lag(h, lengths, reverse)),)
         log_gradient = jax.tree.map(lambda leaf: log_norm(leaf, total.exponent, 0), total.mantissa)
         return Backward(adjoints, plain(total), log_gradient, logs, kept, dxs)
@@ -317,7 +319,7 @@ def _gather(make: Callable[[tuple], PyTree], parts: list[Backward], dxs: Scaled)
     )
 
 
-def _norms(hidden: int | None, state: PyTree, exponent: Array, batch: int) -> tuple[Array, Array | None, Array]:
+def state_norms(hidden: int | None, state: PyTree, exponent: Array, batch: int) -> tuple[Array, Array | None, Array]:
     """Log-norms of the hidden part of a state adjoint, of the rest (None if there is none), and of all of it."""
     leaves = jax.tree.leaves(state)
     each = [log_norm(leaf, exponent, batch) for leaf in leaves]

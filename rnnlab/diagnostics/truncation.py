@@ -1,0 +1,127 @@
+"""What truncated backpropagation through time loses."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from rnnlab import _check
+from rnnlab.diagnostics.contributions import entering, prepared, whole_gradient
+from rnnlab.driver import Course, run, settle
+from rnnlab.engines.plan import before
+from rnnlab.output import split
+from rnnlab.scaled import NOTHING, Scaled, add, log_norm, merge, plain, renormalise, rescale
+from rnnlab.typing import Array, Cell, PyTree
+
+
+class TruncationBias(NamedTuple):
+    """The gradient of truncated backpropagation through time beside the full one, for N truncations."""
+
+    steps: Array
+    """K ``[N]``: how many steps each loss reaches back; 1 is only the step at which it arises."""
+    cosine: Array
+    """The cosine between the truncated and the full gradient of all parameters together, ``[N]``; NaN where one is
+    zero."""
+    relative_norm: Array
+    """The norm of the truncated gradient over that of the full one, ``[N]``."""
+    truncated: PyTree
+    """The truncated gradients, ``[N, *parameter]``."""
+    gradient: PyTree
+    """∂L/∂θ."""
+
+
+def truncation_bias(
+    cell: Cell,
+    params: PyTree,
+    xs: Array,
+    loss: Callable[[Array], Array],
+    steps: Sequence[int],
+    initial_state: PyTree | None = None,
+) -> TruncationBias:
+    """How far the gradient of truncated backpropagation through time points from the full one, and how long it is.
+
+    Truncated to K steps the gradient is Σₜ Σₖ>ₜ₋ₖ ∂E_t/∂sₜ · ∂sₜ/∂sₖ · ∂⁺sₖ/∂θ: the terms of
+    :func:`bptt_contributions` with a lag below K (Williams & Peng 1990; the rest is its bias: Tallec & Ollivier 2017,
+    arXiv 1705.08209). All steps go back together, one lag after the other: time goes with T times the largest K.
+
+    Args:
+        cell, params, xs, loss, initial_state: as for :func:`bptt_contributions`.
+        steps: the truncations K, each in 1..T.
+
+    Raises:
+        ValueError: as :func:`bptt_contributions` does, and for a truncation that is not in 1..T.
+    """
+    xs, state = prepared(cell, params, xs, initial_state)
+    wanted = tuple(sorted({_check.positive_int("each of steps", number) for number in steps}))
+    if not wanted or wanted[-1] > xs.shape[0]:
+        raise ValueError(f"steps are {wanted}; give at least one, and none beyond the {xs.shape[0]} steps of xs")
+    return _truncated(cell, params, xs, state, loss, wanted)
+
+
+@functools.partial(jax.jit, static_argnames=("cell", "loss", "steps"))
+def _truncated(
+    cell: Cell, params: PyTree, xs: Array, state: PyTree, loss: Callable[[Array], Array], steps: tuple[int, ...]
+) -> TruncationBias:
+    state = settle(cell, params, xs[0], state)
+    states, ys = run(cell, params, xs, state, Course(every=True))
+    olds = before(state, states, False)
+    g = entering(loss, ys)
+    lead = g.exponent.ndim  # time, and the batch
+    parts = split(cell.step, params, state, xs[0])
+    all_states = jax.vmap(parts.state, (None, 0, 0))
+    all_outputs = jax.vmap(parts.output, (None, 0, 0, 0))
+    _, f_back = jax.vjp(lambda params, olds: all_states(params, olds, xs), params, olds)
+    _, y_back = jax.vjp(lambda params, olds, states: all_outputs(params, olds, xs, states), params, olds, states)
+    _, beside, here = y_back(g.mantissa)
+
+    def earlier(adjoint: PyTree, exponent: Array) -> Scaled:
+        """What arrives at step k + 1, at step k."""
+        last = jax.tree.map(lambda leaf: jnp.concatenate([leaf[1:], jnp.zeros_like(leaf[:1])]), adjoint)
+        return renormalise(last, jnp.concatenate([exponent[1:], jnp.full_like(exponent[:1], NOTHING)]), lead)
+
+    def one_lag(carry: tuple[Scaled, Scaled, PyTree], slot: Array) -> tuple[tuple[Scaled, Scaled, PyTree], None]:
+        adjoint, window, kept = carry
+        total = add(window, adjoint)
+        window = renormalise(total.mantissa, total.exponent, lead)
+        kept = jax.tree.map(lambda rows, new: rows.at[slot].set(new, mode="drop"), kept, window)
+        return (earlier(f_back(adjoint.mantissa)[1], adjoint.exponent), window, kept), None
+
+    nothing = Scaled(jax.tree.map(jnp.zeros_like, states), jnp.full_like(g.exponent, NOTHING))
+    room = jax.tree.map(lambda leaf: jnp.zeros((len(steps), *leaf.shape), leaf.dtype), nothing)
+    first = renormalise(here, g.exponent, lead)
+    # The first step back is taken on its own: the output may owe something to the state before its step directly.
+    (_, window, room), _ = one_lag((first, nothing, room), jnp.int32(0 if steps[0] == 1 else len(steps)))
+    second = earlier(jax.tree.map(jnp.add, f_back(here)[1], beside), g.exponent)
+    count = np.arange(2, steps[-1] + 1)
+    slots = np.where(np.isin(count, steps), np.searchsorted(steps, count), len(steps))
+    (_, _, windows), _ = lax.scan(one_lag, (second, window, room), jnp.asarray(slots))
+
+    def to_params(window: Scaled) -> Scaled:
+        top = jnp.maximum(window.exponent.max(), g.exponent.max())
+        shift = jnp.broadcast_to(top, g.exponent.shape)
+        through_state, through_output = f_back(rescale(window, shift))[0], y_back(rescale(g, shift))[0]
+        return Scaled(jax.tree.map(jnp.add, through_state, through_output), top)
+
+    truncated = lax.map(to_params, windows)
+    full = whole_gradient(cell, params, (olds, xs, states), g)
+    unit, log_full = _unit(full)
+    units, logs = jax.vmap(_unit)(truncated)
+    products = jax.tree.map(lambda each, one: jnp.sum(each * one, axis=tuple(range(1, each.ndim))), units, unit)
+    return TruncationBias(
+        jnp.asarray(steps),
+        sum(jax.tree.leaves(products), jnp.zeros(())),
+        jnp.exp(logs - log_full),
+        jax.vmap(plain)(truncated),
+        plain(full),
+    )
+
+
+def _unit(value: Scaled) -> tuple[PyTree, Array]:
+    """The direction of ``value``, a tree of length one, and ln‖value‖; NaN and −inf of zero."""
+    own = renormalise(value.mantissa, value.exponent, 0)
+    log = merge([log_norm(leaf, jnp.zeros_like(own.exponent), 0) for leaf in jax.tree.leaves(own.mantissa)])
+    return jax.tree.map(lambda leaf: leaf / jnp.exp(log), own.mantissa), log + jnp.log(2.0) * own.exponent
