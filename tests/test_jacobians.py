@@ -23,6 +23,7 @@ CELLS = {
     ),
 }
 T, B, I = 6, 2, 3
+PAIRS = [(5, 4), (5, 3), (5, 0), (1, 0), (3, 0), (6, 2)]
 
 
 def problem(name, steps=T):
@@ -61,15 +62,21 @@ def test_step_jacobians_are_finite_differences(name):
 def test_products_have_the_singular_values_of_the_multiplied_jacobians(name):
     cell, params, xs = problem(name)
     jacobians = np.asarray(step_jacobians(cell, params, xs))
-    found = jacobian_products(cell, params, xs, step=5, lags=(1, 2, 5))
-    for k, lag in enumerate((1, 2, 5)):
+    found = jacobian_products(cell, params, xs, pairs=PAIRS)
+    np.testing.assert_array_equal(found.pairs, PAIRS)
+    np.testing.assert_array_equal(found.lags, [1, 2, 5, 1, 3, 4])
+    for p, (t, k) in enumerate(PAIRS):
         for example in range(B):
-            product = np.linalg.multi_dot([np.eye(jacobians.shape[-1]), *jacobians[5 - lag : 5, example][::-1]])
+            product = np.linalg.multi_dot([np.eye(jacobians.shape[-1]), *jacobians[k:t, example][::-1]])
             values = np.linalg.svd(product, compute_uv=False)
             sure = values > 1e-9 * values[0]
-            np.testing.assert_allclose(np.exp(found.log_singular_values[k, example])[sure], values[sure], rtol=1e-5)
-            np.testing.assert_allclose(found.log_frobenius[k, example], np.log(np.linalg.norm(product)), rtol=1e-9)
+            np.testing.assert_allclose(np.exp(found.log_singular_values[p, example])[sure], values[sure], rtol=1e-5)
+            np.testing.assert_allclose(found.log_frobenius[p, example], np.log(np.linalg.norm(product)), rtol=1e-9)
     np.testing.assert_allclose(found.mean_log_singular_values, found.log_singular_values.mean(axis=1))
+
+
+def after(t, *lags):
+    return [(t, t - lag) for lag in lags]
 
 
 def linear(w):
@@ -83,7 +90,7 @@ def test_singular_values_over_ten_thousand_steps_neither_underflow_nor_overflow(
     d = np.array([1.1, 1.0, 0.9, 0.5, 0.1])
     u = np.linalg.qr(np.random.default_rng(1).normal(size=(5, 5)))[0]
     cell, params = linear(u * d @ u.T)
-    found = jacobian_products(cell, params, jnp.zeros((10_000, 1)), lags=(1, 100, 10_000))
+    found = jacobian_products(cell, params, jnp.zeros((10_000, 1)), pairs=after(10_000, 1, 100, 10_000))
     np.testing.assert_allclose(found.log_singular_values, np.outer([1, 100, 10_000], np.log(d)), rtol=1e-9, atol=1e-6)
     np.testing.assert_allclose(found.log_condition[-1], 10_000 * np.log(11), rtol=1e-9)
 
@@ -97,7 +104,7 @@ def test_a_long_product_of_different_matrices_is_right_in_every_digit():
         for jacobian in jacobians:
             product = mp.matrix(jacobian.tolist()) * product
         exact = [float(mp.log(s)) for s in mp.svd_r(product, compute_uv=False)]
-    found = jacobian_products(cell, params, xs, lags=(300,))
+    found = jacobian_products(cell, params, xs, pairs=[(300, 0)])
     np.testing.assert_allclose(found.log_singular_values[0, 0], exact, rtol=1e-6, atol=1e-4)
 
 
@@ -110,7 +117,7 @@ def test_an_orthogonal_linear_network_keeps_all_singular_values_at_one():
 
 def test_a_singular_product_has_condition_infinity():
     cell, params = linear(np.diag([2.0, 0.0, 1.0]))
-    found = jacobian_products(cell, params, jnp.zeros((4, 1)), lags=(1, 4))
+    found = jacobian_products(cell, params, jnp.zeros((4, 1)), pairs=[(4, 3), (4, 0)])
     np.testing.assert_allclose(found.log_singular_values[:, :2], [[np.log(2), 0], [4 * np.log(2), 0]], atol=1e-12)
     assert np.isneginf(found.log_singular_values[:, 2]).all()
     assert np.isposinf(found.log_condition).all()
@@ -135,29 +142,31 @@ def test_gaussian_weights_have_twice_the_singular_value_that_they_have_as_radius
     cell = RNN(600)
     params = cell.init(jax.random.key(0), 1)
     params = params._replace(w_h=0.7 * jax.random.normal(jax.random.key(1), (600, 600)) / np.sqrt(600))
-    found = pascanu_bound(cell, params, jnp.zeros((2, 1)), lags=(1,))
+    found = pascanu_bound(cell, params, jnp.zeros((2, 1)), pairs=[(2, 1)])
     np.testing.assert_allclose([found.sigma_max, found.spectral_radius], [1.4, 0.7], rtol=0.05)
 
 
 def test_nothing_is_compiled_twice():
     cell, params, xs = problem("lstm")
-    jacobian_products(cell, params, xs, lags=(1, 3))
+    jacobian_products(cell, params, xs, pairs=[(6, 5), (6, 3)])
     others = xs + 1
     with watch() as work:
-        jacobian_products(LSTM(3, peephole=True), params, others, lags=[3, 1])
+        jacobian_products(LSTM(3, peephole=True), params, others, pairs=((6, 5), (6, 3)))
     assert not work.compiled
 
 
 @pytest.mark.parametrize(
-    ("options", "sentence"),
+    ("pairs", "sentence"),
     [
-        ({"step": 7}, "step is 7, but xs has 6 steps"),
-        ({"step": 0}, "step is 0"),
-        ({"lags": (0,)}, "each of lags is 0"),
-        ({"lags": (7,)}, "none beyond step = 6"),
-        ({"lags": ()}, "give at least one"),
+        ([(7, 0)], "t of a pair is 7, but xs has 6 steps"),
+        ([(0, 0)], "t of a pair is 0"),
+        ([(3, 3)], "give k < t"),
+        ([(3, -1)], "k of a pair is -1"),
+        ([(3, 1), (3, 1)], "each only once"),
+        ([3], "give two whole numbers"),
+        ([], "give at least one"),
     ],
 )
-def test_bad_steps_and_lags(options, sentence):
+def test_bad_pairs(pairs, sentence):
     cell, params, xs = problem("rnn")
-    one_sentence(lambda: jacobian_products(cell, params, xs, **options), sentence)
+    one_sentence(lambda: jacobian_products(cell, params, xs, pairs=pairs), sentence)

@@ -15,7 +15,7 @@ _GAMMA = {jnp.tanh: 1.0, jax.nn.relu: 1.0, identity: 1.0, jax.nn.sigmoid: 0.25} 
 
 
 class PascanuBound(NamedTuple):
-    """The bound (γ σ_max)^ℓ beside the measured ‖∂hₜ/∂hₜ₋ₗ‖₂; logarithms are natural (nats)."""
+    """The bound (γ σ_max)^(t−k) beside the measured ‖∂hₜ/∂hₖ‖₂ for P pairs; logarithms are natural (nats)."""
 
     gamma: Array
     """γ, the largest slope of the nonlinearity."""
@@ -28,11 +28,11 @@ class PascanuBound(NamedTuple):
     exploding: Array
     """Whether σ_max > 1/γ: gradients may explode (necessary, not sufficient)."""
     lags: Array
-    """ℓ ``[K]``, steps."""
+    """t − k, ``[P]``, steps."""
     log_bound: Array
-    """ℓ ln(γ σ_max), ``[K]``."""
+    """(t − k) ln(γ σ_max), ``[P]``."""
     log_norm: Array
-    """ln ‖∂hₜ/∂hₜ₋ₗ‖₂ as measured, ``[K, ...]``: never above the bound."""
+    """ln ‖∂hₜ/∂hₖ‖₂ as measured, ``[P, ...]``: never above the bound."""
     products: JacobianProducts
     """All that was measured."""
 
@@ -43,18 +43,17 @@ def pascanu_bound(
     xs: Array,
     initial_state: PyTree | None = None,
     *,
-    step: int | None = None,
-    lags: Sequence[int] | None = None,
+    pairs: Sequence[tuple[int, int]] | None = None,
 ) -> PascanuBound:
-    """How far (γ σ_max)^ℓ lies above the product of Jacobians that it bounds (Pascanu, Mikolov & Bengio 2013, §2.1).
+    """How far (γ σ_max)^(t−k) lies above the product that it bounds (Pascanu, Mikolov & Bengio 2013, §2.1).
 
-    ‖∂hₜ/∂hₜ₋ₗ‖ ≤ Π ‖diag(φ′) W_hᵀ‖ ≤ (γ σ_max)^ℓ with γ = 1 for tanh, ReLU and the identity, ¼ for the sigmoid. For
+    ‖∂hₜ/∂hₖ‖ ≤ Π ‖diag(φ′) W_hᵀ‖ ≤ (γ σ_max)^(t−k) with γ = 1 for tanh, ReLU and the identity, ¼ for the sigmoid. For
     Gaussian weights of standard deviation g/√N σ_max ≈ 2 g while the spectral radius is ≈ g, so the bound speaks of
     vanishing only for g < ½, where the transition is at g = 1.
 
     Args:
         cell: a :class:`rnnlab.RNN`, in either form, with a nonlinearity that has a name.
-        params, xs, initial_state, step, lags: as for :func:`jacobian_products`.
+        params, xs, initial_state, pairs: as for :func:`jacobian_products`.
 
     Raises:
         ValueError: as :func:`jacobian_products` does, and for another cell or a nonlinearity whose γ is not known.
@@ -64,7 +63,7 @@ def pascanu_bound(
     if cell.activation not in _GAMMA:
         raise ValueError("the largest slope of this activation is not known; choose tanh, relu, sigmoid or identity")
     gamma = _GAMMA[cell.activation]
-    products = jacobian_products(cell, params, xs, initial_state, step=step, lags=lags)
+    products = jacobian_products(cell, params, xs, initial_state, pairs=pairs)
     sigma = jnp.linalg.norm(params.w_h, 2)
     return PascanuBound(
         jnp.asarray(gamma, sigma.dtype),

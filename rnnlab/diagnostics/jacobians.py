@@ -11,6 +11,7 @@ from jax import lax
 
 from rnnlab import _check
 from rnnlab.diagnostics.state_map import state_map
+from rnnlab.engines.plan import select
 from rnnlab.typing import Array, Cell, PyTree
 
 SWEEPS = 40
@@ -18,20 +19,22 @@ SWEEPS = 40
 
 
 class JacobianProducts(NamedTuple):
-    """Singular values of ∂sₜ/∂sₜ₋ₗ at K lags ℓ, natural logarithms (nats); −inf where one is exactly zero."""
+    """Singular values of ∂sₜ/∂sₖ for P pairs (t, k), natural logarithms (nats); −inf where one is exactly zero."""
 
+    pairs: Array
+    """t and k, ``[P, 2]``, steps."""
     lags: Array
-    """ℓ ``[K]``, steps."""
+    """t − k, ``[P]``, steps."""
     log_singular_values: Array
-    """ln σᵢ ``[K, ..., n]``, falling, of every example."""
+    """ln σᵢ ``[P, ..., n]``, falling, of every example."""
     log_norm: Array
-    """ln ‖∂sₜ/∂sₜ₋ₗ‖₂ = ln σ₁, ``[K, ...]``."""
+    """ln ‖∂sₜ/∂sₖ‖₂ = ln σ₁, ``[P, ...]``."""
     log_frobenius: Array
-    """½ ln Σ σᵢ², ``[K, ...]``."""
+    """½ ln Σ σᵢ², ``[P, ...]``."""
     log_condition: Array
-    """ln (σ₁/σₙ), ``[K, ...]``; inf where the product is singular."""
+    """ln (σ₁/σₙ), ``[P, ...]``; inf where the product is singular."""
     mean_log_singular_values: Array
-    """The mean of ln σᵢ over the batch, ``[K, n]``."""
+    """The mean of ln σᵢ over the batch, ``[P, n]``."""
 
 
 def step_jacobians(cell: Cell, params: PyTree, xs: Array, initial_state: PyTree | None = None) -> Array:
@@ -66,10 +69,9 @@ def jacobian_products(
     xs: Array,
     initial_state: PyTree | None = None,
     *,
-    step: int | None = None,
-    lags: Sequence[int] | None = None,
+    pairs: Sequence[tuple[int, int]] | None = None,
 ) -> JacobianProducts:
-    """The singular values of ∂sₜ/∂sₖ = Jₜ Jₜ₋₁ ⋯ Jₖ₊₁ against the lag t − k: what a gradient can become.
+    """The singular values of ∂sₜ/∂sₖ = Jₜ Jₜ₋₁ ⋯ Jₖ₊₁ for chosen t and k: what a gradient can become.
 
     By Pascanu, Mikolov & Bengio 2013 (arXiv 1211.5063, eq. 5) the gradient of a loss at t reaches step k through this
     product. It is never formed: as in the periodic QR algorithm (Stewart 1997) it is kept as Q B D with D diagonal, in
@@ -81,46 +83,64 @@ def jacobian_products(
         params: its parameters.
         xs: inputs, ``[T, ..., I]``.
         initial_state: s₀, ``cell.initial_state`` by default.
-        step: t, the number of steps after which the product ends; T by default.
-        lags: t − k, each in 1..t; some 30 of them, from 1 to t, by default.
+        pairs: (t, k) with 0 ≤ k < t ≤ T, k = 0 being the initial state; t = T and some 30 lags t − k from 1 to T by
+            default. Time and memory go with the number of different t.
 
     Raises:
-        ValueError: as :func:`rnnlab.unroll` does, for a state without derivatives, and for a lag that leads back beyond
-            the start.
+        ValueError: as :func:`rnnlab.unroll` does, for a state without derivatives, and for pairs outside of these
+            limits.
     """
     flat, xs, state = state_map(cell, params, xs, initial_state)
-    last = xs.shape[0] if step is None else _check.positive_int("step", step)
-    if last > xs.shape[0]:
-        raise ValueError(f"step is {last}, but xs has {xs.shape[0]} steps; give at most so many")
-    if lags is None:
-        lags = sorted({round(lag) for lag in np.geomspace(1, last, 30)})
-    wanted = tuple(sorted({_check.positive_int("each of lags", lag) for lag in lags}))
-    if not wanted or wanted[-1] > last:
-        raise ValueError(f"lags are {wanted}; give at least one, and none beyond step = {last}, where all begins")
-    return _products(cell, params, xs[:last], flat.unpack(state), wanted)
+    last = xs.shape[0]
+    if pairs is None:
+        pairs = [(last, last - lag) for lag in sorted({round(lag) for lag in np.geomspace(1, last, 30)})]
+    wanted = tuple(_pair(pair, last) for pair in pairs)
+    if not wanted or len(set(wanted)) < len(wanted):
+        raise ValueError(f"pairs are {wanted}; give at least one, and each only once")
+    return _products(cell, params, xs[: max(t for t, _ in wanted)], flat.unpack(state), wanted)
 
 
-@functools.partial(jax.jit, static_argnames=("cell", "lags"))
-def _products(cell: Cell, params: PyTree, xs: Array, state: PyTree, lags: tuple[int, ...]) -> JacobianProducts:
+def _pair(pair: tuple[int, int], last: int) -> tuple[int, int]:
+    if np.shape(pair) != (2,):
+        raise ValueError(f"a pair is {pair!r}; give two whole numbers, (t, k)")
+    t, k = _check.positive_int("t of a pair", pair[0]), _check.natural("k of a pair", pair[1])
+    if t > last:
+        raise ValueError(f"t of a pair is {t}, but xs has {last} steps; give at most so many")
+    if k >= t:
+        raise ValueError(f"a pair is (t, k) = ({t}, {k}), but a state depends on earlier ones only; give k < t")
+    return t, k
+
+
+@functools.partial(jax.jit, static_argnames=("cell", "pairs"))
+def _products(
+    cell: Cell, params: PyTree, xs: Array, state: PyTree, pairs: tuple[tuple[int, int], ...]
+) -> JacobianProducts:
     flat, xs, start = state_map(cell, params, xs, state)
     _, states = lax.scan(lambda s, x: (flat.step(s, x), s), start, xs)  # before each step
-    lag = np.arange(len(xs), 0, -1)
-    slot = np.where(np.isin(lag, lags), np.searchsorted(lags, lag), len(lags))  # where the product is kept, or nowhere
+    ends = sorted({t for t, _ in pairs})  # a product for each t, beside one another
+    place = {pair: number for number, pair in enumerate(pairs)}
+    steps = range(len(xs))  # step k + 1 leads from sₖ to the next state
+    slots = np.array([[place.get((t, k), len(pairs)) for t in ends] for k in steps])  # where it is kept, or nowhere
+    begun = np.array([[k < t for t in ends] for k in steps])
 
-    def back(carry: tuple[Graded, Graded], inputs: tuple[Array, Array, Array]) -> tuple[tuple[Graded, Graded], None]:
+    def back(carry: tuple[Graded, Graded], inputs: tuple[Array, ...]) -> tuple[tuple[Graded, Graded], None]:
         product, kept = carry
-        state, x, slot = inputs
+        state, x, slot, begun = inputs
         # The transposed product: a step further back is one more factor Jᵀ on its left.
-        product = _turn(product._replace(factor=flat.pull(state, x, product.factor)))
+        longer = jax.vmap(lambda factor: flat.pull(state, x, factor))(product.factor)
+        product = select(begun, _turn(product._replace(factor=longer)), product)
         kept = jax.tree.map(lambda rows, row: rows.at[slot].set(row, mode="drop"), kept, product)
         return (product, kept), None
 
-    first = Graded(flat.identity(start), jnp.zeros_like(start))
-    room = jax.tree.map(lambda leaf: jnp.zeros((len(lags), *leaf.shape), leaf.dtype), first)
-    (_, kept), _ = lax.scan(back, (first, room), (states, xs, jnp.asarray(slot)), reverse=True)
+    one = Graded(flat.identity(start), jnp.zeros_like(start))
+    first = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(ends), *leaf.shape)), one)
+    room = jax.tree.map(lambda leaf: jnp.zeros((len(pairs), *leaf.shape), leaf.dtype), one)
+    inputs = states, xs, jnp.asarray(slots), jnp.asarray(begun)
+    (_, kept), _ = lax.scan(back, (first, room), inputs, reverse=True)
     logs = lax.map(_log_singular_values, kept)
     return JacobianProducts(
-        jnp.asarray(lags),
+        jnp.asarray(pairs),
+        jnp.asarray([t - k for t, k in pairs]),
         logs,
         logs[..., 0],
         0.5 * jax.nn.logsumexp(2 * logs, axis=-1),
