@@ -19,6 +19,11 @@ class Scaled(NamedTuple):
     exponent: Array
 
 
+def zero(tree: PyTree, batch: tuple[int, ...]) -> Scaled:
+    """Zero in the form of ``tree``, whose leaves start with ``batch``."""
+    return Scaled(jax.tree.map(jnp.zeros_like, tree), jnp.full(batch, NOTHING, jnp.int32))
+
+
 def renormalise(tree: PyTree, exponent: Array, batch: int) -> Scaled:
     """``tree · 2^exponent`` with each example's largest element brought into [½, 1) by a power of two, which is exact.
 

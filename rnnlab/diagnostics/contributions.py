@@ -15,7 +15,7 @@ from rnnlab.engines.fused import has_maps, one_axis
 from rnnlab.engines.plan import before
 from rnnlab.gradients import log_contributions
 from rnnlab.output import split
-from rnnlab.scaled import NOTHING, Scaled, add, log_norm, merge, plain, renormalise, rescale
+from rnnlab.scaled import NOTHING, Scaled, add, log_norm, merge, plain, renormalise, rescale, zero
 from rnnlab.typing import Array, Cell, PyTree
 
 ROWS = 100
@@ -161,7 +161,7 @@ def _step_back(
 
         own = Scaled(
             jnp.zeros((rows, *g.mantissa.shape), g.mantissa.dtype).at[number].set(g.mantissa),
-            jnp.full((rows, *batch), NOTHING).at[number].set(g.exponent),
+            jnp.full((rows, *batch), NOTHING, jnp.int32).at[number].set(g.exponent),
         )
         exponent = jnp.maximum(adjoint.exponent, own.exponent)
         at_state, at_output = rescale(adjoint, exponent), rescale(own, exponent)
@@ -182,9 +182,8 @@ def _step_back(
         return (renormalise(d_old, exponent, lead), add(total, _summed(terms))), seen
 
     none = jax.tree.map(lambda leaf: jnp.zeros((rows, *leaf.shape), leaf.dtype), start)
-    first = renormalise(none, jnp.zeros((rows, *batch), jnp.int32), lead)
-    nothing = renormalise(jax.tree.map(jnp.zeros_like, params), jnp.int32(0), 0)
-    (_, total), seen = lax.scan(one_step, (first, nothing), ((olds, xs), g, row), reverse=True)
+    carry = zero(none, (rows, *batch)), zero(params, ())
+    (_, total), seen = lax.scan(one_step, carry, ((olds, xs), g, row), reverse=True)
     return total, seen
 
 
@@ -199,7 +198,7 @@ def _fused_back(
 
     def one_step(carry: tuple[Scaled, Scaled], inputs: tuple) -> tuple[tuple[Scaled, Scaled], _Seen]:
         (adjoint, total), (old, x, new, g, number) = carry, inputs
-        own = jnp.full(adjoint.exponent.shape, NOTHING).at[number].set(g.exponent)
+        own = jnp.full_like(adjoint.exponent, NOTHING).at[number].set(g.exponent)
         exponent = jnp.maximum(adjoint.exponent, own)
         d_new = rescale(adjoint, exponent)
         here = rescale(g, exponent[number])
@@ -225,10 +224,8 @@ def _fused_back(
         return (renormalise(d_old, exponent, 2), new_total), _Seen(logs, _mean_size(d_new, exponent), terms)
 
     none = jax.tree.map(lambda leaf: jnp.zeros((rows, *leaf.shape[1:]), leaf.dtype), olds)
-    first = renormalise(none, jnp.zeros((rows, xs.shape[1]), jnp.int32), 2)
-    zeros = {name: jnp.zeros_like(leaf) for name, leaf in _named(maps).items()}
-    nothing = renormalise(zeros, jnp.int32(0), 0)
-    (_, total), seen = lax.scan(one_step, (first, nothing), (olds, xs, news, g, row), reverse=True)
+    carry = zero(none, (rows, xs.shape[1])), zero(_named(maps), ())
+    (_, total), seen = lax.scan(one_step, carry, (olds, xs, news, g, row), reverse=True)
     return total._replace(mantissa=params._replace(**total.mantissa)), seen
 
 

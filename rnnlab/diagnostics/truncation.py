@@ -14,7 +14,7 @@ from rnnlab.diagnostics.contributions import entering, prepared, whole_gradient
 from rnnlab.driver import Course, run, settle
 from rnnlab.engines.plan import before
 from rnnlab.output import split
-from rnnlab.scaled import NOTHING, Scaled, add, log_norm, merge, plain, renormalise, rescale
+from rnnlab.scaled import NOTHING, Scaled, add, log_norm, merge, plain, renormalise, rescale, zero
 from rnnlab.typing import Array, Cell, PyTree
 
 
@@ -77,6 +77,7 @@ def _truncated(
     _, f_back = jax.vjp(lambda params, olds: all_states(params, olds, xs), params, olds)
     _, y_back = jax.vjp(lambda params, olds, states: all_outputs(params, olds, xs, states), params, olds, states)
     _, beside, here = y_back(g.mantissa)
+    here = lax.optimization_barrier(here)  # what is zero in it would be scaled while compiling: seconds
 
     def earlier(adjoint: PyTree, exponent: Array) -> Scaled:
         """What arrives at step k + 1, at step k."""
@@ -90,7 +91,7 @@ def _truncated(
         kept = jax.tree.map(lambda rows, new: rows.at[slot].set(new, mode="drop"), kept, window)
         return (earlier(f_back(adjoint.mantissa)[1], adjoint.exponent), window, kept), None
 
-    nothing = Scaled(jax.tree.map(jnp.zeros_like, states), jnp.full_like(g.exponent, NOTHING))
+    nothing = zero(states, g.exponent.shape)
     room = jax.tree.map(lambda leaf: jnp.zeros((len(steps), *leaf.shape), leaf.dtype), nothing)
     first = renormalise(here, g.exponent, lead)
     # The first step back is taken on its own: the output may owe something to the state before its step directly.
