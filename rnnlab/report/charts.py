@@ -1,0 +1,164 @@
+"""The interactive figures of a gradient study: records in, what plotly.js draws out."""
+
+import math
+
+import numpy as np
+
+from rnnlab.report import marks
+from rnnlab.report.words import label
+
+
+def norms_by_length(norms: list[marks.Record], summary: list[marks.Record]) -> marks.Figure:
+    """‖∂L/∂θ‖ of all parameters against the sequence length."""
+    lengths = sorted({norm["length"] for norm in norms})
+    traces, found, seen = [], [], []
+    for record, look in marks.looks(summary):
+        mine = [n for n in norms if marks.agree(n, record, "cell", "phase") and n["parameter"] == "all"]
+        measured, seeds = marks.seeds(mine, "length", "log_norm")
+        seeds = seeds / math.log(10)
+        traces += marks.line(measured, seeds, look, marks.power, log=True)
+        mean = marks.mean_over(seeds)
+        seen += list(mean)
+        found.append(
+            f"{look['name']} " + (f"× {marks.power(mean[-1] - mean[0])}" if len(lengths) > 1 else marks.power(mean[0]))
+        )
+    layout = marks.axes(
+        {"title": "sequence length T (steps)", "type": "log", "tickvals": lengths},
+        {"title": "‖∂L/∂θ‖ (nats per unit weight)", **marks.decades(seen)},
+        "T = %{x} steps",
+    )
+    ends = f"From T = {lengths[0]} to T = {lengths[-1]} the gradient's norm changes"
+    title = f"{ends if len(lengths) > 1 else f'Norm of the gradient at T = {lengths[0]}'}: {', '.join(found)}"
+    about = f"Norm of the gradient for all parameters together, loss at the last step{marks.bands(norms)}."
+    return marks.Figure(about, (), [marks.picture((), title, traces, layout)])
+
+
+def flow_by_lag(flow: list[marks.Record], summary: list[marks.Record]) -> marks.Figure:
+    """‖∂L/∂h‖ relative to lag 0, against the lag."""
+    traces, seen = [], [-3.5, 0.0]
+    for record, look in marks.looks(summary):
+        mine = [step for step in flow if marks.agree(step, record, "cell", "phase", "length")]
+        lags, seeds = marks.seeds(mine, "lag", "log_norm")
+        seeds = (seeds - seeds[:, :1])[np.isfinite(seeds[:, 0])] / math.log(10)
+        traces += marks.line(lags[1:], seeds[:, 1:], look, marks.power, log=True)
+        seen += list(seeds[np.isfinite(seeds)])
+    longest = max(record["length"] for record in summary)
+    layout = marks.axes(
+        {"title": "lag (steps back from the last)", **marks.log_axis(1, longest),
+         "range": [0, math.log10(max(longest, 2))]},
+        {"title": "‖∂L/∂h‖ relative to lag 0", **marks.decades(seen), "range": [max(min(seen), -marks.FLOOR) - 0.2,
+         min(max(seen), marks.FLOOR) + 0.5]},
+        "lag %{x} steps",
+    ) | marks.level(-3, "1/1000: no longer felt")  # fmt: skip
+    about = f"Hidden state, T = {longest} steps{marks.bands(flow)}."
+    fall = [
+        f"{look['name']} "
+        + (f"not in {marks.steps(r['length'] - 1)}" if r["horizon"] is None else marks.steps(r["horizon"]))
+        for r, look in marks.looks(summary)
+    ]
+    title = f"Steps back at which the gradient is below 1/1000 of that at the last step: {', '.join(fall)}"
+    return marks.Figure(about, (), [marks.picture((), title, traces, layout)])
+
+
+def finding(summary: list[marks.Record]) -> str:
+    """What a gradient study found, in one line."""
+    phases = len({record["phase"] for record in summary})
+    reach = [
+        f"{label(r, phases)} " + ("the whole sequence" if r["horizon"] is None else f"{r['horizon']} steps")
+        for r in summary
+    ]
+    return f"How far back the gradient is felt: {', '.join(reach)}"
+
+
+def singular_values(records: list[marks.Record]) -> marks.Figure:
+    """The largest, the median and the smallest singular value of the state's Jacobian against the lag."""
+    pictures = []
+    for phase, of_phase in marks.groups(records, "phase").items():
+        traces, found, seen = [], [], []
+        for (cell,), mine in marks.groups(of_phase, "cell").items():
+            indices = sorted({record["index"] for record in mine})
+            chosen = {"largest": indices[0], "median": indices[len(indices) // 2], "smallest": indices[-1]}
+            for (name, index), dash in zip(chosen.items(), ("solid", "dash", "dot"), strict=True):
+                lags, seeds = marks.seeds([r for r in mine if r["index"] == index], "lag", "log_value")
+                seeds = seeds / math.log(10)
+                look = marks.look(cell, of_phase) | {"dash": dash, "legend": name == "largest"}
+                traces += marks.line(lags, seeds, look, marks.power, f"{name}: {{}}")
+                seen += list(marks.mean_over(seeds))
+                if name == "largest":
+                    found.append(f"{cell} {marks.power(marks.mean_over(seeds)[-1])}")
+        last = max(record["lag"] for record in of_phase)
+        top = max((y for y in seen if np.isfinite(y)), default=0.0)
+        bottom = min((y for y in seen if np.isfinite(y)), default=0.0)
+        layout = marks.axes(
+            {"title": "lag (steps)"},
+            {"title": "singular value of ∂sₜ/∂sₜ₋ₗ", **marks.decades(seen),
+             "range": [max(bottom, top - 2 * marks.FLOOR) - 0.5, top + 0.5]},
+            "lag %{x} steps",
+        )  # fmt: skip
+        title = f"Over {last} steps the largest singular value becomes {', '.join(found)}"
+        pictures.append(marks.picture(marks.phase_name(phase), title, traces, layout))
+    about = "Of the whole state s over the lag. Solid: the largest; dashed: the median; dotted: the smallest"
+    return marks.Figure(f"{about}{marks.bands(records)}.", ("phase",), pictures)
+
+
+def contributions(records: list[marks.Record]) -> marks.Figure:
+    """The (t, k) matrix: what step k adds to the gradient of the error at step t."""
+    pictures = []
+    for (cell, phase, parameter), mine in marks.groups(records, "cell", "phase", "parameter").items():
+        ts, ks, grid = marks.table(mine, "t", "k", "log_norm")
+        grid = grid / math.log(10)
+        finite = grid[np.isfinite(grid)]
+        top = finite.max(initial=-np.inf)
+        bottom = max(finite.min(initial=np.inf), top - marks.FLOOR)
+        scale = {"zmin": bottom, "zmax": top} if finite.size else {}
+        bar = {"title": {"text": "norm (nats per unit weight)", "side": "top"}, **marks.decades([bottom, top])}
+        heat = marks.heat(ks, ts, grid, bar, "t = %{y}, k = %{x}<br>10<sup>%{z:.2f}</sup> nats per unit weight") | {
+            "colorscale": "Cividis", **scale}  # fmt: skip
+        layout = marks.axes({"title": "step k that contributes"}, {"title": "step t of the error"})
+        title = f"{cell}, {parameter}: {_reach(ts, ks, grid)}"
+        pictures.append(marks.picture((cell, *marks.phase_name(phase), parameter), title, [heat], layout))
+    pictures.sort(key=lambda picture: picture["key"][-1] != "all")  # shown first where it is there
+    about = f"‖∂Eₜ/∂hₜ · ∂hₜ/∂hₖ · ∂⁺hₖ/∂θ‖; colours end {marks.FLOOR} decades below the largest."
+    return marks.Figure(about, ("cell", "phase", "parameter"), pictures)
+
+
+def _reach(ts: list, ks: list, grid: np.ndarray) -> str:
+    """How far back contributions are felt, from their mean log-norm at each lag."""
+    lags = np.subtract.outer(ts, ks)
+    by_lag = {int(lag): marks.mean_over(grid[lags == lag][:, None])[0] for lag in np.unique(lags[lags >= 0])}
+    known = {lag: value for lag, value in by_lag.items() if np.isfinite(value)}
+    if 0 not in known:
+        return "no contribution at lag 0 to compare with"
+    for lag, value in known.items():
+        if value < known[0] - 3:
+            return f"contributions are below 1/1000 of those at lag 0 from {marks.steps(lag)} back"
+    return f"contributions stay above 1/1000 of those at lag 0 up to {marks.steps(max(known))} back"
+
+
+def truncation(records: list[marks.Record]) -> marks.Figure:
+    """Cosine and norm of the truncated gradient, relative to the full one, against the truncation."""
+    pictures = []
+    for phase, of_phase in marks.groups(records, "phase").items():
+        traces, needed, cosines = [], [], []
+        for (cell,), mine in marks.groups(of_phase, "cell").items():
+            look = marks.look(cell, of_phase)
+            steps, seeds = marks.seeds(mine, "steps", "cosine")
+            traces += marks.line(steps, seeds, look, marks.short, "cosine {}", log=True)
+            near = [step for step, mean in zip(steps, marks.mean_over(seeds), strict=True) if mean >= 0.99]
+            needed.append(f"{cell} {near[0] if near else f'more than {steps[-1]}'}")
+            cosines += list(seeds[np.isfinite(seeds)])
+            steps, seeds = marks.seeds(mine, "steps", "relative_norm")
+            of_norm = marks.line(steps, seeds, look | {"legend": False}, marks.short, "norm {}", log=True)
+            traces += [trace | {"yaxis": "y2"} for trace in of_norm]
+        layout = marks.axes(
+            {"title": "truncated after (steps)", "type": "log", "tickvals": sorted({r["steps"] for r in of_phase}),
+             "anchor": "y2"},
+            {"title": "cosine", "domain": [0.54, 1], "range": [min([0.0, *cosines]) - 0.05, 1.05]},
+            "%{x} steps",
+        )  # fmt: skip
+        layout |= {"yaxis2": {"title": {"text": "relative norm"}, "domain": [0, 0.46], "rangemode": "tozero"}}
+        layout |= {"hoversubplots": "axis"}
+        title = f"Steps that give the full gradient's direction (cosine of 0.99): {', '.join(needed)}"
+        pictures.append(marks.picture(marks.phase_name(phase), title, traces, layout))
+    about = f"Truncated gradient and full one: cosine between them, and ratio of their norms{marks.bands(records)}."
+    return marks.Figure(about, ("phase",), pictures)

@@ -1,0 +1,137 @@
+"""The interactive figures of a dynamics study: records in, what plotly.js draws out."""
+
+import html
+import itertools
+
+import numpy as np
+
+from rnnlab.report import marks
+
+KINDS = {"stable": ("circle", 3), "saddle": ("diamond", 6), "unstable": ("triangle-up", 2), "slow": ("x", 4)}
+"""Marker and colour of each kind of fixed point."""
+DIVERGING = [[0, "#2166ac"], [0.5, "#f4f4f4"], [1, "#b2182b"]]
+
+
+def spectrum(records: list[marks.Record]) -> marks.Figure:
+    """Lyapunov exponents by their index."""
+    traces, found = [], []
+    for (cell,), mine in marks.groups(records, "cell").items():
+        indices, seeds = marks.seeds(mine, "index", "exponent")
+        traces += marks.line(indices, seeds, marks.look(cell, records), marks.short, "{} nats/step")
+        found.append(f"{cell} {int((marks.mean_over(seeds) > 0).sum())} of {len(indices)}")
+    layout = marks.axes({"title": "index"}, {"title": "Lyapunov exponent (nats/step)"}, "exponent %{x}") | marks.level(
+        0, ""
+    )
+    title = f"Directions in which a disturbance grows: {', '.join(found)}"
+    about = f"Exponents above 0 are directions that grow, below 0 such that die out{marks.bands(records)}."
+    return marks.Figure(about, (), [marks.picture((), title, traces, layout)])
+
+
+def convergence(records: list[marks.Record]) -> marks.Figure:
+    """The estimate of the largest exponent against the steps behind it."""
+    traces, found = [], []
+    for (cell,), mine in marks.groups(records, "cell").items():
+        steps, seeds = marks.seeds(mine, "step", "exponent")
+        traces += marks.line(steps, seeds, marks.look(cell, records), marks.short, "{} nats/step", log=True)
+        later = marks.mean_over(seeds)[len(steps) // 2 :]
+        found.append(f"{cell} {marks.short(later.max() - later.min())}")
+    steps = [record["step"] for record in records]
+    x = {"title": "steps", **marks.log_axis(min(steps), max(steps))}
+    layout = marks.axes(x, {"title": "estimate of λ₁ (nats/step)"}, "after %{x} steps") | marks.level(0, "")
+    title = f"In the second half of the run the estimate of λ₁ moves by (nats/step): {', '.join(found)}"
+    about = f"The largest Lyapunov exponent as more steps are taken in{marks.bands(records)}."
+    return marks.Figure(about, (), [marks.picture((), title, traces, layout)])
+
+
+def portrait(points: list[marks.Record], trajectories: list[marks.Record]) -> marks.Figure:
+    """Trajectories and fixed points of one network on its two principal components."""
+    pictures = []
+    for cell, seed in marks.groups([*trajectories, *points], "cell", "seed"):
+        runs = [r for r in trajectories if (r["cell"], r["seed"]) == (cell, seed)]
+        found = [p for p in points if (p["cell"], p["seed"]) == (cell, seed)]
+        kinds = sorted(marks.groups(found, "kind").items(), key=lambda of: [*KINDS, of[0][0]].index(of[0][0]))
+        traces = [_path(run, first=number == 0) for number, run in enumerate(marks.groups(runs, "example").values())]
+        traces += [_fixed(kind, mine) for (kind,), mine in reversed(kinds)]  # the rarest on top
+        counts = ", ".join(f"{len(mine)} {kind}" for (kind,), mine in kinds)
+        title = (
+            f"{cell}, seed {seed}: fixed points: {counts}" if found else f"{cell}, seed {seed}: no fixed point found"
+        )
+        axes = marks.axes({"title": "first principal component"}, {"title": "second principal component"})
+        pictures.append(marks.picture((cell, str(seed)), title, traces, axes))
+    about = "Lines: the state over time; markers: fixed and slow points, by stability."
+    return marks.Figure(about, ("cell", "seed"), pictures)
+
+
+def _path(run: list[marks.Record], *, first: bool) -> marks.Record:
+    run = [run[place] for place in marks.thinned(len(run))]
+    return {
+        "type": "scatter", "mode": "lines", "name": "trajectories", "legendgroup": "trajectories", "showlegend": first,
+        "x": marks.numbers([r["pc1"] for r in run]), "y": marks.numbers([r["pc2"] for r in run]),
+        "text": [f"example {r['example']}, step {r['step']}" for r in run], "hovertemplate": "%{text}<extra></extra>",
+        "line": {"color": "--muted", "width": 1}, "opacity": 0.5,
+    }  # fmt: skip
+
+
+def _fixed(kind: str, mine: list[marks.Record]) -> marks.Record:
+    symbol, number = KINDS.get(kind, ("star", 0))
+    texts = []
+    for point in mine:
+        slowest = point.get("slowest")
+        text = f"{kind} point {point['number']}: unstable directions {point['unstable']}, q = {marks.short(point['q'])}"
+        texts.append(text + (f", slowest {slowest:.3g} steps" if slowest is not None else ""))
+    return {
+        "type": "scatter", "mode": "markers", "name": html.escape(kind), "legendgroup": html.escape(kind),
+        "x": marks.numbers([p["pc1"] for p in mine]), "y": marks.numbers([p["pc2"] for p in mine]),
+        "text": [html.escape(text) for text in texts], "hovertemplate": "%{text}<extra></extra>",
+        "marker": {"symbol": symbol, "size": 11, "color": f"--c{number}", "line": {"color": "--card", "width": 1}},
+    }  # fmt: skip
+
+
+def phase_diagram(records: list[marks.Record]) -> marks.Figure:
+    """λ₁, horizon and decay over a setting of the cell and the sequence length."""
+    pictures = []
+    shown = (("exponent", "λ₁", "nats/step"), ("horizon", "horizon", "steps"),
+             ("decay_per_step", "decay", "nats/step"))  # fmt: skip
+    for (cell, axis), mine in marks.groups(records, "cell", "axis").items():
+        for key, name, unit in shown:
+            values, lengths, grid = marks.table(mine, "value", "length", key)
+            if not np.isfinite(grid).any():
+                continue
+            (xs, across), (ys, up) = marks.spaced(lengths), marks.spaced(values)
+            hover = (
+                f"{html.escape(axis)} = %{{customdata[1]:.3g}}, T = %{{customdata[0]}}<br>{name} = %{{z:.3g}} {unit}"
+            )
+            heat = marks.heat(xs, ys, grid, {"title": {"text": f"{name} ({unit})", "side": "top"}}, hover)
+            heat["customdata"] = [[[length, value] for length in lengths] for value in marks.numbers(values)]
+            heat |= {"colorscale": DIVERGING, "zmid": 0} if key == "exponent" else {"colorscale": "Cividis"}
+            traces = [heat, _zero(xs, ys, grid)] if key == "exponent" else [heat]
+            layout = marks.axes({"title": "sequence length T (steps)", **across}, {"title": html.escape(axis), **up})
+            title = (
+                f"{cell}: {_crossing(axis, values, lengths, grid) if key == 'exponent' else _extent(name, unit, grid)}"
+            )
+            pictures.append(marks.picture((cell, axis, name), title, traces, layout))
+    about = "The line is where λ₁ = 0; a blank horizon means that the gradient is felt over the whole sequence."
+    return marks.Figure(about, ("cell", "axis", "shown"), pictures)
+
+
+def _zero(xs: list, ys: list, grid: np.ndarray) -> marks.Record:
+    return {
+        "type": "contour", "x": xs, "y": ys, "z": [marks.numbers(row) for row in grid], "showscale": False,
+        "hoverinfo": "skip", "contours": {"coloring": "lines", "start": 0, "end": 0, "size": 1}, "line": {"width": 2.5},
+        "colorscale": [[0, "#000000"], [1, "#000000"]],
+    }  # fmt: skip
+
+
+def _crossing(axis: str, values: list, lengths: list, grid: np.ndarray) -> str:
+    """Where λ₁ changes its sign at the longest sequence."""
+    last = grid[:, -1]
+    signs = [(value, sign) for value, sign in zip(values, np.sign(last), strict=True) if np.isfinite(sign)]
+    turns = [(f"{a:.3g}", f"{b:.3g}") for (a, s), (b, t) in itertools.pairwise(signs) if s * t <= 0 and s != t]
+    if turns:
+        return f"λ₁ changes sign between {axis} {' and '.join(turns[0])} (T = {lengths[-1]})"
+    side = "below" if signs and signs[0][1] < 0 else "above"
+    return f"λ₁ stays {side} 0 (T = {lengths[-1]})"
+
+
+def _extent(name: str, unit: str, grid: np.ndarray) -> str:
+    return f"{name} from {marks.short(np.nanmin(grid))} to {marks.short(np.nanmax(grid))} {unit}"
