@@ -170,6 +170,17 @@ def finite(name: str, tree: PyTree) -> None:
             raise ValueError(f"{where} holds NaN or infinity, first at {place}; leave it out or mend it first")
 
 
+def linear_adjoint(cell: object) -> None:
+    """ValueError for a cell, or a cell inside of one, that changes derivatives on their way back."""
+    if not getattr(cell, "linear_adjoint", True):
+        name = type(cell).__name__
+        raise ValueError(f"the way back of {name} is not that of its derivative; give the cell inside it")
+    named = (getattr(cell, name, None) for name in ("forward", "backward", "stack"))
+    for inner in (*getattr(cell, "cells", ()), *named):
+        if inner is not None:
+            linear_adjoint(inner)
+
+
 def outline(tree: PyTree) -> str:
     """The structure of ``tree`` in a few words: type and field names, without the arrays."""
     if hasattr(tree, "_fields"):

@@ -1,7 +1,11 @@
 """Instruments: what the gradient and the state really do."""
 
+from rnnlab.diagnostics import clipping, one_neuron
+from rnnlab.diagnostics.attractors import AttractorKind, attractor_kind
 from rnnlab.diagnostics.bound import PascanuBound, pascanu_bound
+from rnnlab.diagnostics.clipping import clip_adjoints
 from rnnlab.diagnostics.contributions import BpttContributions, bptt_contributions
+from rnnlab.diagnostics.cycles import LimitCycles, limit_cycles
 from rnnlab.diagnostics.fixed import FixedPoints, fixed_points, sample_states
 from rnnlab.diagnostics.flow import FELT, GradientFlow, decay_per_step, gradient_flow, horizon
 from rnnlab.diagnostics.jacobians import JacobianProducts, jacobian_products, step_jacobians
@@ -13,16 +17,21 @@ from rnnlab.diagnostics.truncation import TruncationBias, truncation_bias
 __all__ = [
     "FELT",
     "AnyDepth",
+    "AttractorKind",
     "BpttContributions",
     "FixedPoints",
     "GradientFlow",
     "GradientLooks",
     "JacobianProducts",
+    "LimitCycles",
     "LyapunovSpectrum",
     "PascanuBound",
     "PhaseDiagram",
     "TruncationBias",
+    "attractor_kind",
     "bptt_contributions",
+    "clip_adjoints",
+    "clipping",
     "decay_per_step",
     "depth",
     "fixed_points",
@@ -31,8 +40,10 @@ __all__ = [
     "horizon",
     "jacobian_products",
     "kaplan_yorke",
+    "limit_cycles",
     "lyapunov_spectrum",
     "monitor_gradients",
+    "one_neuron",
     "pascanu_bound",
     "phase_diagram",
     "read_monitor",

@@ -82,6 +82,7 @@ def bptt_contributions(
 def prepared(cell: Cell, params: PyTree, xs: Array, state: PyTree | None) -> tuple[Array, PyTree]:
     """Checked ``(xs, initial state)``."""
     xs, state, _, _ = prepare(cell, params, xs, state, None, None)
+    _check.linear_adjoint(cell)
     _check.differentiable("params", params)
     _check.differentiable("the state", state)
     _check.batched("the state", state, xs.shape[1:-1])

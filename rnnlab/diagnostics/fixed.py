@@ -11,8 +11,11 @@ import optax
 from jax import lax
 
 from rnnlab import _check
-from rnnlab.diagnostics.state_map import state_map
+from rnnlab.diagnostics.state_map import check_starts, newton, state_map
 from rnnlab.typing import Array, Cell, Key, PyTree
+
+POLISH = 5
+"""Steps of Newton's method at a point that has been found."""
 
 
 class FixedPoints(NamedTuple):
@@ -27,7 +30,8 @@ class FixedPoints(NamedTuple):
     eigenvectors: np.ndarray
     """Of the same, as columns, ``[N, n, n]``."""
     unstable: np.ndarray
-    """How many eigenvalues lie outside of the unit circle, ``[N]``: directions in which a push grows."""
+    """How many eigenvalues lie outside of the unit circle (by more than the square root of the precision), ``[N]``:
+    directions in which a push grows."""
     kind: tuple[str, ...]
     """"stable" (none of them), "unstable" (all of them) or "saddle", for each point."""
     time_constants: np.ndarray
@@ -55,7 +59,8 @@ def fixed_points(
     """Fixed points under a constant input, by minimising q(h) = ½ ‖F(h, x) − h‖² from many starting points at once.
 
     Sussillo & Barak 2013 (Neural Computation 25) and Golub & Sussillo 2018 (JOSS 3). Every minimum with q = 0 is a
-    fixed point, also one that no trajectory would come to. Adam with a falling step, until all have arrived.
+    fixed point, also one that no trajectory would come to. Adam with a falling step, until all have arrived, and
+    a few of Newton's steps at each point that has been found.
 
     Args:
         cell: any cell or stack with a ``step``, also :class:`rnnlab.Step`.
@@ -76,45 +81,35 @@ def fixed_points(
     Warns:
         UserWarning: where nothing is found; the result is then empty.
     """
-    x = _check.array("x", x)
-    if x.ndim != 1:
-        raise ValueError(f"x has shape {x.shape}; give the one constant input, [I]")
-    leaves = jax.tree.leaves(starts)
-    count = np.shape(leaves[0])[0] if leaves and np.ndim(leaves[0]) else 0
-    if not count:
-        raise ValueError("starts must hold states with one leading axis, [S, ...]; draw some with sample_states")
-    _check.hashable(cell)
-    mend = f"give states like cell.initial_state(({count},)), such as sample_states draws"
-    _check.same_tree("starts", starts, _check.shapes(cell.initial_state((count,))), mend)
-    _check.finite("starts", starts)
-    _, _, first = state_map(cell, params, jnp.broadcast_to(x, (1, count, *x.shape)), starts)
+    x, first = check_starts(cell, params, x, starts)
     found, q = jax.device_get(_minimise(cell, params, x, starts, tolerance, steps, learning_rate))
-    first = np.asarray(first)
     centre = first.mean(axis=0)
     away, usual = np.linalg.norm(found - centre, axis=1), np.linalg.norm(first - centre, axis=1).mean()
     near = np.isfinite(q) & (away <= outlier * max(usual, np.finfo(first.dtype).tiny))
     resting = near & (q <= tolerance)
     points = _distinct(found[resting], q[resting], unique)
-    lingering = near & (q > tolerance) & (q <= slow)
+    apart = np.linalg.norm(found[:, None] - points[0], axis=-1).min(axis=1, initial=np.inf)
+    lingering = near & (q > tolerance) & (q <= slow) & (apart > unique)  # rounding may stop a start beside a point
     slow_points = _distinct(found[lingering], q[lingering], unique)
     if not len(points[0]):
-        best = f"the smallest q is {np.nanmin(q):.1e}" if np.isfinite(q).any() else "every q is NaN"
+        smallest = q[near].min(initial=np.inf)
+        best = f"the smallest q is {smallest:.1e}, above the tolerance of {tolerance:.0e}"
         warnings.warn(
-            f"no fixed point was found from {count} starts: {best}, above the tolerance of {tolerance:.0e}; "
+            f"no fixed point was found from {len(first)} starts: {best if smallest < np.inf else 'all lead away'}; "
             "try more steps or starts, or look at slow_states",
             stacklevel=2,
         )
-    jacobians = jax.device_get(_jacobians(cell, params, x, jnp.asarray(points[0])))
-    values, vectors = np.linalg.eig(jacobians) if len(jacobians) else (np.zeros(points[0].shape, complex), jacobians)
+    states, q, jacobians = jax.device_get(_polish(cell, params, x, jnp.asarray(points[0]), jnp.asarray(points[1])))
+    values, vectors = np.linalg.eig(jacobians) if len(jacobians) else (np.zeros(states.shape, complex), jacobians)
     order = np.argsort(-np.abs(values), axis=1)
     values = np.take_along_axis(values, order, axis=1)
     vectors = np.take_along_axis(vectors, order[:, None, :], axis=2)
     modulus = np.abs(values)
-    unstable = (modulus > 1).sum(axis=1)
+    unstable = (modulus > 1 + np.sqrt(np.finfo(first.dtype).eps)).sum(axis=1)
     with np.errstate(divide="ignore"):
         time_constants = -1 / np.log(modulus)
     kinds = tuple("stable" if n == 0 else "unstable" if n == modulus.shape[1] else "saddle" for n in unstable)
-    return FixedPoints(*points, values, vectors, unstable, kinds, time_constants, *slow_points)
+    return FixedPoints(states, q, values, vectors, unstable, kinds, time_constants, *slow_points)
 
 
 def sample_states(key: Key, states: PyTree, count: int, noise: float = 0.0) -> PyTree:
@@ -125,10 +120,17 @@ def sample_states(key: Key, states: PyTree, count: int, noise: float = 0.0) -> P
         states: ``[T, B, ...]``, as :func:`rnnlab.unroll_states` returns them.
         count: how many.
         noise: the standard deviation of what is added to every number.
+
+    Raises:
+        ValueError: for a count below 1, a noise that is not a number of at least 0, and states without ``[T, B]``.
     """
     count = _check.positive_int("count", count)
-    k_which, k_noise = jax.random.split(key)
+    if not (noise >= 0 and np.isfinite(noise)):
+        raise ValueError(f"noise is {noise}; it must be a number of at least 0")
     leaves, tree = jax.tree.flatten(states)
+    if not leaves or min(np.ndim(leaf) for leaf in leaves) < 2:
+        raise ValueError("states must have leaves [T, B, ...]; give those of rnnlab.unroll_states")
+    k_which, k_noise = jax.random.split(key)
     steps, batch = leaves[0].shape[:2]
     which = jax.random.randint(k_which, (count,), 0, steps * batch)
     drawn = [leaf.reshape(steps * batch, *leaf.shape[2:])[which] for leaf in leaves]
@@ -170,10 +172,24 @@ def _minimise(
 
 
 @functools.partial(jax.jit, static_argnames="cell")
-def _jacobians(cell: Cell, params: PyTree, x: Array, points: Array) -> Array:
-    """∂F/∂h at each point, ``[N, n, n]``."""
+def _polish(cell: Cell, params: PyTree, x: Array, points: Array, q: Array) -> tuple[Array, Array, Array]:
+    """The points ``[N, n]`` after a few steps of Newton's where these bring them nearer, q, and ∂F/∂h ``[N, n, n]``."""
     flat, _, _ = state_map(cell, params, x[None], None)
-    return jax.vmap(jax.jacfwd(lambda h: flat.step(h, x)))(points)
+
+    def after(h: Array) -> Array:
+        return flat.step(h, x)
+
+    def improve(_: int, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        h, best = carry
+        new = h + newton(after, h, jnp.ones((), h.dtype))
+        each = 0.5 * jnp.sum((after(new) - new) ** 2)
+        return jnp.where(each < best, new, h), jnp.minimum(each, best)
+
+    def one(h: Array, q: Array) -> tuple[Array, Array, Array]:
+        h, q = lax.fori_loop(0, POLISH, improve, (h, q))
+        return h, q, jax.jacfwd(after)(h)
+
+    return jax.vmap(one)(points, q)
 
 
 def _distinct(points: np.ndarray, q: np.ndarray, unique: float) -> tuple[np.ndarray, np.ndarray]:

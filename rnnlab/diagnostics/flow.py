@@ -97,6 +97,7 @@ def gradient_flow(
             are not floats. A NaN raises nothing: it makes ``finite`` False.
     """
     xs, state, lengths, resets = prepare(cell, params, xs, initial_state, lengths, resets)
+    _check.linear_adjoint(cell)
     _check.differentiable("params", params)
     _check.differentiable("the state", state)
     _check.batched("the state", state, xs.shape[1:-1])

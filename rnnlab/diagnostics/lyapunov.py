@@ -46,14 +46,16 @@ def lyapunov_spectrum(
 
     Jₜ Qₜ₋₁ = Qₜ Rₜ and λᵢ = (1/T) Σₜ ln |(Rₜ)ᵢᵢ|, with Jₜ = ∂sₜ/∂sₜ₋₁ of the whole state (an LSTM's c and h: 2H
     exponents), as in Engelken, Wolf & Abbott 2023 (arXiv 2006.02427) and Vogt et al. 2022 (arXiv 2006.14123). λ₁ says
-    how fast a gradient grows (positive) or vanishes (negative) in the long run. Differentiable in ``params``.
+    how fast a gradient grows (positive) or vanishes (negative) in the long run. Differentiable in ``params``, and
+    ``jax.vmap`` over stacked parameters gives the spread over seeds.
 
     Args:
         cell: any cell or stack with a ``step``, also :class:`rnnlab.Step`.
         params: its parameters.
         xs: inputs, ``[T, ..., I]``; of zeros for the autonomous network.
         initial_state: s₀, ``cell.initial_state`` by default. It is often a fixed point: start from noise to leave it.
-        key: draws the first directions; unit vectors by default.
+        key: draws the first directions; unit vectors by default, which miss the leading exponents where ``count`` is
+            less than the size of the state and its numbers do not act on one another.
         count: k, how many of the leading exponents; all by default.
         burn_in: steps at the start in which only the state is run, to let it come to its attractor.
         warm_up: steps after these in which directions turn but nothing is summed yet.
