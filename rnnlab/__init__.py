@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from rnnlab import cells as cells
     from rnnlab import data as data
     from rnnlab import diagnostics as diagnostics
+    from rnnlab import dynamics as dynamics
     from rnnlab import engines as engines
     from rnnlab import initializers as initializers
     from rnnlab import interop as interop
@@ -47,7 +48,19 @@ _HOME = {
     "unroll": "driver",
     "unroll_states": "driver",
 }
-_MODULES = ("cells", "data", "diagnostics", "engines", "initializers", "interop", "losses", "report", "study", "train")
+_MODULES = (
+    "cells",
+    "data",
+    "diagnostics",
+    "dynamics",
+    "engines",
+    "initializers",
+    "interop",
+    "losses",
+    "report",
+    "study",
+    "train",
+)
 
 __all__ = ["__version__", *_HOME, *_MODULES]
 

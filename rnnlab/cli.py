@@ -1,34 +1,47 @@
 """The command line: parses, calls, prints. JAX is imported only once there is something to compute."""
 
+import abc
 import contextlib
 import dataclasses
 import json
-import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, TypeVar
 
 import tyro
 
 from rnnlab import __version__
 from rnnlab.report import records
-from rnnlab.settings import GradientSettings
+from rnnlab.report.records import Records, Run
+from rnnlab.settings import DynamicsSettings, GradientSettings, StudySettings
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
+
+CLOSER = ("singular_values", "contributions", "truncation")
+"""The kinds of records, and the figures, of a closer look."""
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
+Settings = TypeVar("Settings", bound=StudySettings)
+Summary = list[dict[str, Any]]
+
+
+class Study(NamedTuple):
+    """A study that is ready to run, with JAX loaded."""
+
+    about: dict[str, Any]  # its data
+    units: list[Any]
+    finished: Callable[[Records], set[Any]]  # the units whose records are there
+    measure: Callable[[list[Any], Callable[[str], None]], Iterator[Records]]  # records of each unit; says what it does
+    summarise: Callable[[Records, Summary], Summary]  # of all records, and what it was before the last unit
+
 
 @dataclasses.dataclass(frozen=True)
-class Gradients(GradientSettings):
-    """Show how far back in time the gradient of each cell reaches, with pictures and numbers.
-
-    For each cell, length and seed it takes the loss at the last step of a sequence of that length, and measures the
-    norm of the gradient for each parameter and its flow to every earlier step. DIR then holds gradients.json,
-    gradients.csv, gradient_norms.png, gradient_norms.svg and config.json. Logarithms are natural.
+class Command(abc.ABC):
+    """A study as a command: it measures what is missing in a directory, draws it and tells what was found.
 
     Attributes:
         out: where to write; a directory that holds other settings is refused.
@@ -36,12 +49,231 @@ class Gradients(GradientSettings):
         json: print the summary as JSON on standard output, and nothing else there.
     """
 
-    out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/gradients")
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs")
     resume: bool = False
     json: bool = False
 
-    def __post_init__(self) -> None:
-        """Leaves the checks to GradientSettings, whose one sentence is then shown without a frame."""
+    name: ClassVar[str]
+
+    def __post_init__(self) -> None:  # noqa: B027 (meant to do nothing)
+        """Leaves the checks to the settings, whose one sentence is then shown without a frame."""
+
+    @property
+    @abc.abstractmethod
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of records that it makes."""
+
+    @abc.abstractmethod
+    def settings(self) -> StudySettings:
+        """The settings alone; ValueError where they make no sense."""
+
+    @abc.abstractmethod
+    def study(self) -> Study:
+        """The study, with its data; ValueError for data that cannot be used."""
+
+    @abc.abstractmethod
+    def draw(self, run: Run) -> None:
+        """Writes the table and the figures."""
+
+    @abc.abstractmethod
+    def tell(self, run: Run) -> "Iterator[RenderableType]":
+        """What was found, for people."""
+
+    def remark(self) -> str | None:
+        """What is odd about the settings, though they can be used."""
+        return None
+
+    def run(self, arguments: list[str]) -> int:
+        """Runs the study; returns the exit code."""
+        with _asking():
+            settings = self.settings()
+            run = Run(self.out, self.name, self.kinds)
+            run.admit(dataclasses.asdict(settings))
+
+        import jax  # only now, so that help and refusals come at once
+        from rich.console import Console
+
+        if settings.precision == "float64":
+            jax.config.update("jax_enable_x64", True)
+
+        from rnnlab.study import environment
+
+        notes = Console(stderr=True, highlight=False)
+        with _asking():
+            study = self.study()
+            config = {"settings": dataclasses.asdict(settings), "data": study.about, **environment()}
+            config["command"] = shlex.join(["rnnlab", *arguments])
+            run.open(config, self.resume, study.units, study.finished)
+        if remark := self.remark():
+            notes.print(f"note: {remark}")
+        try:
+            with _progress(notes, len(run.missing)) as (say, advance):
+                for found in study.measure(run.missing, say):
+                    run.add(found)
+                    run.save(study.summarise(run.records, run.summary))
+                    advance()
+            self.draw(run)
+        except KeyboardInterrupt:
+            again = shlex.join(["rnnlab", *arguments, *([] if self.resume else ["--resume"])])
+            notes.print(f"interrupted; what was finished is in {self.out}; go on with: {again}", soft_wrap=True)
+            return INTERRUPTED
+        if self.json:
+            print(json.dumps(run.summary))
+        else:
+            console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+            for shown in self.tell(run):
+                console.print(shown, soft_wrap=isinstance(shown, str))
+        return DONE
+
+
+@dataclasses.dataclass(frozen=True)
+class Gradients(Command, GradientSettings):
+    """Show how far back in time the gradient of each cell reaches, with pictures and numbers.
+
+    For each cell, length and seed it takes the loss at the last step of a sequence of that length, and measures the
+    norm of the gradient for each parameter and its flow to every earlier step. DIR then holds gradients.json,
+    gradients.csv, gradient_norms.png, gradient_norms.svg and config.json; with --detail also singular_values,
+    contributions and truncation, each as .png and .svg. Logarithms are natural.
+    """
+
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/gradients")
+
+    name: ClassVar = "gradients"
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return ("norms", "flow", *(CLOSER if self.detail else ()))
+
+    def settings(self) -> GradientSettings:
+        return _only(GradientSettings, self)
+
+    def remark(self) -> str | None:
+        idle = self.clip is not None and not self.train_steps
+        return "--clip acts on training, and --train-steps is 0" if idle else None
+
+    def study(self) -> Study:
+        from rnnlab import study
+
+        settings = self.settings()
+        data = study.source(settings)
+
+        def measure(wanted: list[study.Unit], say: Callable[[str], None]) -> Iterator[Records]:
+            for measured in study.measure(settings, data, wanted, say):
+                yield measured.records
+
+        def summarise(found: Records, _: Summary) -> Summary:
+            return study.summarise(settings, found["flow"])
+
+        return Study(data.about, study.units(settings), study.finished, measure, summarise)
+
+    def draw(self, run: Run) -> None:
+        from rnnlab.report import figures
+
+        norms, flow = run.records["norms"], run.records["flow"]
+        columns = ("cell", "seed", "length", "phase", "parameter", "lag", "log_norm")
+        tables = {"norm": norms, "flow": flow}
+        if self.detail:
+            from rnnlab.report import detail
+
+            columns += ("index", "log_value", "t", "k", "steps", "cosine", "relative_norm")
+            tables |= {kind: run.records[kind] for kind in CLOSER}
+            detail.draw(run.records, run.folder)
+        records.write_csv(run.folder / "gradients.csv", columns, tables)
+        figures.gradient_norms(norms, flow, run.summary, run.folder)
+
+    def tell(self, run: Run) -> "Iterator[RenderableType]":
+        from rnnlab.report import words
+
+        settings = self.settings()
+        yield words.table(run.summary, run.records["norms"], settings.lengths)
+        for record in run.summary:
+            yield words.sentence(record, len(settings.phases))
+        yield f"The figure is {run.folder / 'gradient_norms.png'}; the numbers are beside it."
+        if self.detail:
+            yield f"The closer look is in {', '.join(f'{kind}.png' for kind in CLOSER)}."
+
+
+@dataclasses.dataclass(frozen=True)
+class Dynamics(Command, DynamicsSettings):
+    """Show what the state of each cell does: whether neighbouring states part, where it rests, and what gain changes.
+
+    For each cell it measures the leading Lyapunov exponents along trajectories, the fixed points under zero input, and,
+    for the first seed, how far gradients reach over recurrent gain and sequence length. DIR then holds dynamics.json,
+    dynamics.csv, spectrum, portrait and phase, each as .png and .svg, and config.json. Logarithms are natural.
+    """
+
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/dynamics")
+
+    name: ClassVar = "dynamics"
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return ("spectrum", "trace", "fixed_points", "trajectories", "phase")
+
+    def settings(self) -> DynamicsSettings:
+        return _only(DynamicsSettings, self)
+
+    def study(self) -> Study:
+        from rnnlab import dynamics
+        from rnnlab.study import source
+
+        settings = self.settings()
+        data = source(settings)
+
+        attractors = {}
+
+        def measure(wanted: list[dynamics.Unit], say: Callable[[str], None]) -> Iterator[Records]:
+            for unit, found, attractor in dynamics.measure(settings, data, wanted, say):
+                attractors.update({unit.cell: attractor} if attractor else {})
+                yield found
+
+        def summarise(found: Records, before: Summary) -> Summary:
+            known = {record["cell"]: record["attractor"] for record in before}
+            return dynamics.summarise(settings, found, known | attractors)
+
+        return Study(data.about, dynamics.units(settings), dynamics.finished, measure, summarise)
+
+    def draw(self, run: Run) -> None:
+        from rnnlab.report import dynamics
+
+        columns = (
+            "cell", "seed", "index", "step", "exponent", "number", "kind", "unstable", "q", "slowest", "example", "pc1",
+            "pc2", "axis", "value", "length", "horizon", "decay_per_step",
+        )  # fmt: skip
+        records.write_csv(run.folder / "dynamics.csv", columns, run.records)
+        dynamics.draw(run.records, run.summary, run.folder)
+
+    def tell(self, run: Run) -> "Iterator[RenderableType]":
+        from rnnlab.report import words
+
+        yield words.dynamics_table(run.summary)
+        for record in run.summary:
+            yield record["sentence"]
+        yield f"The figures are spectrum.png, portrait.png and phase.png in {run.folder}; the numbers are beside them."
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Gather a run into one HTML page, report.html in its directory, which needs no network.
+
+    Attributes:
+        folder: the directory of a finished run, its --out.
+    """
+
+    folder: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DIR")]]
+
+    def run(self, arguments: list[str]) -> int:
+        """Writes the page; returns the exit code."""
+        from rnnlab.report.page import write_page
+
+        with _asking():
+            page = write_page(self.folder)
+        print(f"The page is {page}.")
+        return DONE
+
+
+def _only(kind: type[Settings], options: object) -> Settings:
+    return kind(**{field.name: getattr(options, field.name) for field in dataclasses.fields(kind)})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,13 +284,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return DONE
     try:
         options = tyro.extras.subcommand_cli_from_dict(
-            {"gradients": Gradients},
+            {"gradients": Gradients, "dynamics": Dynamics, "report": Report},
             prog="rnnlab",
             description="A laboratory for recurrent networks.",
             args=arguments or ["--help"],
             config=(tyro.conf.FlagCreatePairsOff,),
         )
-        return _gradients(options, arguments)
+        return options.run(arguments)
     except UsageError as fault:
         print(f"rnnlab: {fault}", file=sys.stderr)
         return USAGE
@@ -84,117 +316,6 @@ def _asking() -> Iterator[None]:
         raise UsageError(fault) from None
 
 
-def _gradients(options: Gradients, arguments: list[str]) -> int:
-    with _asking():
-        settings = GradientSettings(**{f.name: getattr(options, f.name) for f in dataclasses.fields(GradientSettings)})
-        run = Run(options.out)
-        run.admit(settings)
-
-    import jax  # only now, so that help and refusals come at once
-    from rich.console import Console
-
-    if settings.precision == "float64":
-        jax.config.update("jax_enable_x64", True)
-
-    from rnnlab import study
-
-    notes = Console(stderr=True, highlight=False)
-    with _asking():
-        data = study.source(settings)
-        config = {"settings": dataclasses.asdict(settings), "data": data.about, **study.environment()}
-        run.open({**config, "command": shlex.join(["rnnlab", *arguments])}, options.resume, study.units(settings))
-    if settings.clip is not None and not settings.train_steps:
-        notes.print("note: --clip acts on training, and --train-steps is 0")
-    try:
-        with _progress(notes, len(run.missing)) as (say, advance):
-            for measured in study.measure(settings, data, run.missing, say):
-                run.add(measured.norms, measured.flow)
-                run.save(study.summarise(settings, run.flow))
-                advance()
-        run.draw()
-    except KeyboardInterrupt:
-        again = shlex.join(["rnnlab", *arguments, *([] if options.resume else ["--resume"])])
-        notes.print(f"interrupted; what was finished is in {options.out}; go on with: {again}", soft_wrap=True)
-        return INTERRUPTED
-    if options.json:
-        print(json.dumps(run.summary))
-    else:
-        _show(run, settings)
-    return DONE
-
-
-class Run:
-    """A run's directory: its configuration, its records, and what is still missing."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.config: dict[str, Any] = {}
-        self.norms: list[dict[str, Any]] = []
-        self.flow: list[dict[str, Any]] = []
-        self.summary: list[dict[str, Any]] = []
-        self.missing: list[Any] = []
-
-    def admit(self, settings: GradientSettings) -> None:
-        """ValueError for a directory that holds something else or cannot be written."""
-        folder = self.folder
-        above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-        if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-            raise ValueError(
-                f"{folder} cannot be written, since {above} is not a writable directory; choose another --out"
-            )
-        if not folder.exists() or not any(folder.iterdir()):
-            return
-        try:
-            before = json.loads((folder / "config.json").read_text(encoding="utf-8"))["settings"]
-        except (OSError, ValueError, KeyError, TypeError):
-            raise ValueError(f"{folder} holds files that are no run of this study; choose another --out") from None
-        wanted = json.loads(json.dumps(dataclasses.asdict(settings)))
-        other = sorted(name for name in wanted | before if wanted.get(name) != before.get(name))
-        if other:
-            raise ValueError(f"{folder} holds a run with another {', '.join(other)}; choose another --out")
-
-    def open(self, config: dict[str, Any], resume: bool, units: list[Any]) -> None:
-        """Takes the directory and what is finished in it; ValueError for what must not be overwritten or continued."""
-        self.config, self.missing = config, units
-        results = self.folder / "gradients.json"
-        if results.exists():
-            try:
-                found = json.loads(results.read_text(encoding="utf-8"))
-                done = {(record["cell"], record["phase"], record["length"]) for record in found["norms"]}
-                other_data = found["config"]["data"] != config["data"]
-            except (ValueError, KeyError, TypeError):
-                raise ValueError(f"{results} is damaged; remove it, or choose another --out") from None
-            if other_data:
-                raise ValueError(f"{self.folder} holds a run on other data; choose another --out")
-            missing = [unit for unit in units if tuple(unit) not in done]
-            if missing and not resume:
-                raise ValueError(
-                    f"{self.folder} holds an unfinished run; add --resume to go on, or choose another --out"
-                )
-            if resume:
-                self.norms, self.flow, self.missing = found["norms"], found["flow"], missing
-                self.summary, self.config = found["summary"], found["config"]
-        self.folder.mkdir(parents=True, exist_ok=True)
-        records.write_json(self.folder / "config.json", self.config)
-
-    def add(self, norms: list[dict[str, Any]], flow: list[dict[str, Any]]) -> None:
-        self.norms += norms
-        self.flow += flow
-
-    def save(self, summary: list[dict[str, Any]]) -> None:
-        """Writes all records so far, so that an interruption loses no finished measurement."""
-        self.summary = summary
-        content = {"config": self.config, "norms": self.norms, "flow": self.flow, "summary": summary}
-        records.write_json(self.folder / "gradients.json", content)
-
-    def draw(self) -> None:
-        """Writes the table and the figure."""
-        from rnnlab.report import figures
-
-        records.write_csv(self.folder / "gradients.csv", self.norms, self.flow)
-        figures.gradient_norms(self.norms, self.flow, self.summary, self.folder)
-
-
 @contextlib.contextmanager
 def _progress(console: "Console", total: int) -> Iterator[tuple[Callable[[str], None], Callable[[], None]]]:
     """``(say, advance)`` of a progress bar, which is shown on a terminal only."""
@@ -204,16 +325,3 @@ def _progress(console: "Console", total: int) -> Iterator[tuple[Callable[[str], 
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("starting", total=total)
         yield lambda text: bar.update(task, description=text), lambda: bar.advance(task)
-
-
-def _show(run: Run, settings: GradientSettings) -> None:
-    from rich.console import Console
-
-    from rnnlab.report import words
-
-    width = None if sys.stdout.isatty() else 120
-    console = Console(highlight=False, width=width)
-    console.print(words.table(run.summary, run.norms, settings.lengths))
-    for record in run.summary:
-        console.print(words.sentence(record, len(settings.phases)), soft_wrap=True)
-    console.print(f"The figure is {run.folder / 'gradient_norms.png'}; the numbers are beside it.", soft_wrap=True)

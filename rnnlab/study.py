@@ -15,10 +15,12 @@ from jax import lax
 from rnnlab import initializers
 from rnnlab.cells import GRU, LSTM, RNN, LeakyRNN, Readout
 from rnnlab.data import encode, read_text, standard_library
+from rnnlab.detail import look_closer
 from rnnlab.diagnostics import decay_per_step, gradient_flow, horizon
 from rnnlab.layers import Stack, StackParams, stack
 from rnnlab.losses import cross_entropy
-from rnnlab.settings import GradientSettings
+from rnnlab.report.records import Records
+from rnnlab.settings import GradientSettings, StudySettings
 from rnnlab.train import TrainState, adam, train_step
 from rnnlab.typing import Array, Cell, Dtype, PyTree
 
@@ -56,22 +58,30 @@ class Unit(NamedTuple):
     cell: str
     phase: str
     length: int
+    closer: bool = False  # what a closer look shows, in place of norms and flow
 
 
 class Measured(NamedTuple):
-    """The records of one unit, as they stand in ``gradients.json``."""
+    """The records of one unit by kind, as they stand in ``gradients.json``."""
 
     unit: Unit
-    norms: list[dict[str, Any]]
-    flow: list[dict[str, Any]]
+    records: Records
 
 
 def units(settings: GradientSettings) -> list[Unit]:
     """Everything that is to be measured, in the order in which it is done."""
-    return [Unit(c, p, length) for c in settings.cells for p in settings.phases for length in settings.lengths]
+    closer = [(settings.closer_length, True)] if settings.detail else []
+    lengths = [*((length, False) for length in settings.lengths), *closer]
+    return [Unit(c, p, *length) for c in settings.cells for p in settings.phases for length in lengths]
 
 
-def source(settings: GradientSettings) -> Source:
+def finished(records: Records) -> set[Unit]:
+    """The units whose records are there."""
+    kinds = (False, records["norms"]), (True, records.get("truncation", []))
+    return {Unit(r["cell"], r["phase"], r["length"], closer) for closer, rows in kinds for r in rows}
+
+
+def source(settings: StudySettings) -> Source:
     """The data of the study; ValueError for a file that cannot be used or is shorter than the longest sequence."""
     dtype = jnp.dtype(settings.precision)
     if dtype == jnp.float64 and jnp.result_type(float) != dtype:
@@ -85,7 +95,7 @@ def source(settings: GradientSettings) -> Source:
     if corpus.codes.size < settings.window:
         raise ValueError(
             f"{settings.data} has {corpus.codes.size} characters, but the longest sequence needs {settings.window}; "
-            "give a longer text or shorter lengths"
+            "give a longer text or ask for shorter sequences"
         )
     size = len(corpus.alphabet)
 
@@ -118,7 +128,7 @@ def measure(
     ``progress`` is told in a few words what is being done.
     """
     networks = {name: model(settings, data, name) for name in settings.cells}
-    programs = list(dict.fromkeys((unit.cell, unit.length) for unit in wanted))
+    programs = list(dict.fromkeys((unit.cell, unit.length) for unit in wanted if not unit.closer))
     with ThreadPoolExecutor(2) as ahead:  # compiles what comes next while this thread computes
         compiled = {p: ahead.submit(_compile, settings, data, networks[p[0]], p[1]) for p in programs}
         try:
@@ -134,13 +144,17 @@ def measure(
                             settings, data, network, params, lambda n, name=name: progress(f"{name}, training step {n}")
                         )
                     for unit in here:
-                        progress(f"{name}, length {unit.length}" + (", trained" if phase == "after" else ""))
-                        yield _measure_unit(settings, data, compiled[unit.cell, unit.length].result(), params, unit)
+                        what = "a closer look" if unit.closer else f"length {unit.length}"
+                        progress(f"{name}, {what}" + (", trained" if phase == "after" else ""))
+                        if unit.closer:
+                            yield _look_closer(settings, data, network, params, unit)
+                        else:
+                            yield _measure_unit(settings, data, compiled[unit.cell, unit.length].result(), params, unit)
         finally:
             ahead.shutdown(wait=False, cancel_futures=True)
 
 
-def model(settings: GradientSettings, data: Source, name: str) -> Stack:
+def model(settings: StudySettings, data: Source, name: str) -> Stack:
     """The network that is measured: one cell and a readout to the alphabet."""
     cell = CELLS[name](settings.hidden_size, jnp.dtype(settings.precision))
     return stack([cell, Readout(data.size, param_dtype=settings.precision)])
@@ -152,7 +166,7 @@ def _initial(settings: GradientSettings, data: Source, network: Stack) -> StackP
     return jax.tree.map(lambda *seeds: jnp.stack(seeds), *made)
 
 
-def draw(settings: GradientSettings, data: Source, use: str, length: int, number: int) -> tuple[Array, Array]:
+def draw(settings: StudySettings, data: Source, use: str, length: int, number: int) -> tuple[Array, Array]:
     """One batch for every seed, ``[S, T, B, …]``: the same for every cell, whatever else is measured."""
     purpose = ("measure", "train").index(use)
     randoms = [np.random.default_rng((seed, purpose, number)) for seed in range(settings.seeds)]
@@ -208,16 +222,23 @@ def _measure_unit(
     names["all"] = 0.5 * np.logaddexp.reduce([2 * value for value in names.values()])
     where = {"cell": unit.cell, "length": unit.length, "phase": unit.phase}
     norms = [
-        {**where, "seed": seed, "parameter": name, "log_norm": _number(value[seed] if finite[seed] else np.nan)}
+        {**where, "seed": seed, "parameter": name, "log_norm": number(value[seed] if finite[seed] else np.nan)}
         for seed in range(settings.seeds)
         for name, value in names.items()
     ]
     flows = [
-        {**where, "seed": seed, "lag": lag, "log_norm": _number(value)}
+        {**where, "seed": seed, "lag": lag, "log_norm": number(value)}
         for seed in range(settings.seeds)
         for lag, value in enumerate(by_lag[seed])
     ]
-    return Measured(unit, norms, flows)
+    return Measured(unit, {"norms": norms, "flow": flows})
+
+
+def _look_closer(settings: GradientSettings, data: Source, network: Stack, params: StackParams, unit: Unit) -> Measured:
+    inputs, labels = draw(settings, data, "measure", unit.length, unit.length)
+    where = {"cell": unit.cell, "length": unit.length, "phase": unit.phase}
+    found = look_closer(network, params, data.embed(inputs), labels)
+    return Measured(unit, {kind: [{**where, **row} for row in rows] for kind, rows in found.items()})
 
 
 def _named(layer: PyTree) -> Iterator[tuple[str, np.ndarray]]:
@@ -274,8 +295,8 @@ def _reach(curves: dict[int, list[tuple[int, float | None]]]) -> dict[str, Any]:
     decay = float(decay_per_step(jnp.asarray(mean)))
     reach = int(horizon(jnp.where(jnp.isnan(mean), -jnp.inf, mean))) if sound.any() else -1
     return {
-        "decay_per_step": _number(decay),
-        "half_life": _number(np.log(2) / decay) if decay > 0 else None,
+        "decay_per_step": number(decay),
+        "half_life": number(np.log(2) / decay) if decay > 0 else None,
         "horizon": None if reach < 0 else reach,
         "length": lines.shape[1],
         "doubtful": int((~sound).sum()),
@@ -294,6 +315,8 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _number(value: float) -> float | None:
-    """A number for JSON, in the shortest form that float32 distinguishes; None for NaN and infinities."""
-    return float(str(np.float32(value))) if np.isfinite(value) else None
+def number(value: float) -> float | None:
+    """A number for JSON, in the shortest form that float32 distinguishes; None for NaN and what is infinite there."""
+    with np.errstate(over="ignore"):
+        short = np.float32(value)
+    return float(str(short)) if np.isfinite(short) else None

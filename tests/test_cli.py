@@ -1,9 +1,12 @@
 """The command line as its users meet it: most of it in processes of its own."""
 
+import contextlib
 import csv
 import errno
+import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +17,21 @@ import pytest
 from rnnlab import cli
 
 SMALL = ["--cells", "rnn", "gru", "--lengths", "3", "8", "--hidden-size", "6", "--batch-size", "4", "--seeds", "2"]
+DYNAMICS = [
+    "dynamics", "--cells", "rnn", "gru", "--hidden-size", "4", "--batch-size", "2", "--seeds", "2", "--data", "noise",
+    "--steps", "20", "--burn-in", "5", "--warm-up", "5", "--starts", "4", "--grid", "3", "--longest", "8",
+]  # fmt: skip
+KEYS = {
+    "spectrum": {"cell", "seed", "index", "exponent"},
+    "trace": {"cell", "seed", "step", "exponent"},
+    "fixed_points": {"cell", "seed", "number", "kind", "unstable", "q", "slowest", "pc1", "pc2"},
+    "trajectories": {"cell", "seed", "example", "step", "pc1", "pc2"},
+    "phase": {"cell", "axis", "value", "length", "horizon", "decay_per_step", "exponent"},
+    "summary": {
+        "cell", "exponent", "spread", "kaplan_yorke", "entropy_rate", "attractor", "stable", "saddle", "unstable",
+        "slow", "sentence",
+    },
+}  # fmt: skip
 ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"JAX_PLATFORMS": "cpu"}
 
 
@@ -24,10 +42,11 @@ def rnnlab(*arguments, cwd):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A small run on real text, in float64, with training."""
+    """A small run on real text, in float64, with training and a closer look."""
     folder = tmp_path_factory.mktemp("run")
     ran = rnnlab(
-        "gradients", *SMALL, "--train-steps", 3, "--clip", 1, "--precision", "float64", "--out", "out", cwd=folder
+        *("gradients", *SMALL, "--train-steps", 3, "--clip", 1, "--precision", "float64", "--detail", "--out", "out"),
+        cwd=folder,
     )
     return folder, ran
 
@@ -46,9 +65,10 @@ def test_a_run_writes_its_files(finished):
     out = folder / "out"
     assert {file.name for file in out.iterdir()} == {
         "config.json", "gradients.csv", "gradients.json", "gradient_norms.png", "gradient_norms.svg",
+        *(f"{kind}.{form}" for kind in cli.CLOSER for form in ("png", "svg")),
     }  # fmt: skip
     content = json.loads((out / "gradients.json").read_text())
-    assert list(content) == ["config", "norms", "flow", "summary"]
+    assert list(content) == ["config", "norms", "flow", *cli.CLOSER, "summary"]
     assert set(content["norms"][0]) == {"cell", "seed", "length", "phase", "parameter", "log_norm"}
     assert set(content["flow"][0]) == {"cell", "seed", "length", "phase", "lag", "log_norm"}
     assert {"cell", "phase", "decay_per_step", "half_life", "horizon"} <= set(content["summary"][0])
@@ -60,9 +80,23 @@ def test_a_run_writes_its_files(finished):
     assert {"versions", "device", "command"} <= set(config)
     with (out / "gradients.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == len(content["norms"]) + len(content["flow"])
+    assert len(rows) == sum(len(content[kind]) for kind in ("norms", "flow", *cli.CLOSER))
+    assert {(r["cell"], r["phase"]) for r in content["truncation"]} == {
+        (cell, phase) for cell in ("rnn", "gru") for phase in ("before", "after")
+    }
     assert (out / "gradient_norms.png").read_bytes().startswith(b"\x89PNG")
     assert "<svg" in (out / "gradient_norms.svg").read_text()
+
+
+def test_report_makes_a_page_of_a_run(finished, tmp_path, capsys):
+    folder, _ = finished
+    run = tmp_path / "run"
+    shutil.copytree(folder / "out", run)
+    assert cli.main(["report", str(run)]) == 0
+    assert capsys.readouterr().out == f"The page is {run / 'report.html'}.\n"
+    assert "What truncation loses" in (run / "report.html").read_text(encoding="utf-8")
+    assert cli.main(["report", str(tmp_path / "none")]) == 2
+    assert "is no directory; give the --out directory" in capsys.readouterr().err
 
 
 def test_the_global_norm_is_that_of_all_parameters(finished):
@@ -83,8 +117,8 @@ def test_the_global_norm_is_that_of_all_parameters(finished):
 def test_json_prints_the_summary_and_nothing_else(finished):
     folder, _ = finished
     again = rnnlab(
-        "gradients", *SMALL, "--train-steps", 3, "--clip", 1, "--precision", "float64", "--out", "out", "--resume",
-        "--json", cwd=folder,
+        "gradients", *SMALL, "--train-steps", 3, "--clip", 1, "--precision", "float64", "--detail", "--out", "out",
+        "--resume", "--json", cwd=folder,
     )  # fmt: skip
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout) == json.loads((folder / "out" / "gradients.json").read_text())["summary"]
@@ -130,6 +164,102 @@ def test_an_interrupted_run_is_readable_and_goes_on(tmp_path):
     order = lambda records: sorted(map(json.dumps, records))  # noqa: E731
     for key in ("norms", "flow", "summary"):
         assert order(completed[key]) == order(everything[key])
+
+
+@pytest.fixture(scope="module")
+def moving(tmp_path_factory):
+    """A small run of the study of dynamics, and what it printed."""
+    out = tmp_path_factory.mktemp("dynamics") / "out"
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert cli.main([*DYNAMICS, "--out", str(out)]) == 0
+    return out, printed.getvalue()
+
+
+def test_dynamics_prints_a_table_and_a_sentence_for_each_cell(moving):
+    _, printed = moving
+    assert "What the states do" in printed
+    for name in ("rnn", "gru"):
+        assert f"\n{name}: neighbouring states" in printed
+    assert "\x1b" not in printed
+
+
+def test_dynamics_writes_its_files(moving):
+    out, printed = moving
+    assert {file.name for file in out.iterdir()} == {
+        "config.json", "dynamics.json", "dynamics.csv", "spectrum.png", "spectrum.svg", "portrait.png", "portrait.svg",
+        "phase.png", "phase.svg",
+    }  # fmt: skip
+    content = json.loads((out / "dynamics.json").read_text())
+    assert list(content) == ["config", *KEYS]
+    assert content["config"] == json.loads((out / "config.json").read_text())
+    for kind, keys in KEYS.items():
+        assert content[kind]
+        assert all(set(record) == keys for record in content[kind])
+    assert len(content["spectrum"]) == 2 * 2 * 4
+    assert len(content["phase"]) == 2 * 3 * 3
+    known = {"point", "oscillation", "chaos", "unsettled"}
+    assert all(set(record["attractor"].split(" or ")) <= known for record in content["summary"])
+    assert all(record["sentence"] in printed for record in content["summary"])
+    with (out / "dynamics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["record"] for row in rows] == [kind for kind in [*KEYS][:-1] for _ in content[kind]]
+    assert rows[0]["exponent"] == str(content["spectrum"][0]["exponent"])
+
+
+def test_interrupted_dynamics_keeps_what_was_finished_and_goes_on(moving, tmp_path, monkeypatch, capsys):
+    from rnnlab import dynamics
+
+    out, measure = tmp_path / "out", dynamics.measure
+
+    def interrupted(*given):
+        for number, measured in enumerate(measure(*given)):
+            if number == 2:
+                raise KeyboardInterrupt
+            yield measured
+
+    monkeypatch.setattr(dynamics, "measure", interrupted)
+    assert cli.main([*DYNAMICS, "--out", str(out)]) == 130
+    assert "--resume" in capsys.readouterr().err
+    partly = json.loads((out / "dynamics.json").read_text())
+    assert {record["cell"] for record in partly["trajectories"]} == {"rnn"}
+    assert not partly["phase"]
+    monkeypatch.undo()
+    assert cli.main([*DYNAMICS, "--out", str(out)]) == 2
+    assert "add --resume" in capsys.readouterr().err
+    assert cli.main([*DYNAMICS, "--out", str(out), "--resume", "--json"]) == 0
+    completed, whole = (json.loads((folder / "dynamics.json").read_text()) for folder in (out, moving[0]))
+    assert {key: completed[key] for key in KEYS} == {key: whole[key] for key in KEYS}
+    assert json.loads(capsys.readouterr().out) == whole["summary"]
+
+
+def test_a_run_of_another_study_is_refused(moving, capsys):
+    assert cli.main(["gradients", *SMALL, "--out", str(moving[0])]) == 2
+    assert "holds a run of another study" in capsys.readouterr().err
+    assert cli.main([*DYNAMICS, "--gain", "2", "--out", str(moving[0])]) == 2
+    assert "holds a run with another gain; choose another --out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--cells", "nonsense"], "'nonsense' is unknown"),
+        (["--exponents", "0"], "exponents is 0"),
+        (["--exponents", "5"], "the state of rnn has 4 numbers"),
+        (["--grid", "1"], "grid is 1"),
+        (["--gain", "-1"], "gain is -1.0"),
+        (["--data", "short.txt"], "short.txt has 5 characters"),
+        (["--out", "short.txt"], "cannot be written"),
+        (["--out", "."], "holds files that are no run"),
+    ],
+)
+def test_wrong_usage_of_dynamics_is_one_sentence_and_exit_code_2(tmp_path, monkeypatch, capsys, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "short.txt").write_text("a bcd")
+    assert cli.main([*DYNAMICS, *arguments]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert words in printed.err
+    assert printed.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -189,7 +319,10 @@ def test_a_full_disk_is_one_sentence_and_exit_code_1(tmp_path, monkeypatch, caps
     assert printed.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("arguments", [["gradients", "--seeds", "many"], ["gradients", "--nonsense"], ["nonsense"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["gradients", "--seeds", "many"], ["gradients", "--nonsense"], ["dynamics", "--drive", "both"], ["nonsense"]],
+)
 def test_what_cannot_be_parsed_is_exit_code_2(arguments, capsys):
     with pytest.raises(SystemExit) as left:
         cli.main(arguments)
@@ -210,4 +343,5 @@ finally:
             [sys.executable, "-c", code, argument], capture_output=True, text=True, cwd=tmp_path, check=True
         )
         assert ran.stdout.splitlines()[-1] == "False False"
-    assert rnnlab("gradients", "--help", cwd=tmp_path).returncode == 0
+    for command in ("gradients", "dynamics"):
+        assert rnnlab(command, "--help", cwd=tmp_path).returncode == 0

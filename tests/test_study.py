@@ -64,7 +64,7 @@ def test_records_are_the_plain_gradients(text):
         return losses.cross_entropy(rnnlab.unroll(model, params, xs)[1][-1], labels[seed][-1])
 
     gradient = jax.grad(loss)(params).layers
-    found = {r["parameter"]: r["log_norm"] for r in measured.norms if r["seed"] == seed}
+    found = {r["parameter"]: r["log_norm"] for r in measured.records["norms"] if r["seed"] == seed}
     by_hand = {
         "cell.w_x": gradient[0].w_x,
         "cell.w_h": gradient[0].w_h,
@@ -76,7 +76,7 @@ def test_records_are_the_plain_gradients(text):
     expected = {name: float(jnp.log(jnp.linalg.norm(g))) for name, g in by_hand.items()}
     expected["all"] = 0.5 * math.log(sum(float(jnp.sum(g**2)) for g in by_hand.values()))
     assert found == pytest.approx(expected, rel=1e-6)
-    lags = [r["log_norm"] for r in measured.flow if r["seed"] == seed]
+    lags = [r["log_norm"] for r in measured.records["flow"] if r["seed"] == seed]
     layer, readout = params.layers
     flow = rnnlab.gradient_flow(
         model.cells[0], layer, xs, lambda ys: losses.cross_entropy(model.cells[1](readout, ys[-1]), labels[seed][-1])
@@ -90,7 +90,7 @@ def test_a_longer_list_of_cells_changes_no_number(text):
     unit = study.Unit("gru", "before", 8)
     (alone,) = study.measure(one, study.source(one), study.units(one))
     among = {m.unit: m for m in study.measure(two, study.source(two), study.units(two))}
-    assert alone.norms == among[unit].norms
+    assert alone.records["norms"] == among[unit].records["norms"]
 
 
 def test_training_learns_and_is_measured_before_and_after(text):
@@ -101,7 +101,7 @@ def test_training_learns_and_is_measured_before_and_after(text):
     source, said = study.source(settings), []
     before, after = study.measure(settings, source, study.units(settings), said.append)
     assert (before.unit.phase, after.unit.phase) == ("before", "after")
-    assert before.norms != after.norms
+    assert before.records["norms"] != after.records["norms"]
     assert any("training step" in words for words in said)
     model = study.model(settings, source, "gru")
     start = jax.tree.map(lambda p: p[None], model.init(jax.random.key(0), source.size))
@@ -119,8 +119,8 @@ def test_noise_is_the_controlled_case():
     settings = GradientSettings(**SMALL, data="noise")
     source = study.source(settings)
     (measured,) = study.measure(settings, source, [study.Unit("rnn", "before", 8)])
-    assert {r["lag"] for r in measured.flow} == set(range(8))
-    assert all(math.isfinite(r["log_norm"]) for r in measured.norms + measured.flow)
+    assert {r["lag"] for r in measured.records["flow"]} == set(range(8))
+    assert all(math.isfinite(r["log_norm"]) for r in measured.records["norms"] + measured.records["flow"])
 
 
 def test_summary_of_exact_decays():

@@ -86,7 +86,9 @@ def attractor_kind(
     period = np.where(returns.any(axis=0), returns.argmax(axis=0) + 1, 0)
     closed, turning = period > 1, (np.abs(exponent) <= zero) & (recurrence <= near)
     kind = np.select(
-        [period == 1, closed, exponent > zero, turning], ["point", "oscillation", "chaos", "oscillation"], "unsettled"
+        [period == 1, closed, (exponent > zero) & np.isfinite(recurrence), turning],
+        ["point", "oscillation", "chaos", "oscillation"],
+        "unsettled",
     )
     return AttractorKind(tuple(kind.tolist()), period, exponent, recurrence)
 

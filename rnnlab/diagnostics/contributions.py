@@ -1,6 +1,7 @@
 """Who owes what to whom: the gradient split by the step at which a loss arises and the step at which a weight acts."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,10 +16,10 @@ from rnnlab.engines.fused import has_maps, one_axis
 from rnnlab.engines.plan import before
 from rnnlab.gradients import log_contributions
 from rnnlab.output import split
-from rnnlab.scaled import NOTHING, Scaled, add, log_norm, merge, plain, renormalise, rescale, zero
+from rnnlab.scaled import NOTHING, Scaled, add, log_norm, plain, renormalise, rescale, zero
 from rnnlab.typing import Array, Cell, PyTree
 
-ROWS = 100
+ROWS = 64
 """How many rows a matrix of contributions has at most, where nothing else is asked for."""
 
 
@@ -64,7 +65,7 @@ def bptt_contributions(
         xs: inputs, ``[T, ..., I]``.
         loss: ``loss(ys) -> scalar``, with ys ``[T, ..., O]``. A new function is compiled anew: define it once.
         initial_state: s₀, ``cell.initial_state`` by default.
-        rows: R, into how many groups of neighbours the steps t are put; T for a row each, at most 100 by default. Time
+        rows: R, into how many groups of neighbours the steps t are put; T for a row each, at most 64 by default. Time
             goes with R · T.
         keep_contributions: also returns the terms as arrays, R · T times the memory of the parameters.
 
@@ -73,7 +74,7 @@ def bptt_contributions(
             rows than steps.
     """
     xs, state = prepared(cell, params, xs, initial_state)
-    count = min(ROWS, xs.shape[0]) if rows is None else _check.positive_int("rows", rows)
+    count = even_rows(xs.shape[0]) if rows is None else _check.positive_int("rows", rows)
     if count > xs.shape[0]:
         raise ValueError(f"rows is {count}, but xs has {xs.shape[0]} steps; ask for at most so many")
     return _matrix(cell, params, xs, state, loss, count, keep_contributions)
@@ -91,6 +92,11 @@ def prepared(cell: Cell, params: PyTree, xs: Array, state: PyTree | None) -> tup
     if not jax.tree.leaves(state):
         raise ValueError("the cell has no state, so no gradient flows back in time; give one that remembers")
     return xs, state
+
+
+def even_rows(steps: int) -> int:
+    """At most ROWS groups of nearly the same size."""
+    return math.ceil(steps / math.ceil(steps / ROWS))
 
 
 class _Seen(NamedTuple):
@@ -256,6 +262,11 @@ def _summed(terms: Scaled) -> Scaled:
 
 
 def _mean_size(adjoint: PyTree, exponent: Array) -> Array:
-    """ln‖·‖ of each row's adjoint, ``[R]``: the mean over the batch."""
-    norms = merge([log_norm(leaf, exponent, exponent.ndim) for leaf in jax.tree.leaves(adjoint)])
+    """ln‖·‖ of each row's adjoint, ``[R]``: the mean over the batch; its largest element is near to 1 already."""
+    over = exponent.ndim
+    each = [jnp.sum(leaf**2, axis=tuple(range(over, leaf.ndim))) for leaf in jax.tree.leaves(adjoint)]
+    squares = functools.reduce(jnp.add, each)
+    zero = squares == 0
+    norms = 0.5 * jnp.log(jnp.where(zero, 1, squares)) + math.log(2) * exponent.astype(squares.dtype)
+    norms = jnp.where(zero, -jnp.inf, norms)
     return norms.reshape(norms.shape[0], -1).mean(axis=1)

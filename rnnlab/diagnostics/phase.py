@@ -29,7 +29,7 @@ class PhaseDiagram(NamedTuple):
     """T ``[N]``, steps."""
     horizon: Array
     """The smallest lag at which ‖∂L/∂hₜ‖ is below 1/1000 of that at lag 0, ``[V, N]``, steps; NaN where the gradient is
-    felt down to the first step."""
+    felt down to the first step, and where there is none at lag 0 either (``decay_per_step`` is NaN there too)."""
     decay_per_step: Array
     """How fast ln‖∂L/∂hₜ‖ falls with the lag, ``[V, N]``, nats a step; negative where the gradient explodes."""
     exponent: Array

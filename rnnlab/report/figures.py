@@ -11,11 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
+from rnnlab.report.plot import COLOURS, MARKERS, STYLE, decades
 from rnnlab.report.words import label
 
-# Okabe and Ito's colours, told apart with every kind of colour vision, in an order of rising lightness for grey print.
-COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#F0E442", "#999999")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<")
 DASHES = {"before": (None, None), "after": (5, 2)}
 FLOOR = 12
 """Decades above and below lag 0 that are drawn; what lies beyond is left to the numbers."""
@@ -25,9 +23,7 @@ def gradient_norms(
     norms: list[dict[str, Any]], flow: list[dict[str, Any]], summary: list[dict[str, Any]], folder: Path
 ) -> None:
     """Writes ``gradient_norms.png`` and ``.svg``: the norm against sequence length, and against the lag."""
-    style: Any = {"font.size": 10, "svg.hashsalt": "rnnlab", "svg.fonttype": "none", "axes.spines.top": False,
-             "axes.spines.right": False}  # fmt: skip
-    with matplotlib.rc_context(style):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(11, 4.8), layout="constrained")
         left, right = figure.subplots(1, 2)
         _against_length(left, norms, summary)
@@ -45,7 +41,7 @@ def _against_length(axes: Axes, norms: list[dict[str, Any]], summary: list[dict[
         points: dict[int, list[float]] = {}
         for norm in norms:
             if (norm["cell"], norm["phase"], norm["parameter"]) == (record["cell"], record["phase"], "all"):
-                points.setdefault(norm["length"], []).append(_decades(norm["log_norm"]))
+                points.setdefault(norm["length"], []).append(decades(norm["log_norm"]))
         lengths = sorted(points)
         _band(axes, lengths, [points[length] for length in lengths], look, marker=True)
     axes.set_xscale("log")
@@ -65,7 +61,7 @@ def _against_lag(axes: Axes, flow: list[dict[str, Any]], summary: list[dict[str,
         seeds: dict[int, list[float]] = {}
         for step in flow:
             if all(step[key] == record[key] for key in ("cell", "phase", "length")):
-                seeds.setdefault(step["seed"], []).append(_decades(step["log_norm"]))
+                seeds.setdefault(step["seed"], []).append(decades(step["log_norm"]))
         lines = np.array(list(seeds.values()))  # records of a seed stand in order of lag
         lines = lines - lines[:, :1]
         _band(axes, range(1, lines.shape[1]), lines.T[1:], look, name=label(record, len(_phases(summary))))
@@ -118,10 +114,6 @@ def _looks(summary: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _phases(summary: list[dict[str, Any]]) -> set[str]:
     return {record["phase"] for record in summary}
-
-
-def _decades(log_norm: float | None) -> float:
-    return np.nan if log_norm is None else log_norm / math.log(10)
 
 
 def _decade_ticks(axes: Axes) -> None:

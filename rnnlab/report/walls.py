@@ -10,10 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
 
-from rnnlab.report.figures import COLOURS
+from rnnlab.report.plot import COLOURS, STYLE
 
-STYLE: Any = {"font.size": 10, "svg.hashsalt": "rnnlab", "svg.fonttype": "none", "axes.spines.top": False,
-         "axes.spines.right": False}  # fmt: skip
 BLACK, BLUE, RED = COLOURS[:3]
 SHADE = LinearSegmentedColormap.from_list("light grey", ["1.0", "0.5"])
 FLOOR = 1e-4

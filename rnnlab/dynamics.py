@@ -1,0 +1,249 @@
+"""The dynamics study: what the state of each cell does, by Lyapunov spectra, fixed points and phase diagrams."""
+
+import collections
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rnnlab.diagnostics import (
+    attractor_kind,
+    fixed_points,
+    kaplan_yorke,
+    lyapunov_spectrum,
+    phase_diagram,
+    recurrent_gain,
+    sample_states,
+)
+from rnnlab.driver import unroll_states
+from rnnlab.report.records import Records
+from rnnlab.report.words import dynamics_sentence
+from rnnlab.settings import DynamicsSettings
+from rnnlab.study import Source, draw, model, number
+from rnnlab.typing import Array, Cell, PyTree
+
+PARTS = {"spectrum": ("spectrum", "trace"), "portrait": ("trajectories", "fixed_points"), "phase": ("phase",)}
+"""What is measured of a cell, and the kinds of records that come of it; of the first kind there is always one."""
+
+KINDS = ("stable", "saddle", "unstable", "slow")
+"""Of fixed points: the first three by how many directions grow, the last where the state only lingers."""
+
+TRACED, EXAMPLES, STEPS = 100, 3, 100
+"""At most so many points of a convergence trace, trajectories, and steps of one are kept."""
+
+BOUND = 1e6
+"""States with larger numbers have left all bounds: they are neither shown nor searched from."""
+
+FOLLOWED = 8
+"""States from which the attractor is looked for."""
+
+NOISE = 0.1
+"""Standard deviation of what is added to the states from which fixed points are searched."""
+
+
+class Unit(NamedTuple):
+    """One measurement: one part of a cell's dynamics, for all seeds."""
+
+    cell: str
+    part: str
+
+
+class Measured(NamedTuple):
+    """What came of one unit."""
+
+    unit: Unit
+    records: Records  # as they stand in dynamics.json
+    attractor: str | None  # what a portrait's trajectories come to without input, over all seeds
+
+
+def units(settings: DynamicsSettings) -> list[Unit]:
+    """Everything that is to be measured, in the order in which it is done."""
+    return [Unit(cell, part) for cell in settings.cells for part in PARTS]
+
+
+def finished(records: Records) -> set[Unit]:
+    """The units whose records are there."""
+    return {Unit(record["cell"], part) for part, kinds in PARTS.items() for record in records[kinds[0]]}
+
+
+def measure(
+    settings: DynamicsSettings, data: Source, wanted: list[Unit], progress: Callable[[str], None] = lambda _: None
+) -> Iterator[Measured]:
+    """Yields each of the ``wanted`` units as it is finished. ``progress`` is told in a few words what is being done.
+
+    Networks and sequences of a seed are the same whatever else is measured; the networks are the gradient study's.
+    """
+    for unit in wanted:
+        records: Records = {kind: [] for kind in PARTS[unit.part]}
+        ends: collections.Counter[str] = collections.Counter()
+        if unit.part == "phase":
+            progress(f"{unit.cell}, phase diagram")
+            records["phase"] = _phase(settings, data, unit.cell)
+        else:
+            driven = drive(settings, data, settings.total, 0)
+            for seed in range(settings.seeds):
+                progress(f"{unit.cell}, {unit.part} of seed {seed}")
+                cell, params = _network(settings, data, unit.cell, seed)
+                params = recurrent_gain(params, jnp.asarray(settings.gain))
+                if unit.part == "spectrum":
+                    found = _spectrum(settings, cell, params, driven[seed], seed, settings.leading(unit.cell))
+                else:
+                    found, kinds = _portrait(settings, cell, params, driven[seed], seed)
+                    ends.update(kinds)
+                for kind, rows in found.items():
+                    records[kind] += [{"cell": unit.cell, "seed": seed, **row} for row in rows]
+        yield Measured(unit, records, " or ".join(kind for kind, _ in ends.most_common()) or None)
+
+
+def drive(settings: DynamicsSettings, data: Source, length: int, purpose: int) -> Array:
+    """Inputs for every seed, ``[S, T, B, I]``: the data, or a random input at the first step and zeros from then on."""
+    if settings.drive == "data":
+        return data.embed(draw(settings, data, "measure", length, purpose)[0])
+    shape = settings.batch_size, data.size
+    first = np.stack([np.random.default_rng((seed, purpose)).standard_normal(shape) for seed in range(settings.seeds)])
+    return jnp.zeros((settings.seeds, length, *shape), settings.precision).at[:, 0].set(first)
+
+
+def _network(settings: DynamicsSettings, data: Source, name: str, seed: int) -> tuple[Cell, PyTree]:
+    network = model(settings, data, name)
+    return network.cells[0], network.init(jax.random.key(seed), data.size).layers[0]
+
+
+def _spectrum(settings: DynamicsSettings, cell: Cell, params: PyTree, xs: Array, seed: int, count: int) -> Records:
+    """The mean exponents of the batch, and how the estimate of λ₁ settles."""
+    found = jax.device_get(
+        lyapunov_spectrum(
+            cell,
+            params,
+            xs,
+            key=jax.random.key(seed),
+            count=count,
+            burn_in=settings.burn_in,
+            warm_up=settings.warm_up,
+        )
+    )
+    steps = np.unique(np.geomspace(1, settings.steps, TRACED).round().astype(int))
+    first = found.trace[..., 0].mean(axis=1)
+    return {
+        "spectrum": [{"index": i, "exponent": number(value)} for i, value in enumerate(found.mean, 1)],
+        "trace": [{"step": int(step), "exponent": number(first[step - 1])} for step in steps],
+    }
+
+
+def _portrait(
+    settings: DynamicsSettings, cell: Cell, params: PyTree, xs: Array, seed: int
+) -> tuple[Records, tuple[str, ...]]:
+    """Trajectories and the fixed points under zero input, on the two principal components of all states passed.
+
+    With them the kinds of attractor to which some states come without input.
+    """
+    states, _ = unroll_states(cell, params, xs)
+    joint = np.concatenate(jax.device_get(jax.tree.leaves(states)), axis=-1)  # [T, B, n], as in FixedPoints.states
+    sound = np.all(np.abs(joint) < BOUND, axis=-1)
+    project = _principal(joint[sound])
+    plane = project(np.where(sound[..., None], joint, np.nan)[:STEPS, :EXAMPLES])
+    trajectories = [
+        {"example": example, "step": step, "pc1": number(one), "pc2": number(two)}
+        for example in range(plane.shape[1])
+        for step, (one, two) in enumerate(plane[:, example], 1)
+    ]
+    pool = jax.tree.map(lambda leaf: leaf[sound][:, None], states)
+    k_starts, k_direction = jax.random.split(jax.random.key(seed))
+    starts = sample_states(k_starts, pool, settings.starts, NOISE)
+    nothing = jnp.zeros_like(xs[0, 0])
+    with warnings.catch_warnings():  # the summary says where nothing is found
+        warnings.filterwarnings("ignore", "no fixed point was found", UserWarning)
+        found = fixed_points(cell, params, nothing, starts)
+    growing = found.time_constants < 0
+    rests = np.where(growing & np.isfinite(found.time_constants), -np.inf, np.abs(found.time_constants))
+    points = [
+        (kind, int(unstable), q, rest.max(initial=-np.inf), state)
+        for kind, unstable, q, rest, state in zip(found.kind, found.unstable, found.q, rests, found.states, strict=True)
+    ] + [("slow", None, q, np.nan, state) for q, state in zip(found.slow_q, found.slow_states, strict=True)]
+    fixed = []
+    for place, (kind, unstable, q, slowest, state) in enumerate(points, 1):
+        one, two = project(state)
+        fixed.append({"number": place, "kind": kind, "unstable": unstable, "q": number(q), "slowest": number(slowest),
+                      "pc1": number(one), "pc2": number(two)})  # fmt: skip
+    some = jax.tree.map(lambda leaf: leaf[:FOLLOWED], starts)
+    kinds = attractor_kind(k_direction, cell, params, nothing, some).kind
+    return {"trajectories": trajectories, "fixed_points": fixed}, kinds
+
+
+def _principal(states: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """The projection of states ``[..., n]`` on the two directions ``[..., 2]`` in which ``states [N, n]`` vary most."""
+    centre = states.mean(axis=0, dtype=float)
+    away = states - centre
+    _, directions = np.linalg.eigh(away.T @ away)  # by rising variance
+    plane = np.zeros((states.shape[1], 2))
+    plane[:, : len(directions)] = directions[:, :-3:-1]  # a state of one number has one direction
+    largest = np.abs(plane).argmax(axis=0)
+    plane *= np.where(plane[largest, [0, 1]] < 0, -1, 1)  # the sign is arbitrary: make it the same everywhere
+    return lambda given: (given - centre) @ plane
+
+
+def _phase(settings: DynamicsSettings, data: Source, name: str) -> list[dict[str, Any]]:
+    """Over recurrent gains and lengths, with the weights and sequences of the first seed."""
+    cell, params = _network(settings, data, name, 0)
+    xs = drive(settings, data, settings.longest, 1)[0]
+    gains = jnp.asarray(settings.gains, xs.dtype)
+    found = jax.device_get(phase_diagram(cell, params, xs, gains, jnp.asarray(settings.lengths), key=jax.random.key(0)))
+    return [
+        {
+            "cell": name,
+            "axis": "gain",
+            "value": gain,
+            "length": length,
+            "horizon": number(found.horizon[v, n]),
+            "decay_per_step": number(found.decay_per_step[v, n]),
+            "exponent": number(found.exponent[v, n]),
+        }
+        for v, gain in enumerate(settings.gains)
+        for n, length in enumerate(settings.lengths)
+    ]
+
+
+def summarise(settings: DynamicsSettings, records: Records, attractors: dict[str, str | None]) -> list[dict[str, Any]]:
+    """One record for each cell of which something is measured; means over the seeds, None where nothing can be said.
+
+    exponent: λ₁, nats a step. spread: its standard deviation over the seeds. kaplan_yorke: the dimension; None where it
+    takes more exponents. entropy_rate: its upper bound, nats a step. stable, saddle, unstable, slow: how many such
+    points are found. attractor: that of the ``attractors``, by cell. sentence: all that in words.
+    """
+    done = finished(records)
+    summary = []
+    for cell in settings.cells:
+        if any(unit.cell == cell for unit in done):
+            own = {kind: [row for row in rows if row["cell"] == cell] for kind, rows in records.items()}
+            counts: dict[str, float | None] = dict.fromkeys(KINDS)
+            if Unit(cell, "portrait") in done:
+                found = [row["kind"] for row in own["fixed_points"]]
+                counts = {kind: number(found.count(kind) / settings.seeds) for kind in KINDS}
+            record = {
+                "cell": cell,
+                **_rates(settings, cell, own["spectrum"]),
+                "attractor": attractors.get(cell),
+                **counts,
+            }
+            summary.append({**record, "sentence": dynamics_sentence(record, own["fixed_points"], own["phase"])})
+    return summary
+
+
+def _rates(settings: DynamicsSettings, cell: str, spectrum: list[dict[str, Any]]) -> dict[str, float | None]:
+    """What the spectra of the seeds say together."""
+    seeds: dict[int, list[float]] = {}
+    for row in spectrum:
+        seeds.setdefault(row["seed"], []).append(-np.inf if row["exponent"] is None else row["exponent"])
+    lines = np.array(list(seeds.values()))  # [S, k]; records of a seed stand in order of index
+    if not lines.size or not np.isfinite(lines[:, 0]).all():
+        return dict.fromkeys(("exponent", "spread", "kaplan_yorke", "entropy_rate"))
+    dimensions = kaplan_yorke(jnp.asarray(lines), settings.state_size(cell))
+    return {
+        "exponent": number(lines[:, 0].mean()),
+        "spread": number(lines[:, 0].std()),
+        "kaplan_yorke": number(float(np.mean(dimensions))),
+        "entropy_rate": number(np.maximum(lines, 0).sum(axis=1).mean()),
+    }

@@ -1,0 +1,384 @@
+"""The dynamics study: its settings, its numbers, its words and its figures."""
+
+import io
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rich.console import Console
+
+import rnnlab
+from rnnlab import dynamics, study
+from rnnlab.diagnostics import kaplan_yorke, lyapunov_spectrum, recurrent_gain
+from rnnlab.report import dynamics as figures
+from rnnlab.report import words
+from rnnlab.settings import CELLS, DynamicsSettings
+
+SMALL = {
+    "hidden_size": 4, "batch_size": 2, "seeds": 2, "data": "noise", "steps": 30, "burn_in": 5, "warm_up": 5,
+    "starts": 6, "grid": 3, "longest": 12, "precision": "float64",
+}  # fmt: skip
+
+
+def found(settings, *parts):
+    """All records of the parts of the first cell."""
+    records = {kind: [] for kinds in dynamics.PARTS.values() for kind in kinds}
+    data, attractor = study.source(settings), None
+    for measured in dynamics.measure(settings, data, [dynamics.Unit(settings.cells[0], part) for part in parts]):
+        assert set(measured.records) == set(dynamics.PARTS[measured.unit.part])
+        records |= measured.records
+        attractor = measured.attractor or attractor
+    return records, attractor
+
+
+@pytest.mark.parametrize("gain", [0.5, 0.8])
+def test_an_orthogonal_network_left_alone_contracts_by_its_gain(gain):
+    """The state dies out, so that every λ is ln g, and the origin the only point of rest, left in −1/ln g steps."""
+    settings = DynamicsSettings(
+        cells=("rnn",), **SMALL | {"drive": "none", "gain": gain, "burn_in": 100, "longest": 60, "seeds": 2}
+    )
+    records, attractor = found(settings, *dynamics.PARTS)
+    np.testing.assert_allclose([row["exponent"] for row in records["spectrum"]], math.log(gain), rtol=1e-6)
+    np.testing.assert_allclose([row["exponent"] for row in records["trace"]], math.log(gain), rtol=1e-6)
+    assert [(row["kind"], row["unstable"], row["seed"]) for row in records["fixed_points"]] == [
+        ("stable", 0, 0), ("stable", 0, 1),
+    ]  # fmt: skip
+    np.testing.assert_allclose([row["slowest"] for row in records["fixed_points"]], -1 / math.log(gain), rtol=1e-3)
+    assert attractor == "point"
+    longest = {row["value"]: row for row in records["phase"] if row["length"] == 60}
+    assert list(longest) == [0.25, 1, 4]
+    np.testing.assert_allclose(longest[0.25]["exponent"], math.log(0.25), rtol=0.1)  # from the first step on
+    np.testing.assert_allclose(longest[0.25]["decay_per_step"], -math.log(0.25), rtol=0.01)
+    assert longest[0.25]["horizon"] == math.ceil(math.log(1000) / math.log(4))
+    (record,) = dynamics.summarise(settings, records, {"rnn": attractor})
+    assert record == {
+        "cell": "rnn", "exponent": pytest.approx(math.log(gain)), "spread": pytest.approx(0, abs=1e-6),
+        "kaplan_yorke": 0, "entropy_rate": 0, "attractor": "point", "stable": 1, "saddle": 0, "unstable": 0, "slow": 0,
+        "sentence": record["sentence"],
+    }  # fmt: skip
+    assert "neighbouring states meet" in record["sentence"]
+
+
+def test_records_are_the_instruments_own():
+    settings = DynamicsSettings(cells=("lstm",), **SMALL | {"gain": 1.7, "exponents": 3})
+    records, _ = found(settings, "spectrum", "portrait")
+    data, seed = study.source(settings), 1
+    xs = jnp.asarray(study.draw(settings, data, "measure", 40, 0)[0][seed])
+    made = rnnlab.LSTM(4, param_dtype=jnp.float64)
+    network = rnnlab.stack([made, rnnlab.Readout(data.size, param_dtype=jnp.float64)])
+    params = recurrent_gain(network.init(jax.random.key(seed), data.size).layers[0], jnp.asarray(1.7))
+    by_hand = lyapunov_spectrum(made, params, xs, key=jax.random.key(seed), count=3, burn_in=5, warm_up=5)
+    mine = [row for row in records["spectrum"] if row["seed"] == seed]
+    assert [row["index"] for row in mine] == [1, 2, 3]
+    np.testing.assert_allclose([row["exponent"] for row in mine], by_hand.mean, rtol=1e-6)
+    trace = [row for row in records["trace"] if row["seed"] == seed]
+    assert [row["step"] for row in trace] == sorted({row["step"] for row in trace})
+    assert trace[-1]["step"] == 30
+    expected = np.asarray(by_hand.trace)[[row["step"] - 1 for row in trace], :, 0].mean(axis=1)
+    np.testing.assert_allclose([row["exponent"] for row in trace], expected, rtol=1e-6)
+
+    states, _ = rnnlab.unroll_states(made, params, xs)
+    joint = np.concatenate(jax.tree.leaves(states), axis=-1)
+    centre = joint.reshape(80, -1).mean(axis=0)
+    directions = np.linalg.svd(joint.reshape(80, -1) - centre)[2][:2]
+    for example in range(2):
+        shown = [[row["pc1"], row["pc2"]] for row in records["trajectories"]
+                 if (row["seed"], row["example"]) == (seed, example)]  # fmt: skip
+        assert len(shown) == 40
+        plane = (joint[:, example] - centre) @ directions.T
+        np.testing.assert_allclose(np.abs(shown), np.abs(plane), atol=1e-6)
+    points = [row for row in records["fixed_points"] if row["seed"] == seed]
+    assert [row["number"] for row in points] == list(range(1, len(points) + 1))
+    assert {row["kind"] for row in points} <= set(dynamics.KINDS)
+
+
+def test_other_cells_and_parts_change_no_number():
+    one, two = (DynamicsSettings(cells=cells, **SMALL) for cells in (("gru",), ("irnn", "gru")))
+    alone, _ = found(one, "spectrum")
+    among = {m.unit: m.records for m in dynamics.measure(two, study.source(two), dynamics.units(two)[3:4])}
+    assert among == {dynamics.Unit("gru", "spectrum"): {kind: alone[kind] for kind in ("spectrum", "trace")}}
+
+
+def test_a_state_that_leaves_all_bounds():
+    """Nothing warns, and every record is a number or None."""
+    settings = DynamicsSettings(**SMALL | {"cells": ("irnn",), "hidden_size": 2, "gain": 9.0, "steps": 400})
+    records, attractor = found(settings, *dynamics.PARTS)
+    assert dynamics.finished(records) == set(dynamics.units(settings))
+    values = [value for rows in records.values() for row in rows for value in row.values()]
+    assert all(value is None or isinstance(value, str) or math.isfinite(value) for value in values)
+    (record,) = dynamics.summarise(settings, records, {"irnn": attractor})
+    assert record["exponent"] is record["kaplan_yorke"] is None
+    assert "the exponents are not finite" in record["sentence"]
+    assert {row["pc1"] is None for row in records["trajectories"]} == {True, False}
+
+
+def test_a_state_of_one_number_has_one_principal_component():
+    states = np.array([[1.0], [2.0], [6.0]])
+    np.testing.assert_allclose(dynamics._principal(states)(states), [[-2, 0], [-1, 0], [3, 0]])
+
+
+def test_driven_by_data_or_by_nothing():
+    settings = DynamicsSettings(**SMALL | {"drive": "none"})
+    alone = dynamics.drive(settings, study.source(settings), 7, 0)
+    assert alone.shape == (2, 7, 2, study.NOISE_SIZE)
+    assert not alone[:, 1:].any()
+    assert abs(float(alone[:, 0].std()) - 1) < 0.2
+    assert not np.allclose(alone[0], alone[1])
+    data = DynamicsSettings(**SMALL | {"data": "text"})
+    source = study.source(data)
+    read = dynamics.drive(data, source, 7, 0)
+    np.testing.assert_array_equal(read.sum(axis=-1), 1)
+    np.testing.assert_array_equal(read.argmax(axis=-1), study.draw(data, source, "measure", 7, 0)[0])
+
+
+def spectrum_of(*seeds, cell="rnn"):
+    return [
+        {"cell": cell, "seed": seed, "index": index, "exponent": exponent}
+        for seed, exponents in enumerate(seeds)
+        for index, exponent in enumerate(exponents, 1)
+    ]
+
+
+def phase_of(*exponents, lengths=(5, 50), cell="rnn", horizon=7.0):
+    values = [0.25 * 2**i for i in range(len(exponents))]
+    return [
+        {"cell": cell, "axis": "gain", "value": value, "length": length, "horizon": horizon, "decay_per_step": 0.5,
+         "exponent": exponent if length == lengths[-1] else 9.0}
+        for value, exponent in zip(values, exponents, strict=True) for length in lengths
+    ]  # fmt: skip
+
+
+def test_summary_of_known_spectra():
+    settings = DynamicsSettings(cells=("rnn",), hidden_size=4, seeds=2)
+    first, second = [0.5, 0.1, -0.4, -2.0], [0.3, -0.1, -0.4, -1.0]
+    records = {"spectrum": spectrum_of(first, second), "trace": [], "fixed_points": [], "trajectories": [], "phase": []}
+    (record,) = dynamics.summarise(settings, records, {})
+    assert record["exponent"] == pytest.approx(0.4)
+    assert record["spread"] == pytest.approx(0.1)
+    assert record["entropy_rate"] == pytest.approx((0.6 + 0.3) / 2)
+    by_hand = [float(kaplan_yorke(jnp.array(line), 4)) for line in (first, second)]
+    assert record["kaplan_yorke"] == pytest.approx(np.mean(by_hand), rel=1e-5)
+    assert record["stable"] is record["attractor"] is None
+    assert dynamics.finished(records) == {dynamics.Unit("rnn", "spectrum")}
+    records["spectrum"] = spectrum_of(first[:2], second[:2])
+    assert dynamics.summarise(settings, records, {})[0]["kaplan_yorke"] is None  # it takes more exponents
+    records["spectrum"] = spectrum_of([None, -1.0], second[:2])
+    assert dynamics.summarise(settings, records, {})[0]["exponent"] is None
+    assert dynamics.summarise(settings, records | {"spectrum": []}, {}) == []
+
+
+def summary_of(**change):
+    record = {"cell": "rnn", "exponent": -0.0594, "spread": 0.0041, "kaplan_yorke": 0.0, "entropy_rate": 0.0,
+              "attractor": "point", "stable": 1.0, "saddle": 0.0, "unstable": 0.0, "slow": 0.0}  # fmt: skip
+    return record | change
+
+
+MEET = "rnn: neighbouring states meet, λ₁ = −0.0594 nats a step (seeds ±0.004)"
+REST = "without input the state comes to rest"
+
+
+@pytest.mark.parametrize(
+    ("change", "slowest", "phase", "expected"),
+    [
+        (
+            {},
+            [12.34],
+            phase_of(-1, 1),
+            (
+                f"{MEET}; {REST}; 1 stable fixed point (where a push fades in 12.3 steps); "
+                "states part from a recurrent gain of 0.354 on."
+            ),
+        ),
+        (
+            {"stable": 2.0, "slow": 0.5},
+            [1.0, None, None],
+            [],
+            (
+                f"{MEET}; {REST}; 2 stable fixed points (where a push fades in more than 1000 steps), "
+                "0.5 slow points on average."
+            ),
+        ),
+        (
+            {"stable": 0.0, "slow": 36.0, "attractor": "chaos or unsettled"},
+            [],
+            phase_of(-1, -2),
+            (
+                f"{MEET}; without input the state moves chaotically or has not settled; no fixed point found, "
+                "36 slow points; states meet at every recurrent gain."
+            ),
+        ),
+        (
+            {"stable": None, "saddle": None, "unstable": None, "slow": None},
+            [],
+            phase_of(1, 2),
+            f"{MEET}; states part at every recurrent gain.",
+        ),
+        (
+            {"exponent": 0.2, "kaplan_yorke": 3.21, "entropy_rate": 0.512, "spread": 0.0},
+            [2.0],
+            phase_of(1, None),
+            (
+                "rnn: neighbouring states part, λ₁ = 0.2 nats a step, dimension 3.21, at most 0.51 nats of new "
+                f"information a step; {REST}; 1 stable fixed point (where a push fades in 2 steps)."
+            ),
+        ),
+        (
+            {"exponent": 0.003, "saddle": 3.0},
+            [2.0],
+            phase_of(1, -1),
+            (
+                "rnn: neighbouring states neither meet nor part for certain, λ₁ = 0.003 nats a step (seeds ±0.004); "
+                f"{REST}; 1 stable fixed point (where a push fades in 2 steps), 3 saddles; "
+                "states part at some recurrent gains."
+            ),
+        ),
+        (
+            {"exponent": None, "spread": None, "stable": 0.0, "unstable": 1.0},
+            [],
+            [],
+            f"rnn: the exponents are not finite; {REST}; 1 unstable point.",
+        ),
+    ],
+)
+def test_sentences(change, slowest, phase, expected):
+    points = [{"kind": "stable", "slowest": steps} for steps in slowest] + [{"kind": "slow", "slowest": None}]
+    assert words.dynamics_sentence(summary_of(**change), points, phase) == expected
+
+
+@pytest.mark.parametrize(
+    ("exponents", "gain"),
+    [
+        ((-1, -1, 1), 0.5 * 2**0.5),
+        ((-1, -3, 1), 0.5 * 2**0.75),
+        ((1, -1, 1), 0.5 * 2**0.5),
+        ((-1, 0, 1), 0.5),
+        ((None, -1, 1, None), 0.5 * 2**0.5),
+        ((1, 2), None),
+        ((-1, 1, -1), None),
+        ((None, None), None),
+        ((), None),
+    ],
+)
+def test_onset_is_where_the_longest_sequences_turn_for_good(exponents, gain):
+    assert words.onset(phase_of(*exponents)) == (None if gain is None else pytest.approx(gain))
+
+
+def test_table_shows_every_number():
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(words.dynamics_table([summary_of(kaplan_yorke=None), summary_of(cell="gru", slow=35.667)]))
+    text = console.export_text()
+    for shown in ("rnn", "gru", "-0.0594", "0.0041", "–", "35.7", "point"):
+        assert shown in text
+
+
+def made_up(cells=("rnn", "lstm", "gru"), seeds=2, kinds=("stable", "saddle", "unstable", "slow")):
+    rng = np.random.default_rng(0)
+    records = {kind: [] for kinds_ in dynamics.PARTS.values() for kind in kinds_}
+    for cell in cells:
+        records["spectrum"] += spectrum_of(*(-0.1 * np.arange(5) - 0.01 * s for s in range(seeds)), cell=cell)
+        records["phase"] += phase_of(-1.0, -0.2, 0.3, None, cell=cell) + phase_of(cell=cell)
+        for seed in range(seeds):
+            base = {"cell": cell, "seed": seed}
+            records["trace"] += [{**base, "step": 2**i, "exponent": -0.1 + 0.1 / 2**i} for i in range(6)]
+            records["trajectories"] += [
+                {**base, "example": example, "step": step, "pc1": x, "pc2": None if step == 7 else y}
+                for example in range(2)
+                for step, (x, y) in enumerate(rng.normal(size=(9, 2)).cumsum(axis=0), 1)
+            ]
+            records["fixed_points"] += [
+                {**base, "number": i, "kind": kind, "unstable": 0, "q": 1e-13, "slowest": 3.0, "pc1": x, "pc2": y}
+                for kind in kinds
+                for i, (x, y) in enumerate(rng.normal(size=(40, 2)), 1)
+            ]
+    counts = {kind: 40.0 * (kind in kinds) for kind in dynamics.KINDS}
+    return records, [summary_of(cell=cell, **counts) for cell in cells]
+
+
+@pytest.mark.parametrize(
+    ("change", "titles"),
+    [
+        ({}, ("Neighbouring states meet: rnn", "bands: range of 2 seeds", "comes to rest (rnn, lstm", "of 0.66 (rnn)")),
+        ({"cells": ("gru",), "seeds": 1, "kinds": ()}, ("meet: gru", "no fixed point found", "of 0.66 (gru) on")),
+        ({"cells": CELLS[-4:], "kinds": ("slow",)}, ("layernorm-lstm", "40 slow points", "irnn: horizon")),
+    ],
+)
+def test_figures_say_what_is_found(tmp_path, change, titles):
+    figures.draw(*made_up(**change), tmp_path)
+    drawn = ""
+    for name in ("spectrum", "portrait", "phase"):
+        assert (tmp_path / f"{name}.png").stat().st_size > 10_000
+        drawn += (tmp_path / f"{name}.svg").read_text()
+    assert len(list(tmp_path.iterdir())) == 6
+    axes = "index i", "nats per step", "steps averaged over", "principal component 2", "gain g", "length T (steps)"
+    for shown in (*titles, *axes, "λ₁ = 0", "felt down to the first step"):
+        assert shown in drawn
+    assert ("bands" in drawn) == (change.get("seeds") != 1)
+
+
+def test_figures_of_numbers_that_are_not_finite(tmp_path):
+    records, summary = made_up(("rnn", "irnn"))
+    for kind in ("spectrum", "trace", "phase"):
+        for row in records[kind]:
+            row.update({key: None for key in ("exponent", "horizon", "decay_per_step") if key in row})
+    figures.draw(records, [record | {"exponent": None, "spread": None} for record in summary], tmp_path)
+    assert "cannot be followed: rnn (not finite), irnn" in (tmp_path / "spectrum.svg").read_text()
+    assert "No recurrent gain up to 2 from which on" in (tmp_path / "phase.svg").read_text()
+
+
+def test_equal_records_give_equal_files_and_theory_is_a_line_of_its_own(tmp_path):
+    records, summary = made_up(("rnn",))
+    for name in ("a", "b", "theory"):
+        (tmp_path / name).mkdir()
+    theory = np.log(np.linspace(0.9, 0.5, 5))
+    for name, line in (("a", None), ("b", None), ("theory", theory)):
+        figures.spectrum(records["spectrum"], records["trace"], summary, tmp_path / name, line)
+    svgs = {name: (tmp_path / name / "spectrum.svg").read_bytes() for name in ("a", "b", "theory")}
+    assert svgs["a"] == svgs["b"]
+    assert b">theory<" in svgs["theory"]
+    assert b">theory<" not in svgs["a"]
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_sizes_of_states_are_those_of_the_cells(name):
+    state = study.CELLS[name](5, jnp.float32).initial_state()
+    settings = DynamicsSettings(cells=(name,), hidden_size=5)
+    assert settings.state_size(name) == sum(leaf.size for leaf in jax.tree.leaves(state))
+    assert settings.leading(name) == min(16, settings.state_size(name))
+
+
+@pytest.mark.parametrize(("grid", "longest"), [(2, 2), (3, 4), (16, 200), (17, 30), (4, 1000)])
+def test_the_grid_of_gains_and_lengths(grid, longest):
+    settings = DynamicsSettings(grid=grid, longest=longest)
+    np.testing.assert_allclose(settings.gains, np.geomspace(1 / 4, 4, grid), rtol=1e-5)
+    assert len(settings.lengths) <= grid
+    assert list(settings.lengths) == sorted(set(settings.lengths))
+    assert settings.lengths[0] >= 1
+    assert settings.lengths[-1] == longest
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"cells": ("rnn", "nonsense")}, "'nonsense' is unknown"),
+        ({"cells": ()}, "cells is empty"),
+        ({"seeds": 0}, "seeds is 0"),
+        ({"drive": "both"}, "drive is 'both'; choose data or none"),
+        ({"gain": 0.0}, "gain is 0.0; it must be a positive number"),
+        ({"gain": math.nan}, "gain is nan"),
+        ({"exponents": 0}, "exponents is 0"),
+        ({"exponents": 65}, "exponents is 65, but the state of rnn has 64 numbers; ask for at most so many"),
+        ({"exponents": 129, "cells": ("lstm",)}, "the state of lstm has 128 numbers"),
+        ({"steps": 0}, "steps is 0"),
+        ({"burn_in": -1}, "burn_in is -1"),
+        ({"warm_up": 2.5}, "warm_up is 2.5"),
+        ({"starts": 0}, "starts is 0"),
+        ({"grid": 1}, "grid is 1; it must be a whole number of at least 2"),
+        ({"longest": 1}, "longest is 1"),
+    ],
+)
+def test_settings_refuse_in_one_sentence(change, said):
+    with pytest.raises(ValueError, match=said) as caught:
+        DynamicsSettings(**change)
+    assert "\n" not in str(caught.value)
