@@ -4,6 +4,7 @@ import abc
 import contextlib
 import dataclasses
 import json
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -89,6 +90,10 @@ class Command(abc.ABC):
             settings = self.settings()
             run = Run(self.out, self.name, self.kinds)
             run.admit(dataclasses.asdict(settings))
+
+        # LAPACK's threads wait for one another in a loop: beside another process a QR decomposition takes a hundred times
+        # as long with two of them.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
         import jax  # only now, so that help and refusals come at once
         from rich.console import Console

@@ -7,6 +7,9 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # The tests compile hundreds of small programs and run each once: compile quickly rather than well.
 # What users run, the command line, is tested in processes of its own, without these flags.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+# LAPACK's threads wait for one another in a loop: where tests run beside one another, a QR decomposition took a hundred
+# times as long with two.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import hypothesis
 import jax

@@ -1,0 +1,163 @@
+"""Regularisers that keep the gradient alive in training: Pascanu's Ω and gradient flossing."""
+
+import functools
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from rnnlab import _check
+from rnnlab.diagnostics.lyapunov import lyapunov_spectrum
+from rnnlab.diagnostics.state_map import state_map
+from rnnlab.driver import Course, run
+from rnnlab.engines.plan import before
+from rnnlab.output import split
+from rnnlab.scaled import NOTHING, Scaled, add, renormalise
+from rnnlab.typing import Array, Cell, Key, PyTree
+
+
+def pascanu_omega(
+    cell: Cell,
+    params: PyTree,
+    xs: Array,
+    loss: Callable[[Array], Array],
+    initial_state: PyTree | None = None,
+    *,
+    ratio: Literal["norms", "squares"] = "norms",
+    derivative: Literal["immediate", "full"] = "immediate",
+) -> Array:
+    """Pascanu's Ω: how far each step is from keeping the length of the gradient that passes through it; a scalar.
+
+    Ω = Σₖ (‖λₖ₊₁ · ∂sₖ₊₁/∂sₖ‖ / ‖λₖ₊₁‖ − 1)², λₖ = ∂E/∂sₖ, k = 0 … T − 1 (Pascanu, Mikolov & Bengio 2013,
+    arXiv 1211.5063, §3.3, eq. 9). λ is the total derivative of E by the whole state (an LSTM's c and h), through the
+    later steps and through the outputs. Norms are those of one example, and the batch enters as a mean, so that the
+    sizes of loss and batch do not matter. A step that nothing reaches (λₖ₊₁ = 0) adds nothing. λ is carried with an
+    exponent of its own for each example, so that 100 000 steps neither underflow nor overflow.
+
+    Add it with a weight to the loss and differentiate the sum in ``params``::
+
+        total = loss(rnnlab.unroll(cell, params, xs)[1]) + 2.0 * pascanu_omega(cell, params, xs, loss)
+
+    Args:
+        cell: any cell or stack with a ``step``, also :class:`rnnlab.Step`. What stands behind it, such as a readout,
+            belongs into the stack or into ``loss``.
+        params: its parameters.
+        xs: inputs, ``[T, ..., I]``.
+        loss: E, ``loss(ys) -> scalar``, with ys ``[T, ..., O]``. It may leave steps or examples out. A new function is
+            compiled anew: define it once, or call this under ``jit``.
+        initial_state: s₀, ``cell.initial_state`` by default.
+        ratio: of the "norms", as in the paper, or of their "squares", as in the authors' code.
+        derivative: what ∂Ω/∂params means; the value is the same. "immediate" is the paper's: states and λ are held, and
+            only ∂sₖ₊₁/∂sₖ itself is differentiated, all steps at once. "full" goes through states and λ as well.
+
+    Raises:
+        ValueError: as :func:`rnnlab.unroll` does, for a cell without a ``step``, for a state without derivatives, NaN
+            and infinity, a loss that is not a scalar, and an unknown ``ratio`` or ``derivative``.
+    """
+    _check.one_of("ratio", ratio, ("norms", "squares"))
+    _check.one_of("derivative", derivative, ("immediate", "full"))
+    flat, xs, state = state_map(cell, params, xs, initial_state)
+    return _omega(cell, params, xs, flat.unpack(state), loss=loss, ratio=ratio, derivative=derivative)
+
+
+def flossing_loss(
+    cell: Cell,
+    params: PyTree,
+    xs: Array,
+    initial_state: PyTree | None = None,
+    *,
+    count: int,
+    key: Key | None = None,
+    burn_in: int = 0,
+    warm_up: int = 0,
+    qr_every: int = 1,
+) -> Array:
+    """The mean of λᵢ² over the first ``count`` Lyapunov exponents, and over the batch; a scalar, (nats a step)².
+
+    Gradient flossing (Engelken 2023, arXiv 2312.17306): exponents at zero make long products of Jacobians keep lengths
+    in as many directions, so that a gradient neither vanishes nor explodes there. They are those of the finite time
+    that ``xs`` lasts, differentiated through states and QR decompositions. Engelken minimises it before training, and
+    again in episodes during it. It is infinite where a direction dies altogether, as one of dead ReLUs does.
+
+    Args:
+        cell, params, xs, initial_state, key, burn_in, warm_up, qr_every: as for :func:`lyapunov_spectrum`.
+        count: k, how many of the leading exponents are drawn to zero.
+
+    Raises:
+        ValueError: as :func:`lyapunov_spectrum` does.
+    """
+    spectrum = lyapunov_spectrum(
+        cell, params, xs, initial_state, key=key, count=count, burn_in=burn_in, warm_up=warm_up, qr_every=qr_every
+    )
+    return jnp.mean(spectrum.exponents**2)
+
+
+@functools.partial(jax.jit, static_argnames=("cell", "loss", "ratio", "derivative"))
+def _omega(
+    cell: Cell,
+    params: PyTree,
+    xs: Array,
+    state: PyTree,
+    *,
+    loss: Callable[[Array], Array],
+    ratio: str,
+    derivative: str,
+) -> Array:
+    def hold(tree: PyTree) -> PyTree:
+        return lax.stop_gradient(tree) if derivative == "immediate" else tree
+
+    # What the loss closes over, such as a readout, is held as well.
+    states, adjoints = hold(_directions(cell, hold(params), hold(xs), hold(state), loss))
+
+    def through(state: PyTree, x: Array, adjoint: PyTree) -> PyTree:
+        return jax.vjp(lambda s: cell.step(params, s, x)[0], state)[1](adjoint)[0]  # λₖ₊₁ · ∂sₖ₊₁/∂sₖ
+
+    batch = xs.ndim - 1
+    after, behind = _squares(adjoints, batch), _squares(jax.vmap(through)(states, xs, adjoints), batch)
+    felt = after > 0
+    gain = behind / jnp.where(felt, after, 1)
+    if ratio == "norms":
+        passed = gain > 0  # √ has no derivative where nothing passes
+        gain = jnp.where(passed, jnp.sqrt(jnp.where(passed, gain, 1)), 0)
+    return jnp.mean(jnp.sum(jnp.where(felt, (gain - 1) ** 2, 0), axis=0))
+
+
+def _directions(
+    cell: Cell, params: PyTree, xs: Array, state: PyTree, loss: Callable[[Array], Array]
+) -> tuple[PyTree, PyTree]:
+    """The state before each step and, up to a power of two for each step and example, ∂E/∂sₜ after it; ``[T, ...]``."""
+    batch = xs.ndim - 2
+    states, ys = run(cell, params, xs, state, Course(every=True))
+    olds = before(state, states, reverse=False)
+    shape = jax.eval_shape(loss, ys)
+    if getattr(shape, "shape", None) != ():
+        raise ValueError(f"loss(ys) must be a scalar, not {shape}; reduce it, for example with jnp.mean")
+    g = lax.optimization_barrier(jax.grad(loss)(ys))  # a constant, as of a linear loss, would be scaled while compiling
+    g = renormalise(g, jnp.zeros(g.shape[:-1], jnp.int32), batch + 1)
+    parts = split(cell.step, params, state, xs[0])
+
+    def from_output(old: PyTree, new: PyTree, x: Array, g: Array) -> tuple[PyTree, PyTree]:
+        return jax.vjp(lambda s, n: parts.output(params, s, x, n), old, new)[1](g)
+
+    # What the loss says to a state directly: through the output of its own step, and through that of the next.
+    to_old, to_new = jax.vmap(from_output)(olds, states, xs, g.mantissa)
+    nothing = Scaled(jax.tree.map(jnp.zeros_like, state), jnp.full(xs.shape[1:-1], NOTHING))
+    direct = add(Scaled(to_new, g.exponent), before(nothing, Scaled(to_old, g.exponent), reverse=True))
+    direct = renormalise(*direct, batch + 1)
+
+    def back(coming: Scaled, inputs: tuple[PyTree, Array, Scaled]) -> tuple[Scaled, PyTree]:
+        old, x, direct = inputs
+        adjoint = add(coming, direct)
+        (d_old,) = jax.vjp(lambda s: parts.state(params, s, x), old)[1](adjoint.mantissa)
+        return renormalise(d_old, adjoint.exponent, batch), adjoint.mantissa
+
+    _, adjoints = lax.scan(back, nothing, (olds, xs, direct), reverse=True)
+    return olds, adjoints
+
+
+def _squares(tree: PyTree, batch: int) -> Array:
+    """‖·‖² over all leaves and all but their first ``batch`` axes."""
+    each = [jnp.sum(leaf**2, axis=tuple(range(batch, leaf.ndim))) for leaf in jax.tree.leaves(tree)]
+    return functools.reduce(jnp.add, each)
