@@ -1,6 +1,6 @@
 """Instruments: what the gradient and the state really do."""
 
-from rnnlab.diagnostics import clipping, one_neuron
+from rnnlab.diagnostics import clipping, one_neuron, regularizers
 from rnnlab.diagnostics.attractors import AttractorKind, attractor_kind
 from rnnlab.diagnostics.bound import PascanuBound, pascanu_bound
 from rnnlab.diagnostics.clipping import clip_adjoints
@@ -12,6 +12,7 @@ from rnnlab.diagnostics.jacobians import JacobianProducts, jacobian_products, st
 from rnnlab.diagnostics.lyapunov import LyapunovSpectrum, kaplan_yorke, lyapunov_spectrum
 from rnnlab.diagnostics.monitors import GradientLooks, monitor_gradients, read_monitor
 from rnnlab.diagnostics.phase import AnyDepth, PhaseDiagram, depth, forget_bias, phase_diagram, recurrent_gain
+from rnnlab.diagnostics.regularizers import flossing_loss, pascanu_omega
 from rnnlab.diagnostics.truncation import TruncationBias, truncation_bias
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "decay_per_step",
     "depth",
     "fixed_points",
+    "flossing_loss",
     "forget_bias",
     "gradient_flow",
     "horizon",
@@ -45,9 +47,11 @@ __all__ = [
     "monitor_gradients",
     "one_neuron",
     "pascanu_bound",
+    "pascanu_omega",
     "phase_diagram",
     "read_monitor",
     "recurrent_gain",
+    "regularizers",
     "sample_states",
     "step_jacobians",
     "truncation_bias",

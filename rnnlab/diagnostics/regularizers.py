@@ -14,7 +14,7 @@ from rnnlab.diagnostics.state_map import state_map
 from rnnlab.driver import Course, run
 from rnnlab.engines.plan import before
 from rnnlab.output import split
-from rnnlab.scaled import NOTHING, Scaled, add, renormalise
+from rnnlab.scaled import Scaled, add, renormalise, zero
 from rnnlab.typing import Array, Cell, Key, PyTree
 
 
@@ -34,7 +34,7 @@ def pascanu_omega(
     arXiv 1211.5063, §3.3, eq. 9). λ is the total derivative of E by the whole state (an LSTM's c and h), through the
     later steps and through the outputs. Norms are those of one example, and the batch enters as a mean, so that the
     sizes of loss and batch do not matter. A step that nothing reaches (λₖ₊₁ = 0) adds nothing. λ is carried with an
-    exponent of its own for each example, so that 100 000 steps neither underflow nor overflow.
+    exponent of its own for each example, so that it neither underflows nor overflows, however long the sequence.
 
     Add it with a weight to the loss and differentiate the sum in ``params``::
 
@@ -143,7 +143,7 @@ def _directions(
 
     # What the loss says to a state directly: through the output of its own step, and through that of the next.
     to_old, to_new = jax.vmap(from_output)(olds, states, xs, g.mantissa)
-    nothing = Scaled(jax.tree.map(jnp.zeros_like, state), jnp.full(xs.shape[1:-1], NOTHING))
+    nothing = zero(state, xs.shape[1:-1])
     direct = add(Scaled(to_new, g.exponent), before(nothing, Scaled(to_old, g.exponent), reverse=True))
     direct = renormalise(*direct, batch + 1)
 
