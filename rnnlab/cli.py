@@ -91,8 +91,8 @@ class Command(abc.ABC):
             run = Run(self.out, self.name, self.kinds)
             run.admit(dataclasses.asdict(settings))
 
-        # LAPACK's threads wait for one another in a loop: beside another process a QR decomposition takes a hundred times
-        # as long with two of them.
+        # LAPACK's threads wait for one another in a loop: beside another process a QR decomposition takes a hundred
+        # times as long with two of them.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
         import jax  # only now, so that help and refusals come at once
