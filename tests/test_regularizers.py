@@ -13,8 +13,7 @@ from jax.test_util import check_grads
 
 import rnnlab
 from rnnlab.cells import GRU, LSTM, RNN
-from rnnlab.diagnostics import lyapunov_spectrum
-from rnnlab.diagnostics.regularizers import flossing_loss, pascanu_omega
+from rnnlab.diagnostics import flossing_loss, lyapunov_spectrum, pascanu_omega
 from tests.reference import close, one_sentence, watch
 from tests.reference.cells import draw_params
 
