@@ -60,7 +60,7 @@ with drawing(Path(__file__).parents[1] / "benchmarks" / "results" / "mean_field"
     figure,
     (left, right),
 ):
-    index = np.arange(1, SIZE + 1)
+    index = np.arange(1.0, SIZE + 1)
     for number, gain in enumerate(SHOWN):
         points = [(i, value) for line in found[gain] for i, value in zip(index, line, strict=True)]
         band(left, points, name=f"g = {gain:g}, measured", color=look(number)["color"])

@@ -1,7 +1,7 @@
 """Trace-time checks: every fault is one sentence that names the fault and the mend."""
 
 import numbers
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.core
@@ -158,12 +158,19 @@ def differentiable(name: str, tree: PyTree) -> None:
             raise ValueError(f"{name}{where} is {dtype}, which has no gradient; keep it in the step function instead")
 
 
+def scalar_loss(loss: Callable[[Array], Array], ys: Array) -> None:
+    """ValueError unless ``loss(ys)`` is a scalar."""
+    shape = jax.eval_shape(loss, ys)
+    if getattr(shape, "shape", None) != ():
+        raise ValueError(f"loss(ys) must be a scalar, not {shape}; reduce it, for example with jnp.mean")
+
+
 def finite(name: str, tree: PyTree) -> None:
     """ValueError for NaN or infinity in ``tree``, as far as its values are known yet."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         if isinstance(leaf, jax.core.Tracer) or not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
             continue
-        sound = np.asarray(jnp.isfinite(leaf))
+        sound = np.isfinite(np.asarray(leaf))  # not JAX's, which would be traced where the array is closed over
         if not sound.all():
             where = name + jax.tree_util.keystr(path)
             place = list(map(int, np.argwhere(~sound)[0]))

@@ -166,6 +166,13 @@ def test_bad_input(options, words):
     one_sentence(lambda: lyapunov_spectrum(cell, params, jnp.zeros((10, 1)), **options), *words)
 
 
+def test_inputs_may_be_closed_over_under_jit():
+    cell, params = chaotic(5, 1.0, dtype=jnp.float64)
+    xs = jnp.zeros((10, 1))
+    found = jax.jit(lambda params: lyapunov_spectrum(cell, params, xs).exponents)(params)
+    close(found, lyapunov_spectrum(cell, params, xs).exponents)
+
+
 def test_numbers_that_are_not_finite_are_refused():
     cell, params = chaotic(5, 1.0)
     xs = jnp.zeros((10, 1))

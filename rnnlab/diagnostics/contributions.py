@@ -124,14 +124,8 @@ def _matrix(
 
 def entering(loss: Callable[[Array], Array], ys: Array) -> Scaled:
     """∂L/∂y, each step and example at its scale."""
-
-    def checked(ys: Array) -> Array:
-        value = loss(ys)
-        if jnp.shape(value) != ():
-            raise ValueError(f"loss(ys) must be a scalar, not of shape {jnp.shape(value)}; reduce it with jnp.mean")
-        return value
-
-    g = jax.grad(checked)(ys)
+    _check.scalar_loss(loss, ys)
+    g = jax.grad(loss)(ys)
     g = lax.optimization_barrier(g)  # a constant g, as that of a linear loss, would be scaled while compiling: seconds
     return renormalise(g, jnp.zeros(g.shape[:-1], jnp.int32), g.ndim - 1)
 

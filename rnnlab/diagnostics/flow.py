@@ -125,9 +125,7 @@ def _flow(
     keep: bool,
 ) -> GradientFlow:
     ys, back = record(cell, params, xs, state, Course(lengths, resets, key, reverse), keep)
-    shape = jax.eval_shape(loss, ys)
-    if getattr(shape, "shape", None) != ():
-        raise ValueError(f"loss(ys) must be a scalar, not {shape}; reduce it, for example with jnp.mean")
+    _check.scalar_loss(loss, ys)
     value, g = jax.value_and_grad(loss)(ys)
     g = lax.optimization_barrier(g)  # a constant g, as that of a linear loss, would be scaled while compiling: seconds
     backward = back(renormalise(g, jnp.zeros(g.shape[:-1], jnp.int32), g.ndim - 1))

@@ -131,9 +131,7 @@ def _directions(
     batch = xs.ndim - 2
     states, ys = run(cell, params, xs, state, Course(every=True))
     olds = before(state, states, reverse=False)
-    shape = jax.eval_shape(loss, ys)
-    if getattr(shape, "shape", None) != ():
-        raise ValueError(f"loss(ys) must be a scalar, not {shape}; reduce it, for example with jnp.mean")
+    _check.scalar_loss(loss, ys)
     g = lax.optimization_barrier(jax.grad(loss)(ys))  # a constant, as of a linear loss, would be scaled while compiling
     g = renormalise(g, jnp.zeros(g.shape[:-1], jnp.int32), batch + 1)
     parts = split(cell.step, params, state, xs[0])
