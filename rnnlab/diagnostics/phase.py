@@ -199,7 +199,7 @@ def _diagram(
         reach = horizon(by_lag)
         trace = lyapunov_spectrum(cell, varied, xs, key=key, count=1).trace[..., 0]
         exponents = trace.mean(axis=tuple(range(1, trace.ndim)))[lengths - 1]
-        return jnp.where(reach < 0, jnp.nan, reach), decay_per_step(by_lag), exponents
+        return jnp.where(reach < 0, jnp.nan, reach.astype(trace.dtype)), decay_per_step(by_lag), exponents
 
     # Several networks at once would turn every product into a batch of small ones, which a CPU does badly.
     found = lax.map(one_network, values) if jax.default_backend() == "cpu" else jax.vmap(one_network)(values)
