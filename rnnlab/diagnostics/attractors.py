@@ -10,7 +10,8 @@ from jax import lax
 
 from rnnlab import _check
 from rnnlab.diagnostics.lyapunov import lyapunov_spectrum
-from rnnlab.diagnostics.state_map import check_starts, state_map
+from rnnlab.diagnostics.search import check_starts
+from rnnlab.diagnostics.state_map import state_map
 from rnnlab.typing import Array, Cell, Key, PyTree
 
 

@@ -11,7 +11,8 @@ import numpy as np
 from jax import lax
 
 from rnnlab import _check
-from rnnlab.diagnostics.state_map import check_starts, newton, state_map
+from rnnlab.diagnostics.search import check_starts, distinct, newton, stability, within_reach
+from rnnlab.diagnostics.state_map import state_map
 from rnnlab.typing import Array, Cell, PyTree
 
 STUCK = 1e12
@@ -83,15 +84,13 @@ def limit_cycles(
     if not wanted:
         raise ValueError("periods is empty; give at least one, such as (2, 3, 4)")
     steps = _check.positive_int("steps", steps)
-    centre = first.mean(axis=0)
-    reach = outlier * max(np.linalg.norm(first - centre, axis=1).mean(), np.finfo(first.dtype).tiny)
     of_period, orbits, at, around, smallest = [], [], [], [], np.inf
     for period in wanted:
         found, q, products = jax.device_get(_search(cell, params, x, starts, period, wanted[-1], steps))
-        near = np.isfinite(q) & (np.linalg.norm(found[:, 0] - centre, axis=1) <= reach)
-        own = near & ~_closes_sooner(found, period, unique)
+        own = np.isfinite(q) & within_reach(found[:, 0], first, outlier) & ~_closes_sooner(found, period, unique)
         smallest = min(smallest, q[own].min(initial=np.inf))
-        for number in _distinct(found[:, :period], np.where(own & (q <= tolerance), q, np.inf), unique):
+        closed = np.flatnonzero(own & (q <= tolerance))
+        for number in closed[distinct(found[closed, :period], q[closed], unique)]:
             of_period.append(period)
             orbits.append(found[number, :period])
             at.append(q[number])
@@ -107,13 +106,9 @@ def limit_cycles(
     size, dtype = first.shape[1], first.dtype
     multipliers = np.linalg.eigvals(np.array(around, dtype).reshape(-1, size, size)).astype(complex)
     multipliers = np.take_along_axis(multipliers, np.argsort(-np.abs(multipliers), axis=1), axis=1)
-    modulus = np.abs(multipliers)
-    unstable = (modulus > 1 + np.sqrt(np.finfo(dtype).eps)).sum(axis=1)
-    kind = tuple("stable" if n == 0 else "unstable" if n == size else "saddle" for n in unstable)
     period = np.array(of_period, int)
-    with np.errstate(divide="ignore"):
-        time_constants = -period[:, None] / np.log(modulus)
-    return LimitCycles(period, tuple(orbits), np.array(at, dtype), multipliers, unstable, kind, time_constants)
+    found = stability(np.abs(multipliers), period[:, None], dtype)
+    return LimitCycles(period, tuple(orbits), np.array(at, dtype), multipliers, *found)
 
 
 @functools.partial(jax.jit, static_argnames=("cell", "longest"))
@@ -158,13 +153,3 @@ def _closes_sooner(orbits: np.ndarray, period: int, unique: float) -> np.ndarray
     """Whether each of the orbits ``[S, ..., n]`` is back after a divisor of ``period``."""
     divisors = [d for d in range(1, period) if period % d == 0]
     return (np.linalg.norm(orbits[:, divisors] - orbits[:, :1], axis=-1) <= unique).any(axis=1)
-
-
-def _distinct(orbits: np.ndarray, q: np.ndarray, unique: float) -> list[int]:
-    """The numbers of one of each group of orbits ``[S, p, n]`` that meet, by rising q, where that is finite."""
-    kept: list[int] = []
-    for number in np.argsort(q, kind="stable")[: np.isfinite(q).sum()]:
-        apart = np.linalg.norm(orbits[kept] - orbits[number, 0], axis=-1)
-        if apart.min(initial=np.inf) > unique:
-            kept.append(int(number))
-    return kept

@@ -11,7 +11,8 @@ import optax
 from jax import lax
 
 from rnnlab import _check
-from rnnlab.diagnostics.state_map import check_starts, newton, state_map
+from rnnlab.diagnostics.search import check_starts, distinct, newton, stability, within_reach
+from rnnlab.diagnostics.state_map import state_map
 from rnnlab.typing import Array, Cell, Key, PyTree
 
 POLISH = 5
@@ -83,9 +84,7 @@ def fixed_points(
     """
     x, first = check_starts(cell, params, x, starts)
     found, q = jax.device_get(_minimise(cell, params, x, starts, tolerance, steps, learning_rate))
-    centre = first.mean(axis=0)
-    away, usual = np.linalg.norm(found - centre, axis=1), np.linalg.norm(first - centre, axis=1).mean()
-    near = np.isfinite(q) & (away <= outlier * max(usual, np.finfo(first.dtype).tiny))
+    near = np.isfinite(q) & within_reach(found, first, outlier)
     resting = near & (q <= tolerance)
     points = _distinct(found[resting], q[resting], unique)
     apart = np.linalg.norm(found[:, None] - points[0], axis=-1).min(axis=1, initial=np.inf)
@@ -104,12 +103,7 @@ def fixed_points(
     order = np.argsort(-np.abs(values), axis=1)
     values = np.take_along_axis(values, order, axis=1)
     vectors = np.take_along_axis(vectors, order[:, None, :], axis=2)
-    modulus = np.abs(values)
-    unstable = (modulus > 1 + np.sqrt(np.finfo(first.dtype).eps)).sum(axis=1)
-    with np.errstate(divide="ignore"):
-        time_constants = -1 / np.log(modulus)
-    kinds = tuple("stable" if n == 0 else "unstable" if n == modulus.shape[1] else "saddle" for n in unstable)
-    return FixedPoints(states, q, values, vectors, unstable, kinds, time_constants, *slow_points)
+    return FixedPoints(states, q, values, vectors, *stability(np.abs(values), 1, first.dtype), *slow_points)
 
 
 def sample_states(key: Key, states: PyTree, count: int, noise: float = 0.0) -> PyTree:
@@ -194,8 +188,5 @@ def _polish(cell: Cell, params: PyTree, x: Array, points: Array, q: Array) -> tu
 
 def _distinct(points: np.ndarray, q: np.ndarray, unique: float) -> tuple[np.ndarray, np.ndarray]:
     """One of each group of points that lie nearer than ``unique``, by rising q."""
-    kept: list[int] = []
-    for number in np.argsort(q, kind="stable"):
-        if not kept or np.linalg.norm(points[kept] - points[number], axis=1).min() > unique:
-            kept.append(int(number))
+    kept = distinct(points[:, None], q, unique)
     return points[kept], q[kept]

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from rnnlab import _check
 from rnnlab.driver import prepare, settle
@@ -76,32 +75,3 @@ def state_map(cell: Cell, params: PyTree, xs: Array, state: PyTree | None) -> tu
         return pack(cell.step(params, unpack(vector), x)[0]).astype(vector.dtype)
 
     return StateMap(step, pack, unpack, ends[-1]), xs, pack(state)
-
-
-def check_starts(cell: Cell, params: PyTree, x: Array, starts: PyTree) -> tuple[Array, np.ndarray]:
-    """The constant input and the starts as vectors ``[S, n]``; ValueError where either is not what it should be."""
-    x = _check.array("x", x)
-    if x.ndim != 1:
-        raise ValueError(f"x has shape {x.shape}; give the one input that is held constant, [I]")
-    leaves = jax.tree.leaves(starts)
-    count = np.shape(leaves[0])[0] if leaves and np.ndim(leaves[0]) else 0
-    if not count:
-        raise ValueError("starts must hold states with one leading axis, [S, ...]; draw some with sample_states")
-    _check.hashable(cell)
-    mend = f"give states like cell.initial_state(({count},)), such as sample_states draws"
-    _check.same_tree("starts", starts, _check.shapes(cell.initial_state((count,))), mend)
-    _check.finite("starts", starts)
-    _, _, first = state_map(cell, params, jnp.broadcast_to(x, (1, count, *x.shape)), starts)
-    return x, np.asarray(first)
-
-
-def newton(after: Callable[[Array], Array], h: Array, damping: Array) -> Array:
-    """The δ that minimises ‖A δ + G‖² + μ ‖δ‖² with G(h) = F(h) − h, A = ∂G/∂h and μ = damping · ‖G‖², ``h [n]``.
-
-    Newton's step on ``after(h) = h``, damped as by Levenberg & Marquardt (Yamashita & Fukushima 2001).
-    """
-    jacobian, end = jax.jacfwd(lambda h: (after(h),) * 2, has_aux=True)(h)
-    eye = jnp.eye(h.size, dtype=h.dtype)
-    a, g = jacobian - eye, end - h
-    mu = damping * jnp.sum(g**2)
-    return -jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(a.T @ a + mu * eye), a.T @ g)
