@@ -16,7 +16,6 @@ episodes of 50. Weights and the number of exponents were chosen beforehand with 
 import argparse
 import functools
 import math
-import textwrap
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,14 +23,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import matplotlib
 import numpy as np
 import optax
-from matplotlib.figure import Figure
 
 import rnnlab
 from rnnlab.diagnostics import flossing_loss, pascanu_omega
-from rnnlab.report.plot import COLOURS, MARKERS
+from rnnlab.report.plot import band, drawing, look, title
 from rnnlab.report.records import write_json
 from rnnlab.typing import Array, Key, PyTree
 
@@ -241,22 +238,20 @@ def finding(sides: dict[str, list[dict[str, Any]]], plan: Plan) -> str:
 
 def draw(sides: dict[str, list[dict[str, Any]]], starts: np.ndarray, plan: Plan, path: Path) -> None:
     """Error against updates, error for each learning rate, and how far the gradient reaches in the end."""
-    looks = [{"color": COLOURS[n], "marker": MARKERS[n]} for n in (1, 2, 3, 4)]
-    with matplotlib.rc_context({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(13, 5), layout="constrained")
-        curves, rates, lags = figure.subplots(1, 3)
-
-        def band(axes: Any, xs: Any, lines: np.ndarray, look: dict[str, Any], label: str) -> None:
-            axes.plot(xs, lines.mean(axis=0), label=label, linewidth=1.6, markevery=max(1, len(xs) // 8), **look)
-            axes.fill_between(xs, lines.min(axis=0), lines.max(axis=0), color=look["color"], alpha=0.15, linewidth=0)
-
-        for number, ((label, runs), look) in enumerate(zip(sides.items(), looks, strict=True)):
-            shown = best(runs)
-            band(curves, shown[0]["updates"], 100 * np.array([run["wrong_on_500"] for run in shown]), look, label)
+    with drawing(path, 1, 3, (13, 5)) as (figure, (curves, rates, lags)):
+        for number, (label, runs) in enumerate(sides.items()):
+            style, shown = look(number + 1), best(runs)
+            errors = [
+                (update, 100 * error)
+                for run in shown
+                for update, error in zip(run["updates"], run["wrong_on_500"], strict=True)
+            ]
+            band(curves, errors, 8, label, **style)
             beside = 1.05 ** (2 * number - 3)
-            rates.plot([run["rate"] * beside for run in runs], [100 * run["wrong"] for run in runs], ls="", **look)
-            band(lags, range(plan.length), np.array([run["reach"] for run in shown]), look, label)
-        band(lags, range(plan.length), starts, {"color": "0.45", "linestyle": "--"}, "all, before training")
+            rates.plot([run["rate"] * beside for run in runs], [100 * run["wrong"] for run in runs], ls="", **style)
+            band(lags, [point for run in shown for point in enumerate(run["reach"])], 8, label, **style)
+        before = [point for line in starts for point in enumerate(line)]
+        band(lags, before, name="all, before training", color="0.45", linestyle="--")
         for axes in (curves, rates):
             axes.axhline(100 - 100 / CLASSES, color="0.45", linewidth=0.8, linestyle=":")
             axes.annotate(
@@ -273,10 +268,9 @@ def draw(sides: dict[str, list[dict[str, Any]]], starts: np.ndarray, plan: Plan,
         lags.set(xlabel="lag (steps back from the last)", ylabel="‖∂L/∂h‖ relative to lag 0 (decades)")
         for axes in (curves, rates, lags):
             axes.grid(visible=True, color="0.9", linewidth=0.6)
-        figure.suptitle(textwrap.fill(finding(sides, plan), 120), fontsize=11)
+        title(figure, finding(sides, plan), 120)
         handles, labels = lags.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
-        figure.savefig(path, dpi=150)
 
 
 def main() -> None:
@@ -301,7 +295,7 @@ def main() -> None:
     about = {"jax": jax.__version__, "batch": BATCH, "hidden": rnn.hidden_size, **plan._asdict()}
     records = [run for runs in sides.values() for run in runs]
     write_json(out / "regularizers.json", {"about": about, "sides": [s._asdict() for s in SIDES], "runs": records})
-    draw(sides, starts, plan, out / "regularizers.png")
+    draw(sides, starts, plan, out / "regularizers")
 
 
 if __name__ == "__main__":

@@ -1,17 +1,14 @@
 """The figures of a gradient study."""
 
 import math
-import textwrap
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from rnnlab.report.plot import COLOURS, MARKERS, STYLE, decades
+from rnnlab.report.plot import band, decades, drawing, look, title
 from rnnlab.report.words import label
 
 DASHES = {"before": (None, None), "after": (5, 2)}
@@ -23,27 +20,23 @@ def gradient_norms(
     norms: list[dict[str, Any]], flow: list[dict[str, Any]], summary: list[dict[str, Any]], folder: Path
 ) -> None:
     """Writes ``gradient_norms.png`` and ``.svg``: the norm against sequence length, and against the lag."""
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(11, 4.8), layout="constrained")
-        left, right = figure.subplots(1, 2)
+    with drawing(folder / "gradient_norms", 1, 2, (11, 4.8)) as (figure, (left, right)):
         _against_length(left, norms, summary)
         _against_lag(right, flow, summary)
-        figure.suptitle(textwrap.fill(_finding(summary), 100), fontsize=12)
+        title(figure, _finding(summary), 100)
         handles, labels = right.get_legend_handles_labels()
         columns = min(len(labels), 6)
         figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, handlelength=3)
-        figure.savefig(folder / "gradient_norms.png", dpi=150)
-        figure.savefig(folder / "gradient_norms.svg", metadata={"Date": None})
 
 
 def _against_length(axes: Axes, norms: list[dict[str, Any]], summary: list[dict[str, Any]]) -> None:
-    for look, record in zip(_looks(summary), summary, strict=True):
-        points: dict[int, list[float]] = {}
-        for norm in norms:
-            if (norm["cell"], norm["phase"], norm["parameter"]) == (record["cell"], record["phase"], "all"):
-                points.setdefault(norm["length"], []).append(decades(norm["log_norm"]))
-        lengths = sorted(points)
-        _band(axes, lengths, [points[length] for length in lengths], look, marker=True)
+    for (_, style), record in zip(_looks(summary), summary, strict=True):
+        points = [
+            (norm["length"], decades(norm["log_norm"]))
+            for norm in norms
+            if (norm["cell"], norm["phase"], norm["parameter"]) == (record["cell"], record["phase"], "all")
+        ]
+        band(axes, sorted(points, key=lambda point: point[0]), **style)
     axes.set_xscale("log")
     lengths = sorted({norm["length"] for norm in norms})
     axes.set_xticks(lengths, [str(length) for length in lengths])
@@ -57,14 +50,16 @@ def _against_length(axes: Axes, norms: list[dict[str, Any]], summary: list[dict[
 
 def _against_lag(axes: Axes, flow: list[dict[str, Any]], summary: list[dict[str, Any]]) -> None:
     lowest, highest, longest = -3.5, 0.0, 2
-    for look, record in zip(_looks(summary), summary, strict=True):
+    for (index, style), record in zip(_looks(summary), summary, strict=True):
         seeds: dict[int, list[float]] = {}
         for step in flow:
             if all(step[key] == record[key] for key in ("cell", "phase", "length")):
                 seeds.setdefault(step["seed"], []).append(decades(step["log_norm"]))
         lines = np.array(list(seeds.values()))  # records of a seed stand in order of lag
         lines = lines - lines[:, :1]
-        _band(axes, range(1, lines.shape[1]), lines.T[1:], look, name=label(record, len(_phases(summary))))
+        points = [(lag, value) for line in lines for lag, value in enumerate(line[1:], 1)]
+        marks = _spread(lines.shape[1] - 1, index)
+        band(axes, points, name=label(record, len(_phases(summary))), markevery=marks, **style)
         seen = lines[np.isfinite(lines)]
         lowest, highest = min(lowest, seen.min(initial=0)), max(highest, seen.max(initial=0))
         longest = max(longest, record["length"])
@@ -81,35 +76,18 @@ def _against_lag(axes: Axes, flow: list[dict[str, Any]], summary: list[dict[str,
     _decade_ticks(axes)
 
 
-def _band(axes: Axes, xs: Any, seeds: Any, look: dict[str, Any], *, name: str = "", marker: bool = False) -> None:
-    """The mean over the seeds as a line, their range as a band."""
-    seeds = np.asarray(seeds, float)
-    if not seeds.size:
-        return
-    dashes = {} if look["dashes"][0] is None else {"dashes": look["dashes"]}
-    mark = {"marker": look["marker"], "markersize": 5} if marker else {
-        "marker": look["marker"], "markersize": 5, "markevery": _spread(len(xs), look["index"])}  # fmt: skip
-    axes.plot(xs, seeds.mean(axis=1), color=look["colour"], linewidth=1.6, label=name, **mark, **dashes)
-    axes.fill_between(xs, seeds.min(axis=1), seeds.max(axis=1), color=look["colour"], alpha=0.18, linewidth=0)
-
-
 def _spread(count: int, index: int) -> list[int]:
     """About eight positions evenly apart on a log axis, another set for each line, so that markers do not collide."""
     wanted = np.geomspace(1, max(count, 1), 9) * (1 + 0.12 * (index % 3))
     return sorted({min(int(place), count) - 1 for place in wanted})
 
 
-def _looks(summary: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _looks(summary: list[dict[str, Any]]) -> list[tuple[int, dict[str, Any]]]:
+    """The number of each record's cell, and its colour, marker and dashes."""
     cells = list(dict.fromkeys(record["cell"] for record in summary))
-    return [
-        {
-            "index": (index := cells.index(record["cell"])),
-            "colour": COLOURS[index % len(COLOURS)],
-            "marker": MARKERS[index % len(MARKERS)],
-            "dashes": DASHES[record["phase"]] if len(_phases(summary)) > 1 else (None, None),
-        }
-        for record in summary
-    ]
+    dashes = DASHES if len(_phases(summary)) > 1 else dict.fromkeys(DASHES, (None, None))
+    numbers = [cells.index(record["cell"]) for record in summary]
+    return [(n, look(n) | {"dashes": dashes[r["phase"]]}) for n, r in zip(numbers, summary, strict=True)]
 
 
 def _phases(summary: list[dict[str, Any]]) -> set[str]:

@@ -50,15 +50,18 @@ def band(
 ) -> None:
     """The mean over the seeds as a line, their range as a band; ``points`` are (x, y) of all seeds.
 
-    ``marks`` is how many markers there are at most, where the style has one; None for one at every x.
+    ``marks`` is how many markers there are at most, where the style has one and does not say where; None for one at
+    every x.
     """
+    if not points:
+        return
     by_x: dict[float, list[float]] = {}
     for x, y in points:
         by_x.setdefault(x, []).append(y)
     lines = np.array(list(by_x.values()), float)
     every = 1 if marks is None else max(len(by_x) // marks, 1)
-    width = {"linewidth": 1.6, **style}
-    axes.plot(list(by_x), lines.mean(axis=1), markersize=5, markevery=every, label=name, **width)
+    drawn = {"linewidth": 1.6, "markersize": 5, "markevery": every, **style}
+    axes.plot(list(by_x), lines.mean(axis=1), label=name, **drawn)
     axes.fill_between(list(by_x), lines.min(axis=1), lines.max(axis=1), color=style["color"], alpha=0.18, linewidth=0)
 
 
