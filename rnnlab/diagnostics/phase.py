@@ -140,6 +140,7 @@ def phase_diagram(
     At g = 1 the random network h ↦ g J tanh(h) turns from order, in which gradients vanish, to chaos, in which they
     explode (Sompolinsky, Crisanti & Sommers 1988); the line λ₁ = 0 is where they may keep their size (Engelken, Wolf &
     Abbott 2023, arXiv 2006.02427). All lengths of a network are one batch: each sequence is the beginning of ``xs``.
+    In a stack ‖∂L/∂hₜ‖ is taken over the hidden states of all layers.
 
     Args:
         cell: any cell or stack with a ``step``, also :class:`rnnlab.Step`; :class:`AnyDepth` to vary the depth.
@@ -151,8 +152,6 @@ def phase_diagram(
             function of your own, defined once, since a new one is compiled anew.
         loss: ``loss(last) -> scalar`` of the outputs at the last step, ``[N, ..., O]``: a sum over examples.
         key: draws the first direction for λ₁; a unit vector by default.
-
-    In a stack ‖∂L/∂hₜ‖ is taken over the hidden states of all layers.
 
     Raises:
         ValueError: as :func:`rnnlab.gradient_flow` does, for lengths outside of 1..T, and for values that are not one
