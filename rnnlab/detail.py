@@ -10,7 +10,7 @@ import numpy as np
 from rnnlab.diagnostics import bptt_contributions, jacobian_products, truncation_bias
 from rnnlab.layers import Stack, StackParams
 from rnnlab.losses import cross_entropy
-from rnnlab.report.records import Records
+from rnnlab.report.records import Records, number
 from rnnlab.scaled import merge
 from rnnlab.typing import Array, PyTree
 
@@ -35,7 +35,7 @@ def look_closer(network: Stack, params: StackParams, xs: Array, labels: Array) -
     The matrix is the mean over the seeds.
     """
     steps = xs.shape[1]
-    lags, cuts = spaced(1, steps, LAGS), spaced(1, steps, CUTS)
+    lags, cuts = spaced(steps, LAGS), spaced(steps, CUTS)
     seeds = [
         jax.device_get(
             _look(network, *jax.tree.map(lambda leaf, seed=seed: leaf[seed], (params, xs, labels)), lags, cuts)
@@ -49,7 +49,7 @@ def look_closer(network: Stack, params: StackParams, xs: Array, labels: Array) -
         "singular_values": [row for seed, one in enumerate(seeds) for row in _values(seed, one.values, lags)],
         "contributions": [row for name, matrix in mean.items() for row in _matrix(name, matrix, seeds[0].last)],
         "truncation": [
-            {"seed": seed, "steps": cut, "cosine": _number(cosine), "relative_norm": _number(norm)}
+            {"seed": seed, "steps": cut, "cosine": number(cosine), "relative_norm": number(norm)}
             for seed, one in enumerate(seeds)
             for cut, cosine, norm in zip(cuts, one.cosine, one.relative_norm, strict=True)
         ],
@@ -78,24 +78,19 @@ def _look(
     return Looked(values.mean_log_singular_values, found.last, named, bias.cosine, bias.relative_norm)
 
 
-def spaced(first: int, last: int, count: int) -> tuple[int, ...]:
-    """At most ``count`` whole numbers from ``first`` to ``last``, evenly apart on a log axis."""
-    return tuple(sorted({round(value) for value in np.geomspace(first, last, count)}))
+def spaced(last: int, count: int) -> tuple[int, ...]:
+    """At most ``count`` whole numbers from 1 to ``last``, evenly apart on a log axis."""
+    return tuple(sorted({round(value) for value in np.geomspace(1, last, count)}))
 
 
 def _values(seed: int, logs: np.ndarray, lags: tuple[int, ...]) -> Iterator[dict[str, Any]]:
     for lag, line in zip(lags, logs, strict=True):
         for index in np.unique(np.linspace(1, len(line), min(VALUES, len(line))).round().astype(int)):
-            yield {"seed": seed, "lag": lag, "index": int(index), "log_value": _number(line[index - 1])}
+            yield {"seed": seed, "lag": lag, "index": int(index), "log_value": number(line[index - 1])}
 
 
 def _matrix(name: str, logs: np.ndarray, last: np.ndarray) -> Iterator[dict[str, Any]]:
     """Terms with k ≤ t, for the steps k at which a row ends."""
     for row, t in enumerate(last):
         for k in last[: row + 1]:
-            yield {"parameter": name, "t": int(t), "k": int(k), "log_norm": _number(logs[row, k - 1])}
-
-
-def _number(value: float) -> float | None:
-    """A number for JSON with the digits that float32 distinguishes; None for NaN and infinities."""
-    return float(str(np.float32(value))) if np.isfinite(value) else None
+            yield {"parameter": name, "t": int(t), "k": int(k), "log_norm": number(logs[row, k - 1])}

@@ -19,10 +19,10 @@ from rnnlab.diagnostics import (
     sample_states,
 )
 from rnnlab.driver import unroll_states
-from rnnlab.report.records import Records
+from rnnlab.report.records import Records, number
 from rnnlab.report.words import dynamics_sentence
 from rnnlab.settings import DynamicsSettings
-from rnnlab.study import Source, draw, model, number
+from rnnlab.study import Source, draw, model
 from rnnlab.typing import Array, Cell, PyTree
 
 PARTS = {"spectrum": ("spectrum", "trace"), "portrait": ("trajectories", "fixed_points"), "phase": ("phase",)}

@@ -19,7 +19,7 @@ from rnnlab.detail import look_closer
 from rnnlab.diagnostics import decay_per_step, gradient_flow, horizon
 from rnnlab.layers import Stack, StackParams, stack
 from rnnlab.losses import cross_entropy
-from rnnlab.report.records import Records
+from rnnlab.report.records import Records, number
 from rnnlab.settings import GradientSettings, StudySettings
 from rnnlab.train import TrainState, adam, train_step
 from rnnlab.typing import Array, Cell, Dtype, PyTree
@@ -260,10 +260,10 @@ def train(
         return step(state, data.embed(inputs), labels)[0]
 
     state = TrainState(jax.tree.map(jnp.copy, params), jax.vmap(optimiser.init)(params))
-    for number in range(settings.train_steps):
-        state = advance(state, *draw(settings, data, "train", settings.training_length, number))
-        if number % 10 == 0:
-            progress(number)
+    for done in range(settings.train_steps):
+        state = advance(state, *draw(settings, data, "train", settings.training_length, done))
+        if done % 10 == 0:
+            progress(done)
             jax.block_until_ready(state)
     return state.params
 
@@ -313,10 +313,3 @@ def environment() -> dict[str, Any]:
         "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()},
         "machine": platform.machine(),
     }
-
-
-def number(value: float) -> float | None:
-    """A number for JSON, in the shortest form that float32 distinguishes; None for NaN and what is infinite there."""
-    with np.errstate(over="ignore"):
-        short = np.float32(value)
-    return float(str(short)) if np.isfinite(short) else None

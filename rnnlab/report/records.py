@@ -13,6 +13,15 @@ Records = dict[str, list[dict[str, Any]]]
 """Lists of records under the names that they have in a JSON file."""
 
 
+def number(value: float) -> float | None:
+    """A number for JSON, in the shortest form that float32 distinguishes; None for NaN and what is infinite there."""
+    import numpy as np  # only here, so that the command line answers without it
+
+    with np.errstate(over="ignore"):
+        short = np.float32(value)
+    return float(str(short)) if np.isfinite(short) else None
+
+
 def write_text(path: Path, text: str) -> None:
     """Puts ``text`` in the place of ``path`` in one move."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
