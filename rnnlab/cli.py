@@ -27,7 +27,6 @@ CLOSER = ("singular_values", "contributions", "truncation")
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 Settings = TypeVar("Settings", bound=StudySettings)
-Summary = list[dict[str, Any]]
 
 
 class Study(NamedTuple):
@@ -37,7 +36,7 @@ class Study(NamedTuple):
     units: list[Any]
     finished: Callable[[Records], set[Any]]  # the units whose records are there
     measure: Callable[[list[Any], Callable[[str], None]], Iterator[Records]]  # records of each unit; says what it does
-    summarise: Callable[[Records, Summary], Summary]  # of all records, and what it was before the last unit
+    summarise: Callable[[Records], list[dict[str, Any]]]  # of all records
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +114,7 @@ class Command(abc.ABC):
             with _progress(notes, len(run.missing)) as (say, advance):
                 for found in study.measure(run.missing, say):
                     run.add(found)
-                    run.save(study.summarise(run.records, run.summary))
+                    run.save(study.summarise(run.records))
                     advance()
             self.draw(run)
         except KeyboardInterrupt:
@@ -166,7 +165,7 @@ class Gradients(Command, GradientSettings):
             for measured in study.measure(settings, data, wanted, say):
                 yield measured.records
 
-        def summarise(found: Records, _: Summary) -> Summary:
+        def summarise(found: Records) -> list[dict[str, Any]]:
             return study.summarise(settings, found["flow"])
 
         return Study(data.about, study.units(settings), study.finished, measure, summarise)
@@ -202,7 +201,8 @@ class Gradients(Command, GradientSettings):
 class Dynamics(Command, DynamicsSettings):
     """Show what the state of each cell does: whether neighbouring states part, where it rests, and what gain changes.
 
-    For each cell it measures the leading Lyapunov exponents along trajectories, the fixed points under zero input, and,
+    For each cell it measures the leading Lyapunov exponents along trajectories (with --drive none beside those of
+    linear theory where the state comes to rest), the fixed points under zero input, and,
     for the first seed, how far gradients reach over recurrent gain and sequence length. DIR then holds dynamics.json,
     dynamics.csv, spectrum, portrait and phase, each as .png and .svg, and config.json. Logarithms are natural.
     """
@@ -213,7 +213,7 @@ class Dynamics(Command, DynamicsSettings):
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        return ("spectrum", "trace", "fixed_points", "trajectories", "phase")
+        return ("spectrum", "trace", "fixed_points", "trajectories", "attractors", "phase")
 
     def settings(self) -> DynamicsSettings:
         return _only(DynamicsSettings, self)
@@ -225,16 +225,12 @@ class Dynamics(Command, DynamicsSettings):
         settings = self.settings()
         data = source(settings)
 
-        attractors = {}
-
         def measure(wanted: list[dynamics.Unit], say: Callable[[str], None]) -> Iterator[Records]:
-            for unit, found, attractor in dynamics.measure(settings, data, wanted, say):
-                attractors.update({unit.cell: attractor} if attractor else {})
-                yield found
+            for measured in dynamics.measure(settings, data, wanted, say):
+                yield measured.records
 
-        def summarise(found: Records, before: Summary) -> Summary:
-            known = {record["cell"]: record["attractor"] for record in before}
-            return dynamics.summarise(settings, found, known | attractors)
+        def summarise(found: Records) -> list[dict[str, Any]]:
+            return dynamics.summarise(settings, found)
 
         return Study(data.about, dynamics.units(settings), dynamics.finished, measure, summarise)
 
@@ -242,8 +238,8 @@ class Dynamics(Command, DynamicsSettings):
         from rnnlab.report import dynamics
 
         columns = (
-            "cell", "seed", "index", "step", "exponent", "number", "kind", "unstable", "q", "slowest", "example", "pc1",
-            "pc2", "axis", "value", "length", "horizon", "decay_per_step",
+            "cell", "seed", "index", "step", "exponent", "theory", "number", "kind", "unstable", "q", "slowest",
+            "period", "example", "pc1", "pc2", "axis", "value", "length", "horizon", "decay_per_step",
         )  # fmt: skip
         records.write_csv(run.folder / "dynamics.csv", columns, run.records)
         dynamics.draw(run.records, run.summary, run.folder)

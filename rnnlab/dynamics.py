@@ -17,6 +17,7 @@ from rnnlab.diagnostics import (
     phase_diagram,
     recurrent_gain,
     sample_states,
+    step_jacobians,
 )
 from rnnlab.driver import unroll_states
 from rnnlab.report.records import Records, number
@@ -25,7 +26,11 @@ from rnnlab.settings import DynamicsSettings
 from rnnlab.study import Source, draw, model
 from rnnlab.typing import Array, Cell, PyTree
 
-PARTS = {"spectrum": ("spectrum", "trace"), "portrait": ("trajectories", "fixed_points"), "phase": ("phase",)}
+PARTS = {
+    "spectrum": ("spectrum", "trace"),
+    "portrait": ("trajectories", "fixed_points", "attractors"),
+    "phase": ("phase",),
+}
 """What is measured of a cell, and the kinds of records that come of it; of the first kind there is always one."""
 
 KINDS = ("stable", "saddle", "unstable", "slow")
@@ -36,6 +41,9 @@ TRACED, EXAMPLES, STEPS = 100, 3, 100
 
 BOUND = 1e6
 """States with larger numbers have left all bounds: they are neither shown nor searched from."""
+
+SAME = 1e-5
+"""States that differ by less, as a part of 1 + their size, are the same."""
 
 FOLLOWED = 8
 """States from which the attractor is looked for."""
@@ -52,11 +60,10 @@ class Unit(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What came of one unit."""
+    """The records of one unit by kind, as they stand in ``dynamics.json``."""
 
     unit: Unit
-    records: Records  # as they stand in dynamics.json
-    attractor: str | None  # what a portrait's trajectories come to without input, over all seeds
+    records: Records
 
 
 def units(settings: DynamicsSettings) -> list[Unit]:
@@ -78,7 +85,6 @@ def measure(
     """
     for unit in wanted:
         records: Records = {kind: [] for kind in PARTS[unit.part]}
-        ends: collections.Counter[str] = collections.Counter()
         if unit.part == "phase":
             progress(f"{unit.cell}, phase diagram")
             records["phase"] = _phase(settings, data, unit.cell)
@@ -91,11 +97,10 @@ def measure(
                 if unit.part == "spectrum":
                     found = _spectrum(settings, cell, params, driven[seed], seed, settings.leading(unit.cell))
                 else:
-                    found, kinds = _portrait(settings, cell, params, driven[seed], seed)
-                    ends.update(kinds)
+                    found = _portrait(settings, cell, params, driven[seed], seed)
                 for kind, rows in found.items():
                     records[kind] += [{"cell": unit.cell, "seed": seed, **row} for row in rows]
-        yield Measured(unit, records, " or ".join(kind for kind, _ in ends.most_common()) or None)
+        yield Measured(unit, records)
 
 
 def drive(settings: DynamicsSettings, data: Source, length: int, purpose: int) -> Array:
@@ -113,7 +118,7 @@ def _network(settings: DynamicsSettings, data: Source, name: str, seed: int) -> 
 
 
 def _spectrum(settings: DynamicsSettings, cell: Cell, params: PyTree, xs: Array, seed: int, count: int) -> Records:
-    """The mean exponents of the batch, and how the estimate of λ₁ settles."""
+    """The mean exponents of the batch, beside what they are at rest, and how the estimate of λ₁ settles."""
     found = jax.device_get(
         lyapunov_spectrum(
             cell,
@@ -127,18 +132,36 @@ def _spectrum(settings: DynamicsSettings, cell: Cell, params: PyTree, xs: Array,
     )
     steps = np.unique(np.geomspace(1, settings.steps, TRACED).round().astype(int))
     first = found.trace[..., 0].mean(axis=1)
+    rest = None if settings.drive == "data" else _at_rest(cell, params, xs)
+    theory = [np.nan] * count if rest is None else rest[:count]
     return {
-        "spectrum": [{"index": i, "exponent": number(value)} for i, value in enumerate(found.mean, 1)],
+        "spectrum": [
+            {"index": i, "exponent": number(value), "theory": number(exact)}
+            for i, (value, exact) in enumerate(zip(found.mean, theory, strict=True), 1)
+        ],
         "trace": [{"step": int(step), "exponent": number(first[step - 1])} for step in steps],
     }
 
 
-def _portrait(
-    settings: DynamicsSettings, cell: Cell, params: PyTree, xs: Array, seed: int
-) -> tuple[Records, tuple[str, ...]]:
+def _at_rest(cell: Cell, params: PyTree, xs: Array) -> np.ndarray | None:
+    """ln |eigenvalue| of ∂F/∂h where the state has come to rest, falling, ``[n]``: the exponents there; else None.
+
+    The mean over the batch, whose examples may rest in different places.
+    """
+    states, _ = unroll_states(cell, params, xs)
+    ends = [np.asarray(leaf[-2:]) for leaf in jax.tree.leaves(states)]
+    if not all(np.isfinite(end).all() and np.allclose(*end, rtol=SAME, atol=SAME) for end in ends):
+        return None
+    last = jax.tree.map(lambda leaf: leaf[-1], states)
+    jacobians = np.asarray(step_jacobians(cell, params, xs[-1:], last)[0])
+    with np.errstate(divide="ignore"):
+        return -np.sort(-np.log(np.abs(np.linalg.eigvals(jacobians))), axis=-1).mean(axis=0)
+
+
+def _portrait(settings: DynamicsSettings, cell: Cell, params: PyTree, xs: Array, seed: int) -> Records:
     """Trajectories and the fixed points under zero input, on the two principal components of all states passed.
 
-    With them the kinds of attractor to which some states come without input.
+    With them the attractors to which some of the states come without input.
     """
     states, _ = unroll_states(cell, params, xs)
     joint = np.concatenate(jax.device_get(jax.tree.leaves(states)), axis=-1)  # [T, B, n], as in FixedPoints.states
@@ -169,8 +192,12 @@ def _portrait(
         fixed.append({"number": place, "kind": kind, "unstable": unstable, "q": number(q), "slowest": number(slowest),
                       "pc1": number(one), "pc2": number(two)})  # fmt: skip
     some = jax.tree.map(lambda leaf: leaf[:FOLLOWED], starts)
-    kinds = attractor_kind(k_direction, cell, params, nothing, some).kind
-    return {"trajectories": trajectories, "fixed_points": fixed}, kinds
+    ends = attractor_kind(k_direction, cell, params, nothing, some)
+    attractors = [
+        {"number": place, "kind": kind, "period": int(period), "exponent": number(exponent)}
+        for place, (kind, period, exponent) in enumerate(zip(ends.kind, ends.period, ends.exponent, strict=True), 1)
+    ]
+    return {"trajectories": trajectories, "fixed_points": fixed, "attractors": attractors}
 
 
 def _principal(states: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
@@ -206,12 +233,13 @@ def _phase(settings: DynamicsSettings, data: Source, name: str) -> list[dict[str
     ]
 
 
-def summarise(settings: DynamicsSettings, records: Records, attractors: dict[str, str | None]) -> list[dict[str, Any]]:
+def summarise(settings: DynamicsSettings, records: Records) -> list[dict[str, Any]]:
     """One record for each cell of which something is measured; means over the seeds, None where nothing can be said.
 
     exponent: λ₁, nats a step. spread: its standard deviation over the seeds. kaplan_yorke: the dimension; None where it
     takes more exponents. entropy_rate: its upper bound, nats a step. stable, saddle, unstable, slow: how many such
-    points are found. attractor: that of the ``attractors``, by cell. sentence: all that in words.
+    points are found. attractor: the kinds to which states come without input, the most frequent first. sentence: all
+    that in words.
     """
     done = finished(records)
     summary = []
@@ -222,10 +250,11 @@ def summarise(settings: DynamicsSettings, records: Records, attractors: dict[str
             if Unit(cell, "portrait") in done:
                 found = [row["kind"] for row in own["fixed_points"]]
                 counts = {kind: number(found.count(kind) / settings.seeds) for kind in KINDS}
+            ends = collections.Counter(row["kind"] for row in own["attractors"]).most_common()
             record = {
                 "cell": cell,
                 **_rates(settings, cell, own["spectrum"]),
-                "attractor": attractors.get(cell),
+                "attractor": " or ".join(kind for kind, _ in ends) or None,
                 **counts,
             }
             summary.append({**record, "sentence": dynamics_sentence(record, own["fixed_points"], own["phase"])})

@@ -22,10 +22,11 @@ DYNAMICS = [
     "--steps", "20", "--burn-in", "5", "--warm-up", "5", "--starts", "4", "--grid", "3", "--longest", "8",
 ]  # fmt: skip
 KEYS = {
-    "spectrum": {"cell", "seed", "index", "exponent"},
+    "spectrum": {"cell", "seed", "index", "exponent", "theory"},
     "trace": {"cell", "seed", "step", "exponent"},
     "fixed_points": {"cell", "seed", "number", "kind", "unstable", "q", "slowest", "pc1", "pc2"},
     "trajectories": {"cell", "seed", "example", "step", "pc1", "pc2"},
+    "attractors": {"cell", "seed", "number", "kind", "period", "exponent"},
     "phase": {"cell", "axis", "value", "length", "horizon", "decay_per_step", "exponent"},
     "summary": {
         "cell", "exponent", "spread", "kaplan_yorke", "entropy_rate", "attractor", "stable", "saddle", "unstable",

@@ -25,12 +25,11 @@ SMALL = {
 def found(settings, *parts):
     """All records of the parts of the first cell."""
     records = {kind: [] for kinds in dynamics.PARTS.values() for kind in kinds}
-    data, attractor = study.source(settings), None
+    data = study.source(settings)
     for measured in dynamics.measure(settings, data, [dynamics.Unit(settings.cells[0], part) for part in parts]):
         assert set(measured.records) == set(dynamics.PARTS[measured.unit.part])
         records |= measured.records
-        attractor = measured.attractor or attractor
-    return records, attractor
+    return records
 
 
 @pytest.mark.parametrize("gain", [0.5, 0.8])
@@ -39,20 +38,21 @@ def test_an_orthogonal_network_left_alone_contracts_by_its_gain(gain):
     settings = DynamicsSettings(
         cells=("rnn",), **SMALL | {"drive": "none", "gain": gain, "burn_in": 100, "longest": 60, "seeds": 2}
     )
-    records, attractor = found(settings, *dynamics.PARTS)
+    records = found(settings, *dynamics.PARTS)
     np.testing.assert_allclose([row["exponent"] for row in records["spectrum"]], math.log(gain), rtol=1e-6)
     np.testing.assert_allclose([row["exponent"] for row in records["trace"]], math.log(gain), rtol=1e-6)
+    np.testing.assert_allclose([row["theory"] for row in records["spectrum"]], math.log(gain), rtol=1e-4)
     assert [(row["kind"], row["unstable"], row["seed"]) for row in records["fixed_points"]] == [
         ("stable", 0, 0), ("stable", 0, 1),
     ]  # fmt: skip
     np.testing.assert_allclose([row["slowest"] for row in records["fixed_points"]], -1 / math.log(gain), rtol=1e-3)
-    assert attractor == "point"
+    assert {row["kind"] for row in records["attractors"]} == {"point"}
     longest = {row["value"]: row for row in records["phase"] if row["length"] == 60}
     assert list(longest) == [0.25, 1, 4]
     np.testing.assert_allclose(longest[0.25]["exponent"], math.log(0.25), rtol=0.1)  # from the first step on
     np.testing.assert_allclose(longest[0.25]["decay_per_step"], -math.log(0.25), rtol=0.01)
     assert longest[0.25]["horizon"] == math.ceil(math.log(1000) / math.log(4))
-    (record,) = dynamics.summarise(settings, records, {"rnn": attractor})
+    (record,) = dynamics.summarise(settings, records)
     assert record == {
         "cell": "rnn", "exponent": pytest.approx(math.log(gain)), "spread": pytest.approx(0, abs=1e-6),
         "kaplan_yorke": 0, "entropy_rate": 0, "attractor": "point", "stable": 1, "saddle": 0, "unstable": 0, "slow": 0,
@@ -63,7 +63,7 @@ def test_an_orthogonal_network_left_alone_contracts_by_its_gain(gain):
 
 def test_records_are_the_instruments_own():
     settings = DynamicsSettings(cells=("lstm",), **SMALL | {"gain": 1.7, "exponents": 3})
-    records, _ = found(settings, "spectrum", "portrait")
+    records = found(settings, "spectrum", "portrait")
     data, seed = study.source(settings), 1
     xs = jnp.asarray(study.draw(settings, data, "measure", 40, 0)[0][seed])
     made = rnnlab.LSTM(4, param_dtype=jnp.float64)
@@ -96,19 +96,21 @@ def test_records_are_the_instruments_own():
 
 def test_other_cells_and_parts_change_no_number():
     one, two = (DynamicsSettings(cells=cells, **SMALL) for cells in (("gru",), ("irnn", "gru")))
-    alone, _ = found(one, "spectrum")
+    alone = found(one, "spectrum")
     among = {m.unit: m.records for m in dynamics.measure(two, study.source(two), dynamics.units(two)[3:4])}
     assert among == {dynamics.Unit("gru", "spectrum"): {kind: alone[kind] for kind in ("spectrum", "trace")}}
 
 
-def test_a_state_that_leaves_all_bounds():
+@pytest.mark.parametrize("drive", ["data", "none"])
+def test_a_state_that_leaves_all_bounds(drive):
     """Nothing warns, and every record is a number or None."""
-    settings = DynamicsSettings(**SMALL | {"cells": ("irnn",), "hidden_size": 2, "gain": 9.0, "steps": 400})
-    records, attractor = found(settings, *dynamics.PARTS)
+    changed = {"cells": ("irnn",), "hidden_size": 2, "gain": 9.0, "steps": 400, "drive": drive}
+    settings = DynamicsSettings(**SMALL | changed)
+    records = found(settings, *dynamics.PARTS)
     assert dynamics.finished(records) == set(dynamics.units(settings))
     values = [value for rows in records.values() for row in rows for value in row.values()]
     assert all(value is None or isinstance(value, str) or math.isfinite(value) for value in values)
-    (record,) = dynamics.summarise(settings, records, {"irnn": attractor})
+    (record,) = dynamics.summarise(settings, records)
     assert record["exponent"] is record["kaplan_yorke"] is None
     assert "the exponents are not finite" in record["sentence"]
     assert {row["pc1"] is None for row in records["trajectories"]} == {True, False}
@@ -135,7 +137,7 @@ def test_driven_by_data_or_by_nothing():
 
 def spectrum_of(*seeds, cell="rnn"):
     return [
-        {"cell": cell, "seed": seed, "index": index, "exponent": exponent}
+        {"cell": cell, "seed": seed, "index": index, "exponent": exponent, "theory": None}
         for seed, exponents in enumerate(seeds)
         for index, exponent in enumerate(exponents, 1)
     ]
@@ -153,8 +155,9 @@ def phase_of(*exponents, lengths=(5, 50), cell="rnn", horizon=7.0):
 def test_summary_of_known_spectra():
     settings = DynamicsSettings(cells=("rnn",), hidden_size=4, seeds=2)
     first, second = [0.5, 0.1, -0.4, -2.0], [0.3, -0.1, -0.4, -1.0]
-    records = {"spectrum": spectrum_of(first, second), "trace": [], "fixed_points": [], "trajectories": [], "phase": []}
-    (record,) = dynamics.summarise(settings, records, {})
+    records = {kind: [] for kinds in dynamics.PARTS.values() for kind in kinds}
+    records["spectrum"] = spectrum_of(first, second)
+    (record,) = dynamics.summarise(settings, records)
     assert record["exponent"] == pytest.approx(0.4)
     assert record["spread"] == pytest.approx(0.1)
     assert record["entropy_rate"] == pytest.approx((0.6 + 0.3) / 2)
@@ -163,10 +166,10 @@ def test_summary_of_known_spectra():
     assert record["stable"] is record["attractor"] is None
     assert dynamics.finished(records) == {dynamics.Unit("rnn", "spectrum")}
     records["spectrum"] = spectrum_of(first[:2], second[:2])
-    assert dynamics.summarise(settings, records, {})[0]["kaplan_yorke"] is None  # it takes more exponents
+    assert dynamics.summarise(settings, records)[0]["kaplan_yorke"] is None  # it takes more exponents
     records["spectrum"] = spectrum_of([None, -1.0], second[:2])
-    assert dynamics.summarise(settings, records, {})[0]["exponent"] is None
-    assert dynamics.summarise(settings, records | {"spectrum": []}, {}) == []
+    assert dynamics.summarise(settings, records)[0]["exponent"] is None
+    assert dynamics.summarise(settings, records | {"spectrum": []}) == []
 
 
 def summary_of(**change):
@@ -331,13 +334,13 @@ def test_equal_records_give_equal_files_and_theory_is_a_line_of_its_own(tmp_path
     records, summary = made_up(("rnn",))
     for name in ("a", "b", "theory"):
         (tmp_path / name).mkdir()
-    theory = np.log(np.linspace(0.9, 0.5, 5))
-    for name, line in (("a", None), ("b", None), ("theory", theory)):
-        figures.spectrum(records["spectrum"], records["trace"], summary, tmp_path / name, line)
+    with_theory = [row | {"theory": math.log(1 - row["index"] / 10)} for row in records["spectrum"]]
+    for name, rows in (("a", records["spectrum"]), ("b", records["spectrum"]), ("theory", with_theory)):
+        figures.spectrum(rows, records["trace"], summary, tmp_path / name)
     svgs = {name: (tmp_path / name / "spectrum.svg").read_bytes() for name in ("a", "b", "theory")}
     assert svgs["a"] == svgs["b"]
-    assert b">theory<" in svgs["theory"]
-    assert b">theory<" not in svgs["a"]
+    assert b">theory: " in svgs["theory"]
+    assert b">theory: " not in svgs["a"]
 
 
 @pytest.mark.parametrize("name", CELLS)

@@ -1,7 +1,6 @@
 """The figures of a dynamics study: the spectrum, the phase portrait and the phase diagram."""
 
 import textwrap
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,23 +35,23 @@ def draw(records: Records, summary: list[dict[str, Any]], folder: Path) -> None:
 
 
 def spectrum(
-    exponents: list[dict[str, Any]],
-    trace: list[dict[str, Any]],
-    summary: list[dict[str, Any]],
-    folder: Path,
-    theory: Sequence[float] | None = None,
+    exponents: list[dict[str, Any]], trace: list[dict[str, Any]], summary: list[dict[str, Any]], folder: Path
 ) -> None:
-    """Writes ``spectrum.png`` and ``.svg``: the exponents by index, and how the estimate of λ₁ settled.
-
-    ``theory`` are exponents, from λ₁ on, that the ones found are to be compared with.
-    """
+    """Writes ``spectrum.png`` and ``.svg``: the exponents by index, and how the estimate of λ₁ settled."""
     with drawing(folder / "spectrum", 1, 2, (11, 4.8)) as (figure, (left, right)):
         for number, record in enumerate(summary):
             style, name = look(number), record["cell"]
             band(left, _points(exponents, name, "index"), 16, name, **style)
             band(right, _points(trace, name, "step"), 8, **style)
-        if theory is not None:
-            left.plot(range(1, len(theory) + 1), theory, color="#E69F00", linestyle="--", label="theory", zorder=5)
+        theory = [row for row in exponents if row["theory"] is not None]
+        for number, cell in enumerate(dict.fromkeys(row["cell"] for row in theory)):
+            exact: dict[int, list[float]] = {}
+            for row in theory:
+                if row["cell"] == cell:
+                    exact.setdefault(row["index"], []).append(row["theory"])
+            means = [sum(values) / len(values) for values in exact.values()]
+            name = "" if number else "theory: ln |eigenvalue| at rest"
+            left.plot(list(exact), means, color="#E69F00", linestyle="--", linewidth=1.2, label=name, zorder=5)
         for axes in (left, right):
             axes.axhline(0, color="0.45", linewidth=0.8, linestyle=":")
             axes.grid(visible=True, color="0.9", linewidth=0.6)

@@ -153,6 +153,11 @@ def _dynamics(content: Record) -> Section:
     if points:
         rows = [tuple(point.get(name) for name in of_point) for point in points]
         tables.append(Table("Fixed and slow points", tuple(of_point.values()), rows))
+    if ends := content.get("attractors"):
+        of_end = {"cell": "cell", "seed": "seed", "number": "start", "kind": "attractor", "period": "period (steps)",
+                  "exponent": "λ₁ (nats/step)"}  # fmt: skip
+        rows = [tuple(end.get(name) for name in of_end) for end in ends]
+        tables.append(Table("Attractors without input", tuple(of_end.values()), rows))
     if any(r.get("attractor") for r in summary):
         finding = "Where the state settles: " + ", ".join(
             f"{r['cell']} {r.get('attractor') or MISSING}" for r in summary

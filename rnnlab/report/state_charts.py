@@ -19,12 +19,29 @@ def spectrum(records: list[marks.Record]) -> marks.Figure:
         indices, seeds = marks.seeds(mine, "index", "exponent")
         traces += marks.line(indices, seeds, marks.look(cell, records), marks.short, "{} nats/step")
         found.append(f"{cell} {int((marks.mean_over(seeds) > 0).sum())} of {len(indices)}")
+    known = [record for record in records if record.get("theory") is not None]
+    traces += [
+        _theory(cell, mine, first=number == 0)
+        for number, ((cell,), mine) in enumerate(marks.groups(known, "cell").items())
+    ]
     layout = marks.axes({"title": "index"}, {"title": "Lyapunov exponent (nats/step)"}, "exponent %{x}") | marks.level(
         0, ""
     )
     title = f"Directions in which a disturbance grows: {', '.join(found)}"
     about = f"Exponents above 0 are directions that grow, below 0 such that die out{marks.bands(records)}."
+    about += " Theory: ln |eigenvalue| where the state has come to rest." if known else ""
     return marks.Figure(about, (), [marks.picture((), title, traces, layout)])
+
+
+def _theory(cell: str, mine: list[marks.Record], *, first: bool) -> marks.Record:
+    indices, seeds = marks.seeds(mine, "index", "theory")
+    mean = marks.mean_over(seeds)
+    return {
+        "type": "scatter", "mode": "lines", "name": "theory", "legendgroup": "theory", "showlegend": first,
+        "x": indices, "y": marks.numbers(mean), "line": {"color": "--c6", "width": 2, "dash": "dash"},
+        "text": [f"{marks.short(value)} nats/step" for value in mean],
+        "hovertemplate": f"theory, {html.escape(cell)}: %{{text}}<extra></extra>",
+    }  # fmt: skip
 
 
 def convergence(records: list[marks.Record]) -> marks.Figure:

@@ -13,6 +13,8 @@ ATTRACTORS = {
 }  # fmt: skip
 NEUTRAL = 1e-3
 """λ₁ nearer to zero than this, nats a step, is not told from zero: a factor of e in 1000 steps."""
+DIGITS = 5e-4
+"""A spread over the seeds below this part of a number does not show in its three digits."""
 
 
 def label(record: dict[str, Any], phases: int) -> str:
@@ -112,7 +114,7 @@ def _neighbours(record: dict[str, Any]) -> str:
         return "the exponents are not finite"
     does = verdict(record)
     said = f"neighbouring states {does}, λ₁ = {signed(record['exponent'])} nats a step"
-    if record["spread"]:
+    if record["spread"] > DIGITS * abs(record["exponent"]):
         said += f" (seeds ±{record['spread']:.1g})"
     if does == "part":
         dimension = record["kaplan_yorke"]
