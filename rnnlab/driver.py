@@ -134,7 +134,7 @@ def arrange(xs: Array, lengths: Array | None, resets: Array | None) -> tuple[Arr
     return select(valid, xs, jnp.zeros_like(xs)), Marks(valid, resets)
 
 
-def settle(cell: Cell, params: PyTree, x: Array, state: PyTree) -> PyTree:
+def settle(cell: Cell, params: PyTree, x: Array | jax.ShapeDtypeStruct, state: PyTree) -> PyTree:
     """``state`` in the dtype in which the step returns it; ValueError for a step that changes the state's form."""
     state = jax.tree.map(lambda s, n: _widen(s, n.dtype), state, _next_state(cell, params, x, state))
     after = _next_state(cell, params, x, state)
@@ -147,7 +147,7 @@ def settle(cell: Cell, params: PyTree, x: Array, state: PyTree) -> PyTree:
     return state
 
 
-def _next_state(cell: Cell, params: PyTree, x: Array, state: PyTree) -> PyTree:
+def _next_state(cell: Cell, params: PyTree, x: Array | jax.ShapeDtypeStruct, state: PyTree) -> PyTree:
     after = jax.eval_shape(cell.step, params, state, x)
     if not isinstance(after, tuple) or len(after) != 2:
         raise ValueError("the step must return a pair, (state, y)")

@@ -108,8 +108,8 @@ def _follow(
 ) -> tuple[Array, Array, Array]:
     """Whether each lag from 1 on is a period, ``[longest, B]``, λ₁ and the recurrence, ``[B]``."""
     count = jax.tree.leaves(starts)[0].shape[0]
-    flat, xs, first = state_map(cell, params, jnp.broadcast_to(x, (steps, count, *x.shape)), starts)
-    settled = lax.fori_loop(0, burn_in, lambda _, h: flat.step(h, xs[0]), first)
+    flat, xs, starts = state_map(cell, params, jnp.broadcast_to(x, (steps, count, *x.shape)), starts)
+    settled = lax.fori_loop(0, burn_in, lambda _, h: flat.step(h, xs[0]), flat.pack(starts))
     spectrum = lyapunov_spectrum(cell, params, xs, flat.unpack(settled), key=key, count=1)
     _, states = lax.scan(lambda h, x: (flat.step(h, x), h), settled, xs)  # [steps, B, n]
     size = jnp.linalg.norm(states, axis=-1)

@@ -117,7 +117,8 @@ def _search(
 ) -> tuple[Array, Array, Array]:
     """``longest`` states of the orbit to which each start leads, ``[S, longest, n]``, q and ∂Fᵖ/∂h at its first."""
     count = jax.tree.leaves(starts)[0].shape[0]
-    flat, xs, first = state_map(cell, params, jnp.broadcast_to(x, (1, count, *x.shape)), starts)
+    flat, xs, starts = state_map(cell, params, jnp.broadcast_to(x, (1, count, *x.shape)), starts)
+    first = flat.pack(starts)
     held = xs[0, 0]
     precision = jnp.finfo(first.dtype).eps
 

@@ -140,7 +140,8 @@ def _minimise(
 ) -> tuple[Array, Array]:
     """Where each start comes to, ``[S, n]``, and q there."""
     count = jax.tree.leaves(starts)[0].shape[0]
-    flat, xs, first = state_map(cell, params, jnp.broadcast_to(x, (1, count, *x.shape)), starts)
+    flat, xs, starts = state_map(cell, params, jnp.broadcast_to(x, (1, count, *x.shape)), starts)
+    first = flat.pack(starts)
     optimiser = optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
 
     def q(h: Array) -> Array:

@@ -52,13 +52,14 @@ def step_jacobians(cell: Cell, params: PyTree, xs: Array, initial_state: PyTree 
     Raises:
         ValueError: as :func:`rnnlab.unroll` does, and for a state without derivatives.
     """
-    flat, xs, state = state_map(cell, params, xs, initial_state)
-    return _jacobians(cell, params, xs, flat.unpack(state))
+    _, xs, state = state_map(cell, params, xs, initial_state)
+    return _jacobians(cell, params, xs, state)
 
 
 @functools.partial(jax.jit, static_argnames="cell")
 def _jacobians(cell: Cell, params: PyTree, xs: Array, state: PyTree) -> Array:
-    flat, xs, start = state_map(cell, params, xs, state)
+    flat, xs, state = state_map(cell, params, xs, state)
+    start = flat.pack(state)
     eye = flat.identity(start)
     return lax.scan(lambda s, x: flat.push(s, x, eye), start, xs)[1]
 
@@ -90,14 +91,14 @@ def jacobian_products(
         ValueError: as :func:`rnnlab.unroll` does, for a state without derivatives, and for pairs outside of these
             limits.
     """
-    flat, xs, state = state_map(cell, params, xs, initial_state)
+    _, xs, state = state_map(cell, params, xs, initial_state)
     last = xs.shape[0]
     if pairs is None:
         pairs = [(last, last - lag) for lag in sorted({round(lag) for lag in np.geomspace(1, last, 30)})]
     wanted = tuple(_pair(pair, last) for pair in pairs)
     if not wanted or len(set(wanted)) < len(wanted):
         raise ValueError(f"pairs are {wanted}; give at least one, and each only once")
-    return _products(cell, params, xs[: max(t for t, _ in wanted)], flat.unpack(state), wanted)
+    return _products(cell, params, xs[: max(t for t, _ in wanted)], state, wanted)
 
 
 def _pair(pair: tuple[int, int], last: int) -> tuple[int, int]:
@@ -115,7 +116,8 @@ def _pair(pair: tuple[int, int], last: int) -> tuple[int, int]:
 def _products(
     cell: Cell, params: PyTree, xs: Array, state: PyTree, pairs: tuple[tuple[int, int], ...]
 ) -> JacobianProducts:
-    flat, xs, start = state_map(cell, params, xs, state)
+    flat, xs, state = state_map(cell, params, xs, state)
+    start = flat.pack(state)
     _, states = lax.scan(lambda s, x: (flat.step(s, x), s), start, xs)  # before each step
     ends = sorted({t for t, _ in pairs})  # a product for each t, beside one another
     place = {pair: number for number, pair in enumerate(pairs)}

@@ -78,7 +78,7 @@ def lyapunov_spectrum(
             f"{xs.shape[0]} steps less {burn_in} of burn-in and {warm_up} of warm-up leave {left}; make that a "
             f"positive multiple of qr_every = {qr_every}, and warm_up a multiple of it"
         )
-    return _spectrum(cell, params, xs, flat.unpack(state), key, count, burn_in, warm_up, qr_every)
+    return _spectrum(cell, params, xs, state, key, count, burn_in, warm_up, qr_every)
 
 
 @functools.partial(jax.jit, static_argnames=("cell", "count", "burn_in", "warm_up", "qr_every"))
@@ -93,8 +93,8 @@ def _spectrum(
     warm_up: int,
     qr_every: int,
 ) -> LyapunovSpectrum:
-    flat, xs, start = state_map(cell, params, xs, state)
-    start, _ = lax.scan(lambda s, x: (flat.step(s, x), None), start, xs[:burn_in])
+    flat, xs, state = state_map(cell, params, xs, state)
+    start, _ = lax.scan(lambda s, x: (flat.step(s, x), None), flat.pack(state), xs[:burn_in])
     directions = flat.identity(start, count)
     if key is not None:
         directions = jnp.linalg.qr(jax.random.normal(key, directions.shape, directions.dtype))[0]

@@ -58,8 +58,8 @@ def pascanu_omega(
     """
     _check.one_of("ratio", ratio, ("norms", "squares"))
     _check.one_of("derivative", derivative, ("immediate", "full"))
-    flat, xs, state = state_map(cell, params, xs, initial_state)
-    return _omega(cell, params, xs, flat.unpack(state), loss=loss, ratio=ratio, derivative=derivative)
+    _, xs, state = state_map(cell, params, xs, initial_state)
+    return _omega(cell, params, xs, state, loss=loss, ratio=ratio, derivative=derivative)
 
 
 def flossing_loss(

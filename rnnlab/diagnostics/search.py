@@ -24,8 +24,8 @@ def check_starts(cell: Cell, params: PyTree, x: Array, starts: PyTree) -> tuple[
     mend = f"give states like cell.initial_state(({count},)), such as sample_states draws"
     _check.same_tree("starts", starts, _check.shapes(cell.initial_state((count,))), mend)
     _check.finite("starts", starts)
-    _, _, first = state_map(cell, params, jnp.broadcast_to(x, (1, count, *x.shape)), starts)
-    return x, np.asarray(first)
+    flat, _, starts = state_map(cell, params, jnp.broadcast_to(x, (1, count, *x.shape)), starts)
+    return x, np.asarray(flat.pack(starts))
 
 
 def newton(after: Callable[[Array], Array], h: Array, damping: Array) -> Array:

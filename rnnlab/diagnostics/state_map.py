@@ -39,14 +39,14 @@ class StateMap(NamedTuple):
         return jnp.broadcast_to(eye, (*state.shape, eye.shape[1]))
 
 
-def state_map(cell: Cell, params: PyTree, xs: Array, state: PyTree | None) -> tuple[StateMap, Array, Array]:
-    """``(map, xs, first state [..., n])``, checked; ValueError for a state without a Jacobian, NaN and infinity."""
+def state_map(cell: Cell, params: PyTree, xs: Array, state: PyTree | None) -> tuple[StateMap, Array, PyTree]:
+    """``(map, xs, first state)``, checked; ValueError for a state without a Jacobian, NaN and infinity."""
     xs, state, _, _ = prepare(cell, params, xs, state, None, None)
     batch = xs.shape[1:-1]
     _check.linear_adjoint(cell)
     _check.differentiable("the state", state)
     _check.batched("the state", state, batch)
-    state = settle(cell, params, xs[0], state)
+    state = settle(cell, params, jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype), state)
     for name, tree in (("xs", xs), ("params", params), ("the state", state)):
         _check.finite(name, tree)
     leaves, tree = jax.tree.flatten(state)
@@ -74,4 +74,4 @@ def state_map(cell: Cell, params: PyTree, xs: Array, state: PyTree | None) -> tu
     def step(vector: Array, x: Array) -> Array:
         return pack(cell.step(params, unpack(vector), x)[0]).astype(vector.dtype)
 
-    return StateMap(step, pack, unpack, ends[-1]), xs, pack(state)
+    return StateMap(step, pack, unpack, ends[-1]), xs, state
