@@ -7,6 +7,7 @@ Sections, to be chosen with ``--only``:
 
 - together: gradient flow, matrix of contributions and the leading 8 exponents of an RNN, an LSTM and a GRU, T = 1000,
   H = 64, B = 8, in one new process, compilation included;
+- together, plain: the same without ``rnnlab.quick_start``;
 - spectrum: all 1000 exponents of a random network of 1000 units over 1000 steps, against mean-field theory;
 - fixed points: a search from 1024 states of an LSTM with H = 64;
 - phase diagram: 32 gains by 32 lengths up to T = 200 of an RNN and an LSTM, H = 64;
@@ -14,8 +15,8 @@ Sections, to be chosen with ``--only``:
   returns each step's contributions as well. Both run in turns, and the ratio is that of the fastest calls.
 
 All but the hooks are timed once, in a process in which nothing is compiled yet, the import of rnnlab and JAX left out.
-LAPACK runs with one thread (OPENBLAS_NUM_THREADS=1, which the command line ``rnnlab`` sets too): its threads wait for
-one another in a loop, and beside another process a QR decomposition can take a hundred times as long with two.
+Processes start with ``rnnlab.quick_start``, as the command line ``rnnlab`` does; where it is left out, LAPACK still has
+one thread (OPENBLAS_NUM_THREADS=1), since two wait for one another in a loop beside any other process.
 ``instruments.json`` in the output directory holds the figures; sections that are not run keep theirs.
 """
 
@@ -174,7 +175,14 @@ def hooks(rounds: int = 8) -> dict[str, float]:
     return results
 
 
-SECTIONS = {"together": together, "spectrum": spectrum, "fixed points": points, "phase diagram": phases, "hooks": hooks}
+SECTIONS = {
+    "together": together,
+    "together, plain": together,
+    "spectrum": spectrum,
+    "fixed points": points,
+    "phase diagram": phases,
+    "hooks": hooks,
+}
 
 
 def main() -> None:
@@ -188,11 +196,13 @@ def main() -> None:
         print(json.dumps(SECTIONS[options.alone]()))
         return
     options.out.mkdir(parents=True, exist_ok=True)
+    plain = {"OPENBLAS_NUM_THREADS": "1", **os.environ}
+    rnnlab.quick_start()
     path = options.out / "instruments.json"
     found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     for section in options.only:
         command = [sys.executable, __file__, "--alone", section]
-        environment = {"OPENBLAS_NUM_THREADS": "1", **os.environ}
+        environment = plain if section == "together, plain" else {**os.environ}
         own = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
         found[section] = json.loads(own.stdout)
         write_json(path, found)

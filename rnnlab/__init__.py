@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rnnlab.explain import explain_engine as explain_engine
     from rnnlab.layers import bidirectional as bidirectional
     from rnnlab.layers import stack as stack
+    from rnnlab.startup import quick_start as quick_start
 
 __version__ = "0.1.0"
 
@@ -44,6 +45,7 @@ _HOME = {
     "bidirectional": "layers",
     "explain_engine": "explain",
     "gradient_flow": "diagnostics",
+    "quick_start": "startup",
     "stack": "layers",
     "unroll": "driver",
     "unroll_states": "driver",

@@ -4,7 +4,6 @@ import abc
 import contextlib
 import dataclasses
 import json
-import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +16,7 @@ from rnnlab import __version__
 from rnnlab.report import records
 from rnnlab.report.records import Records, Run
 from rnnlab.settings import DynamicsSettings, GradientSettings, StudySettings
+from rnnlab.startup import quick_start
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -90,9 +90,7 @@ class Command(abc.ABC):
             run = Run(self.out, self.name, self.kinds)
             run.admit(dataclasses.asdict(settings))
 
-        # LAPACK's threads wait for one another in a loop: beside another process a QR decomposition takes a hundred
-        # times as long with two of them.
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        quick_start()
 
         import jax  # only now, so that help and refusals come at once
         from rich.console import Console

@@ -3,17 +3,20 @@
 import collections
 import os
 
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# The tests compile hundreds of small programs and run each once: compile quickly rather than well.
-# What users run, the command line, is tested in processes of its own, without these flags.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
-# LAPACK's threads wait for one another in a loop: where tests run beside one another, a QR decomposition took a hundred
-# times as long with two.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
 import hypothesis
-import jax
 import pytest
+
+from rnnlab import quick_start
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+given = "XLA_FLAGS" in os.environ
+quick_start()
+if not given:
+    # The tests compile hundreds of small programs and run each once: compile quickly rather than well.
+    # What users run, the command line, is tested in processes of its own, without these flags.
+    os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+
+import jax  # noqa: E402 (which reads them)
 
 jax.config.update("jax_enable_x64", True)  # a test that means float32 says so
 hypothesis.settings.register_profile("rnnlab", deadline=None, derandomize=True, print_blob=True)

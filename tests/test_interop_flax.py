@@ -1,7 +1,5 @@
 """Weights from and to Flax: values and gradients against live linen and NNX cells."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,11 +13,6 @@ from tests.reference import one_sentence
 
 NAMES = ("SimpleCell", "LSTMCell", "OptimizedLSTMCell", "GRUCell")
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
-
-
-# each test compiles programs of its own for a handful of numbers: quickly made beats quickly run
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-quick = functools.partial(jax.jit, compiler_options=QUICK)
 
 
 def draw(*shape, dtype="float64", seed=0):
@@ -66,7 +59,7 @@ def test_values_and_gradients_are_those_of_flax(api, name, dtype):
     xs = draw(7, 2, 3, dtype=dtype)
     start = tuple(draw(2, 5, dtype=dtype, seed=s) for s in range(1, 3 if "LSTM" in name else 2))
 
-    @quick
+    @jax.jit
     def flax(variables, xs, start):
         def loss(variables, xs, start):
             carry = start if "LSTM" in name else start[0]
@@ -76,7 +69,7 @@ def test_values_and_gradients_are_those_of_flax(api, name, dtype):
 
         return jax.value_and_grad(loss, (0, 1, 2), has_aux=True)(variables, xs, start)
 
-    @quick
+    @jax.jit
     def ours(params, xs, start):
         def loss(params, xs, start):
             form = jax.tree.structure(cell.initial_state((2,)))  # (c, h) or (h), as in Flax
