@@ -9,7 +9,6 @@ Mikolov & Bengio 2013, arXiv 1211.5063, eq. 3–5). λ is carried as mantissa ·
 each example, so 100 000 steps neither underflow nor overflow, and scaling by powers of two rounds nothing.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -22,7 +21,19 @@ from rnnlab.engines.fused import Chunk, before_marks, forward, has_maps, one_axi
 from rnnlab.engines.plan import before, begin, select
 from rnnlab.layers import Bidirectional, BidirectionalParams, Stack, StackParams, both_ways
 from rnnlab.output import split
-from rnnlab.scaled import NOTHING, Scaled, add, level, log_norm, merge, plain, power_of_two, renormalise, rescale
+from rnnlab.scaled import (
+    NOTHING,
+    Scaled,
+    add,
+    level,
+    log_norm,
+    log_root,
+    merge,
+    plain,
+    power_of_two,
+    renormalise,
+    rescale,
+)
 from rnnlab.typing import Array, Cell, PyTree
 
 
@@ -166,10 +177,7 @@ def log_contributions(params: Any, xs: Array, h: Array, seen: Scaled) -> Any:
 
     def of_matrix(inputs: Array, gram: Array) -> Array:
         rows, exponent = renormalise(inputs, jnp.zeros(inputs.shape[0], jnp.int32), 1)
-        squares = jnp.sum(_gram(rows) * gram, axis=(1, 2))
-        zero = squares <= 0
-        shift = (exponent + top[:, 0]).astype(squares.dtype)
-        return jnp.where(zero, -jnp.inf, 0.5 * jnp.log(jnp.where(zero, 1, squares)) + math.log(2) * shift)
+        return log_root(jnp.sum(_gram(rows) * gram, axis=(1, 2)), exponent + top[:, 0])
 
     def of_bias(bias: Array | None, d: Array) -> Array | None:
         if bias is None:

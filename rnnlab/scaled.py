@@ -65,11 +65,14 @@ def log_norm(leaf: Array, exponent: Array, batch: int) -> Array:
     """ln‖leaf · 2^exponent‖₂ over all but the first ``batch`` axes, in nats; −inf, with gradient zero, at zero."""
     leaf = leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
     own = renormalise(leaf, jnp.zeros_like(exponent), batch)
-    squares = jnp.sum(own.mantissa**2, axis=tuple(range(batch, leaf.ndim)))
-    zero = squares == 0
-    safe = jnp.where(zero, 1.0, squares)
-    shift = (own.exponent + exponent).astype(leaf.dtype)
-    return jnp.where(zero, -jnp.inf, 0.5 * jnp.log(safe) + math.log(2) * shift)
+    return log_root(jnp.sum(own.mantissa**2, axis=tuple(range(batch, leaf.ndim))), own.exponent + exponent)
+
+
+def log_root(squares: Array, exponent: Array) -> Array:
+    """ln √(squares · 4^exponent); −inf, with gradient zero, at zero and below, where rounding may lead."""
+    zero = squares <= 0
+    shift = math.log(2) * exponent.astype(squares.dtype)
+    return jnp.where(zero, -jnp.inf, 0.5 * jnp.log(jnp.where(zero, 1, squares)) + shift)
 
 
 def merge(logs: list[Array]) -> Array:

@@ -123,6 +123,16 @@ def test_rows_of_a_contracting_network_fall_by_the_gain_at_every_step():
     np.testing.assert_allclose(np.diff(found[3, :300]), -np.log(0.3), atol=1e-4)  # 0.3^400 = 1e-209, in float32
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_a_large_or_small_readout_shifts_the_adjoints_by_its_log(scale):
+    def network(scale):
+        return rnnlab.Step(lambda w, h, x: ((h := jnp.tanh(h @ w + x)), scale * h), jnp.zeros(I, jnp.float32))
+
+    w, xs = 0.5 * jnp.eye(I, dtype=jnp.float32), problem("rnn")[2].astype(jnp.float32)
+    scaled, plain = (bptt_contributions(network(s), w, xs, jnp.sum).log_norm_state for s in (scale, 1.0))
+    np.testing.assert_allclose(scaled, plain + np.log(scale), rtol=1e-5)
+
+
 def test_any_batch_axes():
     cell, params, xs = problem("gru")
     two = jnp.stack([xs, 2 * xs], axis=1)  # [T, 2, B, I]

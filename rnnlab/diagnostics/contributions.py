@@ -16,10 +16,10 @@ from rnnlab.engines.fused import has_maps, one_axis
 from rnnlab.engines.plan import before
 from rnnlab.gradients import log_contributions
 from rnnlab.output import split
-from rnnlab.scaled import NOTHING, Scaled, add, log_norm, plain, renormalise, rescale, zero
+from rnnlab.scaled import NOTHING, Scaled, add, log_norm, log_root, plain, renormalise, rescale, zero
 from rnnlab.typing import Array, Cell, PyTree
 
-ROWS = 64
+ROWS = 50
 """How many rows a matrix of contributions has at most, where nothing else is asked for."""
 
 
@@ -65,7 +65,7 @@ def bptt_contributions(
         xs: inputs, ``[T, ..., I]``.
         loss: ``loss(ys) -> scalar``, with ys ``[T, ..., O]``. A new function is compiled anew: define it once.
         initial_state: s₀, ``cell.initial_state`` by default.
-        rows: R, into how many groups of neighbours the steps t are put; T for a row each, at most 64 by default. Time
+        rows: R, into how many groups of neighbours the steps t are put; T for a row each, at most 50 by default. Time
             goes with R · T.
         keep_contributions: also returns the terms as arrays, R · T times the memory of the parameters.
 
@@ -179,7 +179,8 @@ def _step_back(
         )
         terms = Scaled(d_params, top)
         logs = jax.tree.map(lambda leaf: log_norm(leaf, top, 1), d_params)
-        seen = _Seen(logs, _mean_size(at_state, exponent), plain(terms) if keep else None)
+        size = _mean_size(renormalise(at_state, exponent, lead))
+        seen = _Seen(logs, size, plain(terms) if keep else None)
         return (renormalise(d_old, exponent, lead), add(total, _summed(terms))), seen
 
     none = jax.tree.map(lambda leaf: jnp.zeros((rows, *leaf.shape), leaf.dtype), start)
@@ -222,7 +223,7 @@ def _fused_back(
             of_rows = jax.vmap(functools.partial(_to_params, maps, old.h, x))(at_top)
             terms = params._replace(**plain(Scaled(of_rows, top)))
         new_total = add(total, Scaled(d_params, whole.exponent))
-        return (renormalise(d_old, exponent, 2), new_total), _Seen(logs, _mean_size(d_new, exponent), terms)
+        return (renormalise(d_old, exponent, 2), new_total), _Seen(logs, _mean_size(Scaled(d_new, exponent)), terms)
 
     none = jax.tree.map(lambda leaf: jnp.zeros((rows, *leaf.shape[1:]), leaf.dtype), olds)
     carry = zero(none, (rows, xs.shape[1])), zero(_named(maps), ())
@@ -255,12 +256,9 @@ def _summed(terms: Scaled) -> Scaled:
     return Scaled(jax.tree.map(lambda leaf: leaf.sum(axis=0), at_top), top)
 
 
-def _mean_size(adjoint: PyTree, exponent: Array) -> Array:
-    """ln‖·‖ of each row's adjoint, ``[R]``: the mean over the batch; its largest element is near to 1 already."""
-    over = exponent.ndim
-    each = [jnp.sum(leaf**2, axis=tuple(range(over, leaf.ndim))) for leaf in jax.tree.leaves(adjoint)]
-    squares = functools.reduce(jnp.add, each)
-    zero = squares == 0
-    norms = 0.5 * jnp.log(jnp.where(zero, 1, squares)) + math.log(2) * exponent.astype(squares.dtype)
-    norms = jnp.where(zero, -jnp.inf, norms)
+def _mean_size(adjoint: Scaled) -> Array:
+    """ln‖·‖ of each row's adjoint, whose largest element is near to 1, ``[R]``: the mean over the batch."""
+    over = adjoint.exponent.ndim
+    each = [jnp.sum(leaf**2, axis=tuple(range(over, leaf.ndim))) for leaf in jax.tree.leaves(adjoint.mantissa)]
+    norms = log_root(functools.reduce(jnp.add, each), adjoint.exponent)
     return norms.reshape(norms.shape[0], -1).mean(axis=1)
