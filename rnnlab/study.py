@@ -2,6 +2,7 @@
 
 import functools
 import importlib.metadata
+import os
 import platform
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -304,7 +305,7 @@ def _reach(curves: dict[int, list[tuple[int, float | None]]]) -> dict[str, Any]:
 
 
 def environment() -> dict[str, Any]:
-    """Versions and device, as they stand in ``config.json``."""
+    """Versions, device and what XLA was told, as they stand in ``config.json``."""
     device = jax.devices()[0]
     packages = ("rnnlab", "jax", "jaxlib", "numpy", "optax")
     return {
@@ -312,4 +313,5 @@ def environment() -> dict[str, Any]:
         | {package: importlib.metadata.version(package) for package in packages},
         "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()},
         "machine": platform.machine(),
+        "xla_flags": os.environ.get("XLA_FLAGS"),
     }
