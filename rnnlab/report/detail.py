@@ -10,7 +10,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.ticker import FuncFormatter
 
-from rnnlab.report.plot import band, decades, drawing, layout, look, plain, title
+from rnnlab.report.plot import band, decades, drawing, layout, looks, plain, title
 from rnnlab.report.records import Records
 from rnnlab.report.words import label
 
@@ -108,8 +108,8 @@ def truncation(rows: list[dict[str, Any]], names: dict[Group, str], folder: Path
     """Writes ``truncation.png`` and ``.svg``: cosine and relative norm of the truncated gradient."""
     found = []
     with drawing(folder / "truncation", 1, 2, (11, 4.8)) as (figure, (left, right)):
-        for number, (group, name) in enumerate(names.items()):
-            own, style = _of(rows, group), look(number)
+        for (group, name), (_, style) in zip(names.items(), looks(list(names)), strict=True):
+            own = _of(rows, group)
             for axes, key in ((left, "cosine"), (right, "relative_norm")):
                 points = [(row["steps"], math.nan if row[key] is None else row[key]) for row in own]
                 band(axes, points, name=name, **style)
@@ -127,7 +127,8 @@ def truncation(rows: list[dict[str, Any]], names: dict[Group, str], folder: Path
         left.set_title("Direction" + (f"; bands: range of {seeds} seeds" if seeds > 1 else ""), fontsize=10)
         right.set_title("Length", fontsize=10)
         handles, labels = left.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), frameon=False)
+        columns = min(len(labels), 6)
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, handlelength=3)
         title(figure, f"Steps that a truncation must keep for a cosine of 0.99: {', '.join(found)}", 100)
 
 

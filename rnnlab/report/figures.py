@@ -8,10 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from rnnlab.report.plot import band, decades, drawing, look, title
+from rnnlab.report.plot import band, decades, drawing, looks, title
 from rnnlab.report.words import label
 
-DASHES = {"before": (None, None), "after": (5, 2)}
 FLOOR = 12
 """Decades above and below lag 0 that are drawn; what lies beyond is left to the numbers."""
 
@@ -83,11 +82,7 @@ def _spread(count: int, index: int) -> list[int]:
 
 
 def _looks(summary: list[dict[str, Any]]) -> list[tuple[int, dict[str, Any]]]:
-    """The number of each record's cell, and its colour, marker and dashes."""
-    cells = list(dict.fromkeys(record["cell"] for record in summary))
-    dashes = DASHES if len(_phases(summary)) > 1 else dict.fromkeys(DASHES, (None, None))
-    numbers = [cells.index(record["cell"]) for record in summary]
-    return [(n, look(n) | {"dashes": dashes[r["phase"]]}) for n, r in zip(numbers, summary, strict=True)]
+    return looks([(record["cell"], record["phase"]) for record in summary])
 
 
 def _phases(summary: list[dict[str, Any]]) -> set[str]:

@@ -16,6 +16,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 # Okabe and Ito's colours, told apart with every kind of colour vision, in an order of rising lightness for grey print.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#F0E442", "#999999")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<")
+DASHES = {"before": (None, None), "after": (5, 2)}
 STYLE: Any = {"font.size": 10, "svg.hashsalt": "rnnlab", "svg.fonttype": "none", "axes.spines.top": False,
          "axes.spines.right": False, "hatch.linewidth": 0.5}  # fmt: skip
 
@@ -43,6 +44,13 @@ def layout(count: int) -> tuple[int, int]:
 def look(number: int) -> dict[str, Any]:
     """Colour and marker of the cell with this number."""
     return {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
+
+
+def looks(groups: Sequence[tuple[str, str]]) -> list[tuple[int, dict[str, Any]]]:
+    """The number of each group's cell, and its style: colour and marker by the cell, dashes by when it was measured."""
+    cells = list(dict.fromkeys(cell for cell, _ in groups))
+    dashes = DASHES if len({phase for _, phase in groups}) > 1 else dict.fromkeys(DASHES, (None, None))
+    return [(n, look(n) | {"dashes": dashes[phase]}) for n, phase in ((cells.index(c), phase) for c, phase in groups)]
 
 
 def band(
