@@ -153,9 +153,12 @@ def same_tree(name: str, given: PyTree, wanted: PyTree, mend: str) -> None:
 def differentiable(name: str, tree: PyTree) -> None:
     """ValueError unless every leaf of ``tree`` is a real float."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
-            where, dtype = jax.tree_util.keystr(path), jnp.result_type(leaf)
-            raise ValueError(f"{name}{where} is {dtype}, which has no gradient; keep it in the step function instead")
+        where, dtype = jax.tree_util.keystr(path), jnp.result_type(leaf)
+        if jnp.issubdtype(dtype, jnp.complexfloating):
+            raise ValueError(f"{name}{where} is {dtype}, but must be real; keep real and imaginary parts as two arrays")
+        if not jnp.issubdtype(dtype, jnp.floating):
+            mend = "make it a float, or keep it in the step function instead"
+            raise ValueError(f"{name}{where} is {dtype}, which has no gradient; {mend}")
 
 
 def scalar_loss(loss: Callable[[Array], Array], ys: Array) -> None:

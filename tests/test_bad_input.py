@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 
 import rnnlab
-from rnnlab import bidirectional, initializers, stack, unroll
+from rnnlab import bidirectional, diagnostics, initializers, stack, unroll
 from rnnlab.cells import GRU, LSTM, RNN, JordanRNN, LeakyRNN, LSTMState, Readout, RNNParams, RNNState
 from rnnlab.engines import PLANNED
 from rnnlab.layers import StackParams
@@ -418,3 +418,38 @@ def test_anything_runs_or_is_refused(cell, arguments):
     if options["lengths"] is not None:
         padding = np.arange(len(xs)).reshape(-1, *[1] * (xs.ndim - 2)) >= options["lengths"]
         assert not np.asarray(ys)[padding].any()
+
+
+# A foreign step under the instruments
+
+X, ONE = np.ones((T, B, INPUTS), np.float32), np.float32(1)
+FOREIGN = {
+    "complex state": (lambda w, s, _: (s * w, s), jnp.complex64, "complex64", "two arrays"),
+    "whole numbers": (lambda w, s, _: (s + 1, w * s), jnp.int32, "int32", "a float"),
+    "another structure": (lambda _, s, __: ((s, s), s), jnp.float32, "the structure that it is given"),
+    "another dtype": (lambda _, s, __: (s.astype(jnp.float16), s), jnp.float32, "float16", "dtype that it is given"),
+    "another shape": (lambda _, s, __: (s[..., :2], s), jnp.float32, "shape and dtype that it is given"),
+}
+INSTRUMENTS = {
+    "gradient_flow": lambda cell: diagnostics.gradient_flow(cell, ONE, X, jnp.sum),
+    "bptt_contributions": lambda cell: diagnostics.bptt_contributions(cell, ONE, X, jnp.sum),
+    "truncation_bias": lambda cell: diagnostics.truncation_bias(cell, ONE, X, jnp.sum, [1]),
+    "jacobian_products": lambda cell: diagnostics.jacobian_products(cell, ONE, X),
+    "step_jacobians": lambda cell: diagnostics.step_jacobians(cell, ONE, X),
+    "lyapunov_spectrum": lambda cell: diagnostics.lyapunov_spectrum(cell, ONE, X),
+    "phase_diagram": lambda cell: diagnostics.phase_diagram(cell, ONE, X, np.ones(2), np.array([3]), vary=jnp.multiply),
+    "pascanu_omega": lambda cell: diagnostics.pascanu_omega(cell, ONE, X, jnp.sum),
+    "fixed_points": lambda cell: diagnostics.fixed_points(cell, ONE, X[0, 0], cell.initial_state((5,))),
+    "limit_cycles": lambda cell: diagnostics.limit_cycles(cell, ONE, X[0, 0], cell.initial_state((5,))),
+    "attractor_kind": lambda cell: diagnostics.attractor_kind(
+        jax.random.key(0), cell, ONE, X[0, 0], cell.initial_state((5,))
+    ),
+}
+
+
+@pytest.mark.parametrize("instrument", INSTRUMENTS.values(), ids=INSTRUMENTS)
+@pytest.mark.parametrize("fault", FOREIGN.values(), ids=FOREIGN)
+def test_no_instrument_takes_a_step_without_derivatives_or_with_another_state(instrument, fault):
+    step, dtype, *words = fault
+    with refused(*words):
+        instrument(rnnlab.Step(step, jnp.zeros(3, dtype)))

@@ -178,6 +178,7 @@ def test_no_second_search_compiles_anything():
     ("x", "change", "options", "words"),
     [
         (jnp.zeros((5, 1)), {}, {}, ("x has shape (5, 1)", "constant")),
+        (X.at[0].set(jnp.nan), {}, {}, ("x holds NaN", "[0]")),
         (X, {}, {"periods": ()}, ("periods is empty",)),
         (X, {}, {"periods": (2, 0)}, ("each of periods is 0",)),
         (X, {}, {"periods": (2.5,)}, ("each of periods is 2.5",)),

@@ -312,7 +312,7 @@ def test_a_state_without_batch_axes_is_refused():
 
 def test_parameters_that_have_no_gradient_are_refused():
     step = rnnlab.Step(lambda p, s, x: (s + p["count"] * x, s), jnp.zeros(I))
-    with pytest.raises(ValueError, match="has no gradient"):
+    with pytest.raises(ValueError, match=r"count.* has no gradient"):
         rnnlab.gradient_flow(step, {"count": jnp.int32(1)}, xs_of(), loss)
 
 

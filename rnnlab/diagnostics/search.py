@@ -16,6 +16,7 @@ def check_starts(cell: Cell, params: PyTree, x: Array, starts: PyTree) -> tuple[
     x = _check.array("x", x)
     if x.ndim != 1:
         raise ValueError(f"x has shape {x.shape}; give the one input that is held constant, [I]")
+    _check.finite("x", x)
     leaves = jax.tree.leaves(starts)
     count = np.shape(leaves[0])[0] if leaves and np.ndim(leaves[0]) else 0
     if not count:
