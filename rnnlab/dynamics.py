@@ -148,9 +148,11 @@ def _at_rest(cell: Cell, params: PyTree, xs: Array) -> np.ndarray | None:
 
     The mean over the batch, whose examples may rest in different places.
     """
+    if len(xs) < 2:
+        return None
     states, _ = unroll_states(cell, params, xs)
     ends = [np.asarray(leaf[-2:]) for leaf in jax.tree.leaves(states)]
-    if not all(np.isfinite(end).all() and np.allclose(*end, rtol=SAME, atol=SAME) for end in ends):
+    if not all(np.isfinite(end).all() and np.allclose(end[0], end[1], rtol=SAME, atol=SAME) for end in ends):
         return None
     last = jax.tree.map(lambda leaf: leaf[-1], states)
     jacobians = np.asarray(step_jacobians(cell, params, xs[-1:], last)[0])

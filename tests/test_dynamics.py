@@ -116,6 +116,12 @@ def test_a_state_that_leaves_all_bounds(drive):
     assert {row["pc1"] is None for row in records["trajectories"]} == {True, False}
 
 
+def test_nothing_is_said_of_rest_after_a_single_step():
+    short = {"cells": ("rnn",), "drive": "none", "steps": 1, "burn_in": 0, "warm_up": 0}
+    records = found(DynamicsSettings(**SMALL | short), "spectrum")
+    assert {row["theory"] for row in records["spectrum"]} == {None}
+
+
 def test_a_state_of_one_number_has_one_principal_component():
     states = np.array([[1.0], [2.0], [6.0]])
     np.testing.assert_allclose(dynamics._principal(states)(states), [[-2, 0], [-1, 0], [3, 0]])
