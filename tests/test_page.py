@@ -296,7 +296,7 @@ def test_less_is_shown_where_less_is_there(tmp_path):
     assert "What truncation loses" in path.read_text(encoding="utf-8")
     kinds = {"summary": [{"cell": "rnn", "exponent": 0.1, "attractor": "chaos"}], "config": CONFIG}
     path = write_page(written(tmp_path / "c", dynamics=kinds))
-    assert "<title>Where the state settles: rnn chaos</title>" in path.read_text(encoding="utf-8")
+    assert "<title>Without input the state moves chaotically (rnn)</title>" in path.read_text(encoding="utf-8")
 
 
 def test_one_length_of_one_step_is_shown(tmp_path):

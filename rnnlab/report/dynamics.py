@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from rnnlab.report.plot import band, drawing, layout, look, plain, title
 from rnnlab.report.records import Records
-from rnnlab.report.words import counted, course, onset, signed, verdict
+from rnnlab.report.words import counted, onset, resting, signed, verdict
 
 KINDS = {
     "slow": ("s", "#999999", 5),
@@ -104,7 +104,7 @@ def portrait(
         legend = [Line2D([], [], label=kind, **_marks(*KINDS[kind])) for kind in reversed(KINDS) if kind in shown]
         legend.append(Line2D([], [], color="#0072B2", marker=".", linewidth=0.8, label="trajectory, from the dot on"))
         figure.legend(handles=legend, loc="outside lower center", ncols=len(legend), frameon=False)
-        title(figure, _resting(summary), 34 * columns if columns > 1 else 60)
+        title(figure, resting(summary), 34 * columns if columns > 1 else 60)
 
 
 def phase(records: list[dict[str, Any]], folder: Path) -> None:
@@ -202,13 +202,6 @@ def _divergence(summary: list[dict[str, Any]]) -> str:
         exponent = "not finite" if record["exponent"] is None else f"λ₁ = {signed(record['exponent'])}"
         parts.setdefault(verdict(record), []).append(f"{record['cell']} ({exponent})")
     return "Neighbouring states " + "; ".join(f"{does}: {', '.join(cells)}" for does, cells in parts.items())
-
-
-def _resting(summary: list[dict[str, Any]]) -> str:
-    cells: dict[str, list[str]] = {}
-    for record in summary:
-        cells.setdefault(course(record), []).append(record["cell"])
-    return "Without input the state " + "; ".join(f"{does} ({', '.join(names)})" for does, names in cells.items())
 
 
 def _turning(records: list[dict[str, Any]], cells: list[str]) -> str:

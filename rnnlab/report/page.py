@@ -159,9 +159,7 @@ def _dynamics(content: Record) -> Section:
         rows = [tuple(end.get(name) for name in of_end) for end in ends]
         tables.append(Table("Attractors without input", tuple(of_end.values()), rows))
     if any(r.get("attractor") for r in summary):
-        finding = "Where the state settles: " + ", ".join(
-            f"{r['cell']} {r.get('attractor') or MISSING}" for r in summary
-        )
+        finding = words.resting(summary)
     else:
         exponents = ", ".join(f"{r['cell']} {_said(r['exponent'])}" for r in summary)
         finding = f"Largest Lyapunov exponent, nats a step: {exponents}"

@@ -97,6 +97,14 @@ def course(record: dict[str, Any]) -> str:
     return " or ".join(ATTRACTORS[kind] for kind in record["attractor"].split(" or "))
 
 
+def resting(summary: list[dict[str, Any]]) -> str:
+    """What the states of all cells come to without input, in one line."""
+    cells: dict[str, list[str]] = {}
+    for record in summary:
+        cells.setdefault(course(record), []).append(record["cell"])
+    return "Without input the state " + "; ".join(f"{does} ({', '.join(names)})" for does, names in cells.items())
+
+
 def counted(counts: dict[str, Any], fading: str = "") -> str:
     """So many fixed points of each kind, with what is said about the stable ones behind them."""
     parts = []
