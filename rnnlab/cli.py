@@ -8,13 +8,13 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 import tyro
 
 from rnnlab import __version__
 from rnnlab.report import records
-from rnnlab.report.records import Records, Run
+from rnnlab.report.records import Run
 from rnnlab.settings import DynamicsSettings, GradientSettings, StudySettings
 from rnnlab.startup import quick_start
 
@@ -27,16 +27,6 @@ CLOSER = ("singular_values", "contributions", "truncation")
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 Settings = TypeVar("Settings", bound=StudySettings)
-
-
-class Study(NamedTuple):
-    """A study that is ready to run, with JAX loaded."""
-
-    about: dict[str, Any]  # its data
-    units: list[Any]
-    finished: Callable[[Records], set[Any]]  # the units whose records are there
-    measure: Callable[[list[Any], Callable[[str], None]], Iterator[Records]]  # records of each unit; says what it does
-    summarise: Callable[[Records], list[dict[str, Any]]]  # of all records
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,9 +57,10 @@ class Command(abc.ABC):
     def settings(self) -> StudySettings:
         """The settings alone; ValueError where they make no sense."""
 
+    @property
     @abc.abstractmethod
-    def study(self) -> Study:
-        """The study, with its data; ValueError for data that cannot be used."""
+    def study(self) -> Any:
+        """The module of the study, with JAX loaded: its ``units``, ``finished``, ``measure`` and ``summarise``."""
 
     @abc.abstractmethod
     def draw(self, run: Run) -> None:
@@ -98,21 +89,21 @@ class Command(abc.ABC):
         if settings.precision == "float64":
             jax.config.update("jax_enable_x64", True)
 
-        from rnnlab.study import environment
+        from rnnlab.study import environment, source
 
         notes = Console(stderr=True, highlight=False)
         with _asking():
-            study = self.study()
-            config = {"settings": dataclasses.asdict(settings), "data": study.about, **environment()}
+            study, data = self.study, source(settings)
+            config = {"settings": dataclasses.asdict(settings), "data": data.about, **environment()}
             config["command"] = shlex.join(["rnnlab", *arguments])
-            run.open(config, self.resume, study.units, study.finished)
+            run.open(config, self.resume, study.units(settings), study.finished)
         if remark := self.remark():
             notes.print(f"note: {remark}")
         try:
             with _progress(notes, len(run.missing)) as (say, advance):
-                for found in study.measure(run.missing, say):
-                    run.add(found)
-                    run.save(study.summarise(run.records))
+                for measured in study.measure(settings, data, run.missing, say):
+                    run.add(measured.records)
+                    run.save(study.summarise(settings, run.records))
                     advance()
             self.draw(run)
         except KeyboardInterrupt:
@@ -153,20 +144,11 @@ class Gradients(Command, GradientSettings):
         idle = self.clip is not None and not self.train_steps
         return "--clip acts on training, and --train-steps is 0" if idle else None
 
-    def study(self) -> Study:
+    @property
+    def study(self) -> Any:
         from rnnlab import study
 
-        settings = self.settings()
-        data = study.source(settings)
-
-        def measure(wanted: list[study.Unit], say: Callable[[str], None]) -> Iterator[Records]:
-            for measured in study.measure(settings, data, wanted, say):
-                yield measured.records
-
-        def summarise(found: Records) -> list[dict[str, Any]]:
-            return study.summarise(settings, found["flow"])
-
-        return Study(data.about, study.units(settings), study.finished, measure, summarise)
+        return study
 
     def draw(self, run: Run) -> None:
         from rnnlab.report import figures
@@ -216,21 +198,11 @@ class Dynamics(Command, DynamicsSettings):
     def settings(self) -> DynamicsSettings:
         return _only(DynamicsSettings, self)
 
-    def study(self) -> Study:
+    @property
+    def study(self) -> Any:
         from rnnlab import dynamics
-        from rnnlab.study import source
 
-        settings = self.settings()
-        data = source(settings)
-
-        def measure(wanted: list[dynamics.Unit], say: Callable[[str], None]) -> Iterator[Records]:
-            for measured in dynamics.measure(settings, data, wanted, say):
-                yield measured.records
-
-        def summarise(found: Records) -> list[dict[str, Any]]:
-            return dynamics.summarise(settings, found)
-
-        return Study(data.about, dynamics.units(settings), dynamics.finished, measure, summarise)
+        return dynamics
 
     def draw(self, run: Run) -> None:
         from rnnlab.report import dynamics

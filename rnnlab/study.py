@@ -269,7 +269,7 @@ def train(
     return state.params
 
 
-def summarise(settings: GradientSettings, flow: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def summarise(settings: GradientSettings, records: Records) -> list[dict[str, Any]]:
     """One record for each cell and phase, from the longest length that is there; means over the seeds.
 
     decay_per_step: how fast ln‖∂L/∂h‖ falls with the lag, nats a step (least squares). half_life: ln 2 over it, steps;
@@ -277,7 +277,7 @@ def summarise(settings: GradientSettings, flow: list[dict[str, Any]]) -> list[di
     lag 0; None where there is none. doubtful: seeds left out since their numbers are not finite.
     """
     curves: dict[tuple[str, str, int], dict[int, list[tuple[int, float | None]]]] = {}
-    for record in flow:
+    for record in records["flow"]:
         unit = curves.setdefault((record["cell"], record["phase"], record["length"]), {})
         unit.setdefault(record["seed"], []).append((record["lag"], record["log_norm"]))
     summary = []

@@ -17,6 +17,7 @@ import pytest
 from rnnlab import cli
 
 SMALL = ["--cells", "rnn", "gru", "--lengths", "3", "8", "--hidden-size", "6", "--batch-size", "4", "--seeds", "2"]
+GRADIENTS = ["gradients", *SMALL]
 DYNAMICS = [
     "dynamics", "--cells", "rnn", "gru", "--hidden-size", "4", "--batch-size", "2", "--seeds", "2", "--data", "noise",
     "--steps", "20", "--burn-in", "5", "--warm-up", "5", "--starts", "4", "--grid", "3", "--longest", "8",
@@ -241,50 +242,35 @@ def test_a_run_of_another_study_is_refused(moving, capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("command", "arguments", "words"),
     [
-        (["--cells", "nonsense"], "'nonsense' is unknown"),
-        (["--exponents", "0"], "exponents is 0"),
-        (["--exponents", "5"], "the state of rnn has 4 numbers"),
-        (["--grid", "1"], "grid is 1"),
-        (["--gain", "-1"], "gain is -1.0"),
-        (["--data", "short.txt"], "short.txt has 5 characters"),
-        (["--out", "short.txt"], "cannot be written"),
-        (["--out", "."], "holds files that are no run"),
+        (GRADIENTS, ["--cells", "nonsense"], "'nonsense' is unknown"),
+        (GRADIENTS, ["--lengths", "-3"], "a length is -3"),
+        (GRADIENTS, ["--hidden-size", "0"], "hidden_size is 0"),
+        (GRADIENTS, ["--clip", "-1"], "clip is -1.0"),
+        (GRADIENTS, ["--data", "missing.txt"], "missing.txt cannot be read"),
+        (GRADIENTS, ["--data", "empty.txt"], "empty.txt is empty"),
+        (GRADIENTS, ["--data", "latin.txt"], "latin.txt is not UTF-8"),
+        (GRADIENTS, ["--data", "short.txt"], "short.txt has 5 characters"),
+        (GRADIENTS, ["--out", "empty.txt"], "cannot be written"),
+        (GRADIENTS, ["--out", "empty.txt/deeper"], "cannot be written"),
+        (GRADIENTS, ["--out", "."], "holds files that are no run"),
+        (DYNAMICS, ["--cells", "nonsense"], "'nonsense' is unknown"),
+        (DYNAMICS, ["--exponents", "0"], "exponents is 0"),
+        (DYNAMICS, ["--exponents", "5"], "the state of rnn has 4 numbers"),
+        (DYNAMICS, ["--grid", "1"], "grid is 1"),
+        (DYNAMICS, ["--gain", "-1"], "gain is -1.0"),
+        (DYNAMICS, ["--data", "short.txt"], "short.txt has 5 characters"),
+        (DYNAMICS, ["--out", "short.txt"], "cannot be written"),
+        (DYNAMICS, ["--out", "."], "holds files that are no run"),
     ],
 )
-def test_wrong_usage_of_dynamics_is_one_sentence_and_exit_code_2(tmp_path, monkeypatch, capsys, arguments, words):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "short.txt").write_text("a bcd")
-    assert cli.main([*DYNAMICS, *arguments]) == 2
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert words in printed.err
-    assert printed.err.count("\n") == 1
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--cells", "nonsense"], "'nonsense' is unknown"),
-        (["--lengths", "-3"], "a length is -3"),
-        (["--hidden-size", "0"], "hidden_size is 0"),
-        (["--clip", "-1"], "clip is -1.0"),
-        (["--data", "missing.txt"], "missing.txt cannot be read"),
-        (["--data", "empty.txt"], "empty.txt is empty"),
-        (["--data", "latin.txt"], "latin.txt is not UTF-8"),
-        (["--data", "short.txt"], "short.txt has 5 characters"),
-        (["--out", "empty.txt"], "cannot be written"),
-        (["--out", "empty.txt/deeper"], "cannot be written"),
-        (["--out", "."], "holds files that are no run"),
-    ],
-)
-def test_wrong_usage_is_one_sentence_and_exit_code_2(tmp_path, monkeypatch, capsys, arguments, words):
+def test_wrong_usage_is_one_sentence_and_exit_code_2(tmp_path, monkeypatch, capsys, command, arguments, words):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty.txt").touch()
     (tmp_path / "latin.txt").write_bytes("déjà vu".encode("latin-1") * 1000)
     (tmp_path / "short.txt").write_text("a bcd")
-    assert cli.main(["gradients", *SMALL, *arguments]) == 2
+    assert cli.main([*command, *arguments]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
     assert words in printed.err

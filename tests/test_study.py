@@ -130,7 +130,7 @@ def test_summary_of_exact_decays():
         for lag in range(50)
     ]
     settings = GradientSettings(cells=("rnn",), lengths=(10, 50))
-    (record,) = study.summarise(settings, flow)
+    (record,) = study.summarise(settings, {"flow": flow})
     assert record["decay_per_step"] == pytest.approx(0.5, rel=1e-5)
     assert record["half_life"] == pytest.approx(2 * math.log(2), rel=1e-5)
     assert record["horizon"] == math.floor(2 * math.log(1000)) + 1
@@ -150,7 +150,7 @@ def test_a_seed_that_is_not_finite_is_left_out_and_counted():
         for seed in range(2)
         for lag in range(9)
     ]
-    (record,) = study.summarise(GradientSettings(cells=("rnn",)), flow)
+    (record,) = study.summarise(GradientSettings(cells=("rnn",)), {"flow": flow})
     assert record["doubtful"] == 1
     assert record["decay_per_step"] == pytest.approx(1.0, rel=1e-5)
 
