@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from rnnlab.report import marks
-from rnnlab.report.words import label
+from rnnlab.report.words import short
 
 
 def norms_by_length(norms: list[marks.Record], summary: list[marks.Record]) -> marks.Figure:
@@ -58,16 +58,6 @@ def flow_by_lag(flow: list[marks.Record], summary: list[marks.Record]) -> marks.
     ]
     title = f"Steps back at which the gradient is below 1/1000 of that at the last step: {', '.join(fall)}"
     return marks.Figure(about, (), [marks.picture((), title, traces, layout)])
-
-
-def finding(summary: list[marks.Record]) -> str:
-    """What a gradient study found, in one line."""
-    phases = len({record["phase"] for record in summary})
-    reach = [
-        f"{label(r, phases)} " + ("the whole sequence" if r["horizon"] is None else f"{r['horizon']} steps")
-        for r in summary
-    ]
-    return f"How far back the gradient is felt: {', '.join(reach)}"
 
 
 def singular_values(records: list[marks.Record]) -> marks.Figure:
@@ -143,12 +133,12 @@ def truncation(records: list[marks.Record]) -> marks.Figure:
         for (cell,), mine in marks.groups(of_phase, "cell").items():
             look = marks.look(cell, of_phase)
             steps, seeds = marks.seeds(mine, "steps", "cosine")
-            traces += marks.line(steps, seeds, look, marks.short, "cosine {}", log=True)
+            traces += marks.line(steps, seeds, look, short, "cosine {}", log=True)
             near = [step for step, mean in zip(steps, marks.mean_over(seeds), strict=True) if mean >= 0.99]
             needed.append(f"{cell} {near[0] if near else f'more than {steps[-1]}'}")
             cosines += list(seeds[np.isfinite(seeds)])
             steps, seeds = marks.seeds(mine, "steps", "relative_norm")
-            of_norm = marks.line(steps, seeds, look | {"legend": False}, marks.short, "norm {}", log=True)
+            of_norm = marks.line(steps, seeds, look | {"legend": False}, short, "norm {}", log=True)
             traces += [trace | {"yaxis": "y2"} for trace in of_norm]
         layout = marks.axes(
             {"title": "truncated after (steps)", "type": "log", "tickvals": sorted({r["steps"] for r in of_phase}),

@@ -111,7 +111,7 @@ def truncation(rows: list[dict[str, Any]], names: dict[Group, str], folder: Path
         for (group, name), (_, style) in zip(names.items(), looks(list(names)), strict=True):
             own = _of(rows, group)
             for axes, key in ((left, "cosine"), (right, "relative_norm")):
-                points = [(row["steps"], math.nan if row[key] is None else row[key]) for row in own]
+                points = [(row["steps"], row[key]) for row in own]
                 band(axes, points, name=name, **style)
             cuts = sorted({row["steps"] for row in own})
             mean = {cut: np.mean([row["cosine"] or 0 for row in own if row["steps"] == cut]) for cut in cuts}

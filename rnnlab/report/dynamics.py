@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from rnnlab.report.plot import band, drawing, layout, look, plain, title
 from rnnlab.report.records import Records
-from rnnlab.report.words import counted, onset, resting, signed, verdict
+from rnnlab.report.words import counted, onset, resting, short, verdict
 
 KINDS = {
     "slow": ("s", "#999999", 5),
@@ -92,7 +92,7 @@ def portrait(
                     axes.plot(*places.T, **_marks(marker, colour, size), zorder=order)
             for axis in (axes.xaxis, axes.yaxis):
                 axis.set_major_locator(MaxNLocator(5))
-                axis.set_major_formatter(FuncFormatter(lambda value, _: signed(value)))
+                axis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
             axes.set(xlabel="principal component 1 (units of the state)", ylabel="principal component 2")
             axes.set_aspect("equal", adjustable="datalim")
             axes.margins(0.08)
@@ -135,7 +135,7 @@ def phase(records: list[dict[str, Any]], folder: Path) -> None:
                     ax=list(grid[2 * band]),
                     label="λ₁ (nats per step)",
                     ticks=ticks,
-                    format=FuncFormatter(lambda value, _: signed(value)),
+                    format=FuncFormatter(lambda value, _: short(value)),
                 )
                 plain(figure.colorbar(far, ax=list(grid[2 * band + 1]), label="horizon (steps)").ax.yaxis, (1, 2, 5))
         legend = [
@@ -171,10 +171,9 @@ def _map(axes: Axes, rows: list[dict[str, Any]], key: str, colours: str, norm: N
     return mesh
 
 
-def _points(rows: list[dict[str, Any]], cell: str, key: str) -> list[tuple[float, float]]:
-    """Exponents of a cell over ``key``, of all seeds; NaN for what is missing."""
-    mine = [row for row in rows if row["cell"] == cell]
-    return [(row[key], np.nan if row["exponent"] is None else row["exponent"]) for row in mine]
+def _points(rows: list[dict[str, Any]], cell: str, key: str) -> list[tuple[float, float | None]]:
+    """Exponents of a cell over ``key``, of all seeds."""
+    return [(row[key], row["exponent"]) for row in rows if row["cell"] == cell]
 
 
 def _marks(marker: str, colour: str, size: float) -> dict[str, Any]:
@@ -199,7 +198,7 @@ def _edges(centres: list[float]) -> np.ndarray:
 def _divergence(summary: list[dict[str, Any]]) -> str:
     parts: dict[str, list[str]] = {}
     for record in summary:
-        exponent = "not finite" if record["exponent"] is None else f"λ₁ = {signed(record['exponent'])}"
+        exponent = "not finite" if record["exponent"] is None else f"λ₁ = {short(record['exponent'])}"
         parts.setdefault(verdict(record), []).append(f"{record['cell']} ({exponent})")
     return "Neighbouring states " + "; ".join(f"{does}: {', '.join(cells)}" for does, cells in parts.items())
 

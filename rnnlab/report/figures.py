@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from rnnlab.report.plot import band, decades, drawing, looks, title
-from rnnlab.report.words import label
+from rnnlab.report.words import finding, label
 
 FLOOR = 12
 """Decades above and below lag 0 that are drawn; what lies beyond is left to the numbers."""
@@ -22,7 +22,7 @@ def gradient_norms(
     with drawing(folder / "gradient_norms", 1, 2, (11, 4.8)) as (figure, (left, right)):
         _against_length(left, norms, summary)
         _against_lag(right, flow, summary)
-        title(figure, _finding(summary), 100)
+        title(figure, finding(summary), 100)
         handles, labels = right.get_legend_handles_labels()
         columns = min(len(labels), 6)
         figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, handlelength=3)
@@ -104,12 +104,3 @@ def _decade_ticks(axes: Axes) -> None:
         shown = [value for value in values if low <= math.log10(value) <= high]
         axes.set_yticks([math.log10(value) for value in shown], [f"{value:g}" for value in shown])
     axes.grid(visible=True, color="0.9", linewidth=0.6)
-
-
-def _finding(summary: list[dict[str, Any]]) -> str:
-    """The title says what was found."""
-    parts = []
-    for record in summary:
-        reach = "the whole sequence" if record["horizon"] is None else f"{record['horizon']} steps"
-        parts.append(f"{label(record, len(_phases(summary)))} {reach}")
-    return "How far back the gradient is felt: " + ", ".join(parts)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rnnlab.report.words import PHASES, label
+from rnnlab.report.words import PHASES, label, short
 
 Record = dict[str, Any]
 Show = Callable[[float], str]
@@ -233,11 +233,6 @@ def thinned(count: int, *, log: bool = False) -> list[int]:
 def numbers(values: Iterable[float]) -> list[float | None]:
     """For JSON: five digits, None where there is no number."""
     return [float(f"{value:.5g}") if value is not None and np.isfinite(value) else None for value in values]
-
-
-def short(value: float | None) -> str:
-    """Three digits, and a dash for what is missing."""
-    return "–" if value is None or not np.isfinite(value) else f"{value:.3g}".replace("-", "−")
 
 
 def steps(count: int) -> str:

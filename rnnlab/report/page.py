@@ -123,7 +123,7 @@ def _gradients(content: Record) -> Section:
         tables.append(Table("What truncation loses", of_cut, losses))
     return Section(
         "The gradient",
-        charts.finding(summary),
+        words.finding(summary),
         [words.sentence(record, phases) for record in summary],
         [charts.flow_by_lag(content["flow"], summary), charts.norms_by_length(norms, summary), *details],
         tables,

@@ -54,16 +54,17 @@ def looks(groups: Sequence[tuple[str, str]]) -> list[tuple[int, dict[str, Any]]]
 
 
 def band(
-    axes: Axes, points: Sequence[tuple[float, float]], marks: int | None = None, name: str = "", **style: Any
+    axes: Axes, points: Sequence[tuple[float, float | None]], marks: int | None = None, name: str = "", **style: Any
 ) -> None:
-    """The mean over the seeds as a line, their range as a band; ``points`` are (x, y) of all seeds.
+    """The mean over the seeds as a line, their range as a band; ``points`` are (x, y) of all seeds, y None where it is
+    missing.
 
     ``marks`` is how many markers there are at most, where the style has one and does not say where; None for one at
     every x.
     """
     if not points:
         return
-    by_x: dict[float, list[float]] = {}
+    by_x: dict[float, list[float | None]] = {}
     for x, y in points:
         by_x.setdefault(x, []).append(y)
     lines = np.array(list(by_x.values()), float)

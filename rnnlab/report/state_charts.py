@@ -6,6 +6,7 @@ import itertools
 import numpy as np
 
 from rnnlab.report import marks
+from rnnlab.report.words import short
 
 KINDS = {"stable": ("circle", 3), "saddle": ("diamond", 6), "unstable": ("triangle-up", 2), "slow": ("x", 4)}
 """Marker and colour of each kind of fixed point."""
@@ -17,7 +18,7 @@ def spectrum(records: list[marks.Record]) -> marks.Figure:
     traces, found = [], []
     for (cell,), mine in marks.groups(records, "cell").items():
         indices, seeds = marks.seeds(mine, "index", "exponent")
-        traces += marks.line(indices, seeds, marks.look(cell, records), marks.short, "{} nats/step")
+        traces += marks.line(indices, seeds, marks.look(cell, records), short, "{} nats/step")
         found.append(f"{cell} {int((marks.mean_over(seeds) > 0).sum())} of {len(indices)}")
     known = [record for record in records if record.get("theory") is not None]
     traces += [
@@ -39,7 +40,7 @@ def _theory(cell: str, mine: list[marks.Record], *, first: bool) -> marks.Record
     return {
         "type": "scatter", "mode": "lines", "name": "theory", "legendgroup": "theory", "showlegend": first,
         "x": indices, "y": marks.numbers(mean), "line": {"color": "--c6", "width": 2, "dash": "dash"},
-        "text": [f"{marks.short(value)} nats/step" for value in mean],
+        "text": [f"{short(value)} nats/step" for value in mean],
         "hovertemplate": f"theory, {html.escape(cell)}: %{{text}}<extra></extra>",
     }  # fmt: skip
 
@@ -49,9 +50,9 @@ def convergence(records: list[marks.Record]) -> marks.Figure:
     traces, found = [], []
     for (cell,), mine in marks.groups(records, "cell").items():
         steps, seeds = marks.seeds(mine, "step", "exponent")
-        traces += marks.line(steps, seeds, marks.look(cell, records), marks.short, "{} nats/step", log=True)
+        traces += marks.line(steps, seeds, marks.look(cell, records), short, "{} nats/step", log=True)
         later = marks.mean_over(seeds)[len(steps) // 2 :]
-        found.append(f"{cell} {marks.short(later.max() - later.min())}")
+        found.append(f"{cell} {short(later.max() - later.min())}")
     steps = [record["step"] for record in records]
     x = {"title": "steps", **marks.log_axis(min(steps), max(steps))}
     layout = marks.axes(x, {"title": "estimate of λ₁ (nats/step)"}, "after %{x} steps") | marks.level(0, "")
@@ -94,7 +95,7 @@ def _fixed(kind: str, mine: list[marks.Record]) -> marks.Record:
     texts = []
     for point in mine:
         slowest = point.get("slowest")
-        text = f"{kind} point {point['number']}: unstable directions {point['unstable']}, q = {marks.short(point['q'])}"
+        text = f"{kind} point {point['number']}: unstable directions {point['unstable']}, q = {short(point['q'])}"
         texts.append(text + (f", slowest {slowest:.3g} steps" if slowest is not None else ""))
     return {
         "type": "scatter", "mode": "markers", "name": html.escape(kind), "legendgroup": html.escape(kind),
@@ -151,4 +152,4 @@ def _crossing(axis: str, values: list, lengths: list, grid: np.ndarray) -> str:
 
 
 def _extent(name: str, unit: str, grid: np.ndarray) -> str:
-    return f"{name} from {marks.short(np.nanmin(grid))} to {marks.short(np.nanmax(grid))} {unit}"
+    return f"{name} from {short(np.nanmin(grid))} to {short(np.nanmax(grid))} {unit}"

@@ -47,6 +47,16 @@ def sentence(record: dict[str, Any], phases: int = 1) -> str:
     return f"{name}: the gradient {'halves' if decay > 0 else 'doubles'} every {rate} {unit}; {reach}."
 
 
+def finding(summary: list[dict[str, Any]]) -> str:
+    """What a gradient study found, in one line."""
+    phases = len({record["phase"] for record in summary})
+    reach = [
+        f"{label(r, phases)} " + ("the whole sequence" if r["horizon"] is None else f"{r['horizon']} steps")
+        for r in summary
+    ]
+    return f"How far back the gradient is felt: {', '.join(reach)}"
+
+
 def table(summary: list[dict[str, Any]], norms: list[dict[str, Any]], lengths: tuple[int, ...]) -> Table:
     """The summary, with the mean global norm of the gradient at each length."""
     phases = len({record["phase"] for record in summary})
@@ -121,7 +131,7 @@ def _neighbours(record: dict[str, Any]) -> str:
     if record["exponent"] is None:
         return "the exponents are not finite"
     does = verdict(record)
-    said = f"neighbouring states {does}, λ₁ = {signed(record['exponent'])} nats a step"
+    said = f"neighbouring states {does}, λ₁ = {short(record['exponent'])} nats a step"
     if record["spread"] > DIGITS * abs(record["exponent"]):
         said += f" (seeds ±{record['spread']:.1g})"
     if does == "part":
@@ -191,9 +201,9 @@ def dynamics_table(summary: list[dict[str, Any]]) -> Table:
     return grid
 
 
-def signed(value: float) -> str:
-    """Three digits, with a real minus."""
-    return f"{value:.3g}".replace("-", "−")
+def short(value: float | None) -> str:
+    """Three digits, and a dash for what is missing."""
+    return "–" if value is None or not math.isfinite(value) else f"{value:.3g}".replace("-", "−")
 
 
 def _mean_norm(norms: list[dict[str, Any]], cell: str, phase: str, length: int) -> float | None:
