@@ -202,7 +202,7 @@ def main() -> None:
     found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     for section in options.only:
         command = [sys.executable, __file__, "--alone", section]
-        environment = plain if section == "together, plain" else {**os.environ}
+        environment = plain if section == "together, plain" else None  # that of this process
         own = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
         found[section] = json.loads(own.stdout)
         write_json(path, found)
