@@ -14,9 +14,9 @@ from rnnlab import _check
 from rnnlab.driver import Course, prepare, run, settle
 from rnnlab.engines.fused import has_maps, one_axis
 from rnnlab.engines.plan import before
-from rnnlab.gradients import log_contributions
+from rnnlab.gradients import log_contributions, state_norms
 from rnnlab.output import split
-from rnnlab.scaled import NOTHING, Scaled, add, log_norm, log_root, plain, renormalise, rescale, zero
+from rnnlab.scaled import NOTHING, Scaled, add, log_norm, plain, renormalise, rescale, zero
 from rnnlab.typing import Array, Cell, PyTree
 
 ROWS = 50
@@ -179,7 +179,7 @@ def _step_back(
         )
         terms = Scaled(d_params, top)
         logs = jax.tree.map(lambda leaf: log_norm(leaf, top, 1), d_params)
-        size = _mean_size(renormalise(at_state, exponent, lead))
+        size = _mean_size(at_state, exponent)
         seen = _Seen(logs, size, plain(terms) if keep else None)
         return (renormalise(d_old, exponent, lead), add(total, _summed(terms))), seen
 
@@ -223,7 +223,7 @@ def _fused_back(
             of_rows = jax.vmap(functools.partial(_to_params, maps, old.h, x))(at_top)
             terms = params._replace(**plain(Scaled(of_rows, top)))
         new_total = add(total, Scaled(d_params, whole.exponent))
-        return (renormalise(d_old, exponent, 2), new_total), _Seen(logs, _mean_size(Scaled(d_new, exponent)), terms)
+        return (renormalise(d_old, exponent, 2), new_total), _Seen(logs, _mean_size(d_new, exponent), terms)
 
     none = jax.tree.map(lambda leaf: jnp.zeros((rows, *leaf.shape[1:]), leaf.dtype), olds)
     carry = zero(none, (rows, xs.shape[1])), zero(_named(maps), ())
@@ -256,9 +256,7 @@ def _summed(terms: Scaled) -> Scaled:
     return Scaled(jax.tree.map(lambda leaf: leaf.sum(axis=0), at_top), top)
 
 
-def _mean_size(adjoint: Scaled) -> Array:
-    """ln‖·‖ of each row's adjoint, whose largest element is near to 1, ``[R]``: the mean over the batch."""
-    over = adjoint.exponent.ndim
-    each = [jnp.sum(leaf**2, axis=tuple(range(over, leaf.ndim))) for leaf in jax.tree.leaves(adjoint.mantissa)]
-    norms = log_root(functools.reduce(jnp.add, each), adjoint.exponent)
+def _mean_size(adjoint: PyTree, exponent: Array) -> Array:
+    """ln‖·‖ of each row's adjoint, ``[R]``: the mean over the batch."""
+    _, _, norms = state_norms(None, adjoint, exponent, exponent.ndim)
     return norms.reshape(norms.shape[0], -1).mean(axis=1)
