@@ -38,7 +38,10 @@ def rates(with_torch: bool) -> dict[str, float]:
     side, count = (8192, 2**28) if jax.default_backend() == "gpu" else (2048, 2**26)
     measured = [_jax_seconds(side, count)] + ([_torch_seconds(side, count)] if with_torch else [])
     product, addition = (min(seconds) for seconds in zip(*measured, strict=True))
-    return {"operations_per_second": 2 * side**3 / product, "bytes_per_second": 2 * 4 * count / addition}
+    return {
+        "operations_per_second": 2 * side**3 / product,
+        "bytes_per_second": 2 * 4 * count / addition,
+    }
 
 
 def _jax_seconds(side: int, count: int) -> tuple[float, float]:
@@ -58,7 +61,9 @@ def _torch_seconds(side: int, count: int) -> tuple[float, float]:
     device = "cuda" if jax.default_backend() == "gpu" else "cpu"
     square, long = torch.ones((side, side), device=device), torch.ones(count, device=device)
     wait = torch.cuda.synchronize if device == "cuda" else lambda: None
-    return _best(lambda: (torch.matmul(square, square), wait())), _best(lambda: (long.add_(1), wait()))
+    return _best(lambda: (torch.matmul(square, square), wait())), _best(
+        lambda: (long.add_(1), wait())
+    )
 
 
 def _best(call: Callable[[], Any], rounds: int = 8) -> float:
@@ -87,14 +92,30 @@ def draw(records: Sequence[dict[str, Any]], base: Work, path: Path) -> None:
 
 def _panel(axes: Axes, records: Sequence[dict[str, Any]], axis: str, base: Work) -> None:
     others = {name: getattr(base, name) for name in AXES if name != axis}
-    here = sorted((r for r in records if others.items() <= r.items()), key=lambda record: record[axis])
+    here = sorted(
+        (r for r in records if others.items() <= r.items()), key=lambda record: record[axis]
+    )
     for index, name in enumerate(dict.fromkeys(record["contender"] for record in records)):
         mine = [record for record in here if record["contender"] == name]
         places, times = [r[axis] for r in mine], [1e3 * r["minimum"] for r in mine]
         shown = "rnnlab" if name == "auto" else name
-        axes.plot(places, times, color=COLOURS[index], marker=MARKERS[index], markersize=5, linewidth=1.6, label=shown)
+        axes.plot(
+            places,
+            times,
+            color=COLOURS[index],
+            marker=MARKERS[index],
+            markersize=5,
+            linewidth=1.6,
+            label=shown,
+        )
     floors = {record[axis]: 1e3 * record["floor"] for record in here}
-    axes.plot(list(floors), list(floors.values()), color="0.5", linestyle="--", label="what this machine allows")
+    axes.plot(
+        list(floors),
+        list(floors.values()),
+        color="0.5",
+        linestyle="--",
+        label="what this machine allows",
+    )
     axes.set(xscale="log", yscale="log", xlabel=AXES[axis])
     axes.set_xticks(list(floors), [str(place) for place in floors])
     axes.xaxis.set_minor_locator(NullLocator())
@@ -108,9 +129,17 @@ def _finding(records: Sequence[dict[str, Any]], cell: str) -> str:
              for name in ("auto", "PyTorch")}  # fmt: skip
     floors = {tuple(record[axis] for axis in AXES): record["floor"] for record in records}
     parts = []
-    for other, words in ((times["PyTorch"], "of PyTorch's time"), (floors, "times what this machine allows")):
-        ratios = [seconds / other[place] for place, seconds in times["auto"].items() if place in other]
+    for other, words in (
+        (times["PyTorch"], "of PyTorch's time"),
+        (floors, "times what this machine allows"),
+    ):
+        ratios = [
+            seconds / other[place] for place, seconds in times["auto"].items() if place in other
+        ]
         if ratios:
-            low, high = (f"{ratio:.2g}" if ratio < 10 else f"{ratio:.0f}" for ratio in (min(ratios), max(ratios)))
+            low, high = (
+                f"{ratio:.2g}" if ratio < 10 else f"{ratio:.0f}"
+                for ratio in (min(ratios), max(ratios))
+            )
             parts.append(f"{low} to {high} {words}")
     return f"{cell.upper()}: rnnlab takes {', '.join(parts)}" if parts else cell.upper()

@@ -22,7 +22,9 @@ import numpy as np
 import rnnlab
 
 os.environ["KERAS_BACKEND"] = "jax"  # read when Keras is imported
-os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # read with the first array: leaves PyTorch room on a GPU
+os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = (
+    "false"  # read with the first array: leaves PyTorch room on a GPU
+)
 
 CELLS = {"rnn": rnnlab.RNN, "lstm": rnnlab.LSTM, "gru": rnnlab.GRU}
 ENGINES: dict[str, dict[str, Any]] = {  # what rnnlab.unroll is told
@@ -68,17 +70,25 @@ class Contender(NamedTuple):
     compile_seconds: float  # tracing, lowering and compiling; for PyTorch the first call
     memory: dict[str, int]  # bytes
     parameters: int
-    arrays: Callable[[Any], list[np.ndarray]] = lambda result: [np.asarray(leaf) for leaf in jax.tree.leaves(result)]
+    arrays: Callable[[Any], list[np.ndarray]] = lambda result: [
+        np.asarray(leaf) for leaf in jax.tree.leaves(result)
+    ]
     same_weights: bool = False
 
 
 def level(threads: int) -> tuple[str, dict[str, str]]:
     """Puts all on one footing: ``(their precision, why who is missing)``."""
-    jax.config.update("jax_enable_compilation_cache", False)  # a program from disk would take no time to compile
+    jax.config.update(
+        "jax_enable_compilation_cache", False
+    )  # a program from disk would take no time to compile
     gpu = jax.default_backend() == "gpu"
     if gpu:
         jax.config.update("jax_default_matmul_precision", "highest")
-    missing = {name: "not installed" for name, package in PACKAGES.items() if not importlib.util.find_spec(package)}
+    missing = {
+        name: "not installed"
+        for name, package in PACKAGES.items()
+        if not importlib.util.find_spec(package)
+    }
     if "PyTorch" not in missing:
         import torch  # pyright: ignore[reportMissingImports]
 
@@ -106,7 +116,9 @@ def build(name: str, work: Work, backward: bool) -> Contender:
     return made._replace(same_weights=True, arrays=_comparable if backward else made.arrays)
 
 
-def gradient(apply: Callable[[Any, jax.Array], Any], params: Any, xs: jax.Array, ct: jax.Array) -> Any:
+def gradient(
+    apply: Callable[[Any, jax.Array], Any], params: Any, xs: jax.Array, ct: jax.Array
+) -> Any:
     """Of Σ ys ⊙ ct to parameters and inputs; the compiler drops the sum itself, which nobody asks for."""
     return jax.grad(lambda params, xs: jnp.vdot(ct, apply(params, xs)), argnums=(0, 1))(params, xs)
 
@@ -121,7 +133,9 @@ def program(name: str, function: Callable[..., Any], params: Any, *args: Any) ->
     kinds = ("temp", "argument", "output") if used else ()
     memory = {kind: getattr(used, f"{kind}_size_in_bytes") for kind in kinds}
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
-    return Contender(name, lambda: jax.block_until_ready(compiled(params, *args)), seconds, memory, count)
+    return Contender(
+        name, lambda: jax.block_until_ready(compiled(params, *args)), seconds, memory, count
+    )
 
 
 def flow(work: Work) -> Contender:
@@ -154,12 +168,19 @@ def verify(contenders: Sequence[Contender], work: Work, backward: bool) -> dict[
         found = contender.arrays(contender.call())
         shaped = found[-1].shape in ((work.T, work.B, features), (work.B, work.T, features))
         if not (shaped and all(np.isfinite(array).all() for array in found)):
-            raise RuntimeError(f"{contender.name} returns wrong shapes or numbers that are not finite for {work}")
+            raise RuntimeError(
+                f"{contender.name} returns wrong shapes or numbers that are not finite for {work}"
+            )
         if contender.same_weights:
             reference = reference or found
-            apart = max(float(abs(a - b).max() / abs(b).max()) for a, b in zip(found, reference, strict=True))
+            apart = max(
+                float(abs(a - b).max() / abs(b).max())
+                for a, b in zip(found, reference, strict=True)
+            )
             if apart > TOLERANCE:
-                raise RuntimeError(f"{contender.name} computes something else for {work}: {apart:.2g} apart")
+                raise RuntimeError(
+                    f"{contender.name} computes something else for {work}: {apart:.2g} apart"
+                )
             differences[contender.name] = apart
     return differences
 
@@ -180,11 +201,19 @@ def data(work: Work) -> tuple[jax.Array, jax.Array]:
 @functools.lru_cache(maxsize=64)
 def _layer(name: str, work: Work) -> Layer:
     """With weights as PyTorch draws them, uniform within ±1/√H; rnnlab's engines all get the same."""
-    makers = {"Flax linen": _linen, "Flax NNX": _nnx, "Haiku": _haiku, "Equinox": _equinox, "Keras": _keras}
+    makers = {
+        "Flax linen": _linen,
+        "Flax NNX": _nnx,
+        "Haiku": _haiku,
+        "Equinox": _equinox,
+        "Keras": _keras,
+    }
     layer = _rnnlab(name, work) if name in ENGINES else makers[name](work)
     random = np.random.default_rng(0)
     draw = functools.partial(random.uniform, -(work.H**-0.5), work.H**-0.5)
-    return layer._replace(params=jax.tree.map(lambda leaf: jnp.asarray(draw(leaf.shape), jnp.float32), layer.params))
+    return layer._replace(
+        params=jax.tree.map(lambda leaf: jnp.asarray(draw(leaf.shape), jnp.float32), layer.params)
+    )
 
 
 def _rnnlab(name: str, work: Work) -> Layer:
@@ -196,7 +225,9 @@ def _rnnlab(name: str, work: Work) -> Layer:
 def _linen(work: Work) -> Layer:
     from flax import linen
 
-    cell = {"rnn": linen.SimpleCell, "lstm": linen.OptimizedLSTMCell, "gru": linen.GRUCell}[work.cell]
+    cell = {"rnn": linen.SimpleCell, "lstm": linen.OptimizedLSTMCell, "gru": linen.GRUCell}[
+        work.cell
+    ]
     layer = linen.RNN(cell(work.H), time_major=True)
     return Layer(layer.apply, jax.eval_shape(layer.init, jax.random.key(0), data(work)[0]))
 
@@ -205,7 +236,9 @@ def _nnx(work: Work) -> Layer:
     from flax import nnx
 
     cell = {"rnn": nnx.SimpleCell, "lstm": nnx.OptimizedLSTMCell, "gru": nnx.GRUCell}[work.cell]
-    layer = nnx.eval_shape(lambda: nnx.RNN(cell(work.I, work.H, rngs=nnx.Rngs(0)), time_major=True, rngs=False))
+    layer = nnx.eval_shape(
+        lambda: nnx.RNN(cell(work.I, work.H, rngs=nnx.Rngs(0)), time_major=True, rngs=False)
+    )
     graph, params = nnx.split(layer)
     return Layer(lambda params, xs: nnx.merge(graph, params)(xs, rngs=nnx.Rngs(0)), params)
 
@@ -243,20 +276,30 @@ def _equinox(work: Work) -> Layer:
 def _keras(work: Work) -> Layer:
     import keras  # pyright: ignore[reportMissingImports]
 
-    kind = {"rnn": keras.layers.SimpleRNN, "lstm": keras.layers.LSTM, "gru": keras.layers.GRU}[work.cell]
-    layer = kind(work.H, return_sequences=True, kernel_initializer="zeros", recurrent_initializer="zeros")
+    kind = {"rnn": keras.layers.SimpleRNN, "lstm": keras.layers.LSTM, "gru": keras.layers.GRU}[
+        work.cell
+    ]
+    layer = kind(
+        work.H, return_sequences=True, kernel_initializer="zeros", recurrent_initializer="zeros"
+    )
     layer.build((work.B, work.T, work.I))
     params, rest = ([variable.value for variable in variables]
                     for variables in (layer.trainable_variables, layer.non_trainable_variables))  # fmt: skip
-    return Layer(lambda params, xs: layer.stateless_call(params, rest, xs)[0], params, batch_first=True)
+    return Layer(
+        lambda params, xs: layer.stateless_call(params, rest, xs)[0], params, batch_first=True
+    )
 
 
 def _torch(work: Work, backward: bool) -> Contender:
     import torch  # pyright: ignore[reportMissingImports]
 
     device = "cuda" if jax.default_backend() == "gpu" else "cpu"
-    module = {"rnn": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[work.cell](work.I, work.H)
-    module.load_state_dict(rnnlab.interop.to_torch(CELLS[work.cell](work.H), _layer("scan", work).params))
+    module = {"rnn": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[work.cell](
+        work.I, work.H
+    )
+    module.load_state_dict(
+        rnnlab.interop.to_torch(CELLS[work.cell](work.H), _layer("scan", work).params)
+    )
     module.to(device)
     xs, ct = (torch.tensor(np.asarray(array), device=device) for array in data(work))
     wanted = [*module.parameters(), xs.requires_grad_(backward)]

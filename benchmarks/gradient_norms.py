@@ -23,7 +23,9 @@ HIDDEN, BATCH, SEEDS = 128, 32, 5
 text, about = rnnlab.data.standard_library()
 corpus = rnnlab.data.encode(text, about, size=128)
 symbols = len(corpus.alphabet)
-print(f"{about['name']} {about['python']}: {about['characters']} characters, SHA-256 {about['sha256']}")
+print(
+    f"{about['name']} {about['python']}: {about['characters']} characters, SHA-256 {about['sha256']}"
+)
 
 
 def sample(seed: int, length: int) -> tuple[np.ndarray, np.ndarray]:
@@ -61,7 +63,9 @@ for name, cell in cells.items():
     readout_weights = stacked([readout.init(k_out, HIDDEN) for _, k_out in keys])
     for length in LENGTHS:
         start = time.perf_counter()
-        inputs, target = map(np.stack, zip(*(sample(seed, length) for seed in range(SEEDS)), strict=True))
+        inputs, target = map(
+            np.stack, zip(*(sample(seed, length) for seed in range(SEEDS)), strict=True)
+        )
         found = jax.block_until_ready(flow(cell, weights, readout_weights, inputs, target))
         by_lag = found.log_norm_by_lag.mean(axis=0)  # over the seeds
         decay = rnnlab.diagnostics.decay_per_step(by_lag)

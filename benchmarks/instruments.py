@@ -56,7 +56,11 @@ GOALS = {"together": 10, "spectrum": 240, "fixed points": 20, "phase diagram": 6
 def problem(name: str, batch: int = B) -> tuple[Any, Any, jax.Array]:
     """A cell, its parameters and noise to read."""
     cell = CELLS[name](H)
-    return cell, cell.init(jax.random.key(0), H), jax.random.normal(jax.random.key(1), (T, batch, H))
+    return (
+        cell,
+        cell.init(jax.random.key(0), H),
+        jax.random.normal(jax.random.key(1), (T, batch, H)),
+    )
 
 
 def loss(ys: jax.Array) -> jax.Array:
@@ -100,7 +104,9 @@ def spectrum() -> dict[str, float]:
     for _ in range(1000):
         delta = gain**2 * weights @ np.tanh(math.sqrt(delta) * z) ** 2
     h = math.sqrt(delta) * np.abs(z)
-    log_slope = 2 * (math.log(2) - h - np.log1p(np.exp(-2 * h)))  # ln(1 − tanh²), where tanh rounds to 1 too
+    log_slope = 2 * (
+        math.log(2) - h - np.log1p(np.exp(-2 * h))
+    )  # ln(1 − tanh²), where tanh rounds to 1 too
     return {
         "seconds": seconds,
         "largest": float(found.exponents[0]),
@@ -138,7 +144,9 @@ def hooks(rounds: int = 8) -> dict[str, float]:
     torch.manual_seed(0)
     results: dict[str, float] = {}
     for name in CELLS:
-        module = {"rnn": torch.nn.RNNCell, "lstm": torch.nn.LSTMCell, "gru": torch.nn.GRUCell}[name](H, H)
+        module = {"rnn": torch.nn.RNNCell, "lstm": torch.nn.LSTMCell, "gru": torch.nn.GRUCell}[
+            name
+        ](H, H)
         cell, params = rnnlab.interop.from_torch(module.state_dict())
         _, _, xs = problem(name)
         inputs = torch.from_numpy(np.array(xs))
@@ -187,7 +195,9 @@ SECTIONS = {
 
 def main() -> None:
     """Runs each section in a process of its own, and writes down what it found."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), metavar="DIR")
     parser.add_argument("--alone", choices=SECTIONS, help=argparse.SUPPRESS)
@@ -203,7 +213,9 @@ def main() -> None:
     for section in options.only:
         command = [sys.executable, __file__, "--alone", section]
         environment = plain if section == "together, plain" else None  # that of this process
-        own = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+        own = subprocess.run(
+            command, env=environment, check=True, stdout=subprocess.PIPE, text=True
+        )
         found[section] = json.loads(own.stdout)
         write_json(path, found)
         show(section, found[section])

@@ -31,7 +31,9 @@ from rnnlab.typing import PyTree
 
 T, B, I, H, CLASSES = 100, 32, 64, 128, 10  # noqa: E741
 EVERY = 10
-CONTENDERS: dict[str, int | None] = {  # at how many examples it looks by lag; None where it does not look at all
+CONTENDERS: dict[
+    str, int | None
+] = {  # at how many examples it looks by lag; None where it does not look at all
     "nothing": None,
     "nothing, again": None,
     "norms": 0,
@@ -57,7 +59,9 @@ def contender(examples: int | None) -> Callable[[], None]:
 
             return rnnlab.gradient_flow(cell, params, xs[:, :examples], loss).log_norm_by_lag
 
-        gradient = jax.grad(lambda params: cross_entropy(rnnlab.unroll(cell, params, xs)[1], labels))(params)
+        gradient = jax.grad(
+            lambda params: cross_entropy(rnnlab.unroll(cell, params, xs)[1], labels)
+        )(params)
         extra = {"flow": flow} if examples else {}
         updates, state = optimiser.update(gradient, state, params, **extra)
         return optax.apply_updates(params, updates), state
@@ -74,11 +78,15 @@ def contender(examples: int | None) -> Callable[[], None]:
 
 def main() -> None:
     """Times the contenders and prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=40, help="blocks of each contender")
     rounds = parser.parse_args().rounds
     calls = [contender(examples) for examples in CONTENDERS.values()]
-    for call, _ in itertools.product(calls, range(EVERY)):  # compiles, and ends where the next step is a look
+    for call, _ in itertools.product(
+        calls, range(EVERY)
+    ):  # compiles, and ends where the next step is a look
         call()
     seconds = np.zeros((len(calls), rounds, EVERY))
     random = np.random.default_rng(0)
@@ -88,7 +96,9 @@ def main() -> None:
             calls[number]()
             seconds[number, block, place] = time.perf_counter() - start
     best, whole = seconds.min(axis=1).sum(axis=1), seconds.sum(axis=2)
-    table = Table(title=f"{rounds} blocks of {EVERY} steps with one look,\nLSTM, T = {T}, B = {B}, I = {I}, H = {H}")
+    table = Table(
+        title=f"{rounds} blocks of {EVERY} steps with one look,\nLSTM, T = {T}, B = {B}, I = {I}, H = {H}"
+    )
     table.add_column("watched")
     for column in ("fastest block\nms", "over\nnothing", "median of\nratios", "a look\nms"):
         table.add_column(column, justify="right")

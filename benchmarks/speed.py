@@ -50,9 +50,18 @@ SHAPES = {  # T, B, I, H
 MEMORY = (1024, 32, 64, 128)
 SHORT, LONG = (1000, 1, 32, 64), (100_000, 1, 32, 64)
 SEEDS = 32
-RATIOS = (("fused states", "fused"), ("checkpointed", "fused"), ("gradient flow", "scan"), (f"{SEEDS} seeds", "auto"))
+RATIOS = (
+    ("fused states", "fused"),
+    ("checkpointed", "fused"),
+    ("gradient flow", "scan"),
+    (f"{SEEDS} seeds", "auto"),
+)
 BASE = (256, 32, 128, 128)
-SWEEP = {"T": (16, 64, 256, 1024, 4096), "H": (32, 64, 128, 256, 512, 1024), "B": (1, 4, 16, 32, 64, 256)}
+SWEEP = {
+    "T": (16, 64, 256, 1024, 4096),
+    "H": (32, 64, 128, 256, 512, 1024),
+    "B": (1, 4, 16, 32, 64, 256),
+}
 DRAWN = ("auto", "PyTorch", "Flax linen", "Haiku", "Keras")
 QUICK = {
     "only": ["speed", "sweep"],
@@ -72,7 +81,11 @@ class Results:
     def __init__(self, folder: Path, environment: dict[str, Any], missing: dict[str, str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "speed.json"
-        self.content: dict[str, Any] = {"environment": environment, "missing": missing, "cannot_serve": []}
+        self.content: dict[str, Any] = {
+            "environment": environment,
+            "missing": missing,
+            "cannot_serve": [],
+        }
 
     def add(self, section: str, new: Iterable[dict[str, Any]]) -> None:
         self.content.setdefault(section, []).extend(new)
@@ -80,7 +93,11 @@ class Results:
 
 
 def gather(
-    options: argparse.Namespace, results: Results, names: Iterable[str], work: Work, backward: bool = True
+    options: argparse.Namespace,
+    results: Results,
+    names: Iterable[str],
+    work: Work,
+    backward: bool = True,
 ) -> list[Contender]:
     """The chosen contenders that can do this work; the others are noted."""
     made = []
@@ -90,11 +107,16 @@ def gather(
                 made.append(_peers.build(name, work, backward))
         except ValueError as fault:
             why = str(fault) if name in _peers.PACKAGES else f"cannot serve: {fault}"
-            results.add("cannot_serve", [{"contender": name, **work._asdict(), "backward": backward, "why": why}])
+            results.add(
+                "cannot_serve",
+                [{"contender": name, **work._asdict(), "backward": backward, "why": why}],
+            )
     return made
 
 
-def race(contenders: Sequence[Contender], rounds: int, budget: float, fewest: int = 5) -> dict[str, list[float]]:
+def race(
+    contenders: Sequence[Contender], rounds: int, budget: float, fewest: int = 5
+) -> dict[str, list[float]]:
     """Seconds of every call: at most ``rounds``, and beyond the ``fewest`` only while ``budget`` seconds last."""
     for contender in contenders:
         contender.call()
@@ -133,9 +155,14 @@ def speed(options: argparse.Namespace, results: Results) -> None:
                      "difference": differences.get(made.name), "seconds": times[made.name]}
                     for made in contenders
                 ))  # fmt: skip
-                peer = min((least[name] for name in _peers.JAX_PEERS if name in least), default=None)
+                peer = min(
+                    (least[name] for name in _peers.JAX_PEERS if name in least), default=None
+                )
                 for made in contenders:
-                    fastest, used = least[made.name], made.memory.get("temp", made.memory.get("allocated"))
+                    fastest, used = (
+                        least[made.name],
+                        made.memory.get("temp", made.memory.get("allocated")),
+                    )
                     table.add_row(cell, made.name, f"{1e3 * fastest:.2f}", f"{1e3 * median[made.name]:.2f}",
                                   over(fastest, least.get("PyTorch")), over(fastest, peer),
                                   f"{made.compile_seconds:.2f}", over(used, 2**20))  # fmt: skip
@@ -151,8 +178,14 @@ def memory(options: argparse.Namespace, results: Results) -> None:
     table = grid(title, "cell", "engine", numbers=("MiB", "over scan"))
     for cell in options.cells:
         work = Work(cell, *MEMORY)
-        used = {made.name: made.memory["temp"] for made in gather(options, results, _peers.ENGINES, work)}
-        results.add("memory", ({**work._asdict(), "engine": name, "temp": size} for name, size in used.items()))
+        used = {
+            made.name: made.memory["temp"]
+            for made in gather(options, results, _peers.ENGINES, work)
+        }
+        results.add(
+            "memory",
+            ({**work._asdict(), "engine": name, "temp": size} for name, size in used.items()),
+        )
         for name, size in used.items():
             table.add_row(cell, name, f"{size / 2**20:.1f}", over(size, used.get("scan")))
         table.add_section()
@@ -163,7 +196,9 @@ def claims(options: argparse.Namespace, results: Results) -> None:
     """What engines and instruments cost relative to one another, forward + backward."""
     table = grid("Claims, forward + backward", "claim", "shape", "cell", numbers=("measured",))
 
-    def claim(text: str, shape: str, cell: str, value: float, unit: str = "×", **numbers: list[float]) -> None:
+    def claim(
+        text: str, shape: str, cell: str, value: float, unit: str = "×", **numbers: list[float]
+    ) -> None:
         about = {"claim": text, "shape": shape, "cell": cell, "value": value, "unit": unit}
         results.add("claims", [about | numbers])
         table.add_row(text, shape, cell, f"{value:.2f} {unit}")
@@ -181,20 +216,38 @@ def claims(options: argparse.Namespace, results: Results) -> None:
             for a, b in RATIOS:
                 if a in times and b in times:
                     ratio = min(times[a]) / min(times[b])
-                    claim(f"{a} over {b}", shape, cell, ratio, seconds=times[a], other_seconds=times[b])
-        short, long = (gather(options, results, _peers.ENGINES, Work(cell, *sizes)) for sizes in (SHORT, LONG))
+                    claim(
+                        f"{a} over {b}",
+                        shape,
+                        cell,
+                        ratio,
+                        seconds=times[a],
+                        other_seconds=times[b],
+                    )
+        short, long = (
+            gather(options, results, _peers.ENGINES, Work(cell, *sizes)) for sizes in (SHORT, LONG)
+        )
         longer = {made.name: made._replace(name=f"{made.name}, T = {LONG[0]}") for made in long}
         times = race([*short, *longer.values()], options.rounds, options.budget)
         for a, b in ((longer[made.name].name, made.name) for made in short if made.name in longer):
             ratio = min(times[a]) / min(times[b])
-            claim(f"{a} over T = {SHORT[0]}", "B = 1", cell, ratio, seconds=times[a], other_seconds=times[b])
+            claim(
+                f"{a} over T = {SHORT[0]}",
+                "B = 1",
+                cell,
+                ratio,
+                seconds=times[a],
+                other_seconds=times[b],
+            )
         table.add_section()
     show(table, results, SHAPES["M"])
 
 
 def sweep(options: argparse.Namespace, results: Results) -> None:
     """Time against T, H and B beside what this machine allows, and the figure."""
-    rates = results.content["rates"] = _floor.rates(with_torch="PyTorch" not in results.content["missing"])
+    rates = results.content["rates"] = _floor.rates(
+        with_torch="PyTorch" not in results.content["missing"]
+    )
     base = Work(options.sweep_cell, *options.base)
     points = {base._replace(**({"H": value, "I": value} if axis == "H" else {axis: value})): None
               for axis, values in options.axes.items() for value in values}  # fmt: skip
@@ -207,7 +260,10 @@ def sweep(options: argparse.Namespace, results: Results) -> None:
                               for name, seconds in times.items()))  # fmt: skip
     _floor.draw(results.content["sweep"], base, options.out / "speed.png")
     reached = f"{rates['operations_per_second'] / 1e9:.0f} GFLOP/s and {rates['bytes_per_second'] / 1e9:.0f} GB/s"
-    console.print(f"This machine reaches {reached}; the figure is {options.out / 'speed.png'}.", soft_wrap=True)
+    console.print(
+        f"This machine reaches {reached}; the figure is {options.out / 'speed.png'}.",
+        soft_wrap=True,
+    )
 
 
 SECTIONS = {"speed": speed, "memory": memory, "claims": claims, "sweep": sweep}
@@ -231,7 +287,9 @@ def over(value: float | None, other: float | None) -> str:
 def show(table: Table, results: Results, sizes: Sequence[int]) -> None:
     """The table, and below it who is not in it and why."""
     console.print(table)
-    absent: dict[tuple[str, str], list[str]] = {pair: [] for pair in results.content["missing"].items()}
+    absent: dict[tuple[str, str], list[str]] = {
+        pair: [] for pair in results.content["missing"].items()
+    }
     for refusal in results.content["cannot_serve"]:
         if [refusal[axis] for axis in "TBIH"] == [*sizes]:
             absent.setdefault((refusal["contender"], refusal["why"]), []).append(refusal["cell"])
@@ -250,17 +308,29 @@ def named_sizes(text: str) -> tuple[str, tuple[int, ...]]:
 
 def parse() -> argparse.Namespace:
     """The options; ``--quick`` changes the defaults of others."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer shapes, engines and rounds, a small sweep")
-    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS, help="sections to run")
-    parser.add_argument("--no-sweep", action="store_true", help="leaves out the sweep and its figure")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer shapes, engines and rounds, a small sweep"
+    )
+    parser.add_argument(
+        "--only", nargs="+", choices=SECTIONS, default=SECTIONS, help="sections to run"
+    )
+    parser.add_argument(
+        "--no-sweep", action="store_true", help="leaves out the sweep and its figure"
+    )
     parser.add_argument("--shapes", nargs="+", type=named_sizes, default=SHAPES.items(), metavar="SHAPE",
                         help=f"of the section speed: {', '.join(SHAPES)}, or numbers T,B,I,H")  # fmt: skip
     parser.add_argument("--cells", nargs="+", choices=_peers.CELLS, default=_peers.CELLS)
     parser.add_argument("--sweep-cell", choices=_peers.CELLS, default="lstm")
     parser.add_argument("--contenders", nargs="+", choices=_peers.ALL, default=_peers.ALL)
-    parser.add_argument("--rounds", type=int, default=50, help="most calls of each contender in a race")
-    parser.add_argument("--budget", type=float, default=30, help="seconds after which a race ends that had 5 rounds")
+    parser.add_argument(
+        "--rounds", type=int, default=50, help="most calls of each contender in a race"
+    )
+    parser.add_argument(
+        "--budget", type=float, default=30, help="seconds after which a race ends that had 5 rounds"
+    )
     parser.add_argument("--threads", type=int, choices=range(1, len(os.sched_getaffinity(0)) + 1), metavar="N",
                         help="processors for all; by default those that this process may use")  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), metavar="DIR")
@@ -287,9 +357,18 @@ def surroundings(threads: int, precision: str) -> dict[str, Any]:
             found["versions"][package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    models = [
+        line
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
     cpu = models[0].partition(": ")[2] if models else None
-    found |= {"cpu": cpu, "threads": threads, "precision": precision, "xla_flags": os.environ.get("XLA_FLAGS")}
+    found |= {
+        "cpu": cpu,
+        "threads": threads,
+        "precision": precision,
+        "xla_flags": os.environ.get("XLA_FLAGS"),
+    }
     return found | {"load_before": os.getloadavg()[0]}
 
 
@@ -300,7 +379,9 @@ def main() -> None:
     precision, missing = _peers.level(threads)
     environment = surroundings(threads, precision)
     if environment["load_before"] > 0.5:
-        console.print(f"note: the machine is not idle, its load is {environment['load_before']:.1f}")
+        console.print(
+            f"note: the machine is not idle, its load is {environment['load_before']:.1f}"
+        )
     options.contenders = [name for name in options.contenders if name not in missing]
     results = Results(options.out, environment | {"options": sys.argv[1:]}, missing)
     for name, section in SECTIONS.items():

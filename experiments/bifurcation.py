@@ -17,7 +17,10 @@ W = 5.0
 found = one_neuron.bifurcation_diagram(W, (-3.5, -1.5))
 diagram = {
     "w": W,
-    "branches": [{"b": b, "x": x, "stable": bool(s)} for b, x, s in zip(found.b, found.x, found.stable, strict=True)],
+    "branches": [
+        {"b": b, "x": x, "stable": bool(s)}
+        for b, x, s in zip(found.b, found.x, found.stable, strict=True)
+    ],
     "folds": [(float(b), float(x)) for b, x in zip(found.folds.b, found.folds.x, strict=True)],
 }
 weights = 4 + 4 * jnp.linspace(0, 1, 200) ** 2
@@ -37,5 +40,7 @@ middle = sum(b for b, _ in diagram["folds"]) / 2
 rests = one_neuron.neuron_fixed_points(W, middle)
 for x, value in zip(rests.x, rests.eigenvalues, strict=True):
     fate = "grows" if value > 0 else "dies away"
-    print(f"in between, at b = {middle:.3f}: x = {float(x):.6f}, where a push {fate} as exp({float(value):+.4f} t)")
+    print(
+        f"in between, at b = {middle:.3f}: x = {float(x):.6f}, where a push {fate} as exp({float(value):+.4f} t)"
+    )
 print(f"the folds meet at w = {float(cusp.w):g}, b = {float(cusp.b):g}; written to {target.name}")

@@ -41,13 +41,17 @@ def train(key: Key) -> tuple[PyTree, Array]:
     def update(carry: tuple, key: Key) -> tuple[tuple, Array]:
         params, memory = carry
         xs, wanted = flip_flop(key)
-        error, gradient = jax.value_and_grad(lambda p: jnp.mean((rnnlab.unroll(model, p, xs)[1] - wanted) ** 2))(params)
+        error, gradient = jax.value_and_grad(
+            lambda p: jnp.mean((rnnlab.unroll(model, p, xs)[1] - wanted) ** 2)
+        )(params)
         change, memory = optimiser.update(gradient, memory)
         return (optax.apply_updates(params, change), memory), error
 
     k_init, k_data = jax.random.split(key)
     params = model.init(k_init, BITS)
-    carry, errors = jax.lax.scan(update, (params, optimiser.init(params)), jax.random.split(k_data, UPDATES))
+    carry, errors = jax.lax.scan(
+        update, (params, optimiser.init(params)), jax.random.split(k_data, UPDATES)
+    )
     return carry[0], errors[-1]
 
 
@@ -66,8 +70,12 @@ def bits_apart(params: PyTree, found: FixedPoints) -> list[int]:
     return sorted((ends[0] != ends[1]).sum(axis=1).tolist())
 
 
-print("                                  points with unstable directions   Σ sign    bits apart, the memories")
-print("seed  squared error   memories       0    1    2    3  more         det(1−J)  at each saddle with one")
+print(
+    "                                  points with unstable directions   Σ sign    bits apart, the memories"
+)
+print(
+    "seed  squared error   memories       0    1    2    3  more         det(1−J)  at each saddle with one"
+)
 for seed in range(SEEDS):
     k_train, k_pulses, k_starts = jax.random.split(jax.random.key(seed), 3)
     params, error = train(k_train)

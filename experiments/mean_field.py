@@ -33,7 +33,9 @@ def spectrum(seed: int, gain: float) -> np.ndarray:
     w_h = gain / math.sqrt(SIZE) * jax.random.normal(k_weights, (SIZE, SIZE))
     start = cell.initial_state()._replace(h=jax.random.normal(k_start, (SIZE,)))
     options = {"burn_in": BURN_IN, "warm_up": WARM_UP, "key": k_directions}
-    return np.asarray(lyapunov_spectrum(cell, drawn._replace(w_h=w_h), xs, start, **options).exponents)
+    return np.asarray(
+        lyapunov_spectrum(cell, drawn._replace(w_h=w_h), xs, start, **options).exponents
+    )
 
 
 def theory(gain: float) -> tuple[float, float]:
@@ -44,7 +46,9 @@ def theory(gain: float) -> tuple[float, float]:
     for _ in range(2000):
         delta = gain**2 * float(weights @ np.tanh(math.sqrt(delta) * z) ** 2)
     h = math.sqrt(delta) * np.abs(z)
-    log_slope = 2 * (math.log(2) - h - np.log1p(np.exp(-2 * h)))  # ln(1 − tanh²), where tanh rounds to 1 too
+    log_slope = 2 * (
+        math.log(2) - h - np.log1p(np.exp(-2 * h))
+    )  # ln(1 − tanh²), where tanh rounds to 1 too
     first = math.log(gain) + 0.5 * math.log(weights @ np.exp(2 * log_slope))
     return first, math.log(gain) - 0.5 + float(weights @ log_slope)
 
@@ -56,7 +60,9 @@ for gain, lines in found.items():
     print(f"{gain:5g}{lines[:, 0].mean():10.4f}{first:10.4f}{lines.mean():10.4f}{mean:10.4f}")
 
 crossing = [gain for gain in GAINS if found[gain][:, 0].mean() > 0]
-with drawing(Path(__file__).parents[1] / "benchmarks" / "results" / "mean_field", 1, 2, (11, 4.8)) as (
+with drawing(
+    Path(__file__).parents[1] / "benchmarks" / "results" / "mean_field", 1, 2, (11, 4.8)
+) as (
     figure,
     (left, right),
 ):
@@ -69,14 +75,28 @@ with drawing(Path(__file__).parents[1] / "benchmarks" / "results" / "mean_field"
             left.plot(index, circular, "--", color="#E69F00", label=f"g = {gain:g}, circular law")
         else:
             left.plot(
-                1, theory(gain)[0], "*", color="#D55E00", markersize=13, zorder=4, label="λ₁ of mean-field theory"
+                1,
+                theory(gain)[0],
+                "*",
+                color="#D55E00",
+                markersize=13,
+                zorder=4,
+                label="λ₁ of mean-field theory",
             )
     left.set(xlabel="index i", ylabel="Lyapunov exponent λᵢ (nats per step)", ylim=(-5, 0.5))
     fine = np.geomspace(GAINS[0], GAINS[-1], 40)
-    for place, (name, summary) in enumerate({"λ₁": lambda s: s[:, 0], "mean of all": lambda s: s.mean(axis=1)}.items()):
+    for place, (name, summary) in enumerate(
+        {"λ₁": lambda s: s[:, 0], "mean of all": lambda s: s.mean(axis=1)}.items()
+    ):
         points = [(gain, value) for gain in GAINS for value in summary(found[gain])]
         band(right, points, name=f"{name}, measured", **look(place), linestyle="none")
-        right.plot(fine, [theory(gain)[place] for gain in fine], "--", color="#E69F00", label="theory" if place else "")
+        right.plot(
+            fine,
+            [theory(gain)[place] for gain in fine],
+            "--",
+            color="#E69F00",
+            label="theory" if place else "",
+        )
     right.axhline(0, color="0.45", linewidth=0.8, linestyle=":")
     right.set(xlabel="gain g", ylabel="exponent (nats per step)", xscale="log")
     right.set_xticks(list(GAINS), [f"{gain:g}" for gain in GAINS])

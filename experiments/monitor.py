@@ -46,7 +46,9 @@ def train(key: Key, cell: Cell) -> tuple[PyTree, jax.Array]:
         def flow() -> jax.Array:
             """The whole state's: of an LSTM's h alone it would miss the way through c."""
             some = xs[:, :EXAMPLES]
-            seen = rnnlab.gradient_flow(model, params, some, lambda ys: cross_entropy(ys[-1], first[:EXAMPLES]))
+            seen = rnnlab.gradient_flow(
+                model, params, some, lambda ys: cross_entropy(ys[-1], first[:EXAMPLES])
+            )
             return seen.log_norm_joint.mean(axis=2)[:, ::-1]  # [L, T], by lag
 
         value, gradient = jax.value_and_grad(loss)(params)
@@ -54,7 +56,9 @@ def train(key: Key, cell: Cell) -> tuple[PyTree, jax.Array]:
         return (optax.apply_updates(params, updates), state), value
 
     params = model.init(k_init, SYMBOLS)
-    (_, state), losses = jax.lax.scan(step, (params, optimiser.init(params)), jax.random.split(k_data, TRAINING))
+    (_, state), losses = jax.lax.scan(
+        step, (params, optimiser.init(params)), jax.random.split(k_data, TRAINING)
+    )
     return state, losses
 
 
@@ -63,10 +67,17 @@ def show(name: str, looks: GradientLooks, losses: np.ndarray) -> None:
     assert looks.lags is not None
     assert looks.log_norm_by_lag is not None
     buckets = [f"{a}–{b - 1}" if b > a + 1 else f"{a}" for a, b in itertools.pairwise(looks.lags)]
-    print(f"\n{name}: norms of gradients in nats, and by how many nats the state's has fallen at each lag")
-    print(f"{'step':>6}{'loss':>8}{'all':>8}{'cell':>8}{'readout':>9}   lag" + "".join(f"{b:>8}" for b in buckets))
+    print(
+        f"\n{name}: norms of gradients in nats, and by how many nats the state's has fallen at each lag"
+    )
+    print(
+        f"{'step':>6}{'loss':>8}{'all':>8}{'cell':>8}{'readout':>9}   lag"
+        + "".join(f"{b:>8}" for b in buckets)
+    )
     for number, step in enumerate(looks.steps):
-        every, cell, readout = (looks.log_norm[group][number] for group in ("all", "layers[0]", "layers[1]"))
+        every, cell, readout = (
+            looks.log_norm[group][number] for group in ("all", "layers[0]", "layers[1]")
+        )
         by_lag = looks.log_norm_by_lag[number, 0]
         loss = losses[step : step + EVERY].mean()
         print(f"{step:6}{loss:8.3f}{every:8.2f}{cell:8.2f}{readout:9.2f}{'':6}"

@@ -84,15 +84,25 @@ def temporal_order(key: Key, length: int, batch: int) -> tuple[Array, Array]:
     k_rest, *keys = jax.random.split(key, 5)
     tenth, each = length // 10, jnp.arange(batch)
     spans = (tenth, 2 * tenth), (5 * tenth, 6 * tenth), (0, 2), (0, 2)
-    p0, p1, v0, v1 = (jax.random.randint(k, (batch,), *span) for k, span in zip(keys, spans, strict=True))
-    symbols = jax.random.randint(k_rest, (length, batch), 2, SYMBOLS).at[p0, each].set(v0).at[p1, each].set(v1)
+    p0, p1, v0, v1 = (
+        jax.random.randint(k, (batch,), *span) for k, span in zip(keys, spans, strict=True)
+    )
+    symbols = (
+        jax.random.randint(k_rest, (length, batch), 2, SYMBOLS)
+        .at[p0, each]
+        .set(v0)
+        .at[p1, each]
+        .set(v1)
+    )
     return jax.nn.one_hot(symbols, SYMBOLS), v0 + 2 * v1
 
 
 def optimiser(rate: Array, updates: int) -> optax.GradientTransformation:
     """Adam on clipped gradients, its step falling to zero like a cosine."""
     fall = optax.cosine_decay_schedule(1.0, updates)
-    return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(lambda count: rate * jnp.asarray(fall(count))))
+    return optax.chain(
+        optax.clip_by_global_norm(1.0), optax.adam(lambda count: rate * jnp.asarray(fall(count)))
+    )
 
 
 def one_by_one(function: Any) -> Any:
@@ -187,7 +197,10 @@ def fresh(plan: Plan) -> Run:
         memory = optimiser(rate, plan.updates).init(params)
         return Run(seed, rate, jnp.int32(0), params, memory, flosser.init(params))
 
-    rates, seeds = (grid.ravel() for grid in jnp.meshgrid(*map(jnp.array, (plan.rates, plan.seeds)), indexing="ij"))
+    rates, seeds = (
+        grid.ravel()
+        for grid in jnp.meshgrid(*map(jnp.array, (plan.rates, plan.seeds)), indexing="ij")
+    )
     return jax.vmap(one)(rates, seeds)
 
 
@@ -196,7 +209,9 @@ def train(side: Side, plan: Plan) -> list[dict[str, Any]]:
     runs, updates, curve = fresh(plan), [], []
     started, chunks = time.perf_counter(), plan.updates // CHUNK
     for chunk in range(chunks):
-        if (side.before and chunk < chunks // 10) or (side.episodes and chunk % 10 == 0 and chunk < chunks // 2):
+        if (side.before and chunk < chunks // 10) or (
+            side.episodes and chunk % 10 == 0 and chunk < chunks // 2
+        ):
             runs = floss(runs, plan)
             continue
         runs = learn(runs, side, plan)
@@ -222,7 +237,10 @@ def train(side: Side, plan: Plan) -> list[dict[str, Any]]:
 
 def best(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The runs at the learning rate that leaves the smallest mean error."""
-    by_rate = [[run for run in runs if run["rate"] == rate] for rate in sorted({run["rate"] for run in runs})]
+    by_rate = [
+        [run for run in runs if run["rate"] == rate]
+        for rate in sorted({run["rate"] for run in runs})
+    ]
     return min(by_rate, key=lambda runs: np.mean([run["wrong"] for run in runs]))
 
 
@@ -236,7 +254,9 @@ def finding(sides: dict[str, list[dict[str, Any]]], plan: Plan) -> str:
     return f"Networks that learn temporal order over {plan.length} steps: " + "; ".join(parts)
 
 
-def draw(sides: dict[str, list[dict[str, Any]]], starts: np.ndarray, plan: Plan, path: Path) -> None:
+def draw(
+    sides: dict[str, list[dict[str, Any]]], starts: np.ndarray, plan: Plan, path: Path
+) -> None:
     """Error against updates, error for each learning rate, and how far the gradient reaches in the end."""
     with drawing(path, 1, 3, (13, 5)) as (figure, (curves, rates, lags)):
         for number, (label, runs) in enumerate(sides.items()):
@@ -248,24 +268,50 @@ def draw(sides: dict[str, list[dict[str, Any]]], starts: np.ndarray, plan: Plan,
             ]
             band(curves, errors, 8, label, **style)
             beside = 1.05 ** (2 * number - 3)
-            rates.plot([run["rate"] * beside for run in runs], [100 * run["wrong"] for run in runs], ls="", **style)
-            band(lags, [point for run in shown for point in enumerate(run["reach"])], 8, label, **style)
+            rates.plot(
+                [run["rate"] * beside for run in runs],
+                [100 * run["wrong"] for run in runs],
+                ls="",
+                **style,
+            )
+            band(
+                lags,
+                [point for run in shown for point in enumerate(run["reach"])],
+                8,
+                label,
+                **style,
+            )
         before = [point for line in starts for point in enumerate(line)]
         band(lags, before, name="all, before training", color="0.45", linestyle="--")
         for axes in (curves, rates):
             axes.axhline(100 - 100 / CLASSES, color="0.45", linewidth=0.8, linestyle=":")
             axes.annotate(
-                "chance", (0.99, 81.5), xycoords=("axes fraction", "data"), ha="right", fontsize=8, color="0.35"
+                "chance",
+                (0.99, 81.5),
+                xycoords=("axes fraction", "data"),
+                ha="right",
+                fontsize=8,
+                color="0.35",
             )
             axes.set(ylabel="sequences in the wrong class (%)", ylim=(-2, 85))
-        curves.set_title(f"At the best learning rate; bands: range of {len(plan.seeds)} seeds", fontsize=10)
-        curves.set(xlabel="updates, those of flossing alone among them", xlim=(0, 1.02 * plan.updates))
+        curves.set_title(
+            f"At the best learning rate; bands: range of {len(plan.seeds)} seeds", fontsize=10
+        )
+        curves.set(
+            xlabel="updates, those of flossing alone among them", xlim=(0, 1.02 * plan.updates)
+        )
         rates.set_title("In the end, every seed", fontsize=10)
-        rates.set(xlabel="learning rate", xscale="log", xlim=(0.6 * min(plan.rates), 1.7 * max(plan.rates)))
+        rates.set(
+            xlabel="learning rate",
+            xscale="log",
+            xlim=(0.6 * min(plan.rates), 1.7 * max(plan.rates)),
+        )
         rates.set_xticks(plan.rates, [f"{rate:g}" for rate in plan.rates])
         rates.set_xticks([], minor=True)
         lags.set_title("The gradient after training at the best learning rate", fontsize=10)
-        lags.set(xlabel="lag (steps back from the last)", ylabel="‖∂L/∂h‖ relative to lag 0 (decades)")
+        lags.set(
+            xlabel="lag (steps back from the last)", ylabel="‖∂L/∂h‖ relative to lag 0 (decades)"
+        )
         for axes in (curves, rates, lags):
             axes.grid(visible=True, color="0.9", linewidth=0.6)
         title(figure, finding(sides, plan), 120)
@@ -275,13 +321,29 @@ def draw(sides: dict[str, list[dict[str, Any]]], starts: np.ndarray, plan: Plan,
 
 def main() -> None:
     """Trains all sides, prints what was found, and writes the records and the figure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a shorter task, fewer runs; written only with --out")
-    parser.add_argument("--out", type=Path, help="the folder to write to; benchmarks/results by default")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="a shorter task, fewer runs; written only with --out"
+    )
+    parser.add_argument(
+        "--out", type=Path, help="the folder to write to; benchmarks/results by default"
+    )
     options = parser.parse_args()
-    plan = Plan(length=50, updates=1000, rates=(1e-3,), seeds=(10, 11), judged=1000) if options.quick else Plan()
+    plan = (
+        Plan(length=50, updates=1000, rates=(1e-3,), seeds=(10, 11), judged=1000)
+        if options.quick
+        else Plan()
+    )
     with ThreadPoolExecutor(2) as pool:  # a network this small cannot use more than one core
-        sides = dict(zip((side.label for side in SIDES), pool.map(lambda side: train(side, plan), SIDES), strict=True))
+        sides = dict(
+            zip(
+                (side.label for side in SIDES),
+                pool.map(lambda side: train(side, plan), SIDES),
+                strict=True,
+            )
+        )
     for label, runs in sides.items():
         for rate in plan.rates:
             errors = " ".join(f"{run['wrong']:7.2%}" for run in runs if run["rate"] == rate)
@@ -294,7 +356,10 @@ def main() -> None:
     starts = np.asarray(reach(fresh(plan), plan))[: len(plan.seeds)]
     about = {"jax": jax.__version__, "batch": BATCH, "hidden": rnn.hidden_size, **plan._asdict()}
     records = [run for runs in sides.values() for run in runs]
-    write_json(out / "regularizers.json", {"about": about, "sides": [s._asdict() for s in SIDES], "runs": records})
+    write_json(
+        out / "regularizers.json",
+        {"about": about, "sides": [s._asdict() for s in SIDES], "runs": records},
+    )
     draw(sides, starts, plan, out / "regularizers")
 
 

@@ -20,7 +20,9 @@ from rnnlab.report import walls
 
 jax.config.update("jax_enable_x64", True)  # at the wall e^(λT) multiplies every rounding
 FAR = 3.0  # what ends so far from its start was thrown away: all starts and the minima lie nearer to each other
-STARTS = np.stack(np.meshgrid(np.linspace(4.2, 6.8, 14), np.linspace(-4.2, -1.7, 14)), axis=-1).reshape(-1, 2)
+STARTS = np.stack(
+    np.meshgrid(np.linspace(4.2, 6.8, 14), np.linspace(-4.2, -1.7, 14)), axis=-1
+).reshape(-1, 2)
 TIMES_AVERAGE = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, np.inf)
 
 
@@ -37,7 +39,9 @@ def study(name, loss, wall, rate, steps, shown):
     strides = np.hypot(np.diff(w, axis=1), np.diff(b, axis=1))
     lost = ~(np.hypot(w[:, -1] - w[:, 0], b[:, -1] - b[:, 0]) < FAR)
     thrown = lost.mean(axis=0)
-    print(f"{name}\n{'threshold':>12}{'× average':>12}{'thrown away':>14}{'median loss':>14}{'longest step':>14}")
+    print(
+        f"{name}\n{'threshold':>12}{'× average':>12}{'thrown away':>14}{'median loss':>14}{'longest step':>14}"
+    )
     for k, threshold in enumerate(thresholds):
         row = f"{threshold:12.3g}{TIMES_AVERAGE[k]:12g}{thrown[k]:14.1%}"
         print(f"{row}{np.median(final[:, k]):14.1e}{strides[:, :, k].max():14.3g}")
@@ -48,7 +52,10 @@ def study(name, loss, wall, rate, steps, shown):
     before = np.argmax(leap[which]) + 1
     plain, clipped = ({"w": w[which, :, k], "b": b[which, :, k]} for k in (-1, shown))
     seen = [np.concatenate([plain[axis][:before], clipped[axis]]) for axis in "wb"]
-    ws, bs = (np.linspace(1.15 * s.min() - 0.15 * s.max(), 1.15 * s.max() - 0.15 * s.min(), 300) for s in seen)
+    ws, bs = (
+        np.linspace(1.15 * s.min() - 0.15 * s.max(), 1.15 * s.max() - 0.15 * s.min(), 300)
+        for s in seen
+    )
     return {
         "name": name, "w": ws, "b": bs, "loss": loss(ws[:, None], bs).loss, "wall": wall(ws), "plain": plain,
         "clipped": {"threshold": thresholds[shown], **clipped}, "thresholds": thresholds, "average": average,

@@ -18,12 +18,16 @@ class ForeignCellError(ValueError):
 def hashable(cell: object) -> None:
     """ValueError unless ``cell`` can be a static argument of a compiled program."""
     if isinstance(cell, type) or not callable(getattr(cell, "initial_state", None)):
-        raise ValueError(f"{cell!r} is not a cell; give one such as rnnlab.LSTM(128), or wrap a step in rnnlab.Step")
+        raise ValueError(
+            f"{cell!r} is not a cell; give one such as rnnlab.LSTM(128), or wrap a step in rnnlab.Step"
+        )
     try:
         hash(cell)
     except TypeError:
         name = type(cell).__name__
-        raise ValueError(f"{name} cannot be hashed; make it a frozen dataclass without arrays in its fields") from None
+        raise ValueError(
+            f"{name} cannot be hashed; make it a frozen dataclass without arrays in its fields"
+        ) from None
 
 
 def positive_int(name: str, value: object) -> int:
@@ -52,7 +56,9 @@ def fraction(name: str, value: float, *, closed: bool) -> float:
 
 def function(name: str, value: object) -> None:
     if not callable(value):
-        raise ValueError(f"{name} is {value!r}; it must be a function, such as one of rnnlab.initializers")
+        raise ValueError(
+            f"{name} is {value!r}; it must be a function, such as one of rnnlab.initializers"
+        )
 
 
 def one_of(name: str, value: object, choices: Sequence[str]) -> None:
@@ -77,13 +83,17 @@ def array(name: str, value: object) -> Array:
     try:
         return jnp.asarray(value)
     except (TypeError, ValueError):
-        raise ValueError(f"{name} cannot be read as an array of numbers; give a jax or numpy array") from None
+        raise ValueError(
+            f"{name} cannot be read as an array of numbers; give a jax or numpy array"
+        ) from None
 
 
 def sequence(xs: Array) -> None:
     """ValueError unless ``xs`` is a non-empty floating ``[T, ..., I]``."""
     if not hasattr(xs, "shape") or xs.ndim < 2:
-        raise ValueError(f"xs has shape {np.shape(xs)}; it must be [T, ..., I] with time first and features last")
+        raise ValueError(
+            f"xs has shape {np.shape(xs)}; it must be [T, ..., I] with time first and features last"
+        )
     if not jnp.issubdtype(xs.dtype, jnp.floating):
         raise ValueError(
             f"xs are {xs.dtype}, but a recurrent cell needs floats; use jax.nn.one_hot or an embedding, or cast them"
@@ -93,7 +103,9 @@ def sequence(xs: Array) -> None:
     if 0 in xs.shape[1:-1]:
         raise ValueError(f"xs has an empty batch (shape {xs.shape}); give at least one example")
     if xs.shape[-1] == 0:
-        raise ValueError(f"xs has no features (shape {xs.shape}); the last axis must hold at least one")
+        raise ValueError(
+            f"xs has no features (shape {xs.shape}); the last axis must hold at least one"
+        )
 
 
 def lengths(lengths: Array, steps: int, batch_shape: tuple[int, ...]) -> Array:
@@ -108,7 +120,9 @@ def lengths(lengths: Array, steps: int, batch_shape: tuple[int, ...]) -> Array:
     if not isinstance(lengths, jax.core.Tracer):
         values = np.asarray(lengths)
         if values.min() < 1 or values.max() > steps:
-            raise ValueError(f"lengths run from {values.min()} to {values.max()}; each must lie in 1..{steps}")
+            raise ValueError(
+                f"lengths run from {values.min()} to {values.max()}; each must lie in 1..{steps}"
+            )
     return lengths
 
 
@@ -116,9 +130,13 @@ def resets(resets: Array, shape: tuple[int, ...]) -> Array:
     """``resets`` as a boolean array ``[T, ...]``."""
     resets = array("resets", resets)
     if resets.dtype != jnp.bool_:
-        raise ValueError(f"resets are {resets.dtype}; they must be booleans, True where the state starts afresh")
+        raise ValueError(
+            f"resets are {resets.dtype}; they must be booleans, True where the state starts afresh"
+        )
     if resets.shape != shape:
-        raise ValueError(f"resets has shape {resets.shape}; it must be {shape}, one flag for each step and example")
+        raise ValueError(
+            f"resets has shape {resets.shape}; it must be {shape}, one flag for each step and example"
+        )
     return resets
 
 
@@ -133,7 +151,9 @@ def batched(name: str, tree: PyTree, batch_shape: tuple[int, ...]) -> None:
 
 def shapes(tree: PyTree) -> PyTree:
     """``tree`` with every leaf replaced by its shape and dtype."""
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), jnp.result_type(leaf)), tree)
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), jnp.result_type(leaf)), tree
+    )
 
 
 def same_tree(name: str, given: PyTree, wanted: PyTree, mend: str) -> None:
@@ -141,12 +161,18 @@ def same_tree(name: str, given: PyTree, wanted: PyTree, mend: str) -> None:
     given_leaves, given_def = jax.tree_util.tree_flatten_with_path(given)
     wanted_leaves, wanted_def = jax.tree_util.tree_flatten_with_path(wanted)
     if given_def != wanted_def:
-        raise ValueError(f"{name} has the structure {outline(given)}, but {outline(wanted)} is needed; {mend}")
+        raise ValueError(
+            f"{name} has the structure {outline(given)}, but {outline(wanted)} is needed; {mend}"
+        )
     for (path, leaf), (_, want) in zip(given_leaves, wanted_leaves, strict=True):
         where = name + jax.tree_util.keystr(path)
         if np.shape(leaf) != want.shape:
-            raise ValueError(f"{where} has shape {np.shape(leaf)}, but {want.shape} is needed; {mend}")
-        if jnp.issubdtype(want.dtype, jnp.floating) and not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+            raise ValueError(
+                f"{where} has shape {np.shape(leaf)}, but {want.shape} is needed; {mend}"
+            )
+        if jnp.issubdtype(want.dtype, jnp.floating) and not jnp.issubdtype(
+            jnp.result_type(leaf), jnp.floating
+        ):
             raise ValueError(f"{where} is {jnp.result_type(leaf)}, but floats are needed; {mend}")
 
 
@@ -155,7 +181,9 @@ def differentiable(name: str, tree: PyTree) -> None:
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         where, dtype = jax.tree_util.keystr(path), jnp.result_type(leaf)
         if jnp.issubdtype(dtype, jnp.complexfloating):
-            raise ValueError(f"{name}{where} is {dtype}, but must be real; keep real and imaginary parts as two arrays")
+            raise ValueError(
+                f"{name}{where} is {dtype}, but must be real; keep real and imaginary parts as two arrays"
+            )
         if not jnp.issubdtype(dtype, jnp.floating):
             mend = "make it a float, or keep it in the step function instead"
             raise ValueError(f"{name}{where} is {dtype}, which has no gradient; {mend}")
@@ -165,26 +193,36 @@ def scalar_loss(loss: Callable[[Array], Array], ys: Array) -> None:
     """ValueError unless ``loss(ys)`` is a scalar."""
     shape = jax.eval_shape(loss, ys)
     if getattr(shape, "shape", None) != ():
-        raise ValueError(f"loss(ys) must be a scalar, not {shape}; reduce it, for example with jnp.mean")
+        raise ValueError(
+            f"loss(ys) must be a scalar, not {shape}; reduce it, for example with jnp.mean"
+        )
 
 
 def finite(name: str, tree: PyTree) -> None:
     """ValueError for NaN or infinity in ``tree``, as far as its values are known yet."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        if isinstance(leaf, jax.core.Tracer) or not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
+        if isinstance(leaf, jax.core.Tracer) or not jnp.issubdtype(
+            jnp.result_type(leaf), jnp.inexact
+        ):
             continue
-        sound = np.isfinite(np.asarray(leaf))  # not JAX's, which would be traced where the array is closed over
+        sound = np.isfinite(
+            np.asarray(leaf)
+        )  # not JAX's, which would be traced where the array is closed over
         if not sound.all():
             where = name + jax.tree_util.keystr(path)
             place = list(map(int, np.argwhere(~sound)[0]))
-            raise ValueError(f"{where} holds NaN or infinity, first at {place}; leave it out or mend it first")
+            raise ValueError(
+                f"{where} holds NaN or infinity, first at {place}; leave it out or mend it first"
+            )
 
 
 def linear_adjoint(cell: object) -> None:
     """ValueError for a cell, or a cell inside of one, that changes derivatives on their way back."""
     if not getattr(cell, "linear_adjoint", True):
         name = type(cell).__name__
-        raise ValueError(f"the way back of {name} is not that of its derivative; give the cell inside it")
+        raise ValueError(
+            f"the way back of {name} is not that of its derivative; give the cell inside it"
+        )
     named = (getattr(cell, name, None) for name in ("forward", "backward", "stack"))
     for inner in (*getattr(cell, "cells", ()), *named):
         if inner is not None:
@@ -194,7 +232,9 @@ def linear_adjoint(cell: object) -> None:
 def outline(tree: PyTree) -> str:
     """The structure of ``tree`` in a few words: type and field names, without the arrays."""
     if hasattr(tree, "_fields"):
-        inner = ", ".join(f"{k}={outline(v)}" for k, v in zip(tree._fields, tree, strict=True) if v is not None)
+        inner = ", ".join(
+            f"{k}={outline(v)}" for k, v in zip(tree._fields, tree, strict=True) if v is not None
+        )
         return f"{type(tree).__name__}({inner})"
     if isinstance(tree, dict):
         return "{" + ", ".join(f"{k}: {outline(v)}" for k, v in tree.items()) + "}"

@@ -108,7 +108,10 @@ class Command(abc.ABC):
             self.draw(run)
         except KeyboardInterrupt:
             again = shlex.join(["rnnlab", *arguments, *([] if self.resume else ["--resume"])])
-            notes.print(f"interrupted; what was finished is in {self.out}; go on with: {again}", soft_wrap=True)
+            notes.print(
+                f"interrupted; what was finished is in {self.out}; go on with: {again}",
+                soft_wrap=True,
+            )
             return INTERRUPTED
         if self.json:
             print(json.dumps(run.summary))
@@ -288,11 +291,20 @@ def _asking() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _progress(console: "Console", total: int) -> Iterator[tuple[Callable[[str], None], Callable[[], None]]]:
+def _progress(
+    console: "Console", total: int
+) -> Iterator[tuple[Callable[[str], None], Callable[[], None]]]:
     """``(say, advance)`` of a progress bar, which is shown on a terminal only."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
         task = bar.add_task("starting", total=total)
         yield lambda text: bar.update(task, description=text), lambda: bar.advance(task)

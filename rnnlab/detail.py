@@ -38,16 +38,27 @@ def look_closer(network: Stack, params: StackParams, xs: Array, labels: Array) -
     lags, cuts = spaced(steps, LAGS), spaced(steps, CUTS)
     seeds = [
         jax.device_get(
-            _look(network, *jax.tree.map(lambda leaf, seed=seed: leaf[seed], (params, xs, labels)), lags, cuts)
+            _look(
+                network,
+                *jax.tree.map(lambda leaf, seed=seed: leaf[seed], (params, xs, labels)),
+                lags,
+                cuts,
+            )
         )
         for seed in range(xs.shape[0])
     ]
     matrices = [seed.matrix for seed in seeds]
     with np.errstate(invalid="ignore"):
-        mean = {name: np.mean([matrix[name] for matrix in matrices], axis=0) for name in matrices[0]}
+        mean = {
+            name: np.mean([matrix[name] for matrix in matrices], axis=0) for name in matrices[0]
+        }
     return {
-        "singular_values": [row for seed, one in enumerate(seeds) for row in _values(seed, one.values, lags)],
-        "contributions": [row for name, matrix in mean.items() for row in _matrix(name, matrix, seeds[0].last)],
+        "singular_values": [
+            row for seed, one in enumerate(seeds) for row in _values(seed, one.values, lags)
+        ],
+        "contributions": [
+            row for name, matrix in mean.items() for row in _matrix(name, matrix, seeds[0].last)
+        ],
         "truncation": [
             {"seed": seed, "steps": cut, "cosine": number(cosine), "relative_norm": number(norm)}
             for seed, one in enumerate(seeds)
@@ -58,7 +69,12 @@ def look_closer(network: Stack, params: StackParams, xs: Array, labels: Array) -
 
 @functools.partial(jax.jit, static_argnames=("network", "lags", "cuts"))
 def _look(
-    network: Stack, params: StackParams, xs: Array, labels: Array, lags: tuple[int, ...], cuts: tuple[int, ...]
+    network: Stack,
+    params: StackParams,
+    xs: Array,
+    labels: Array,
+    lags: tuple[int, ...],
+    cuts: tuple[int, ...],
 ) -> Looked:
     cell, readout = network.cells
     weights, readout_weights = params.layers
@@ -67,7 +83,9 @@ def _look(
     def loss(ys: Array) -> Array:
         return cross_entropy(readout(readout_weights, ys), labels)
 
-    values = jacobian_products(cell, weights, xs[:, :1], pairs=[(steps, steps - lag) for lag in lags])
+    values = jacobian_products(
+        cell, weights, xs[:, :1], pairs=[(steps, steps - lag) for lag in lags]
+    )
     found = bptt_contributions(cell, weights, xs, loss)
     named = {
         ".".join(entry.name for entry in path): leaf
@@ -75,7 +93,9 @@ def _look(
     }
     named["all"] = merge(list(named.values()))
     bias = truncation_bias(cell, weights, xs, loss, cuts)
-    return Looked(values.mean_log_singular_values, found.last, named, bias.cosine, bias.relative_norm)
+    return Looked(
+        values.mean_log_singular_values, found.last, named, bias.cosine, bias.relative_norm
+    )
 
 
 def spaced(last: int, count: int) -> tuple[int, ...]:
@@ -85,12 +105,24 @@ def spaced(last: int, count: int) -> tuple[int, ...]:
 
 def _values(seed: int, logs: np.ndarray, lags: tuple[int, ...]) -> Iterator[dict[str, Any]]:
     for lag, line in zip(lags, logs, strict=True):
-        for index in np.unique(np.linspace(1, len(line), min(VALUES, len(line))).round().astype(int)):
-            yield {"seed": seed, "lag": lag, "index": int(index), "log_value": number(line[index - 1])}
+        for index in np.unique(
+            np.linspace(1, len(line), min(VALUES, len(line))).round().astype(int)
+        ):
+            yield {
+                "seed": seed,
+                "lag": lag,
+                "index": int(index),
+                "log_value": number(line[index - 1]),
+            }
 
 
 def _matrix(name: str, logs: np.ndarray, last: np.ndarray) -> Iterator[dict[str, Any]]:
     """Terms with k ≤ t, for the steps k at which a row ends."""
     for row, t in enumerate(last):
         for k in last[: row + 1]:
-            yield {"parameter": name, "t": int(t), "k": int(k), "log_norm": number(logs[row, k - 1])}
+            yield {
+                "parameter": name,
+                "t": int(t),
+                "k": int(k),
+                "log_norm": number(logs[row, k - 1]),
+            }

@@ -27,7 +27,9 @@ class Course(NamedTuple):
 class Layered(Protocol):
     """A cell made of cells, which says itself how a whole sequence goes through them."""
 
-    def run_layers(self, params: Any, xs: Array, state: Any, course: Course) -> tuple[Any, Array]: ...
+    def run_layers(
+        self, params: Any, xs: Array, state: Any, course: Course
+    ) -> tuple[Any, Array]: ...
 
 
 def unroll(
@@ -101,13 +103,17 @@ def unroll_states(
     return _run(cell, params, xs, state, lengths, resets, key, reverse, asked, every=True)
 
 
-def run(cell: Cell, params: PyTree, xs: Array, state: PyTree, course: Course) -> tuple[PyTree, Array]:
+def run(
+    cell: Cell, params: PyTree, xs: Array, state: PyTree, course: Course
+) -> tuple[PyTree, Array]:
     """The driver without its checks: for layers, which are run one by one, and for code that is traced already."""
     if isinstance(cell, Layered):
         return cell.run_layers(params, xs, state, course)
     xs, marks = arrange(xs, course.lengths, course.resets)
     state = settle(cell, params, xs[0], state)
-    return run_engine(cell, params, Sequence(xs, state, marks, course.reverse, course.every), course.engine)
+    return run_engine(
+        cell, params, Sequence(xs, state, marks, course.reverse, course.every), course.engine
+    )
 
 
 @functools.partial(jax.jit, static_argnames=("cell", "reverse", "engine", "every"))
@@ -136,7 +142,9 @@ def arrange(xs: Array, lengths: Array | None, resets: Array | None) -> tuple[Arr
 
 def settle(cell: Cell, params: PyTree, x: Array | jax.ShapeDtypeStruct, state: PyTree) -> PyTree:
     """``state`` in the dtype in which the step returns it; ValueError for a step that changes the state's form."""
-    state = jax.tree.map(lambda s, n: _widen(s, n.dtype), state, _next_state(cell, params, x, state))
+    state = jax.tree.map(
+        lambda s, n: _widen(s, n.dtype), state, _next_state(cell, params, x, state)
+    )
     after = _next_state(cell, params, x, state)
     for old, new in zip(jax.tree.leaves(_check.shapes(state)), jax.tree.leaves(after), strict=True):
         if (old.shape, old.dtype) != (new.shape, new.dtype):
@@ -147,7 +155,9 @@ def settle(cell: Cell, params: PyTree, x: Array | jax.ShapeDtypeStruct, state: P
     return state
 
 
-def _next_state(cell: Cell, params: PyTree, x: Array | jax.ShapeDtypeStruct, state: PyTree) -> PyTree:
+def _next_state(
+    cell: Cell, params: PyTree, x: Array | jax.ShapeDtypeStruct, state: PyTree
+) -> PyTree:
     after = jax.eval_shape(cell.step, params, state, x)
     if not isinstance(after, tuple) or len(after) != 2:
         raise ValueError("the step must return a pair, (state, y)")
@@ -165,7 +175,12 @@ def _widen(leaf: Array, dtype: Dtype) -> Array:
 
 
 def prepare(
-    cell: Cell, params: PyTree, xs: Array, state: PyTree | None, lengths: Array | None, resets: Array | None
+    cell: Cell,
+    params: PyTree,
+    xs: Array,
+    state: PyTree | None,
+    lengths: Array | None,
+    resets: Array | None,
 ) -> tuple[Array, PyTree, Array | None, Array | None]:
     """Checked ``(xs, initial state, lengths, resets)``; every fault raises ValueError before anything is compiled."""
     _check.hashable(cell)
@@ -182,8 +197,18 @@ def prepare(
         _check.batched("the state", default, batch_shape)
     if state is None:
         return xs, default, lengths, resets
-    _check.same_tree("initial_state", state, _check.shapes(default), f"start from cell.initial_state({batch_shape})")
-    return xs, jax.tree.map(lambda s, d: _widen(jnp.asarray(s), d.dtype), state, default), lengths, resets
+    _check.same_tree(
+        "initial_state",
+        state,
+        _check.shapes(default),
+        f"start from cell.initial_state({batch_shape})",
+    )
+    return (
+        xs,
+        jax.tree.map(lambda s, d: _widen(jnp.asarray(s), d.dtype), state, default),
+        lengths,
+        resets,
+    )
 
 
 def check_params(cell: Cell, params: PyTree, input_size: int) -> None:
@@ -197,7 +222,9 @@ def check_params(cell: Cell, params: PyTree, input_size: int) -> None:
             f"xs has {input_size} features, but params were made for {made_for}; "
             f"call cell.init(key, input_size={input_size})"
         )
-    _check.same_tree("params", params, wanted, f"make them with cell.init(key, input_size={input_size})")
+    _check.same_tree(
+        "params", params, wanted, f"make them with cell.init(key, input_size={input_size})"
+    )
 
 
 @functools.lru_cache(maxsize=256)

@@ -73,11 +73,16 @@ def units(settings: DynamicsSettings) -> list[Unit]:
 
 def finished(records: Records) -> set[Unit]:
     """The units whose records are there."""
-    return {Unit(record["cell"], part) for part, kinds in PARTS.items() for record in records[kinds[0]]}
+    return {
+        Unit(record["cell"], part) for part, kinds in PARTS.items() for record in records[kinds[0]]
+    }
 
 
 def measure(
-    settings: DynamicsSettings, data: Source, wanted: list[Unit], progress: Callable[[str], None] = lambda _: None
+    settings: DynamicsSettings,
+    data: Source,
+    wanted: list[Unit],
+    progress: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Measured]:
     """Yields each of the ``wanted`` units as it is finished. ``progress`` is told in a few words what is being done.
 
@@ -95,7 +100,9 @@ def measure(
                 cell, params = _network(settings, data, unit.cell, seed)
                 params = recurrent_gain(params, jnp.asarray(settings.gain))
                 if unit.part == "spectrum":
-                    found = _spectrum(settings, cell, params, driven[seed], seed, settings.leading(unit.cell))
+                    found = _spectrum(
+                        settings, cell, params, driven[seed], seed, settings.leading(unit.cell)
+                    )
                 else:
                     found = _portrait(settings, cell, params, driven[seed], seed)
                 for kind, rows in found.items():
@@ -108,7 +115,12 @@ def drive(settings: DynamicsSettings, data: Source, length: int, purpose: int) -
     if settings.drive == "data":
         return data.embed(draw(settings, data, "measure", length, purpose)[0])
     shape = settings.batch_size, data.size
-    first = np.stack([np.random.default_rng((seed, purpose)).standard_normal(shape) for seed in range(settings.seeds)])
+    first = np.stack(
+        [
+            np.random.default_rng((seed, purpose)).standard_normal(shape)
+            for seed in range(settings.seeds)
+        ]
+    )
     return jnp.zeros((settings.seeds, length, *shape), settings.precision).at[:, 0].set(first)
 
 
@@ -117,7 +129,9 @@ def _network(settings: DynamicsSettings, data: Source, name: str, seed: int) -> 
     return network.cells[0], network.init(jax.random.key(seed), data.size).layers[0]
 
 
-def _spectrum(settings: DynamicsSettings, cell: Cell, params: PyTree, xs: Array, seed: int, count: int) -> Records:
+def _spectrum(
+    settings: DynamicsSettings, cell: Cell, params: PyTree, xs: Array, seed: int, count: int
+) -> Records:
     """The mean exponents of the batch, beside what they are at rest, and how the estimate of λ₁ settles."""
     found = jax.device_get(
         lyapunov_spectrum(
@@ -152,7 +166,9 @@ def _at_rest(cell: Cell, params: PyTree, xs: Array) -> np.ndarray | None:
         return None
     states, _ = unroll_states(cell, params, xs)
     ends = [np.asarray(leaf[-2:]) for leaf in jax.tree.leaves(states)]
-    if not all(np.isfinite(end).all() and np.allclose(end[0], end[1], rtol=SAME, atol=SAME) for end in ends):
+    if not all(
+        np.isfinite(end).all() and np.allclose(end[0], end[1], rtol=SAME, atol=SAME) for end in ends
+    ):
         return None
     last = jax.tree.map(lambda leaf: leaf[-1], states)
     jacobians = np.asarray(step_jacobians(cell, params, xs[-1:], last)[0])
@@ -160,13 +176,17 @@ def _at_rest(cell: Cell, params: PyTree, xs: Array) -> np.ndarray | None:
         return -np.sort(-np.log(np.abs(np.linalg.eigvals(jacobians))), axis=-1).mean(axis=0)
 
 
-def _portrait(settings: DynamicsSettings, cell: Cell, params: PyTree, xs: Array, seed: int) -> Records:
+def _portrait(
+    settings: DynamicsSettings, cell: Cell, params: PyTree, xs: Array, seed: int
+) -> Records:
     """Trajectories and the fixed points under zero input, on the two principal components of all states passed.
 
     With them the attractors to which some of the states come without input.
     """
     states, _ = unroll_states(cell, params, xs)
-    joint = np.concatenate(jax.device_get(jax.tree.leaves(states)), axis=-1)  # [T, B, n], as in FixedPoints.states
+    joint = np.concatenate(
+        jax.device_get(jax.tree.leaves(states)), axis=-1
+    )  # [T, B, n], as in FixedPoints.states
     sound = np.all(np.abs(joint) < BOUND, axis=-1)
     project = _principal(joint[sound])
     plane = project(np.where(sound[..., None], joint, np.nan)[:STEPS, :EXAMPLES])
@@ -183,11 +203,18 @@ def _portrait(settings: DynamicsSettings, cell: Cell, params: PyTree, xs: Array,
         warnings.filterwarnings("ignore", "no fixed point was found", UserWarning)
         found = fixed_points(cell, params, nothing, starts)
     growing = found.time_constants < 0
-    rests = np.where(growing & np.isfinite(found.time_constants), -np.inf, np.abs(found.time_constants))
+    rests = np.where(
+        growing & np.isfinite(found.time_constants), -np.inf, np.abs(found.time_constants)
+    )
     points = [
         (kind, int(unstable), q, rest.max(initial=-np.inf), state)
-        for kind, unstable, q, rest, state in zip(found.kind, found.unstable, found.q, rests, found.states, strict=True)
-    ] + [("slow", None, q, np.nan, state) for q, state in zip(found.slow_q, found.slow_states, strict=True)]
+        for kind, unstable, q, rest, state in zip(
+            found.kind, found.unstable, found.q, rests, found.states, strict=True
+        )
+    ] + [
+        ("slow", None, q, np.nan, state)
+        for q, state in zip(found.slow_q, found.slow_states, strict=True)
+    ]
     fixed = []
     for place, (kind, unstable, q, slowest, state) in enumerate(points, 1):
         one, two = project(state)
@@ -197,7 +224,9 @@ def _portrait(settings: DynamicsSettings, cell: Cell, params: PyTree, xs: Array,
     ends = attractor_kind(k_direction, cell, params, nothing, some)
     attractors = [
         {"number": place, "kind": kind, "period": int(period), "exponent": number(exponent)}
-        for place, (kind, period, exponent) in enumerate(zip(ends.kind, ends.period, ends.exponent, strict=True), 1)
+        for place, (kind, period, exponent) in enumerate(
+            zip(ends.kind, ends.period, ends.exponent, strict=True), 1
+        )
     ]
     return {"trajectories": trajectories, "fixed_points": fixed, "attractors": attractors}
 
@@ -210,7 +239,9 @@ def _principal(states: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     plane = np.zeros((states.shape[1], 2))
     plane[:, : len(directions)] = directions[:, :-3:-1]  # a state of one number has one direction
     largest = np.abs(plane).argmax(axis=0)
-    plane *= np.where(plane[largest, [0, 1]] < 0, -1, 1)  # the sign is arbitrary: make it the same everywhere
+    plane *= np.where(
+        plane[largest, [0, 1]] < 0, -1, 1
+    )  # the sign is arbitrary: make it the same everywhere
     return lambda given: (given - centre) @ plane
 
 
@@ -219,7 +250,9 @@ def _phase(settings: DynamicsSettings, data: Source, name: str) -> list[dict[str
     cell, params = _network(settings, data, name, 0)
     xs = drive(settings, data, settings.longest, 1)[0]
     gains = jnp.asarray(settings.gains, xs.dtype)
-    found = jax.device_get(phase_diagram(cell, params, xs, gains, jnp.asarray(settings.lengths), key=jax.random.key(0)))
+    found = jax.device_get(
+        phase_diagram(cell, params, xs, gains, jnp.asarray(settings.lengths), key=jax.random.key(0))
+    )
     return [
         {
             "cell": name,
@@ -247,7 +280,9 @@ def summarise(settings: DynamicsSettings, records: Records) -> list[dict[str, An
     summary = []
     for cell in settings.cells:
         if any(unit.cell == cell for unit in done):
-            own = {kind: [row for row in rows if row["cell"] == cell] for kind, rows in records.items()}
+            own = {
+                kind: [row for row in rows if row["cell"] == cell] for kind, rows in records.items()
+            }
             counts: dict[str, float | None] = dict.fromkeys(KINDS)
             if Unit(cell, "portrait") in done:
                 found = [row["kind"] for row in own["fixed_points"]]
@@ -259,15 +294,21 @@ def summarise(settings: DynamicsSettings, records: Records) -> list[dict[str, An
                 "attractor": " or ".join(kind for kind, _ in ends) or None,
                 **counts,
             }
-            summary.append({**record, "sentence": dynamics_sentence(record, own["fixed_points"], own["phase"])})
+            summary.append(
+                {**record, "sentence": dynamics_sentence(record, own["fixed_points"], own["phase"])}
+            )
     return summary
 
 
-def _rates(settings: DynamicsSettings, cell: str, spectrum: list[dict[str, Any]]) -> dict[str, float | None]:
+def _rates(
+    settings: DynamicsSettings, cell: str, spectrum: list[dict[str, Any]]
+) -> dict[str, float | None]:
     """What the spectra of the seeds say together."""
     seeds: dict[int, list[float]] = {}
     for row in spectrum:
-        seeds.setdefault(row["seed"], []).append(-np.inf if row["exponent"] is None else row["exponent"])
+        seeds.setdefault(row["seed"], []).append(
+            -np.inf if row["exponent"] is None else row["exponent"]
+        )
     lines = np.array(list(seeds.values()))  # [S, k]; records of a seed stand in order of index
     if not lines.size or not np.isfinite(lines[:, 0]).all():
         return dict.fromkeys(("exponent", "spread", "kaplan_yorke", "entropy_rate"))

@@ -72,14 +72,18 @@ def _explain(cell: Any, params: Any, sequence: Sequence, asked: Engine) -> tuple
     """The explanation of a cell, and the form of its outputs."""
     if isinstance(cell, Stack):
         layers = []
-        for below, weights, state in zip(cell.cells, params.layers, sequence.state.layers, strict=True):
+        for below, weights, state in zip(
+            cell.cells, params.layers, sequence.state.layers, strict=True
+        ):
             layer, ys = _explain(below, weights, sequence._replace(state=state), asked)
             layers.append(layer)
             sequence = sequence._replace(xs=ys)
         return _together(layers, "each layer is run by itself"), sequence.xs
     if isinstance(cell, Bidirectional):
         ways = zip((cell.forward, cell.backward), params, sequence.state, strict=True)
-        layers, outputs = zip(*(_explain(c, p, sequence._replace(state=s), asked) for c, p, s in ways), strict=True)
+        layers, outputs = zip(
+            *(_explain(c, p, sequence._replace(state=s), asked) for c, p, s in ways), strict=True
+        )
         width = sum(ys.shape[-1] for ys in outputs)
         ys = jax.ShapeDtypeStruct((*outputs[0].shape[:-1], width), outputs[0].dtype)
         return _together(list(layers), "each direction is run by itself"), ys
@@ -90,7 +94,9 @@ def _explain(cell: Any, params: Any, sequence: Sequence, asked: Engine) -> tuple
             kept[name] = _residual_bytes(cell, params, sequence, candidate)
         except ValueError as fault:
             refused[name] = str(fault).splitlines()[0]
-    final, ys = jax.eval_shape(lambda *given: _run(cell, sequence, taken, *given), *_given(params, sequence))
+    final, ys = jax.eval_shape(
+        lambda *given: _run(cell, sequence, taken, *given), *_given(params, sequence)
+    )
     del final
     return Explanation(_name(taken), why, kept, refused, ()), ys
 
@@ -102,7 +108,9 @@ def _together(layers: list[Explanation], why: str) -> Explanation:
             refused[name] = missing[0]
         else:
             kept[name] = sum(layer.residual_bytes[name] for layer in layers)
-    return Explanation(", ".join(layer.engine for layer in layers), why, kept, refused, tuple(layers))
+    return Explanation(
+        ", ".join(layer.engine for layer in layers), why, kept, refused, tuple(layers)
+    )
 
 
 def _name(engine: Engine) -> str:
@@ -121,7 +129,9 @@ def _run(cell: Cell, sequence: Sequence, engine: Engine, *given: Any) -> tuple[P
 
 def _residual_bytes(cell: Cell, params: PyTree, sequence: Sequence, engine: Engine) -> int:
     def backward(params: PyTree, xs: Array, state: PyTree, marks: PyTree) -> PyTree:
-        return jax.vjp(lambda *given: _run(cell, sequence, engine, *given, marks), params, xs, state)[1]
+        return jax.vjp(
+            lambda *given: _run(cell, sequence, engine, *given, marks), params, xs, state
+        )[1]
 
     traced = jax.make_jaxpr(backward)(*_given(params, sequence)).jaxpr
     there = {*traced.invars, *traced.constvars}

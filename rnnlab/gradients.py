@@ -17,7 +17,16 @@ import jax.numpy as jnp
 from jax import lax
 
 from rnnlab.driver import Course, arrange, run, settle
-from rnnlab.engines.fused import Chunk, before_marks, forward, has_maps, one_axis, own_axes, steps_of, walk_back
+from rnnlab.engines.fused import (
+    Chunk,
+    before_marks,
+    forward,
+    has_maps,
+    one_axis,
+    own_axes,
+    steps_of,
+    walk_back,
+)
 from rnnlab.engines.plan import before, begin, select
 from rnnlab.layers import Bidirectional, BidirectionalParams, Stack, StackParams, both_ways
 from rnnlab.output import split
@@ -61,7 +70,9 @@ class Backward(NamedTuple):
 Recording = tuple[Array, Callable[[Scaled], Backward]]
 
 
-def record(cell: Cell, params: PyTree, xs: Array, state: PyTree, course: Course, keep: bool) -> Recording:
+def record(
+    cell: Cell, params: PyTree, xs: Array, state: PyTree, course: Course, keep: bool
+) -> Recording:
     """Runs ``cell``; returns its outputs ``ys`` and what takes ∂L/∂ys back. ``keep`` keeps the contributions."""
     if isinstance(cell, Stack):
         return _record_stack(cell, params, xs, state, course, keep)
@@ -72,7 +83,9 @@ def record(cell: Cell, params: PyTree, xs: Array, state: PyTree, course: Course,
     return _record_steps(cell, params, xs, state, course, keep)
 
 
-def _record_fused(cell: Any, params: PyTree, xs: Array, state: PyTree, course: Course, keep: bool) -> Recording:
+def _record_fused(
+    cell: Any, params: PyTree, xs: Array, state: PyTree, course: Course, keep: bool
+) -> Recording:
     """For cells whose gate has its adjoint: the fused pass with scaled adjoints.
 
     All that is asked of the parameters then follows from the products z and a alone: with δₜ = ∂L/∂aₜ a step
@@ -86,7 +99,9 @@ def _record_fused(cell: Any, params: PyTree, xs: Array, state: PyTree, course: C
     _, ys, memory = forward(cell, params, xs, state, marks, reverse, states=True, gates=True)
     steps = steps_of(cell, params, xs)
 
-    def step_back(carry: tuple[Scaled, PyTree], inputs: tuple) -> tuple[tuple[Scaled, PyTree], tuple]:
+    def step_back(
+        carry: tuple[Scaled, PyTree], inputs: tuple
+    ) -> tuple[tuple[Scaled, PyTree], tuple]:
         (adjoint, room), (number, old, new, kept, mark, g) = carry, inputs
         d_new, exponent = adjoint  # λₜ · 2^−exponent, with ∂L/∂yₜ already in it
         inside = d_new
@@ -94,14 +109,21 @@ def _record_fused(cell: Any, params: PyTree, xs: Array, state: PyTree, course: C
             inside = steps.choose(mark.valid, d_new, jax.tree.map(jnp.zeros_like, d_new))
         d_old, room = steps.back(room, number, old, new, kept, inside, jnp.zeros_like(d_new.h))
         # ∂L/∂y of the next step is added already here, so that what the loop carries needs no scaling when it is read.
-        return (_advance(steps, before_marks(steps, mark, d_old, d_new), exponent, g), room), (inside, exponent)
+        return (_advance(steps, before_marks(steps, mark, d_old, d_new), exponent, g), room), (
+            inside,
+            exponent,
+        )
 
-    def chunk_back(carry: tuple[Scaled, Scaled], chunk: Chunk) -> tuple[tuple[Scaled, Scaled], tuple]:
+    def chunk_back(
+        carry: tuple[Scaled, Scaled], chunk: Chunk
+    ) -> tuple[tuple[Scaled, Scaled], tuple]:
         adjoint, total = carry
         g = Scaled(steps.enter(chunk.extra.mantissa), chunk.extra.exponent)
         inputs = chunk.numbers, chunk.olds, chunk.states, chunk.kept, chunk.marks, g
         start = adjoint, chunk.room(steps, adjoint.mantissa, g.mantissa)
-        (adjoint, seen), (inside, exponent) = lax.scan(step_back, start, inputs, reverse=not reverse)
+        (adjoint, seen), (inside, exponent) = lax.scan(
+            step_back, start, inputs, reverse=not reverse
+        )
         norms = state_norms(None, steps.leave(inside), exponent, 2)
         seen, olds = renormalise(steps.leave(seen), exponent, 2), steps.leave(chunk.olds)
         logs = log_contributions(params, chunk.xs, olds.h, seen)
@@ -121,7 +143,9 @@ def _record_fused(cell: Any, params: PyTree, xs: Array, state: PyTree, course: C
         first, coming = _one_ahead(Scaled(mantissa, exponent), reverse)
         nothing = jax.tree.map(jnp.zeros_like, steps.enter(state))
         zero_params = renormalise(jax.tree.map(jnp.zeros_like, params), jnp.int32(0), 0)
-        start = _advance(steps, nothing, first.exponent, Scaled(steps.enter(first.mantissa), first.exponent))
+        start = _advance(
+            steps, nothing, first.exponent, Scaled(steps.enter(first.mantissa), first.exponent)
+        )
         carry, (norms, logs, kept, dxs) = walk_back(
             chunk_back, (start, zero_params), cell, steps, memory, coming, reverse
         )
@@ -129,7 +153,9 @@ def _record_fused(cell: Any, params: PyTree, xs: Array, state: PyTree, course: C
         if marks.valid is not None:
             norms = jax.tree.map(lambda norm: jnp.where(marks.valid, norm, -jnp.inf), norms)
         h, c, joint = own_axes(batch, 1, norms)
-        initial = own_axes(batch, 0, state_norms(None, steps.leave(adjoint.mantissa), adjoint.exponent, 1)[0])
+        initial = own_axes(
+            batch, 0, state_norms(None, steps.leave(adjoint.mantissa), adjoint.exponent, 1)[0]
+        )
         adjoints = (Adjoint(h, c, joint, initial, mean_by_lag(h, lengths, reverse)),)
         log_gradient = jax.tree.map(lambda leaf: log_norm(leaf, total.exponent, 0), total.mantissa)
         return Backward(adjoints, plain(total), log_gradient, logs, kept, own_axes(batch, 1, dxs))
@@ -186,7 +212,10 @@ def log_contributions(params: Any, xs: Array, h: Array, seen: Scaled) -> Any:
         return log_norm(total, top[:, 0], 1)
 
     return params._replace(
-        w_x=of_matrix(xs, gram_z), w_h=of_matrix(h, gram_a), b=of_bias(params.b, d_z), c=of_bias(params.c, d_a)
+        w_x=of_matrix(xs, gram_z),
+        w_h=of_matrix(h, gram_a),
+        b=of_bias(params.b, d_z),
+        c=of_bias(params.c, d_a),
     )
 
 
@@ -194,7 +223,9 @@ def _contributions(steps: Any, olds: PyTree, xs: Array, seen: Scaled) -> PyTree:
     """Each step's contribution itself, ``[n, *parameter]``."""
     top = seen.exponent.max(axis=1)
     at_top = rescale(seen, jnp.broadcast_to(top[:, None], seen.exponent.shape))
-    one_by_one = jax.vmap(lambda *step: steps.to_params(*jax.tree.map(lambda leaf: leaf[None], step)))
+    one_by_one = jax.vmap(
+        lambda *step: steps.to_params(*jax.tree.map(lambda leaf: leaf[None], step))
+    )
     return plain(Scaled(one_by_one(olds, xs, None, at_top), top))
 
 
@@ -203,7 +234,9 @@ def _gram(rows: Array) -> Array:
     return jnp.einsum("nbf,ncf->nbc", rows, rows)
 
 
-def _record_steps(cell: Cell, params: PyTree, xs: Array, state: PyTree, course: Course, keep: bool) -> Recording:
+def _record_steps(
+    cell: Cell, params: PyTree, xs: Array, state: PyTree, course: Course, keep: bool
+) -> Recording:
     """For any cell: the derivative of the whole step, one step after the other."""
     reverse, lengths = course.reverse, course.lengths
     batch = xs.ndim - 2
@@ -215,7 +248,9 @@ def _record_steps(cell: Cell, params: PyTree, xs: Array, state: PyTree, course: 
     remembers = bool(jax.tree.leaves(state))
     parts = split(cell.step, params, state, xs[0])
 
-    def step_back(carry: tuple[Scaled, Scaled], inputs: tuple) -> tuple[tuple[Scaled, Scaled], tuple]:
+    def step_back(
+        carry: tuple[Scaled, Scaled], inputs: tuple
+    ) -> tuple[tuple[Scaled, Scaled], tuple]:
         adjoint, total = carry
         old, x, g, mark = inputs
         after, f_back = jax.vjp(parts.state, params, begin(mark, fresh, old), x)
@@ -228,7 +263,9 @@ def _record_steps(cell: Cell, params: PyTree, xs: Array, state: PyTree, course: 
         norms = state_norms(parts.hidden, at_state, exponent, batch) if remembers else None
 
         masked = (
-            at_state if mark.valid is None else select(mark.valid, at_state, jax.tree.map(jnp.zeros_like, at_state))
+            at_state
+            if mark.valid is None
+            else select(mark.valid, at_state, jax.tree.map(jnp.zeros_like, at_state))
         )
         _, d_old_f, d_x_f = f_back(masked)
         d_old, d_x = jax.tree.map(jnp.add, (d_old, d_x), (d_old_f, d_x_f))
@@ -254,7 +291,9 @@ def _record_steps(cell: Cell, params: PyTree, xs: Array, state: PyTree, course: 
     def back(g: Scaled) -> Backward:
         if marks.valid is not None:
             g = Scaled(select(marks.valid, g.mantissa, jnp.zeros_like(g.mantissa)), g.exponent)
-        zero_state = renormalise(jax.tree.map(jnp.zeros_like, state), jnp.zeros(xs.shape[1:-1], jnp.int32), batch)
+        zero_state = renormalise(
+            jax.tree.map(jnp.zeros_like, state), jnp.zeros(xs.shape[1:-1], jnp.int32), batch
+        )
         zero_params = renormalise(jax.tree.map(jnp.zeros_like, params), jnp.int32(0), 0)
         carry, (norms, logs, kept, dxs) = lax.scan(
             step_back, (zero_state, zero_params), (olds, xs, g, marks), reverse=not reverse
@@ -271,14 +310,21 @@ def _record_steps(cell: Cell, params: PyTree, xs: Array, state: PyTree, course: 
     return ys, back
 
 
-def _record_stack(cell: Stack, params: StackParams, xs: Array, state: PyTree, course: Course, keep: bool) -> Recording:
+def _record_stack(
+    cell: Stack, params: StackParams, xs: Array, state: PyTree, course: Course, keep: bool
+) -> Recording:
     backs, masks = [], []
     for number, (layer, key) in enumerate(zip(cell.cells, cell.keys(course.key), strict=True)):
         k_drop, k_inner = cell.keys(key, 2)
         mask = cell.mask(number, k_drop, xs)
         seen = xs if mask is None else xs * mask
         ys, layer_back = record(
-            layer, params.layers[number], seen, state.layers[number], course._replace(key=k_inner), keep
+            layer,
+            params.layers[number],
+            seen,
+            state.layers[number],
+            course._replace(key=k_inner),
+            keep,
         )
         xs = xs + ys if cell.skips(number) else ys
         backs.append(layer_back)
@@ -299,7 +345,12 @@ def _record_stack(cell: Stack, params: StackParams, xs: Array, state: PyTree, co
 
 
 def _record_bidirectional(
-    cell: Bidirectional, params: BidirectionalParams, xs: Array, state: PyTree, course: Course, keep: bool
+    cell: Bidirectional,
+    params: BidirectionalParams,
+    xs: Array,
+    state: PyTree,
+    course: Course,
+    keep: bool,
 ) -> Recording:
     there, turned = both_ways(course)
     ys, back_forward = record(cell.forward, params.forward, xs, state.forward, there, keep)
@@ -322,12 +373,16 @@ def _gather(make: Callable[[tuple], PyTree], parts: list[Backward], dxs: Scaled)
         gradient=make(tuple(part.gradient for part in parts)),
         log_gradient=make(tuple(part.log_gradient for part in parts)),
         log_contributions=make(tuple(part.log_contributions for part in parts)),
-        contributions=None if parts[0].contributions is None else make(tuple(part.contributions for part in parts)),
+        contributions=None
+        if parts[0].contributions is None
+        else make(tuple(part.contributions for part in parts)),
         dxs=dxs,
     )
 
 
-def state_norms(hidden: int | None, state: PyTree, exponent: Array, batch: int) -> tuple[Array, Array | None, Array]:
+def state_norms(
+    hidden: int | None, state: PyTree, exponent: Array, batch: int
+) -> tuple[Array, Array | None, Array]:
     """Log-norms of the hidden part of a state adjoint, of the rest (None if there is none), and of all of it."""
     leaves = jax.tree.leaves(state)
     each = [log_norm(leaf, exponent, batch) for leaf in leaves]

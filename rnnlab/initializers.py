@@ -22,7 +22,9 @@ from rnnlab.typing import Array, Dtype, Initializer, Key
 def _factory(make: Callable[..., Initializer]) -> Callable[..., Initializer]:
     """``make``, but equal arguments, however they are written, give the same object."""
     signature = inspect.signature(make)
-    made: dict[tuple, Initializer] = {}  # not functools.cache, which takes 100 and 100.0 for two things
+    made: dict[
+        tuple, Initializer
+    ] = {}  # not functools.cache, which takes 100 and 100.0 for two things
 
     @functools.wraps(make)
     def call(*args: Any, **named: Any) -> Initializer:
@@ -106,14 +108,20 @@ def chrono(max_lag: float) -> Initializer:
     Raises ValueError for ``max_lag`` below 3 and for a bias that is neither an LSTM's nor a GRU's.
     """
     if not max_lag >= 3:
-        raise ValueError(f"max_lag is {max_lag!r}; chrono biases need a longest lag of at least 3 steps")
+        raise ValueError(
+            f"max_lag is {max_lag!r}; chrono biases need a longest lag of at least 3 steps"
+        )
 
     def init(key: Key, shape: tuple[int, ...], dtype: Dtype = jnp.float32) -> Array:
         if len(shape) != 2 or shape[0] not in (3, 4):
-            raise ValueError(f"chrono biases are for LSTM (4 gates) and GRU (3 gates), not for the shape {shape}")
+            raise ValueError(
+                f"chrono biases are for LSTM (4 gates) and GRU (3 gates), not for the shape {shape}"
+            )
         keep = jnp.log(jax.random.uniform(key, shape[1:], dtype, 1.0, max_lag - 1.0))
         rest = jnp.zeros_like(keep)
-        rows = [-keep, keep, rest, rest] if shape[0] == 4 else [rest, keep, rest]  # i f g o, or r z n
+        rows = (
+            [-keep, keep, rest, rest] if shape[0] == 4 else [rest, keep, rest]
+        )  # i f g o, or r z n
         return jnp.stack(rows)
 
     return init

@@ -40,7 +40,12 @@ class Stack:
         _check.fraction("dropout", self.dropout, closed=False)
         for below, above in zip(self.cells, self.cells[1:], strict=False):
             widths = getattr(below, "output_size", None), getattr(above, "output_size", None)
-            if self.residual and hasattr(above, "hidden_size") and None not in widths and widths[0] != widths[1]:
+            if (
+                self.residual
+                and hasattr(above, "hidden_size")
+                and None not in widths
+                and widths[0] != widths[1]
+            ):
                 raise ValueError(
                     f"a residual connection adds {widths[0]} features to {widths[1]}; give neighbouring layers one size"
                 )
@@ -77,14 +82,22 @@ class Stack:
             x = x + y if self.skips(number) else y
         return StackState(tuple(after)), x
 
-    def run_layers(self, params: StackParams, xs: Array, state: StackState, course: Course) -> tuple[StackState, Array]:
+    def run_layers(
+        self, params: StackParams, xs: Array, state: StackState, course: Course
+    ) -> tuple[StackState, Array]:
         """Each layer over the whole sequence, one after the other."""
         states = []
         for number, (cell, key) in enumerate(zip(self.cells, self.keys(course.key), strict=True)):
             k_drop, k_inner = self.keys(key, 2)
             mask = self.mask(number, k_drop, xs)
             seen = xs if mask is None else xs * mask
-            after, ys = run(cell, params.layers[number], seen, state.layers[number], course._replace(key=k_inner))
+            after, ys = run(
+                cell,
+                params.layers[number],
+                seen,
+                state.layers[number],
+                course._replace(key=k_inner),
+            )
             states.append(after)
             xs = xs + ys if self.skips(number) else ys
         return StackState(tuple(states)), xs
@@ -97,7 +110,9 @@ class Stack:
         """What dropout multiplies the inputs of layer ``number`` with: 0 or 1/(1 − p); None where it is off."""
         if key is None or number == 0 or self.dropout == 0:
             return None
-        return jax.random.bernoulli(key, 1 - self.dropout, xs.shape).astype(xs.dtype) / (1 - self.dropout)
+        return jax.random.bernoulli(key, 1 - self.dropout, xs.shape).astype(xs.dtype) / (
+            1 - self.dropout
+        )
 
     def keys(self, key: Key | None, number: int | None = None) -> Sequence[Key | None]:
         """One key for each layer, or ``number`` keys; None for each where there is none."""
@@ -154,15 +169,21 @@ class Bidirectional:
     def init(self, key: Key, input_size: int) -> BidirectionalParams:
         """Fresh parameters for inputs of ``input_size`` features."""
         k_forward, k_backward = jax.random.split(key)
-        return BidirectionalParams(self.forward.init(k_forward, input_size), self.backward.init(k_backward, input_size))
+        return BidirectionalParams(
+            self.forward.init(k_forward, input_size), self.backward.init(k_backward, input_size)
+        )
 
     def initial_state(self, batch_shape: tuple[int, ...] = ()) -> BidirectionalState:
-        return BidirectionalState(self.forward.initial_state(batch_shape), self.backward.initial_state(batch_shape))
+        return BidirectionalState(
+            self.forward.initial_state(batch_shape), self.backward.initial_state(batch_shape)
+        )
 
     def step(
         self, params: BidirectionalParams, state: BidirectionalState, x: Array
     ) -> tuple[BidirectionalState, Array]:
-        raise ValueError("a bidirectional cell has no step, since it reads the future; use rnnlab.unroll")
+        raise ValueError(
+            "a bidirectional cell has no step, since it reads the future; use rnnlab.unroll"
+        )
 
     def run_layers(
         self, params: BidirectionalParams, xs: Array, state: BidirectionalState, course: Course
@@ -181,7 +202,9 @@ def both_ways(course: Course) -> tuple[Course, Course]:
         edge = jnp.zeros_like(resets[:1])
         resets = jnp.concatenate([edge, resets[:-1]] if course.reverse else [resets[1:], edge])
     k_there, k_back = (None, None) if course.key is None else jax.random.split(course.key)
-    return course._replace(key=k_there), course._replace(key=k_back, resets=resets, reverse=not course.reverse)
+    return course._replace(key=k_there), course._replace(
+        key=k_back, resets=resets, reverse=not course.reverse
+    )
 
 
 def bidirectional(cell: Cell, backward: Cell | None = None) -> Bidirectional:

@@ -20,7 +20,9 @@ def cross_entropy(logits: Array, labels: Array, mask: Array | None = None) -> Ar
         ValueError: for labels whose shape is not that of the logits without the last axis.
     """
     if labels.shape != logits.shape[:-1]:
-        raise ValueError(f"labels has shape {labels.shape}, but logits {logits.shape} need {logits.shape[:-1]}")
+        raise ValueError(
+            f"labels has shape {labels.shape}, but logits {logits.shape} need {logits.shape[:-1]}"
+        )
     legal = (labels >= 0) & (labels < logits.shape[-1])
     if mask is not None:
         logits = jnp.where(mask[..., None], logits, 0)

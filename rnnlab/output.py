@@ -17,7 +17,9 @@ class Parts(NamedTuple):
     hidden: int | None
 
 
-def split(step: Callable[..., tuple[PyTree, Array]], params: PyTree, state: PyTree, x: Array) -> Parts:
+def split(
+    step: Callable[..., tuple[PyTree, Array]], params: PyTree, state: PyTree, x: Array
+) -> Parts:
     """F and Y with sₜ = F(θ, sₜ₋₁, xₜ) and yₜ = Y(θ, sₜ₋₁, xₜ, sₜ).
 
     A step returns both at once, and what its output owes to the *new* state is not to be seen from outside. The traced
@@ -32,7 +34,9 @@ def split(step: Callable[..., tuple[PyTree, Array]], params: PyTree, state: PyTr
     def output(params: PyTree, state: PyTree, x: Array, new_state: PyTree) -> Array:
         given = dict(zip(jaxpr.outvars[:count], jax.tree.leaves(new_state), strict=True))
         inputs = jax.tree.leaves((params, state, x))
-        return jax.tree.unflatten(y_tree, _evaluate(jaxpr, closed.consts, inputs, given, jaxpr.outvars[count:]))
+        return jax.tree.unflatten(
+            y_tree, _evaluate(jaxpr, closed.consts, inputs, given, jaxpr.outvars[count:])
+        )
 
     sources = [_source(jaxpr, var) for var in jaxpr.outvars]
     hidden = sources.index(sources[count]) if sources[count] in sources[:count] else None
@@ -40,18 +44,31 @@ def split(step: Callable[..., tuple[PyTree, Array]], params: PyTree, state: PyTr
 
 
 def _evaluate(
-    jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any], given: dict[Any, Any], wanted: Sequence[Any]
+    jaxpr: Any,
+    consts: Sequence[Any],
+    inputs: Sequence[Any],
+    given: dict[Any, Any],
+    wanted: Sequence[Any],
 ) -> list[Any]:
     """The variables ``wanted`` of ``jaxpr``, with the variables in ``given`` taken as given instead of computed."""
     fixed = {*jaxpr.invars, *jaxpr.constvars}
-    given = {var: value for var, value in given.items() if not isinstance(var, core.Literal) and var not in fixed}
+    given = {
+        var: value
+        for var, value in given.items()
+        if not isinstance(var, core.Literal) and var not in fixed
+    }
     values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *inputs], strict=True)) | given
 
-    needed, equations = {var for var in wanted if not isinstance(var, core.Literal)} - given.keys(), []
+    needed, equations = (
+        {var for var in wanted if not isinstance(var, core.Literal)} - given.keys(),
+        [],
+    )
     for equation in reversed(jaxpr.eqns):
         if needed.intersection(equation.outvars):
             equations.append(equation)
-            needed |= {var for var in equation.invars if not isinstance(var, core.Literal)} - given.keys()
+            needed |= {
+                var for var in equation.invars if not isinstance(var, core.Literal)
+            } - given.keys()
 
     def read(atom: Any) -> Any:
         return atom.val if isinstance(atom, core.Literal) else values[atom]
@@ -63,9 +80,15 @@ def _evaluate(
             inside = {theirs: given[ours] for theirs, ours in pairs if ours in given}
             results = _evaluate(inner.jaxpr, inner.consts, arguments, inside, inner.jaxpr.outvars)
         else:
-            results = equation.primitive.bind(*arguments, **equation.primitive.get_bind_params(equation.params))
+            results = equation.primitive.bind(
+                *arguments, **equation.primitive.get_bind_params(equation.params)
+            )
             results = results if equation.primitive.multiple_results else [results]
-        values |= {var: value for var, value in zip(equation.outvars, results, strict=True) if var not in given}
+        values |= {
+            var: value
+            for var, value in zip(equation.outvars, results, strict=True)
+            if var not in given
+        }
     return [read(atom) for atom in wanted]
 
 
@@ -79,7 +102,14 @@ def _source(jaxpr: Any, var: Any) -> Any:
 
 def _body(equation: Any) -> Any:
     """The closed program that ``equation`` calls, where it is a plain call."""
-    if equation.primitive.name not in ("jit", "pjit", "closed_call", "remat", "remat2", "checkpoint"):
+    if equation.primitive.name not in (
+        "jit",
+        "pjit",
+        "closed_call",
+        "remat",
+        "remat2",
+        "checkpoint",
+    ):
         return None
     body = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
     return body if isinstance(body, core.ClosedJaxpr) else core.ClosedJaxpr(body, ())

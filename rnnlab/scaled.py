@@ -30,7 +30,9 @@ def renormalise(tree: PyTree, exponent: Array, batch: int) -> Scaled:
     An element so small that the power would overflow comes half of the way.
     """
     own = level(tree, exponent, batch)
-    shift = jnp.minimum(exponent - own, _reach(tree))  # of zero, which any scale leaves zero, it would be far too large
+    shift = jnp.minimum(
+        exponent - own, _reach(tree)
+    )  # of zero, which any scale leaves zero, it would be far too large
     return Scaled(_times(tree, shift), own)
 
 
@@ -57,7 +59,9 @@ def add(a: Scaled, b: Scaled) -> Scaled:
 
 def plain(value: Scaled) -> PyTree:
     """``value`` as ordinary floats, which may overflow or underflow."""
-    half = value.exponent >> 1  # in two strides, since 2^exponent itself may leave the range that the product keeps to
+    half = (
+        value.exponent >> 1
+    )  # in two strides, since 2^exponent itself may leave the range that the product keeps to
     return _times(_times(value.mantissa, half), value.exponent - half)
 
 
@@ -65,7 +69,9 @@ def log_norm(leaf: Array, exponent: Array, batch: int) -> Array:
     """ln‖leaf · 2^exponent‖₂ over all but the first ``batch`` axes, in nats; −inf, with gradient zero, at zero."""
     leaf = leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
     own = renormalise(leaf, jnp.zeros_like(exponent), batch)
-    return log_root(jnp.sum(own.mantissa**2, axis=tuple(range(batch, leaf.ndim))), own.exponent + exponent)
+    return log_root(
+        jnp.sum(own.mantissa**2, axis=tuple(range(batch, leaf.ndim))), own.exponent + exponent
+    )
 
 
 def log_root(squares: Array, exponent: Array) -> Array:
@@ -97,13 +103,18 @@ def power_of_two(exponent: Array, dtype: Dtype) -> Array:
 
 def _times(tree: PyTree, exponent: Array) -> PyTree:
     """``tree · 2^exponent``."""
-    factors = {dtype: power_of_two(exponent, dtype) for dtype in {leaf.dtype for leaf in jax.tree.leaves(tree)}}
+    factors = {
+        dtype: power_of_two(exponent, dtype)
+        for dtype in {leaf.dtype for leaf in jax.tree.leaves(tree)}
+    }
     return jax.tree.map(lambda leaf: leaf * _align(factors[leaf.dtype], leaf), tree)
 
 
 def _reach(tree: PyTree) -> int:
     """The largest power of two by which every leaf may be multiplied."""
-    return min([int(jnp.finfo(leaf.dtype).maxexp) for leaf in jax.tree.leaves(tree)], default=128) - 2
+    return (
+        min([int(jnp.finfo(leaf.dtype).maxexp) for leaf in jax.tree.leaves(tree)], default=128) - 2
+    )
 
 
 def _exponent(x: Array) -> Array:

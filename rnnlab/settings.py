@@ -4,7 +4,17 @@ import dataclasses
 import math
 from typing import Literal
 
-CELLS = ("rnn", "lstm", "gru", "leaky-rnn", "relu-rnn", "irnn", "gru-before", "peephole-lstm", "layernorm-lstm")
+CELLS = (
+    "rnn",
+    "lstm",
+    "gru",
+    "leaky-rnn",
+    "relu-rnn",
+    "irnn",
+    "gru-before",
+    "peephole-lstm",
+    "layernorm-lstm",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,7 +166,14 @@ class DynamicsSettings(StudySettings):
                     f"exponents is {self.exponents}, but the state of {name} has {size} numbers; "
                     "ask for at most so many, or add hidden units"
                 )
-        for name, least in (("steps", 1), ("burn_in", 0), ("warm_up", 0), ("starts", 1), ("grid", 2), ("longest", 2)):
+        for name, least in (
+            ("steps", 1),
+            ("burn_in", 0),
+            ("warm_up", 0),
+            ("starts", 1),
+            ("grid", 2),
+            ("longest", 2),
+        ):
             _whole(name, getattr(self, name), least)
 
     def state_size(self, cell: str) -> int:
@@ -182,7 +199,9 @@ class DynamicsSettings(StudySettings):
         """The lengths of the phase diagram, in steps: up to the longest, evenly apart on a log axis."""
         least = min(5, self.longest - 1)
         ratio = self.longest / least
-        return tuple(sorted({round(least * ratio ** (i / (self.grid - 1))) for i in range(self.grid)}))
+        return tuple(
+            sorted({round(least * ratio ** (i / (self.grid - 1))) for i in range(self.grid)})
+        )
 
     @property
     def window(self) -> int:

@@ -34,7 +34,9 @@ CELLS: dict[str, Callable[[int, Dtype], Cell]] = {
     "gru": lambda size, dtype: GRU(size, param_dtype=dtype),
     "leaky-rnn": lambda size, dtype: LeakyRNN(size, param_dtype=dtype),
     "relu-rnn": lambda size, dtype: RNN(size, "relu", param_dtype=dtype),
-    "irnn": lambda size, dtype: RNN(size, "relu", recurrent_init=initializers.identity(), param_dtype=dtype),
+    "irnn": lambda size, dtype: RNN(
+        size, "relu", recurrent_init=initializers.identity(), param_dtype=dtype
+    ),
     "gru-before": lambda size, dtype: GRU(size, "before", param_dtype=dtype),
     "peephole-lstm": lambda size, dtype: LSTM(size, peephole=True, param_dtype=dtype),
     "layernorm-lstm": lambda size, dtype: LSTM(size, layer_norm=True, param_dtype=dtype),
@@ -73,26 +75,34 @@ def units(settings: GradientSettings) -> list[Unit]:
     """Everything that is to be measured, in the order in which it is done."""
     closer = [(settings.closer_length, True)] if settings.detail else []
     lengths = [*((length, False) for length in settings.lengths), *closer]
-    return [Unit(c, p, *length) for c in settings.cells for p in settings.phases for length in lengths]
+    return [
+        Unit(c, p, *length) for c in settings.cells for p in settings.phases for length in lengths
+    ]
 
 
 def finished(records: Records) -> set[Unit]:
     """The units whose records are there."""
     kinds = (False, records["norms"]), (True, records.get("truncation", []))
-    return {Unit(r["cell"], r["phase"], r["length"], closer) for closer, rows in kinds for r in rows}
+    return {
+        Unit(r["cell"], r["phase"], r["length"], closer) for closer, rows in kinds for r in rows
+    }
 
 
 def source(settings: StudySettings) -> Source:
     """The data of the study; ValueError for a file that cannot be used or is shorter than the longest sequence."""
     dtype = jnp.dtype(settings.precision)
     if dtype == jnp.float64 and jnp.result_type(float) != dtype:
-        raise ValueError('float64 is switched off; call jax.config.update("jax_enable_x64", True) first')
+        raise ValueError(
+            'float64 is switched off; call jax.config.update("jax_enable_x64", True) first'
+        )
     if settings.data == "noise":
         return _noise(dtype)
     text, about = standard_library() if settings.data == "text" else read_text(settings.data)
     corpus = encode(text, about, settings.alphabet)
     if len(corpus.alphabet) < 2:
-        raise ValueError(f"{settings.data} holds only one character; give a text with at least two different ones")
+        raise ValueError(
+            f"{settings.data} holds only one character; give a text with at least two different ones"
+        )
     if corpus.codes.size < settings.window:
         raise ValueError(
             f"{settings.data} has {corpus.codes.size} characters, but the longest sequence needs {settings.window}; "
@@ -100,7 +110,9 @@ def source(settings: StudySettings) -> Source:
         )
     size = len(corpus.alphabet)
 
-    def draw(random: np.random.Generator, length: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+    def draw(
+        random: np.random.Generator, length: int, batch_size: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         starts = random.integers(0, corpus.codes.size - length, batch_size)
         window = corpus.codes[np.arange(length + 1)[:, None] + starts]  # [T + 1, B]
         return window[:-1], window[1:]
@@ -114,15 +126,22 @@ def source(settings: StudySettings) -> Source:
 def _noise(dtype: Dtype) -> Source:
     """The controlled case: independent standard normal inputs, and labels that have nothing to do with them."""
 
-    def draw(random: np.random.Generator, length: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+    def draw(
+        random: np.random.Generator, length: int, batch_size: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         xs = random.standard_normal((length, batch_size, NOISE_SIZE)).astype(dtype)
         return xs, random.integers(0, NOISE_SIZE, (length, batch_size), np.int32)
 
-    return Source(draw, lambda xs: xs, NOISE_SIZE, {"name": "standard normal noise", "alphabet": NOISE_SIZE})
+    return Source(
+        draw, lambda xs: xs, NOISE_SIZE, {"name": "standard normal noise", "alphabet": NOISE_SIZE}
+    )
 
 
 def measure(
-    settings: GradientSettings, data: Source, wanted: list[Unit], progress: Callable[[str], None] = lambda _: None
+    settings: GradientSettings,
+    data: Source,
+    wanted: list[Unit],
+    progress: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Measured]:
     """Yields each of the ``wanted`` units as it is finished. Seeds run in one program.
 
@@ -131,7 +150,9 @@ def measure(
     networks = {name: model(settings, data, name) for name in settings.cells}
     programs = list(dict.fromkeys((unit.cell, unit.length) for unit in wanted if not unit.closer))
     with ThreadPoolExecutor(2) as ahead:  # compiles what comes next while this thread computes
-        compiled = {p: ahead.submit(_compile, settings, data, networks[p[0]], p[1]) for p in programs}
+        compiled = {
+            p: ahead.submit(_compile, settings, data, networks[p[0]], p[1]) for p in programs
+        }
         try:
             for name, network in networks.items():
                 mine = [unit for unit in wanted if unit.cell == name]
@@ -142,7 +163,11 @@ def measure(
                     here = [unit for unit in mine if unit.phase == phase]
                     if phase == "after" and here:
                         params = train(
-                            settings, data, network, params, lambda n, name=name: progress(f"{name}, training step {n}")
+                            settings,
+                            data,
+                            network,
+                            params,
+                            lambda n, name=name: progress(f"{name}, training step {n}"),
                         )
                     for unit in here:
                         what = "a closer look" if unit.closer else f"length {unit.length}"
@@ -150,7 +175,13 @@ def measure(
                         if unit.closer:
                             yield _look_closer(settings, data, network, params, unit)
                         else:
-                            yield _measure_unit(settings, data, compiled[unit.cell, unit.length].result(), params, unit)
+                            yield _measure_unit(
+                                settings,
+                                data,
+                                compiled[unit.cell, unit.length].result(),
+                                params,
+                                unit,
+                            )
         finally:
             ahead.shutdown(wait=False, cancel_futures=True)
 
@@ -167,11 +198,15 @@ def _initial(settings: GradientSettings, data: Source, network: Stack) -> StackP
     return jax.tree.map(lambda *seeds: jnp.stack(seeds), *made)
 
 
-def draw(settings: StudySettings, data: Source, use: str, length: int, number: int) -> tuple[Array, Array]:
+def draw(
+    settings: StudySettings, data: Source, use: str, length: int, number: int
+) -> tuple[Array, Array]:
     """One batch for every seed, ``[S, T, B, …]``: the same for every cell, whatever else is measured."""
     purpose = ("measure", "train").index(use)
     randoms = [np.random.default_rng((seed, purpose, number)) for seed in range(settings.seeds)]
-    inputs, labels = zip(*(data.draw(random, length, settings.batch_size) for random in randoms), strict=True)
+    inputs, labels = zip(
+        *(data.draw(random, length, settings.batch_size) for random in randoms), strict=True
+    )
     return jnp.asarray(np.stack(inputs)), jnp.asarray(np.stack(labels))
 
 
@@ -182,7 +217,9 @@ def _over_seeds(run: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *given: lax.map(lambda own: run(*own), given)
 
 
-def _compile(settings: GradientSettings, data: Source, network: Stack, length: int) -> Callable[..., tuple]:
+def _compile(
+    settings: GradientSettings, data: Source, network: Stack, length: int
+) -> Callable[..., tuple]:
     """The compiled measurement ``(params, inputs, labels) -> (log-norms, by lag, finite)`` of all seeds at a length."""
     cell, readout = network.cells
 
@@ -195,13 +232,18 @@ def _compile(settings: GradientSettings, data: Source, network: Stack, length: i
 
         flow = gradient_flow(cell, weights, data.embed(inputs), loss)
         of_readout = jax.grad(loss, argnums=1)(flow.outputs, readout_weights)
-        log_norms = flow.log_norm_gradient, jax.tree.map(lambda g: jnp.log(jnp.linalg.norm(g.ravel())), of_readout)
+        log_norms = (
+            flow.log_norm_gradient,
+            jax.tree.map(lambda g: jnp.log(jnp.linalg.norm(g.ravel())), of_readout),
+        )
         return log_norms, flow.log_norm_by_lag, flow.finite
 
     def of_all_seeds(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((settings.seeds, *leaf.shape), leaf.dtype)
 
-    params = jax.tree.map(of_all_seeds, jax.eval_shape(lambda key: network.init(key, data.size), jax.random.key(0)))
+    params = jax.tree.map(
+        of_all_seeds, jax.eval_shape(lambda key: network.init(key, data.size), jax.random.key(0))
+    )
     inputs, labels = (
         jax.ShapeDtypeStruct((settings.seeds, length, *batch.shape[2:]), batch.dtype)
         for batch in draw(settings, data, "measure", 1, 0)
@@ -210,7 +252,11 @@ def _compile(settings: GradientSettings, data: Source, network: Stack, length: i
 
 
 def _measure_unit(
-    settings: GradientSettings, data: Source, flow: Callable[..., tuple], params: StackParams, unit: Unit
+    settings: GradientSettings,
+    data: Source,
+    flow: Callable[..., tuple],
+    params: StackParams,
+    unit: Unit,
 ) -> Measured:
     inputs, labels = draw(settings, data, "measure", unit.length, unit.length)
     log_norms, by_lag, finite = jax.device_get(flow(params, inputs, labels))
@@ -223,7 +269,12 @@ def _measure_unit(
     names["all"] = 0.5 * np.logaddexp.reduce([2 * value for value in names.values()])
     where = {"cell": unit.cell, "length": unit.length, "phase": unit.phase}
     norms = [
-        {**where, "seed": seed, "parameter": name, "log_norm": number(value[seed] if finite[seed] else np.nan)}
+        {
+            **where,
+            "seed": seed,
+            "parameter": name,
+            "log_norm": number(value[seed] if finite[seed] else np.nan),
+        }
         for seed in range(settings.seeds)
         for name, value in names.items()
     ]
@@ -235,11 +286,15 @@ def _measure_unit(
     return Measured(unit, {"norms": norms, "flow": flows})
 
 
-def _look_closer(settings: GradientSettings, data: Source, network: Stack, params: StackParams, unit: Unit) -> Measured:
+def _look_closer(
+    settings: GradientSettings, data: Source, network: Stack, params: StackParams, unit: Unit
+) -> Measured:
     inputs, labels = draw(settings, data, "measure", unit.length, unit.length)
     where = {"cell": unit.cell, "length": unit.length, "phase": unit.phase}
     found = look_closer(network, params, data.embed(inputs), labels)
-    return Measured(unit, {kind: [{**where, **row} for row in rows] for kind, rows in found.items()})
+    return Measured(
+        unit, {kind: [{**where, **row} for row in rows] for kind, rows in found.items()}
+    )
 
 
 def _named(layer: PyTree) -> Iterator[tuple[str, np.ndarray]]:
@@ -249,7 +304,11 @@ def _named(layer: PyTree) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def train(
-    settings: GradientSettings, data: Source, model: Stack, params: StackParams, progress: Callable[[int], None]
+    settings: GradientSettings,
+    data: Source,
+    model: Stack,
+    params: StackParams,
+    progress: Callable[[int], None],
 ) -> StackParams:
     """``params`` after ``settings.train_steps`` steps of next-symbol prediction at every position."""
     optimiser = adam(settings.learning_rate, settings.clip)
@@ -285,12 +344,16 @@ def summarise(settings: GradientSettings, records: Records) -> list[dict[str, An
         for phase in settings.phases:
             done = [length for c, p, length in curves if (c, p) == (cell, phase)]
             if done:
-                summary.append({"cell": cell, "phase": phase, **_reach(curves[cell, phase, max(done)])})
+                summary.append(
+                    {"cell": cell, "phase": phase, **_reach(curves[cell, phase, max(done)])}
+                )
     return summary
 
 
 def _reach(curves: dict[int, list[tuple[int, float | None]]]) -> dict[str, Any]:
-    lines = np.array([[np.nan if y is None else y for _, y in sorted(curve)] for curve in curves.values()])
+    lines = np.array(
+        [[np.nan if y is None else y for _, y in sorted(curve)] for curve in curves.values()]
+    )
     sound = np.isfinite(lines[:, 0])
     mean = lines[sound].mean(axis=0) if sound.any() else np.full(lines.shape[1], np.nan)
     decay = float(decay_per_step(jnp.asarray(mean)))
@@ -311,7 +374,11 @@ def environment() -> dict[str, Any]:
     return {
         "versions": {"python": platform.python_version()}
         | {package: importlib.metadata.version(package) for package in packages},
-        "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()},
+        "device": {
+            "platform": device.platform,
+            "kind": device.device_kind,
+            "count": jax.device_count(),
+        },
         "machine": platform.machine(),
         "xla_flags": os.environ.get("XLA_FLAGS"),
     }

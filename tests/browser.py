@@ -26,11 +26,21 @@ def chromium():
 @contextlib.contextmanager
 def opened(browser, path, width=1100, scheme="light", **more):
     """The page at ``path`` once its figures are drawn, and what went wrong on it: errors of the console, requests."""
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, **more)
+    context = browser.new_context(
+        viewport={"width": width, "height": 900}, color_scheme=scheme, **more
+    )
     page, faults = context.new_page(), []
-    page.on("console", lambda message: faults.append(message.text) if message.type in ("error", "warning") else None)
+    page.on(
+        "console",
+        lambda message: (
+            faults.append(message.text) if message.type in ("error", "warning") else None
+        ),
+    )
     page.on("pageerror", lambda fault: faults.append(str(fault)))
-    page.on("request", lambda request: faults.append(request.url) if request.url != path.as_uri() else None)
+    page.on(
+        "request",
+        lambda request: faults.append(request.url) if request.url != path.as_uri() else None,
+    )
     page.goto(path.as_uri())
     page.wait_for_selector("html[data-drawn]", state="attached", timeout=60_000)
     try:

@@ -14,7 +14,9 @@ quick_start()
 if not given:
     # The tests compile hundreds of small programs and run each once: compile quickly rather than well.
     # What users run, the command line, is tested in processes of its own, without these flags.
-    os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    os.environ["XLA_FLAGS"] += (
+        " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    )
 
 import jax  # noqa: E402 (which reads them)
 
@@ -33,6 +35,8 @@ def _forget_programs():
 def pytest_terminal_summary(terminalreporter):
     """Says in one line what was skipped, and why."""
     skipped = terminalreporter.stats.get("skipped", [])
-    reasons = collections.Counter(report.longrepr[2].removeprefix("Skipped: ") for report in skipped)
+    reasons = collections.Counter(
+        report.longrepr[2].removeprefix("Skipped: ") for report in skipped
+    )
     told = "; ".join(f"{count} since {reason}" for reason, count in reasons.items())
     terminalreporter.write_line(f"skipped: {told or 'nothing'}")

@@ -14,14 +14,26 @@ from hypothesis.extra.numpy import arrays
 
 import rnnlab
 from rnnlab import bidirectional, diagnostics, initializers, stack, unroll
-from rnnlab.cells import GRU, LSTM, RNN, JordanRNN, LeakyRNN, LSTMState, Readout, RNNParams, RNNState
+from rnnlab.cells import (
+    GRU,
+    LSTM,
+    RNN,
+    JordanRNN,
+    LeakyRNN,
+    LSTMState,
+    Readout,
+    RNNParams,
+    RNNState,
+)
 from rnnlab.engines import PLANNED
 from rnnlab.layers import StackParams
 from tests.reference import watch
 from tests.reference.cells import draw_params
 
 INPUTS, T, B = 2, 4, 2
-JARGON = re.compile(r"\n|Traceback|TypeError|Tracer|jaxpr|\baval|PyTreeDef|CustomNode|ShapedArray|lax\.")
+JARGON = re.compile(
+    r"\n|Traceback|TypeError|Tracer|jaxpr|\baval|PyTreeDef|CustomNode|ShapedArray|lax\."
+)
 
 
 def one_sentence(message: str) -> None:
@@ -60,18 +72,41 @@ FAULTS = {
     "xs without axes": ({"xs": np.float64(1.0)}, r"xs has shape \(\)", r"\[T, \.\.\., I\]"),
     "xs without features": ({"xs": np.ones(T)}, r"xs has shape \(4,\)", r"\[T, \.\.\., I\]"),
     "xs of T = 0": ({"xs": np.ones((0, B, INPUTS))}, "T = 0", "give at least one"),
-    "an empty batch": ({"xs": np.ones((T, 0, INPUTS))}, r"empty batch \(shape \(4, 0, 2\)\)", "give at least one"),
-    "an empty second batch axis": ({"xs": np.ones((T, B, 0, INPUTS))}, "empty batch", "give at least one"),
+    "an empty batch": (
+        {"xs": np.ones((T, 0, INPUTS))},
+        r"empty batch \(shape \(4, 0, 2\)\)",
+        "give at least one",
+    ),
+    "an empty second batch axis": (
+        {"xs": np.ones((T, B, 0, INPUTS))},
+        "empty batch",
+        "give at least one",
+    ),
     "no features": ({"xs": np.ones((T, B, 0))}, "no features", "at least one"),
     "whole numbers": ({"xs": np.ones((T, B, INPUTS), int)}, "int64", "one_hot"),
     "booleans": ({"xs": np.ones((T, B, INPUTS), bool)}, "bool", "cast"),
     "complex numbers": ({"xs": np.ones((T, B, INPUTS), complex)}, "complex128", "floats"),
-    "too many features": ({"xs": np.ones((T, B, 5))}, "5 features", "made for 2", r"cell\.init\(key, input_size=5\)"),
-    "too few features": ({"xs": np.ones((T, B, 1))}, "1 features", "made for 2", r"cell\.init\(key, input_size=1\)"),
+    "too many features": (
+        {"xs": np.ones((T, B, 5))},
+        "5 features",
+        "made for 2",
+        r"cell\.init\(key, input_size=5\)",
+    ),
+    "too few features": (
+        {"xs": np.ones((T, B, 1))},
+        "1 features",
+        "made for 2",
+        r"cell\.init\(key, input_size=1\)",
+    ),
     "no params": ({"params": None}, "params has the structure", "RNNParams", INIT),
     "params in a dict": ({"params": P._asdict()}, "params has the structure", "RNNParams", INIT),
     "params in a tuple": ({"params": tuple(P)}, "params has the structure", "RNNParams", INIT),
-    "another cell's params": ({"params": draw_params(LSTM(3), INPUTS)}, "LSTMParams", "RNNParams", INIT),
+    "another cell's params": (
+        {"params": draw_params(LSTM(3), INPUTS)},
+        "LSTMParams",
+        "RNNParams",
+        INIT,
+    ),
     "params without a bias": ({"params": P._replace(b=None)}, "params has the structure", INIT),
     "another size's params": (
         {"params": draw_params(RNN(4), INPUTS)},
@@ -79,27 +114,89 @@ FAULTS = {
         r"\(2, 3\)",
         INIT,
     ),
-    "a bias of two axes": ({"params": P._replace(b=np.ones((1, 3)))}, r"params\.b has shape \(1, 3\)", r"\(3,\)", INIT),
-    "a weight of three axes": ({"params": P._replace(w_x=np.ones((1, 2, 3)))}, r"params\.w_x has shape", INIT),
-    "whole-number params": ({"params": P._replace(b=np.ones(3, int))}, r"params\.b is int64", "floats", INIT),
-    "a bare state": ({"initial_state": np.ones((B, 3))}, "initial_state has the structure", "RNNState", START),
-    "another cell's state": ({"initial_state": LSTM(3).initial_state((B,))}, "LSTMState", "RNNState", START),
-    "a state without the batch": ({"initial_state": RNNState(np.ones(3))}, r"initial_state\.h has shape \(3,\)", START),
-    "a state of another batch": ({"initial_state": RNNState(np.ones((5, 3)))}, r"\(5, 3\)", r"\(2, 3\)", START),
-    "a whole-number state": ({"initial_state": RNNState(np.ones((B, 3), int))}, r"initial_state\.h is int64", START),
+    "a bias of two axes": (
+        {"params": P._replace(b=np.ones((1, 3)))},
+        r"params\.b has shape \(1, 3\)",
+        r"\(3,\)",
+        INIT,
+    ),
+    "a weight of three axes": (
+        {"params": P._replace(w_x=np.ones((1, 2, 3)))},
+        r"params\.w_x has shape",
+        INIT,
+    ),
+    "whole-number params": (
+        {"params": P._replace(b=np.ones(3, int))},
+        r"params\.b is int64",
+        "floats",
+        INIT,
+    ),
+    "a bare state": (
+        {"initial_state": np.ones((B, 3))},
+        "initial_state has the structure",
+        "RNNState",
+        START,
+    ),
+    "another cell's state": (
+        {"initial_state": LSTM(3).initial_state((B,))},
+        "LSTMState",
+        "RNNState",
+        START,
+    ),
+    "a state without the batch": (
+        {"initial_state": RNNState(np.ones(3))},
+        r"initial_state\.h has shape \(3,\)",
+        START,
+    ),
+    "a state of another batch": (
+        {"initial_state": RNNState(np.ones((5, 3)))},
+        r"\(5, 3\)",
+        r"\(2, 3\)",
+        START,
+    ),
+    "a whole-number state": (
+        {"initial_state": RNNState(np.ones((B, 3), int))},
+        r"initial_state\.h is int64",
+        START,
+    ),
     "a length of 0": ({"lengths": [0, 4]}, "from 0 to 4", r"1\.\.4"),
     "a negative length": ({"lengths": [3, -1]}, "from -1 to 3", r"1\.\.4"),
     "a length beyond T": ({"lengths": [1, 5]}, "from 1 to 5", r"1\.\.4"),
     "fractional lengths": ({"lengths": [1.0, 4.0]}, "lengths are float", "whole numbers"),
     "boolean lengths": ({"lengths": [True, True]}, "lengths are bool", "whole numbers"),
-    "one length for all": ({"lengths": 3}, r"lengths has shape \(\)", r"\(2,\)", "one for each example"),
-    "too many lengths": ({"lengths": [1, 2, 3]}, r"lengths has shape \(3,\)", "one for each example"),
-    "lengths in a column": ({"lengths": [[1], [2]]}, r"lengths has shape \(2, 1\)", "one for each example"),
+    "one length for all": (
+        {"lengths": 3},
+        r"lengths has shape \(\)",
+        r"\(2,\)",
+        "one for each example",
+    ),
+    "too many lengths": (
+        {"lengths": [1, 2, 3]},
+        r"lengths has shape \(3,\)",
+        "one for each example",
+    ),
+    "lengths in a column": (
+        {"lengths": [[1], [2]]},
+        r"lengths has shape \(2, 1\)",
+        "one for each example",
+    ),
     "whole-number resets": ({"resets": np.zeros((T, B), int)}, "resets are int64", "booleans"),
     "fractional resets": ({"resets": np.zeros((T, B))}, "resets are float64", "booleans"),
-    "one reset a step": ({"resets": np.zeros(T, bool)}, r"resets has shape \(4,\)", "each step and example"),
-    "batch-major resets": ({"resets": np.zeros((B, T), bool)}, r"resets has shape \(2, 4\)", r"\(4, 2\)"),
-    "resets of another length": ({"resets": np.zeros((5, B), bool)}, r"resets has shape \(5, 2\)", r"\(4, 2\)"),
+    "one reset a step": (
+        {"resets": np.zeros(T, bool)},
+        r"resets has shape \(4,\)",
+        "each step and example",
+    ),
+    "batch-major resets": (
+        {"resets": np.zeros((B, T), bool)},
+        r"resets has shape \(2, 4\)",
+        r"\(4, 2\)",
+    ),
+    "resets of another length": (
+        {"resets": np.zeros((5, B), bool)},
+        r"resets has shape \(5, 2\)",
+        r"\(4, 2\)",
+    ),
     "an unknown engine": ({"engine": "magic"}, "engine 'magic' is unknown", "'auto', 'scan'"),
     "no engine": ({"engine": None}, "engine None is unknown", "'auto', 'scan'"),
 }
@@ -120,7 +217,9 @@ def test_an_engine_of_the_future_is_no_silent_fallback(engine):
             unroll(cell, draw_params(cell, INPUTS), GOOD["xs"], engine=engine)
 
 
-@pytest.mark.parametrize("what", [[None] * B, "text", [[1.0], [1.0, 2.0]]], ids=["None", "text", "ragged"])
+@pytest.mark.parametrize(
+    "what", [[None] * B, "text", [[1.0], [1.0, 2.0]]], ids=["None", "text", "ragged"]
+)
 @pytest.mark.parametrize("name", ["xs", "lengths", "resets"])
 def test_what_is_no_array_is_refused_by_name(name, what):
     with refused(name):
@@ -145,13 +244,19 @@ DEEP = stack([RNN(3), bidirectional(GRU(3)), Readout(2)])
     ("fault", "words"),
     [
         ({"xs": np.ones((T, B, 5))}, ["5 features", "made for 2", r"input_size=5"]),
-        ({"params": draw_params(RNN(3), INPUTS)}, ["params has the structure RNNParams", "StackParams", INIT]),
+        (
+            {"params": draw_params(RNN(3), INPUTS)},
+            ["params has the structure RNNParams", "StackParams", INIT],
+        ),
         ({"params": StackParams(())}, ["params has the structure", "StackParams", INIT]),
         (
             {"params": StackParams(draw_params(DEEP, INPUTS).layers[:2])},
             ["params has the structure", "StackParams", INIT],
         ),
-        ({"initial_state": RNNState(np.ones((B, 3)))}, ["initial_state has the structure RNNState", "StackState"]),
+        (
+            {"initial_state": RNNState(np.ones((B, 3)))},
+            ["initial_state has the structure RNNState", "StackState"],
+        ),
         ({"lengths": [0, 1]}, ["from 0 to 1", r"1\.\.4"]),
     ],
     ids=["features", "one layer's", "no layers", "too few layers", "state", "lengths"],
@@ -226,23 +331,52 @@ STATE = np.zeros(INPUTS)
 STEPS = {
     "wraps": (lambda s, x: ({"h": s}, x), STATE, "of the structure"),
     "doubles": (lambda s, x: ((s["h"], s["h"]), x), {"h": STATE}, "of the structure"),
-    "to whole": (lambda s, x: (s.astype(int), x), STATE, r"float64\[2, 2\] into int64\[2, 2\]", "shape and dtype"),
-    "from whole": (lambda s, x: (s * 0.5, x), STATE.astype(int), r"int64\[2, 2\] into float64\[2, 2\]", "dtype"),
-    "narrows": (lambda s, x: (s.astype("float16"), x), STATE, r"float64\[2, 2\] into float16\[2, 2\]", "dtype"),
-    "shrinks": (lambda s, x: (s[..., :1], x), STATE, r"float64\[2, 2\] into float64\[2, 1\]", "shape and dtype"),
-    "grows": (lambda s, x: (s[..., None] * x, x), 0.0, r"float64\[2\] into float64\[2, 2\]", "shape and dtype"),
+    "to whole": (
+        lambda s, x: (s.astype(int), x),
+        STATE,
+        r"float64\[2, 2\] into int64\[2, 2\]",
+        "shape and dtype",
+    ),
+    "from whole": (
+        lambda s, x: (s * 0.5, x),
+        STATE.astype(int),
+        r"int64\[2, 2\] into float64\[2, 2\]",
+        "dtype",
+    ),
+    "narrows": (
+        lambda s, x: (s.astype("float16"), x),
+        STATE,
+        r"float64\[2, 2\] into float16\[2, 2\]",
+        "dtype",
+    ),
+    "shrinks": (
+        lambda s, x: (s[..., :1], x),
+        STATE,
+        r"float64\[2, 2\] into float64\[2, 1\]",
+        "shape and dtype",
+    ),
+    "grows": (
+        lambda s, x: (s[..., None] * x, x),
+        0.0,
+        r"float64\[2\] into float64\[2, 2\]",
+        "shape and dtype",
+    ),
     "says nothing": (lambda s, _x: s, STATE, "a pair"),
     "says too much": (lambda s, x: (s, x, x), STATE, "a pair"),
 }
 
 
-@pytest.mark.parametrize(("fn", "start", "words"), [(fn, start, w) for fn, start, *w in STEPS.values()], ids=STEPS)
+@pytest.mark.parametrize(
+    ("fn", "start", "words"), [(fn, start, w) for fn, start, *w in STEPS.values()], ids=STEPS
+)
 def test_a_step_that_changes_its_state_is_refused(fn, start, words):
     with refused("the step", *words):
         unroll(rnnlab.Step(lambda _params, s, x: fn(s, x), start), None, GOOD["xs"])
 
 
-@pytest.mark.parametrize("options", [{"lengths": [1, 4]}, {"resets": np.ones((T, B), bool)}], ids=["lengths", "resets"])
+@pytest.mark.parametrize(
+    "options", [{"lengths": [1, 4]}, {"resets": np.ones((T, B), bool)}], ids=["lengths", "resets"]
+)
 def test_a_state_without_batch_axes_cannot_be_marked(options):
     """One counter for the whole batch cannot stop, or start afresh, for one example."""
     step = rnnlab.Step(lambda _p, n, x: (n + 1, x), lambda _batch: jnp.zeros((), int))
@@ -303,25 +437,60 @@ def test_fractions_are_numbers(value):
 
 
 CHOICES = {
-    "activation": (lambda: RNN(3, "softmax"), "activation is 'softmax'", "'tanh', 'relu', 'sigmoid', 'identity'"),
+    "activation": (
+        lambda: RNN(3, "softmax"),
+        "activation is 'softmax'",
+        "'tanh', 'relu', 'sigmoid', 'identity'",
+    ),
     "no activation": (lambda: RNN(3, None), "activation is None", "'tanh'"),
-    "output activation": (lambda: JordanRNN(3, output_activation="exp"), "activation is 'exp'", "'identity'"),
+    "output activation": (
+        lambda: JordanRNN(3, output_activation="exp"),
+        "activation is 'exp'",
+        "'identity'",
+    ),
     "form": (lambda: RNN(3, form="jordan"), "form is 'jordan'", "'elman', 'output-state'"),
     "leaky form": (lambda: LeakyRNN(3, form="output-state"), "form is 'output-state'", "'elman'"),
     "reset": (lambda: GRU(3, "never"), "reset is 'never'", "'after', 'before'"),
     "dtype": (lambda: RNN(3, dtype=int), "dtype is int64", "floating dtype such as float32"),
-    "param_dtype": (lambda: LSTM(3, param_dtype=complex), "param_dtype is complex128", "floating dtype"),
+    "param_dtype": (
+        lambda: LSTM(3, param_dtype=complex),
+        "param_dtype is complex128",
+        "floating dtype",
+    ),
     "readout's dtype": (lambda: Readout(3, dtype=bool), "dtype is bool", "floating dtype"),
     "misspelt dtype": (lambda: RNN(3, dtype="flaot32"), "dtype", "floating dtype"),
     "no param_dtype": (lambda: RNN(3, param_dtype=None), "param_dtype", "floating dtype"),
-    "two forget biases": (lambda: LSTM(3, 2.0, bias_init=initializers.chrono(9)), "bias_init", "forget_bias, not both"),
-    "two GRU biases": (lambda: GRU(3, "before", recurrent_bias=True), "recurrent_bias", "leave it False"),
-    "two Jordan biases": (lambda: JordanRNN(3, recurrent_bias=True), "one bias a layer", "leave recurrent_bias False"),
+    "two forget biases": (
+        lambda: LSTM(3, 2.0, bias_init=initializers.chrono(9)),
+        "bias_init",
+        "forget_bias, not both",
+    ),
+    "two GRU biases": (
+        lambda: GRU(3, "before", recurrent_bias=True),
+        "recurrent_bias",
+        "leave it False",
+    ),
+    "two Jordan biases": (
+        lambda: JordanRNN(3, recurrent_bias=True),
+        "one bias a layer",
+        "leave recurrent_bias False",
+    ),
     "empty stack": (lambda: stack([]), "at least one cell", r"stack\(\[cell, \.\.\.\]\)"),
-    "residual sizes": (lambda: stack([RNN(3), GRU(4)], residual=True), "3 features to 4", "one size"),
-    "residual both ways": (lambda: stack([bidirectional(RNN(3)), RNN(3)], residual=True), "6 features to 3"),
+    "residual sizes": (
+        lambda: stack([RNN(3), GRU(4)], residual=True),
+        "3 features to 4",
+        "one size",
+    ),
+    "residual both ways": (
+        lambda: stack([bidirectional(RNN(3)), RNN(3)], residual=True),
+        "6 features to 3",
+    ),
     "short chrono": (lambda: initializers.chrono(2), "max_lag is 2", "at least 3"),
-    "chrono of nothing": (lambda: initializers.chrono(float("nan")), "max_lag is nan", "at least 3"),
+    "chrono of nothing": (
+        lambda: initializers.chrono(float("nan")),
+        "max_lag is nan",
+        "at least 3",
+    ),
     "chrono for an RNN": (
         lambda: RNN(3, bias_init=initializers.chrono(9)).init(jax.random.key(0), INPUTS),
         "LSTM .* GRU",
@@ -339,7 +508,9 @@ CHOICES = {
 }
 
 
-@pytest.mark.parametrize(("make", "words"), [(make, words) for make, *words in CHOICES.values()], ids=CHOICES)
+@pytest.mark.parametrize(
+    ("make", "words"), [(make, words) for make, *words in CHOICES.values()], ids=CHOICES
+)
 def test_choices_that_are_none_are_refused(make, words):
     with refused(*words):
         make()
@@ -348,7 +519,16 @@ def test_choices_that_are_none_are_refused(make, words):
 # Whatever comes
 
 
-@given(st.one_of(st.integers(-2, 9), st.floats(), st.booleans(), st.none(), st.text(max_size=2), st.complex_numbers()))
+@given(
+    st.one_of(
+        st.integers(-2, 9),
+        st.floats(),
+        st.booleans(),
+        st.none(),
+        st.text(max_size=2),
+        st.complex_numbers(),
+    )
+)
 def test_any_size_makes_a_cell_or_is_refused(size):
     fits = type(size) is int and size >= 1
     with contextlib.nullcontext() if fits else refused("hidden_size is"):
@@ -380,7 +560,11 @@ def anything(draw):
     sizes = st.integers(0, 3)
     shape = mostly(st.just((steps, *batch, size)), st.lists(sizes, max_size=4).map(tuple))
     dtype = mostly(st.sampled_from(FLOATS), st.sampled_from(OTHERS))
-    xs = draw(arrays(dtype, shape, elements={"min_value": 0, "max_value": 1} if dtype.kind in "fiu" else None))
+    xs = draw(
+        arrays(
+            dtype, shape, elements={"min_value": 0, "max_value": 1} if dtype.kind in "fiu" else None
+        )
+    )
 
     given_lengths, given_resets = draw(st.booleans()), draw(st.booleans())
     shape = mostly(st.just(batch), st.lists(sizes, max_size=2).map(tuple))
@@ -393,9 +577,15 @@ def anything(draw):
     dtype = mostly(st.just(np.dtype("bool")), st.sampled_from([*FLOATS, *OTHERS]))
     resets = draw(arrays(bool, shape)).astype(dtype) if given_resets else None
     engine = mostly(
-        st.sampled_from(["auto", "scan", "fused", "checkpointed"]), st.sampled_from([*PLANNED, "cudnn", "nonsense"])
+        st.sampled_from(["auto", "scan", "fused", "checkpointed"]),
+        st.sampled_from([*PLANNED, "cudnn", "nonsense"]),
     )
-    return xs, {"lengths": lengths, "resets": resets, "reverse": draw(st.booleans()), "engine": engine}
+    return xs, {
+        "lengths": lengths,
+        "resets": resets,
+        "reverse": draw(st.booleans()),
+        "engine": engine,
+    }
 
 
 ANY = {"cell": RNN(2), "stack": stack([GRU(2), Readout(3)]), "both ways": bidirectional(LSTM(2))}
@@ -426,9 +616,22 @@ X, ONE = np.ones((T, B, INPUTS), np.float32), np.float32(1)
 FOREIGN = {
     "complex state": (lambda w, s, _: (s * w, s), jnp.complex64, "complex64", "two arrays"),
     "whole numbers": (lambda w, s, _: (s + 1, w * s), jnp.int32, "int32", "a float"),
-    "another structure": (lambda _, s, __: ((s, s), s), jnp.float32, "the structure that it is given"),
-    "another dtype": (lambda _, s, __: (s.astype(jnp.float16), s), jnp.float32, "float16", "dtype that it is given"),
-    "another shape": (lambda _, s, __: (s[..., :2], s), jnp.float32, "shape and dtype that it is given"),
+    "another structure": (
+        lambda _, s, __: ((s, s), s),
+        jnp.float32,
+        "the structure that it is given",
+    ),
+    "another dtype": (
+        lambda _, s, __: (s.astype(jnp.float16), s),
+        jnp.float32,
+        "float16",
+        "dtype that it is given",
+    ),
+    "another shape": (
+        lambda _, s, __: (s[..., :2], s),
+        jnp.float32,
+        "shape and dtype that it is given",
+    ),
 }
 INSTRUMENTS = {
     "gradient_flow": lambda cell: diagnostics.gradient_flow(cell, ONE, X, jnp.sum),
@@ -437,10 +640,16 @@ INSTRUMENTS = {
     "jacobian_products": lambda cell: diagnostics.jacobian_products(cell, ONE, X),
     "step_jacobians": lambda cell: diagnostics.step_jacobians(cell, ONE, X),
     "lyapunov_spectrum": lambda cell: diagnostics.lyapunov_spectrum(cell, ONE, X),
-    "phase_diagram": lambda cell: diagnostics.phase_diagram(cell, ONE, X, np.ones(2), np.array([3]), vary=jnp.multiply),
+    "phase_diagram": lambda cell: diagnostics.phase_diagram(
+        cell, ONE, X, np.ones(2), np.array([3]), vary=jnp.multiply
+    ),
     "pascanu_omega": lambda cell: diagnostics.pascanu_omega(cell, ONE, X, jnp.sum),
-    "fixed_points": lambda cell: diagnostics.fixed_points(cell, ONE, X[0, 0], cell.initial_state((5,))),
-    "limit_cycles": lambda cell: diagnostics.limit_cycles(cell, ONE, X[0, 0], cell.initial_state((5,))),
+    "fixed_points": lambda cell: diagnostics.fixed_points(
+        cell, ONE, X[0, 0], cell.initial_state((5,))
+    ),
+    "limit_cycles": lambda cell: diagnostics.limit_cycles(
+        cell, ONE, X[0, 0], cell.initial_state((5,))
+    ),
     "attractor_kind": lambda cell: diagnostics.attractor_kind(
         jax.random.key(0), cell, ONE, X[0, 0], cell.initial_state((5,))
     ),

@@ -10,7 +10,17 @@ import numpy as np
 import pytest
 
 import rnnlab
-from rnnlab.cells import GRU, LSTM, RNN, GRUState, JordanRNN, JordanState, LeakyRNN, LSTMState, RNNState
+from rnnlab.cells import (
+    GRU,
+    LSTM,
+    RNN,
+    GRUState,
+    JordanRNN,
+    JordanState,
+    LeakyRNN,
+    LSTMState,
+    RNNState,
+)
 from tests.reference import close, loop, watch
 from tests.reference.cells import CELLS, VARIANTS, by_name, draw_params, draw_state, gru, sigmoid
 
@@ -34,7 +44,11 @@ def noise(*shape: int, seed: int = 3) -> np.ndarray:
 @each([*CELLS, *VARIANTS])
 @pytest.mark.parametrize("batch", [(), (2, 3)], ids=str)
 def test_step_is_the_textbooks(twin, batch):
-    params, state, x = draw_params(twin.cell, INPUTS), draw_state(twin.cell, batch), noise(*batch, INPUTS)
+    params, state, x = (
+        draw_params(twin.cell, INPUTS),
+        draw_state(twin.cell, batch),
+        noise(*batch, INPUTS),
+    )
     expected = loop.unroll(twin.step, params, x[None], state)
     after, y = twin.cell.step(params, jax.tree.map(jnp.asarray, state), jnp.asarray(x))
     close(after, expected.final)
@@ -48,10 +62,15 @@ def test_step_is_project_mix_and_gate(twin):
     state = jax.tree.map(jnp.asarray, draw_state(cell, (B,)))
     t = 2
     projected = cell.project(params, xs)[t]
-    close(cell.gate(params, state, projected, cell.mix(params, state)), cell.step(params, state, xs[t]))
+    close(
+        cell.gate(params, state, projected, cell.mix(params, state)),
+        cell.step(params, state, xs[t]),
+    )
 
 
-WITH_MAPS = [twin for twin in RECURRENT if twin.cell.maps(draw_params(twin.cell, INPUTS)) is not None]
+WITH_MAPS = [
+    twin for twin in RECURRENT if twin.cell.maps(draw_params(twin.cell, INPUTS)) is not None
+]
 
 
 @each(WITH_MAPS)
@@ -77,8 +96,14 @@ def test_the_adjoint_is_the_derivative_of_the_gate(twin):
     (new, y), back = jax.vjp(lambda *given: cell.gate(params, *given), state, z, a)
     close(y, new.h)
     close(cell.gate_residuals(params, state, z, a)[0], new)
-    adjoint = cell.gate_adjoint(params, state, new, cell.gate_residuals(params, state, z, a)[1], d_new)
-    found = adjoint.old, jnp.concatenate(adjoint.joint + adjoint.z, -1), jnp.concatenate(adjoint.joint + adjoint.a, -1)
+    adjoint = cell.gate_adjoint(
+        params, state, new, cell.gate_residuals(params, state, z, a)[1], d_new
+    )
+    found = (
+        adjoint.old,
+        jnp.concatenate(adjoint.joint + adjoint.z, -1),
+        jnp.concatenate(adjoint.joint + adjoint.a, -1),
+    )
     close(found, back((d_new, jnp.zeros_like(y))))
 
 
@@ -87,7 +112,10 @@ def test_form(twin):
     cell = twin.cell
     with pytest.raises(dataclasses.FrozenInstanceError):
         cell.param_dtype = jnp.float64
-    for made in (jax.eval_shape(lambda key: cell.init(key, INPUTS), jax.random.key(0)), cell.initial_state((2,))):
+    for made in (
+        jax.eval_shape(lambda key: cell.init(key, INPUTS), jax.random.key(0)),
+        cell.initial_state((2,)),
+    ):
         assert isinstance(made, tuple)
         assert hasattr(made, "_fields")
 
@@ -184,7 +212,12 @@ def test_dtypes(twin, dtype, param_dtype, x_dtype, state_dtype):
 
     def run(key):
         params, xs = cell.init(key, INPUTS), jnp.ones((T, B, INPUTS), x_dtype)
-        return params, cell.initial_state(), cell.project(params, xs), rnnlab.unroll(cell, params, xs)
+        return (
+            params,
+            cell.initial_state(),
+            cell.project(params, xs),
+            rnnlab.unroll(cell, params, xs),
+        )
 
     params, initial, projected, (final, ys) = jax.eval_shape(run, jax.random.key(0))
     assert {leaf.dtype for leaf in jax.tree.leaves((params, initial))} == {jnp.dtype(param_dtype)}
@@ -206,7 +239,9 @@ def test_dtypes_are_flaxs(kind, twin, dtype, param_dtype, x_dtype, state_dtype):
     def dtypes(*trees):
         return [{leaf.dtype for leaf in jax.tree.leaves(tree)} for tree in trees]
 
-    assert dtypes(params, state, *jax.eval_shape(ours.step, params, state, x)) == dtypes(variables, carry, after, y)
+    assert dtypes(params, state, *jax.eval_shape(ours.step, params, state, x)) == dtypes(
+        variables, carry, after, y
+    )
     assert dtypes(y) == [{jnp.dtype(state_dtype)}]
 
 
@@ -219,7 +254,11 @@ def test_parameters_in_half_precision(twin):
 def test_float32_stays_float32():
     """x64 is on in these tests; nothing may drift to it, and values are right to single precision."""
     (twin,) = by_name("lstm-peephole-norm")
-    params, state, xs = draw_params(twin.cell, INPUTS), draw_state(twin.cell, (B,)), noise(T, B, INPUTS)
+    params, state, xs = (
+        draw_params(twin.cell, INPUTS),
+        draw_state(twin.cell, (B,)),
+        noise(T, B, INPUTS),
+    )
     single = jax.tree.map(np.float32, (params, xs, state))
     final, ys = rnnlab.unroll(twin.cell, *single)
     expected = loop.unroll(twin.step, params, xs, state)
@@ -246,8 +285,12 @@ def test_init_shapes(twin, size):
 def test_pascanus_form_is_elmans_network(name, phi):
     """xₜ = W φ(xₜ₋₁) + W_in uₜ + b gives φ(xₜ) = φ(W φ(xₜ₋₁) + …): Elman's state, where that starts from φ(x₀)."""
     params, state, xs = draw_params(RNN(3), INPUTS), draw_state(RNN(3), (B,)), noise(T, B, INPUTS)
-    inner, _ = rnnlab.unroll_states(RNN(3, name, "output-state"), params, xs, state, lengths=[5, 1, 3])
-    outer, _ = rnnlab.unroll_states(RNN(3, name), params, xs, RNNState(phi(state.h)), lengths=[5, 1, 3])
+    inner, _ = rnnlab.unroll_states(
+        RNN(3, name, "output-state"), params, xs, state, lengths=[5, 1, 3]
+    )
+    outer, _ = rnnlab.unroll_states(
+        RNN(3, name), params, xs, RNNState(phi(state.h)), lengths=[5, 1, 3]
+    )
     close(phi(np.asarray(inner.h)), np.asarray(outer.h))
 
 
@@ -272,7 +315,9 @@ def test_leaky_network_of_alpha_one_is_elmans():
 
     leaky, plain = LeakyRNN(3, alpha=1.0), RNN(3)
     close(rnnlab.unroll(leaky, params, xs, state), rnnlab.unroll(plain, params, xs, state))
-    gradients = [jax.grad(loss, argnums=(1, 2, 3))(cell, params, xs, state) for cell in (leaky, plain)]
+    gradients = [
+        jax.grad(loss, argnums=(1, 2, 3))(cell, params, xs, state) for cell in (leaky, plain)
+    ]
     close(*gradients)
 
 
@@ -332,7 +377,11 @@ def test_variants_start_as_the_plain_cell():
 
 def test_layer_norm_forgets_the_scale_of_its_inputs():
     """LN(W_x x) is the same for x and 10⁶ x, up to ε."""
-    for cell in (LSTM(3, layer_norm=True), GRU(3, layer_norm=True), GRU(3, "before", layer_norm=True)):
+    for cell in (
+        LSTM(3, layer_norm=True),
+        GRU(3, layer_norm=True),
+        GRU(3, "before", layer_norm=True),
+    ):
         params, xs = draw_params(cell, INPUTS), 1e6 * noise(T, B, INPUTS)
         close(rnnlab.unroll(cell, params, xs), rnnlab.unroll(cell, params, 1e3 * xs))
 
@@ -341,7 +390,9 @@ def test_layer_norm_forgets_the_scale_of_its_inputs():
 
 
 @pytest.mark.parametrize(
-    "cell", [GRU(3), GRU(3, "before"), GRU(3, recurrent_bias=True)], ids=["after", "before", "two-biases"]
+    "cell",
+    [GRU(3), GRU(3, "before"), GRU(3, recurrent_bias=True)],
+    ids=["after", "before", "two-biases"],
 )
 def test_both_meanings_of_z_are_one_network(cell):
     """σ(−a) = 1 − σ(a): with z's weights and biases negated, h = (1 − z) n + z hₜ₋₁ is h = (1 − z) hₜ₋₁ + z n."""
@@ -367,7 +418,12 @@ def test_where_the_reset_acts():
     """The two forms differ in general, and agree where r = 1 and b_n's second part is zero."""
     after, before = GRU(3), GRU(3, "before")
     params, xs = draw_params(before, INPUTS), noise(T, B, INPUTS)
-    with_c = draw_params(after, INPUTS)._replace(w_x=params.w_x, w_h=params.w_h, b=params.b, c=np.zeros(3))
-    assert np.abs(rnnlab.unroll(after, with_c, xs)[1] - rnnlab.unroll(before, params, xs)[1]).max() > 1e-3
+    with_c = draw_params(after, INPUTS)._replace(
+        w_x=params.w_x, w_h=params.w_h, b=params.b, c=np.zeros(3)
+    )
+    assert (
+        np.abs(rnnlab.unroll(after, with_c, xs)[1] - rnnlab.unroll(before, params, xs)[1]).max()
+        > 1e-3
+    )
     params.b[:3] = 1e3  # shared with with_c
     close(rnnlab.unroll(after, with_c, xs), rnnlab.unroll(before, params, xs))

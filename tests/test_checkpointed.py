@@ -22,7 +22,9 @@ ALL = "initial lengths resets reverse"
 def first_order(twin, course, run=unroll, **how):
     """Outputs, final state and the gradients of parameters, inputs and initial state."""
     params, xs, options = course.draw(twin.cell)
-    start = options.pop("initial_state", jax.tree.map(np.float64, twin.cell.initial_state(course.batch)))
+    start = options.pop(
+        "initial_state", jax.tree.map(np.float64, twin.cell.initial_state(course.batch))
+    )
 
     def loss(params, xs, start):
         result = run(twin.cell, params, xs, start, **options, **how)
@@ -63,7 +65,9 @@ def test_every_cell(twin):
 def test_any_number_of_segments(steps, segments):
     """Seven steps forwards, all others in reverse."""
     (twin,) = by_name("elman")
-    assert_exact(twin, Course(steps, (2,), "initial lengths resets" if steps == 7 else ALL), segments)
+    assert_exact(
+        twin, Course(steps, (2,), "initial lengths resets" if steps == 7 else ALL), segments
+    )
 
 
 @pytest.mark.parametrize("batch", [(), (2, 2)], ids=str)
@@ -73,7 +77,9 @@ def test_any_batch_axes(batch):
 
 
 @pytest.mark.parametrize(
-    ("segments", "options"), [(3, "reverse"), ((2, 2), ""), ((2, 2), "reverse"), (3, "lengths resets reverse")], ids=str
+    ("segments", "options"),
+    [(3, "reverse"), ((2, 2), ""), ((2, 2), "reverse"), (3, "lengths resets reverse")],
+    ids=str,
 )
 def test_every_state(segments, options):
     (twin,) = by_name("lstm")
@@ -96,7 +102,9 @@ def test_a_step_of_ones_own():
             return jnp.sum(ys**2) + jnp.sum(final["h"]), (final, ys)
 
         xs = np.random.default_rng(1).normal(size=(7, 2, 2))
-        return jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))(np.array([0.7, 1.1]), xs)
+        return jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))(
+            np.array([0.7, 1.1]), xs
+        )
 
     close(results(engine="checkpointed", segments=3), results(engine="scan"))
 
@@ -127,7 +135,11 @@ def test_too_many_segments_are_refused(segments, words):
     cell = RNN(3)
     params = draw_params(cell, INPUTS)
     one_sentence(
-        lambda: unroll(cell, params, np.ones((7, INPUTS)), engine="checkpointed", segments=segments), "segments", *words
+        lambda: unroll(
+            cell, params, np.ones((7, INPUTS)), engine="checkpointed", segments=segments
+        ),
+        "segments",
+        *words,
     )
 
 
@@ -150,7 +162,9 @@ def test_second_derivatives():
             products = jax.tree.map(lambda a, b: jnp.sum(a * b), gradient(*inputs), along)
             return sum(jax.tree.leaves(products))
 
-        both = jax.jit(lambda *inputs: (jax.grad(slope, (0, 1))(*inputs), jax.jvp(gradient, inputs, along)[1]))
+        both = jax.jit(
+            lambda *inputs: (jax.grad(slope, (0, 1))(*inputs), jax.jvp(gradient, inputs, along)[1])
+        )
         by_reverse, by_forward = both(params, xs)
         close(by_reverse, by_forward)
         return by_reverse
@@ -160,7 +174,9 @@ def test_second_derivatives():
 
 def test_vmap_over_parameters_and_over_examples():
     cell, rng = RNN(3), np.random.default_rng(6)
-    networks = jax.tree.map(lambda *leaves: np.stack(leaves), *(draw_params(cell, INPUTS, seed) for seed in (1, 2)))
+    networks = jax.tree.map(
+        lambda *leaves: np.stack(leaves), *(draw_params(cell, INPUTS, seed) for seed in (1, 2))
+    )
     xs = rng.normal(size=(7, 4, INPUTS))
 
     def results(**how):
@@ -184,7 +200,10 @@ def temporary(cell, steps, inputs=2, **how):
     def loss(params, xs, weights):
         return jnp.vdot(weights, unroll(cell, params, xs, **how)[1])
 
-    given = jnp.ones((steps, 4, inputs), jnp.float32), jnp.ones((steps, 4, cell.hidden_size), jnp.float32)
+    given = (
+        jnp.ones((steps, 4, inputs), jnp.float32),
+        jnp.ones((steps, 4, cell.hidden_size), jnp.float32),
+    )
     compiled = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(params, *given).compile()
     return compiled.memory_analysis().temp_size_in_bytes
 
@@ -198,7 +217,9 @@ def test_memory_grows_with_the_root(twin):
 
 
 def test_two_levels_need_less():
-    one, two = (temporary(LSTM(3), 32**3, engine="checkpointed", segments=s) for s in (None, (128, 16)))
+    one, two = (
+        temporary(LSTM(3), 32**3, engine="checkpointed", segments=s) for s in (None, (128, 16))
+    )
     assert two < 0.7 * one
 
 

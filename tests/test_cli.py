@@ -16,7 +16,20 @@ import pytest
 
 from rnnlab import cli
 
-SMALL = ["--cells", "rnn", "gru", "--lengths", "3", "8", "--hidden-size", "6", "--batch-size", "4", "--seeds", "2"]
+SMALL = [
+    "--cells",
+    "rnn",
+    "gru",
+    "--lengths",
+    "3",
+    "8",
+    "--hidden-size",
+    "6",
+    "--batch-size",
+    "4",
+    "--seeds",
+    "2",
+]
 GRADIENTS = ["gradients", *SMALL]
 DYNAMICS = [
     "dynamics", "--cells", "rnn", "gru", "--hidden-size", "4", "--batch-size", "2", "--seeds", "2", "--data", "noise",
@@ -39,7 +52,9 @@ ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"JAX_
 
 def rnnlab(*arguments, cwd):
     command = [sys.executable, "-m", "rnnlab", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(
+        command, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False
+    )
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +62,19 @@ def finished(tmp_path_factory):
     """A small run on real text, in float64, with training and a closer look."""
     folder = tmp_path_factory.mktemp("run")
     ran = rnnlab(
-        *("gradients", *SMALL, "--train-steps", 3, "--clip", 1, "--precision", "float64", "--detail", "--out", "out"),
+        *(
+            "gradients",
+            *SMALL,
+            "--train-steps",
+            3,
+            "--clip",
+            1,
+            "--precision",
+            "float64",
+            "--detail",
+            "--out",
+            "out",
+        ),
         cwd=folder,
     )
     return folder, ran
@@ -113,7 +140,9 @@ def test_the_global_norm_is_that_of_all_parameters(finished):
             if (r["cell"], r["seed"], r["length"], r["phase"]) == (cell, 1, 8, "after")
         }
         total = mine.pop("all")
-        assert total == pytest.approx(0.5 * math.log(sum(math.exp(2 * norm) for norm in mine.values())), rel=1e-5)
+        assert total == pytest.approx(
+            0.5 * math.log(sum(math.exp(2 * norm) for norm in mine.values())), rel=1e-5
+        )
 
 
 def test_json_prints_the_summary_and_nothing_else(finished):
@@ -123,7 +152,10 @@ def test_json_prints_the_summary_and_nothing_else(finished):
         "--resume", "--json", cwd=folder,
     )  # fmt: skip
     assert again.returncode == 0, again.stderr
-    assert json.loads(again.stdout) == json.loads((folder / "out" / "gradients.json").read_text())["summary"]
+    assert (
+        json.loads(again.stdout)
+        == json.loads((folder / "out" / "gradients.json").read_text())["summary"]
+    )
     assert again.stdout.count("\n") == 1
 
 
@@ -139,11 +171,26 @@ def test_other_settings_are_refused_and_nothing_is_touched(finished):
 
 
 def test_an_interrupted_run_is_readable_and_goes_on(tmp_path):
-    arguments = ["gradients", *SMALL, "--lengths", "3", "8", "5000", "--data", "noise", "--out", "out"]
+    arguments = [
+        "gradients",
+        *SMALL,
+        "--lengths",
+        "3",
+        "8",
+        "5000",
+        "--data",
+        "noise",
+        "--out",
+        "out",
+    ]
     whole = rnnlab(*arguments[:-1], "whole", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
     process = subprocess.Popen(
-        [sys.executable, "-m", "rnnlab", *arguments], cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "rnnlab", *arguments],
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     results = tmp_path / "out" / "gradients.json"
     deadline = time.monotonic() + 200
@@ -208,7 +255,9 @@ def test_dynamics_writes_its_files(moving):
     assert rows[0]["exponent"] == str(content["spectrum"][0]["exponent"])
 
 
-def test_interrupted_dynamics_keeps_what_was_finished_and_goes_on(moving, tmp_path, monkeypatch, capsys):
+def test_interrupted_dynamics_keeps_what_was_finished_and_goes_on(
+    moving, tmp_path, monkeypatch, capsys
+):
     from rnnlab import dynamics
 
     out, measure = tmp_path / "out", dynamics.measure
@@ -229,7 +278,9 @@ def test_interrupted_dynamics_keeps_what_was_finished_and_goes_on(moving, tmp_pa
     assert cli.main([*DYNAMICS, "--out", str(out)]) == 2
     assert "add --resume" in capsys.readouterr().err
     assert cli.main([*DYNAMICS, "--out", str(out), "--resume", "--json"]) == 0
-    completed, whole = (json.loads((folder / "dynamics.json").read_text()) for folder in (out, moving[0]))
+    completed, whole = (
+        json.loads((folder / "dynamics.json").read_text()) for folder in (out, moving[0])
+    )
     assert {key: completed[key] for key in KEYS} == {key: whole[key] for key in KEYS}
     assert json.loads(capsys.readouterr().out) == whole["summary"]
 
@@ -265,7 +316,9 @@ def test_a_run_of_another_study_is_refused(moving, capsys):
         (DYNAMICS, ["--out", "."], "holds files that are no run"),
     ],
 )
-def test_wrong_usage_is_one_sentence_and_exit_code_2(tmp_path, monkeypatch, capsys, command, arguments, words):
+def test_wrong_usage_is_one_sentence_and_exit_code_2(
+    tmp_path, monkeypatch, capsys, command, arguments, words
+):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty.txt").touch()
     (tmp_path / "latin.txt").write_bytes("déjà vu".encode("latin-1") * 1000)
@@ -280,7 +333,18 @@ def test_wrong_usage_is_one_sentence_and_exit_code_2(tmp_path, monkeypatch, caps
 def test_changed_data_and_damaged_results_are_refused(tmp_path, capsys):
     text, out = tmp_path / "text.txt", tmp_path / "out"
     text.write_text("to be or not to be, that is the question\n" * 5)
-    arguments = ["gradients", *SMALL, "--cells", "rnn", "--lengths", "3", "--data", str(text), "--out", str(out)]
+    arguments = [
+        "gradients",
+        *SMALL,
+        "--cells",
+        "rnn",
+        "--lengths",
+        "3",
+        "--data",
+        str(text),
+        "--out",
+        str(out),
+    ]
     assert cli.main(arguments) == 0
     results = (out / "gradients.json").read_bytes()
     text.write_text("whether 'tis nobler in the mind to suffer\n" * 5)
@@ -308,7 +372,12 @@ def test_a_full_disk_is_one_sentence_and_exit_code_1(tmp_path, monkeypatch, caps
 
 @pytest.mark.parametrize(
     "arguments",
-    [["gradients", "--seeds", "many"], ["gradients", "--nonsense"], ["dynamics", "--drive", "both"], ["nonsense"]],
+    [
+        ["gradients", "--seeds", "many"],
+        ["gradients", "--nonsense"],
+        ["dynamics", "--drive", "both"],
+        ["nonsense"],
+    ],
 )
 def test_what_cannot_be_parsed_is_exit_code_2(arguments, capsys):
     with pytest.raises(SystemExit) as left:
@@ -327,7 +396,11 @@ finally:
 """
     for argument in ("--help", "--version"):
         ran = subprocess.run(
-            [sys.executable, "-c", code, argument], capture_output=True, text=True, cwd=tmp_path, check=True
+            [sys.executable, "-c", code, argument],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            check=True,
         )
         assert ran.stdout.splitlines()[-1] == "False False"
     for command in ("gradients", "dynamics"):

@@ -38,8 +38,12 @@ def clipped(transformation, gradient=GRADIENT):
 def test_clipping_of_the_gradient_is_that_of_a_loop(threshold):
     norm = np.sqrt(sum(value**2 for leaf in GRADIENT.values() for value in leaf.ravel()))
     scale = threshold / norm if norm >= threshold else 1
-    np.testing.assert_allclose(clipped(clip_by_global_norm(threshold))["w"], scale * GRADIENT["w"], rtol=1e-12)
-    np.testing.assert_allclose(clipped(clip_by_global_norm(threshold))["b"], scale * GRADIENT["b"], rtol=1e-12)
+    np.testing.assert_allclose(
+        clipped(clip_by_global_norm(threshold))["w"], scale * GRADIENT["w"], rtol=1e-12
+    )
+    np.testing.assert_allclose(
+        clipped(clip_by_global_norm(threshold))["b"], scale * GRADIENT["b"], rtol=1e-12
+    )
     by_value = clipped(clip_by_value(threshold))
     for name, leaf in GRADIENT.items():
         twin = [max(min(value, threshold), -threshold) for value in leaf.ravel()]
@@ -90,7 +94,11 @@ def test_clipped_adjoints_are_those_of_backpropagation_by_hand(threshold, engine
     cell, params, xs = exploding()
     start = np.full((BATCH, 4), 0.01)
     d_params, d_xs, d_start = gradients(
-        clip_adjoints(cell, threshold), params, xs, cell.initial_state((BATCH,))._replace(h=start), engine=engine
+        clip_adjoints(cell, threshold),
+        params,
+        xs,
+        cell.initial_state((BATCH,))._replace(h=start),
+        engine=engine,
     )
     w_x, w_h, b = (np.asarray(p) for p in (params.w_x, params.w_h, params.b))
     hs = [start]
@@ -147,7 +155,10 @@ def test_every_cell_has_its_whole_state_clipped_example_by_example(name):
         pulls.append(pull)
 
     def still(leaf):
-        return np.zeros(leaf.shape, leaf.dtype if jnp.issubdtype(leaf.dtype, jnp.floating) else jax.dtypes.float0)
+        return np.zeros(
+            leaf.shape,
+            leaf.dtype if jnp.issubdtype(leaf.dtype, jnp.floating) else jax.dtypes.float0,
+        )
 
     message, total, d_xs = jax.tree.map(still, state), jax.tree.map(np.zeros_like, params), []
     for pull, d_y in zip(reversed(pulls), OUTER[::-1], strict=True):
@@ -166,7 +177,10 @@ def test_every_cell_has_its_whole_state_clipped_example_by_example(name):
     def loss(params, xs):
         return jnp.sum(OUTER * rnnlab.unroll(wrapped, params, xs)[1])
 
-    close(jax.grad(loss, argnums=(0, 1))(params, XS), (jax.tree.map(jnp.asarray, total), jnp.stack(d_xs)))
+    close(
+        jax.grad(loss, argnums=(0, 1))(params, XS),
+        (jax.tree.map(jnp.asarray, total), jnp.stack(d_xs)),
+    )
 
 
 @pytest.mark.parametrize("name", CELLS)
@@ -178,7 +192,9 @@ def test_values_stay_and_an_infinite_threshold_clips_nothing(name):
         return rnnlab.unroll(cell, params, XS, engine="scan")[1]
 
     np.testing.assert_array_equal(run(bare, params), run(tight, params))
-    slope = [jax.grad(lambda p, c=c: jnp.sum(OUTER * run(c, p)))(params) for c in (bare, tight, loose)]
+    slope = [
+        jax.grad(lambda p, c=c: jnp.sum(OUTER * run(c, p)))(params) for c in (bare, tight, loose)
+    ]
     close(slope[2], slope[0], 1e-14)
     most = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), slope[1], slope[0])
     assert max(jax.tree.leaves(most)) > 1e-3
@@ -186,7 +202,10 @@ def test_values_stay_and_an_infinite_threshold_clips_nothing(name):
 
 def test_a_clipped_adjoint_does_not_explode():
     cell, params, _ = exploding()
-    params, xs = params._replace(b=jnp.zeros(4)), jnp.zeros((40, BATCH, 2))  # hₜ = 0, where nothing saturates
+    params, xs = (
+        params._replace(b=jnp.zeros(4)),
+        jnp.zeros((40, BATCH, 2)),
+    )  # hₜ = 0, where nothing saturates
     last = np.zeros((40, BATCH, 4))
     last[-1] = RANDOM.normal(size=(BATCH, 4))
     assert np.linalg.norm(gradients(cell, params, xs, outer=last)[2].h, axis=-1).min() > 1e6
@@ -199,12 +218,17 @@ def test_padding_and_resets_change_nothing():
     cell = clip_adjoints(CELLS["lstm"], 0.2)
     params = draw_params(cell.cell, 2)
     own, d_xs, _ = gradients(cell, params, XS, lengths=jnp.array([5, STEPS, 5]))
-    short, long = OUTER[:5] * [[1.0], [0.0], [1.0]], OUTER * [[0.0], [1.0], [0.0]]  # examples do not meet
+    short, long = (
+        OUTER[:5] * [[1.0], [0.0], [1.0]],
+        OUTER * [[0.0], [1.0], [0.0]],
+    )  # examples do not meet
     few, few_xs, _ = gradients(cell, params, XS[:5], outer=short)
     all_, all_xs, _ = gradients(cell, params, XS, outer=long)
     close(own, jax.tree.map(jnp.add, few, all_))
     close(d_xs, all_xs + jnp.pad(few_xs, ((0, STEPS - 5), (0, 0), (0, 0))))
-    own, d_xs, _ = gradients(cell, params, XS, resets=jnp.zeros((STEPS, BATCH), bool).at[5].set(True))
+    own, d_xs, _ = gradients(
+        cell, params, XS, resets=jnp.zeros((STEPS, BATCH), bool).at[5].set(True)
+    )
     first, first_xs, _ = gradients(cell, params, XS[:5], outer=OUTER[:5])
     second, second_xs, _ = gradients(cell, params, XS[5:], outer=OUTER[5:])
     close(own, jax.tree.map(jnp.add, first, second))
@@ -215,12 +239,16 @@ def test_under_vmap_and_among_other_layers():
     cell = clip_adjoints(GRU(4, param_dtype=jnp.float64), 0.2)
     params = draw_params(cell.cell, 2)
     whole = gradients(cell, params, XS)
-    one_by_one = jax.vmap(lambda xs, outer: gradients(cell, params, xs, outer=outer), in_axes=1)(XS, OUTER)
+    one_by_one = jax.vmap(lambda xs, outer: gradients(cell, params, xs, outer=outer), in_axes=1)(
+        XS, OUTER
+    )
     close(jax.tree.map(lambda leaf: leaf.sum(axis=0), one_by_one[0]), whole[0])
     close(jnp.moveaxis(one_by_one[1], 0, 1), whole[1])
     deep = rnnlab.stack([cell, rnnlab.Readout(4)])
     params = draw_params(rnnlab.stack([cell.cell, rnnlab.Readout(4)]), 2)
-    step_by_step = gradients(cell, params.layers[0], XS, outer=OUTER @ np.asarray(params.layers[1].w.T))
+    step_by_step = gradients(
+        cell, params.layers[0], XS, outer=OUTER @ np.asarray(params.layers[1].w.T)
+    )
     close(gradients(deep, params, XS)[0].layers[0], step_by_step[0])
     assert (deep.cells[0].hidden_size, deep.cells[0].output_size) == (4, 4)
     assert jax.tree.structure(deep.init(jax.random.key(0), 2)) == jax.tree.structure(params)
@@ -228,7 +256,9 @@ def test_under_vmap_and_among_other_layers():
 
 def test_norms_of_half_precision_do_not_overflow():
     cell = clip_adjoints(rnnlab.Step(lambda _, h, __: (h, h), jnp.zeros(4, jnp.float16)), 3.0)
-    d_start = jax.grad(lambda h: jnp.sum(500 * cell.step((), h, jnp.zeros((2, 1)))[1]))(jnp.ones((2, 4), jnp.float16))
+    d_start = jax.grad(lambda h: jnp.sum(500 * cell.step((), h, jnp.zeros((2, 1)))[1]))(
+        jnp.ones((2, 4), jnp.float16)
+    )
     assert d_start.dtype == jnp.float16
     np.testing.assert_allclose(d_start, 1.5, rtol=2e-3)
 
@@ -273,8 +303,12 @@ MAP = (pascanu_loss, pascanu_wall, 0.7, 3e-5, 0.2)
 FLOW = (functools.partial(geometric_loss, time=20.0), geometric_wall, 0.855, 1e-3, 3.0)
 
 
-@pytest.mark.parametrize(("loss", "wall", "target", "below", "rate"), [MAP, FLOW], ids=["map", "flow"])
-def test_one_step_at_the_wall_throws_the_weights_away_and_clipping_holds_them(loss, wall, target, below, rate):
+@pytest.mark.parametrize(
+    ("loss", "wall", "target", "below", "rate"), [MAP, FLOW], ids=["map", "flow"]
+)
+def test_one_step_at_the_wall_throws_the_weights_away_and_clipping_holds_them(
+    loss, wall, target, below, rate
+):
     threshold, steps = 0.5, 120
     optimisers = (optax.sgd(rate), optax.chain(clip_by_global_norm(threshold), optax.sgd(rate)))
     w = jnp.array([4.8, 5.0, 5.2])
@@ -285,7 +319,9 @@ def test_one_step_at_the_wall_throws_the_weights_away_and_clipping_holds_them(lo
     np.testing.assert_allclose(stride[:, 0, 0], rate * paths.gradient_norm[:, 0, 0], rtol=1e-9)
     assert (stride[:, 0, 0] > 30).all()
     assert (away[:, -1, 0] > 30).all()
-    np.testing.assert_allclose(paths.loss[:, -1, 0], (1 - target) ** 2, rtol=1e-6)  # far out the neuron is saturated
+    np.testing.assert_allclose(
+        paths.loss[:, -1, 0], (1 - target) ** 2, rtol=1e-6
+    )  # far out the neuron is saturated
     assert (stride[:, :, 1] <= rate * threshold * (1 + 1e-9)).all()
     assert (away[:, :, 1] < 2).all()
     assert (paths.loss[:, :, 1].min(axis=1) < 1e-3).all()
@@ -315,10 +351,22 @@ def test_the_figure_says_how_many_were_thrown_away_and_where_to(tmp_path):
         "thrown": np.array([0.0, 0.02, 0.3, 0.4]),
         "final": np.array([[0.1, 0.01, 0.1, 0.2], [0.01, 0.001, 0.1, np.nan]]),
     }
-    walls.walls([surface, surface | {"name": "another", "thrown": np.array([0, 0, 0.1, 0.5])}], tmp_path / "wall.svg")
+    walls.walls(
+        [surface, surface | {"name": "another", "thrown": np.array([0, 0, 0.1, 0.5])}],
+        tmp_path / "wall.svg",
+    )
     text = (tmp_path / "wall.svg").read_text()
-    assert "The wall throws 40% and 50% of unclipped descents away; with τ up to 10 × the average norm 2.0%" in text
-    for words in ("step 2 goes to w = 578, b = −919", "clipped at 0.25", "recurrent weight w", "another", "2 starts"):
+    assert (
+        "The wall throws 40% and 50% of unclipped descents away; with τ up to 10 × the average norm 2.0%"
+        in text
+    )
+    for words in (
+        "step 2 goes to w = 578, b = −919",
+        "clipped at 0.25",
+        "recurrent weight w",
+        "another",
+        "2 starts",
+    ):
         assert words in text
 
 
@@ -333,11 +381,23 @@ def test_the_figure_says_how_many_were_thrown_away_and_where_to(tmp_path):
         (lambda: clip_adjoints(RNN, 1.0), ("is not a cell",)),
         (lambda: clip_adjoints(RNN(3), 0), ("threshold is 0",)),
         (lambda: clip_adjoints(RNN(3), jnp.ones(())), ("it must be a number above 0",)),
-        (lambda: clip_adjoints(rnnlab.bidirectional(RNN(3)), 1.0), ("Bidirectional has no step", "clip the cells")),
-        (lambda: clip_adjoints(rnnlab.stack([RNN(3)], dropout=0.1), 1.0), ("without its dropout", "clip the cells")),
+        (
+            lambda: clip_adjoints(rnnlab.bidirectional(RNN(3)), 1.0),
+            ("Bidirectional has no step", "clip the cells"),
+        ),
+        (
+            lambda: clip_adjoints(rnnlab.stack([RNN(3)], dropout=0.1), 1.0),
+            ("without its dropout", "clip the cells"),
+        ),
         (lambda: wall_paths(pascanu_loss, (5.0, -2.0), [], 3), ("there is no optimiser",)),
-        (lambda: wall_paths(pascanu_loss, (5.0, np.nan), [optax.sgd(0.1)], 3), ("start[1] holds NaN",)),
-        (lambda: wall_paths(pascanu_loss, (5.0, np.ones(2)), [optax.sgd(0.1)], 3), ("start has shapes",)),
+        (
+            lambda: wall_paths(pascanu_loss, (5.0, np.nan), [optax.sgd(0.1)], 3),
+            ("start[1] holds NaN",),
+        ),
+        (
+            lambda: wall_paths(pascanu_loss, (5.0, np.ones(2)), [optax.sgd(0.1)], 3),
+            ("start has shapes",),
+        ),
         (lambda: wall_paths(pascanu_loss, (5.0, -2.0), [optax.sgd(0.1)], -1), ("steps is -1",)),
         (lambda: wall_paths(3.0, (5.0, -2.0), [optax.sgd(0.1)], 1), ("loss is 3.0",)),
     ],
@@ -348,7 +408,10 @@ def test_bad_input(call, words):
 
 def test_a_state_without_batch_axes_is_refused():
     cell = clip_adjoints(rnnlab.Step(lambda p, h, x: (h, p * x), lambda _: jnp.zeros(3)), 1.0)
-    one_sentence(lambda: cell.step(jnp.ones(()), cell.initial_state((2,)), jnp.ones((2, 1))), "lacks the batch axes")
+    one_sentence(
+        lambda: cell.step(jnp.ones(()), cell.initial_state((2,)), jnp.ones((2, 1))),
+        "lacks the batch axes",
+    )
 
 
 @pytest.mark.parametrize("wrap", [lambda cell: cell, lambda cell: rnnlab.stack([RNN(3), cell])])

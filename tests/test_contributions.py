@@ -46,7 +46,8 @@ def problem(name):
     if name == "foreign":
         keys = jax.random.split(jax.random.key(0), 3)
         params = {
-            n: jax.random.normal(k, (I if n == "x" else H, H), jnp.float64) for n, k in zip("hxy", keys, strict=True)
+            n: jax.random.normal(k, (I if n == "x" else H, H), jnp.float64)
+            for n, k in zip("hxy", keys, strict=True)
         }
     else:
         params = draw_params(cell, I)
@@ -91,10 +92,14 @@ def test_every_term_is_that_of_a_copy_of_the_weights(name, rows):
     found = bptt_contributions(cell, params, xs, loss, rows=rows, keep_contributions=True)
     terms, _ = twin(cell, params, xs, rows)
     close(found.contribution_arrays, terms)
-    close(jax.tree.map(lambda leaf: leaf.sum(axis=(0, 1)), found.contribution_arrays), found.gradient)
+    close(
+        jax.tree.map(lambda leaf: leaf.sum(axis=(0, 1)), found.contribution_arrays), found.gradient
+    )
     close(found.gradient, jax.grad(lambda p: loss(rnnlab.unroll(cell, p, xs)[1]))(params))
     jax.tree.map(
-        lambda log, term: np.testing.assert_allclose(log, log_norm(term, tuple(range(2, term.ndim))), rtol=1e-8),
+        lambda log, term: np.testing.assert_allclose(
+            log, log_norm(term, tuple(range(2, term.ndim))), rtol=1e-8
+        ),
         found.log_norms,
         jax.tree.map(jnp.asarray, terms),
     )
@@ -106,7 +111,9 @@ def test_the_adjoints_are_those_of_the_state(name):
     cell, params, xs = problem(name)
     found = bptt_contributions(cell, params, xs, loss, rows=T)
     _, pushes = twin(cell, params, xs, T, hidden=True)
-    squares = sum((np.asarray(leaf) ** 2).sum(axis=-1) for leaf in jax.tree.leaves(pushes))  # [T, T, B]
+    squares = sum(
+        (np.asarray(leaf) ** 2).sum(axis=-1) for leaf in jax.tree.leaves(pushes)
+    )  # [T, T, B]
     with np.errstate(divide="ignore"):
         expected = (0.5 * np.log(squares)).mean(axis=-1)
     np.testing.assert_allclose(found.log_norm_state, expected, rtol=1e-8)
@@ -120,16 +127,22 @@ def test_rows_of_a_contracting_network_fall_by_the_gain_at_every_step():
     xs = jax.random.normal(jax.random.key(1), (400, 1, 2))
     found = bptt_contributions(cell, params, xs, lambda ys: ys.sum(), rows=4).log_norm_state
     assert np.isfinite(found[0, :100]).all()
-    np.testing.assert_allclose(np.diff(found[3, :300]), -np.log(0.3), atol=1e-4)  # 0.3^400 = 1e-209, in float32
+    np.testing.assert_allclose(
+        np.diff(found[3, :300]), -np.log(0.3), atol=1e-4
+    )  # 0.3^400 = 1e-209, in float32
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e30])
 def test_a_large_or_small_readout_shifts_the_adjoints_by_its_log(scale):
     def network(scale):
-        return rnnlab.Step(lambda w, h, x: ((h := jnp.tanh(h @ w + x)), scale * h), jnp.zeros(I, jnp.float32))
+        return rnnlab.Step(
+            lambda w, h, x: ((h := jnp.tanh(h @ w + x)), scale * h), jnp.zeros(I, jnp.float32)
+        )
 
     w, xs = 0.5 * jnp.eye(I, dtype=jnp.float32), problem("rnn")[2].astype(jnp.float32)
-    scaled, plain = (bptt_contributions(network(s), w, xs, jnp.sum).log_norm_state for s in (scale, 1.0))
+    scaled, plain = (
+        bptt_contributions(network(s), w, xs, jnp.sum).log_norm_state for s in (scale, 1.0)
+    )
     np.testing.assert_allclose(scaled, plain + np.log(scale), rtol=1e-5)
 
 
@@ -159,19 +172,26 @@ def test_nothing_is_compiled_twice():
 @pytest.mark.parametrize("name", ["rnn", "lstm", "layer norm", "stack", "foreign"])
 def test_a_truncated_gradient_is_the_sum_of_the_terms_with_short_lags(name):
     cell, params, xs = problem(name)
-    terms = bptt_contributions(cell, params, xs, loss, rows=T, keep_contributions=True).contribution_arrays
+    terms = bptt_contributions(
+        cell, params, xs, loss, rows=T, keep_contributions=True
+    ).contribution_arrays
     steps = [1, 2, 5, T]
     found = truncation_bias(cell, params, xs, loss, steps)
     lag = np.arange(T)[:, None] - np.arange(T)
     full = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(found.gradient)])
     for number, reach in enumerate(steps):
         near = jnp.asarray(lag < reach)
-        own = jax.tree.map(lambda leaf, near=near: jnp.einsum("tk,tk...->...", near.astype(leaf.dtype), leaf), terms)
+        own = jax.tree.map(
+            lambda leaf, near=near: jnp.einsum("tk,tk...->...", near.astype(leaf.dtype), leaf),
+            terms,
+        )
         close(jax.tree.map(lambda leaf, number=number: leaf[number], found.truncated), own)
         flat = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(own)])
         cosine = flat @ full / np.linalg.norm(flat) / np.linalg.norm(full)
         np.testing.assert_allclose(found.cosine[number], cosine, rtol=1e-9)
-        np.testing.assert_allclose(found.relative_norm[number], np.linalg.norm(flat) / np.linalg.norm(full), rtol=1e-9)
+        np.testing.assert_allclose(
+            found.relative_norm[number], np.linalg.norm(flat) / np.linalg.norm(full), rtol=1e-9
+        )
     np.testing.assert_allclose([found.cosine[-1], found.relative_norm[-1]], 1, rtol=1e-12)
 
 
@@ -181,7 +201,9 @@ def test_truncation_is_told_where_floats_would_end(gain, scale):
     params = cell.init(jax.random.key(0), 2)
     params = params._replace(w_h=gain * params.w_h)
     xs = jax.random.normal(jax.random.key(1), (60, 1, 2))
-    found = truncation_bias(cell, params, xs, lambda ys: scale * ys[-1].sum(), [1, 20, 60])  # 3^60 · 1e25 = 4e53
+    found = truncation_bias(
+        cell, params, xs, lambda ys: scale * ys[-1].sum(), [1, 20, 60]
+    )  # 3^60 · 1e25 = 4e53
     same = truncation_bias(*in_float64(cell, params, xs), lambda ys: ys[-1].sum(), [1, 20, 60])
     np.testing.assert_allclose(found.cosine, same.cosine, rtol=1e-4)
     np.testing.assert_allclose(found.relative_norm, same.relative_norm, rtol=1e-4)
@@ -217,7 +239,12 @@ def test_cells_without_a_step_or_a_state_are_refused():
     both = rnnlab.bidirectional(RNN(H))
     xs = jnp.ones((T, B, I))
     one_sentence(
-        lambda: bptt_contributions(both, both.init(jax.random.key(0), I), xs, loss_of_all), "has no step", "unroll"
+        lambda: bptt_contributions(both, both.init(jax.random.key(0), I), xs, loss_of_all),
+        "has no step",
+        "unroll",
     )
     readout = Readout(2)
-    one_sentence(lambda: bptt_contributions(readout, readout.init(jax.random.key(0), I), xs, loss_of_all), "no state")
+    one_sentence(
+        lambda: bptt_contributions(readout, readout.init(jax.random.key(0), I), xs, loss_of_all),
+        "no state",
+    )

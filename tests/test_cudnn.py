@@ -24,11 +24,32 @@ BIASES = {
 }
 
 
-def reference(x, h_0, c_0, weights, seq_lengths, *, input_size, hidden_size, num_layers, dropout, bidirectional):
+def reference(
+    x,
+    h_0,
+    c_0,
+    weights,
+    seq_lengths,
+    *,
+    input_size,
+    hidden_size,
+    num_layers,
+    dropout,
+    bidirectional,
+):
     """``jax.experimental.rnn.lstm`` by ``lstm_ref``, with padded outputs that nothing may depend on."""
     unpacked = rnn.unpack_lstm_weights(weights, input_size, hidden_size, num_layers, bidirectional)
     y, h, c = rnn.lstm_ref(
-        x, h_0, c_0, *unpacked, seq_lengths, input_size, hidden_size, num_layers, dropout, bidirectional
+        x,
+        h_0,
+        c_0,
+        *unpacked,
+        seq_lengths,
+        input_size,
+        hidden_size,
+        num_layers,
+        dropout,
+        bidirectional,
     )
     padding = jnp.arange(x.shape[1]) >= seq_lengths[:, None]
     return jnp.where(padding[..., None], jnp.nan, y), h, c
@@ -66,7 +87,13 @@ def test_weights_are_handed_over(cell):
 @pytest.mark.usefixtures("on_gpu")
 @pytest.mark.parametrize(
     ("steps", "options"),
-    [(6, ""), (6, "reverse"), (6, "initial lengths"), (6, "initial lengths reverse"), (1, "lengths reverse")],
+    [
+        (6, ""),
+        (6, "reverse"),
+        (6, "initial lengths"),
+        (6, "initial lengths reverse"),
+        (1, "lengths reverse"),
+    ],
 )
 def test_lengths_and_direction(steps, options):
     course = Course(steps, (4,), options)
@@ -79,7 +106,9 @@ def test_layers():
     cell = rnnlab.stack([rnnlab.bidirectional(LSTM(3)), LSTM(2)])
     params = jax.tree.map(jnp.float32, draw_params(cell, INPUTS))
     xs = jax.random.normal(jax.random.key(0), (5, 3, INPUTS), jnp.float32)
-    by_cudnn, by_scan = (unroll(cell, params, xs, lengths=[5, 1, 4], engine=engine) for engine in ("cudnn", "scan"))
+    by_cudnn, by_scan = (
+        unroll(cell, params, xs, lengths=[5, 1, 4], engine=engine) for engine in ("cudnn", "scan")
+    )
     close(by_cudnn, by_scan, 1e-5)
 
 
@@ -107,7 +136,9 @@ def sequence(cell, shape=(4, 2, INPUTS), dtype=jnp.float32, every=False, **optio
 def test_it_needs_a_gpu():
     cell = LSTM(3)
     params, given = sequence(cell)
-    one_sentence(lambda: unroll(cell, params, given.xs, engine="cudnn"), "'cudnn'", "a GPU", "cpu", "'auto'")
+    one_sentence(
+        lambda: unroll(cell, params, given.xs, engine="cudnn"), "'cudnn'", "a GPU", "cpu", "'auto'"
+    )
 
 
 @pytest.mark.usefixtures("on_gpu")

@@ -15,7 +15,8 @@ from tests.reference import one_sentence, watch
 X = jnp.zeros(1)
 LOGISTIC = rnnlab.Step(lambda r, h, _: (r * h * (1 - h), h), jnp.zeros(1))
 HENON = rnnlab.Step(
-    lambda p, h, _: (jnp.stack([1 - p[0] * h[..., 0] ** 2 + h[..., 1], p[1] * h[..., 0]], -1), h), jnp.zeros(2)
+    lambda p, h, _: (jnp.stack([1 - p[0] * h[..., 0] ** 2 + h[..., 1], p[1] * h[..., 0]], -1), h),
+    jnp.zeros(2),
 )
 CLASSIC = jnp.array([1.4, 0.3])
 
@@ -34,7 +35,9 @@ def states(cell, count, scale=1.0, seed=0, dtype=jnp.float64):
     """Uniform in ±scale."""
     keys = iter(jax.random.split(jax.random.key(seed), 9))
     like = cell.initial_state((count,))
-    return jax.tree.map(lambda leaf: scale * jax.random.uniform(next(keys), leaf.shape, dtype, -1, 1), like)
+    return jax.tree.map(
+        lambda leaf: scale * jax.random.uniform(next(keys), leaf.shape, dtype, -1, 1), like
+    )
 
 
 def unit(seed, count):
@@ -62,19 +65,27 @@ def test_independent_units_have_the_cycles_of_their_signs(gains, dtype):
     moving = signs[(signs * (np.array(gains) < 0) != 0).any(axis=1)]
     exact = moving * [rest(g) for g in gains]
     cell, params = simple(np.diag(gains), dtype=dtype)
-    found = limit_cycles(cell, params, X.astype(dtype), states(cell, 256, 1.2, dtype=dtype), periods=(2,))
+    found = limit_cycles(
+        cell, params, X.astype(dtype), states(cell, 256, 1.2, dtype=dtype), periods=(2,)
+    )
     assert len(found.periods) == len(exact) // 2
     assert (found.periods == 2).all()
     distance = np.linalg.norm(np.concatenate(found.orbits)[:, None] - exact, axis=-1)
     assert distance.min(axis=1).max() < 1e-5
     assert sorted(distance.argmin(axis=1)) == list(range(len(exact)))  # every state once
     slopes = np.square(gains) * np.where(
-        np.abs(np.array(found.orbits)[:, 0]) > 0.1, (1 - np.square([rest(g) for g in gains])) ** 2, 1
+        np.abs(np.array(found.orbits)[:, 0]) > 0.1,
+        (1 - np.square([rest(g) for g in gains])) ** 2,
+        1,
     )
-    np.testing.assert_allclose(np.sort(found.multipliers.real, axis=1), np.sort(slopes, axis=1), rtol=1e-3)
+    np.testing.assert_allclose(
+        np.sort(found.multipliers.real, axis=1), np.sort(slopes, axis=1), rtol=1e-3
+    )
     np.testing.assert_array_equal(found.unstable, (slopes > 1).sum(axis=1))
     assert found.kind.count("stable") == len(moving[(moving != 0).all(axis=1)]) // 2
-    np.testing.assert_allclose(found.time_constants, -2 / np.log(np.abs(found.multipliers)), rtol=1e-5)
+    np.testing.assert_allclose(
+        found.time_constants, -2 / np.log(np.abs(found.multipliers)), rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("period", [5, 7])
@@ -92,7 +103,9 @@ def test_under_a_rotation_by_a_part_of_a_turn_every_state_is_on_a_cycle(period):
 def test_the_logistic_map_has_one_cycle_of_period_two(r):
     found = limit_cycles(LOGISTIC, jnp.asarray(r), X, unit(0, 64), periods=(2,))
     root = np.sqrt((r - 3) * (r + 1))
-    np.testing.assert_allclose(np.sort(found.orbits[0][:, 0]), (r + 1 + np.array([-root, root])) / (2 * r), rtol=1e-12)
+    np.testing.assert_allclose(
+        np.sort(found.orbits[0][:, 0]), (r + 1 + np.array([-root, root])) / (2 * r), rtol=1e-12
+    )
     np.testing.assert_allclose(found.multipliers, [[4 + 2 * r - r**2]], rtol=1e-10)
     assert found.kind == ("stable" if abs(4 + 2 * r - r**2) < 1 else "unstable",)
 
@@ -101,11 +114,17 @@ def test_the_logistic_map_at_four_has_as_many_cycles_as_the_doubling_of_an_angle
     """h = sin²θ turns it into θ ← 2θ: (1/p) Σ μ(p/d) 2ᵈ cycles over the divisors d, with multipliers ±2ᵖ."""
     found = limit_cycles(LOGISTIC, jnp.asarray(4.0), X, unit(0, 512), periods=range(1, 7))
     assert np.bincount(found.periods).tolist() == [0, 2, 1, 2, 3, 6, 9]
-    inner = np.array([orbit.min() > 1e-6 for orbit in found.orbits])  # at the end h = 0 the angle folds: 4, not 2
-    np.testing.assert_allclose(np.abs(found.multipliers[inner, 0]), 2.0 ** found.periods[inner], rtol=1e-9)
+    inner = np.array(
+        [orbit.min() > 1e-6 for orbit in found.orbits]
+    )  # at the end h = 0 the angle folds: 4, not 2
+    np.testing.assert_allclose(
+        np.abs(found.multipliers[inner, 0]), 2.0 ** found.periods[inner], rtol=1e-9
+    )
     np.testing.assert_allclose(found.multipliers[~inner, 0], 4, rtol=1e-9)
     angle = np.arcsin(np.sqrt(found.orbits[-1][:, 0]))
-    np.testing.assert_allclose(np.sin(2 * angle) ** 2, np.roll(found.orbits[-1][:, 0], -1), atol=1e-9)
+    np.testing.assert_allclose(
+        np.sin(2 * angle) ** 2, np.roll(found.orbits[-1][:, 0], -1), atol=1e-9
+    )
 
 
 def test_the_henon_map_has_the_cycles_that_biham_and_wenzel_found():
@@ -132,7 +151,11 @@ def test_cycles_of_period_one_are_the_fixed_points():
 
 def test_layers_are_driven_around_a_cycle():
     """By units that change their sign at every step; multipliers are the eigenvalues of the product of Jacobians."""
-    layers = [RNN(2, param_dtype=jnp.float64), LSTM(2, param_dtype=jnp.float64), GRU(2, param_dtype=jnp.float64)]
+    layers = [
+        RNN(2, param_dtype=jnp.float64),
+        LSTM(2, param_dtype=jnp.float64),
+        GRU(2, param_dtype=jnp.float64),
+    ]
     cell = rnnlab.stack([*layers, rnnlab.Readout(1)])
     params = cell.init(jax.random.key(3), 1)
     below = params.layers[0]._replace(w_h=jnp.array([[-2.0, 0.1], [0.2, -1.5]]))
@@ -143,7 +166,9 @@ def test_layers_are_driven_around_a_cycle():
     like = cell.initial_state()
     ends = np.cumsum([leaf.size for leaf in jax.tree.leaves(like)])[:-1]
     for orbit, q, multipliers in zip(found.orbits, found.q, found.multipliers, strict=True):
-        start = jax.tree.unflatten(jax.tree.structure(like), [jnp.asarray(part) for part in np.split(orbit[0], ends)])
+        start = jax.tree.unflatten(
+            jax.tree.structure(like), [jnp.asarray(part) for part in np.split(orbit[0], ends)]
+        )
         ones = jnp.ones((len(orbit), 1))
         after, _ = rnnlab.unroll_states(cell, params, ones, start)
         np.testing.assert_allclose(
@@ -157,7 +182,10 @@ def test_layers_are_driven_around_a_cycle():
 
 
 def test_a_search_that_finds_nothing_says_so_and_returns_nothing():
-    with pytest.warns(UserWarning, match="period 2 or 3 was found from 16 starts: all lead away or to smaller periods"):
+    with pytest.warns(
+        UserWarning,
+        match="period 2 or 3 was found from 16 starts: all lead away or to smaller periods",
+    ):
         found = limit_cycles(*simple(0.5 * turn(1.0)), X, states(RNN(2), 16), periods=(3, 2))
     assert found.orbits == found.kind == ()
     assert found.multipliers.shape == found.time_constants.shape == (0, 2)
@@ -190,7 +218,9 @@ def test_no_second_search_compiles_anything():
 )
 def test_bad_input_of_a_search(x, change, options, words):
     cell, params = simple(-2 * np.eye(2))
-    one_sentence(lambda: limit_cycles(cell, params, x, states(cell, 8)._replace(**change), **options), *words)
+    one_sentence(
+        lambda: limit_cycles(cell, params, x, states(cell, 8)._replace(**change), **options), *words
+    )
 
 
 # Kinds of attractors
@@ -209,12 +239,17 @@ def test_bad_input_of_a_search(x, change, options, words):
 )
 def test_the_logistic_map_goes_from_a_point_over_cycles_to_chaos(r, kind, period, exponent, within):
     starts = 0.1 + 0.3 * unit(1, 3)
-    found = attractor_kind(jax.random.key(0), LOGISTIC, jnp.asarray(r), X, starts, burn_in=2000, steps=2000)
+    found = attractor_kind(
+        jax.random.key(0), LOGISTIC, jnp.asarray(r), X, starts, burn_in=2000, steps=2000
+    )
     assert found.kind == (kind,) * 3
     assert found.period.tolist() == [period] * 3
     if exponent is None:
         cycle = limit_cycles(LOGISTIC, jnp.asarray(r), X, starts, periods=(period,))
-        exponent, within = np.log(np.abs(cycle.multipliers[cycle.unstable == 0, 0])) / period, 3e-3  # a part of a cycle
+        exponent, within = (
+            np.log(np.abs(cycle.multipliers[cycle.unstable == 0, 0])) / period,
+            3e-3,
+        )  # a part of a cycle
     np.testing.assert_allclose(found.exponent, np.broadcast_to(exponent, 3), atol=within)
 
 
@@ -226,7 +261,9 @@ def test_a_period_longer_than_the_longest_looked_for_is_left_open():
 
 
 def test_the_henon_map_is_chaotic_with_a_known_exponent():
-    starts = jnp.concatenate([0.1 * states(HENON, 8), jnp.full((1, 2), 9.0)])  # the last one leaves all bounds
+    starts = jnp.concatenate(
+        [0.1 * states(HENON, 8), jnp.full((1, 2), 9.0)]
+    )  # the last one leaves all bounds
     found = attractor_kind(jax.random.key(0), HENON, CLASSIC, X, starts, steps=4000)
     assert found.kind == ("chaos",) * 8 + ("unsettled",)
     np.testing.assert_allclose(found.exponent[:8].mean(), 0.4192, rtol=0.015)
@@ -239,11 +276,19 @@ def test_a_random_network_dies_or_is_chaotic(gain, kind):
         w = gain / 10 * np.random.default_rng(seed).normal(size=(100, 100))
         cell, params = simple(w)
         found = attractor_kind(
-            jax.random.key(seed), cell, params, X, states(cell, 3, seed=seed), burn_in=500, steps=500
+            jax.random.key(seed),
+            cell,
+            params,
+            X,
+            states(cell, 3, seed=seed),
+            burn_in=500,
+            steps=500,
         )
         assert found.kind == (kind,) * 3
         if kind == "point":
-            np.testing.assert_allclose(found.exponent, np.log(np.abs(np.linalg.eigvals(w)).max()), atol=0.01)
+            np.testing.assert_allclose(
+                found.exponent, np.log(np.abs(np.linalg.eigvals(w)).max()), atol=0.01
+            )
         else:
             assert (found.exponent > 0.04).all()
             assert (found.recurrence > 0.3).all()
@@ -255,7 +300,9 @@ def test_a_unit_that_changes_its_sign_oscillates_with_period_two(gain):
     found = attractor_kind(jax.random.key(0), cell, params, X, states(cell, 2))
     assert found.kind == ("oscillation",) * 2
     assert found.period.tolist() == [2, 2]
-    np.testing.assert_allclose(found.exponent, np.log(max(gain * (1 - rest(gain) ** 2), 0.5)), atol=0.01)
+    np.testing.assert_allclose(
+        found.exponent, np.log(max(gain * (1 - rest(gain) ** 2), 0.5)), atol=0.01
+    )
 
 
 @pytest.mark.parametrize(
@@ -264,7 +311,12 @@ def test_a_unit_that_changes_its_sign_oscillates_with_period_two(gain):
         (turn(1.0), "identity", "oscillation", 0),  # 1 is no part of a turn
         (turn(2 * np.pi / 7), "identity", "oscillation", 7),
         (turn(2 * np.pi * 3 / 8), "identity", "oscillation", 8),
-        (1.05 * turn(1.0), "tanh", "oscillation", 0),  # a closed curve around an unstable point (Neimark and Sacker)
+        (
+            1.05 * turn(1.0),
+            "tanh",
+            "oscillation",
+            0,
+        ),  # a closed curve around an unstable point (Neimark and Sacker)
         (0.999 * turn(1.0), "identity", "unsettled", 0),  # still on its way after 2000 steps
         (0.9 * turn(1.0), "identity", "point", 1),
     ],
@@ -282,7 +334,9 @@ def test_rotations(w, activation, kind, period):
 def test_recurrence_is_the_distance_to_the_nearest_earlier_state():
     cell, params = simple(1.05 * turn(1.0))
     start = states(cell, 1)
-    found = attractor_kind(jax.random.key(0), cell, params, X, start, burn_in=30, steps=41, longest=5)
+    found = attractor_kind(
+        jax.random.key(0), cell, params, X, start, burn_in=30, steps=41, longest=5
+    )
     path = np.asarray(rnnlab.unroll_states(cell, params, jnp.zeros((70, 1, 1)), start)[0].h)[29:, 0]
     early, late = path[:20], path[20:41]
     near = np.mean([min(np.linalg.norm(h - g) for g in early) for h in late])
@@ -291,7 +345,9 @@ def test_recurrence_is_the_distance_to_the_nearest_earlier_state():
 
 def test_a_drift_never_comes_back():
     cell, params = simple(np.eye(2), "identity")
-    found = attractor_kind(jax.random.key(0), cell, params._replace(b=jnp.array([0.1, 0.1])), X, states(cell, 2))
+    found = attractor_kind(
+        jax.random.key(0), cell, params._replace(b=jnp.array([0.1, 0.1])), X, states(cell, 2)
+    )
     assert found.kind == ("unsettled",) * 2
     assert (found.recurrence > 1).all()
 
@@ -305,7 +361,11 @@ def test_a_state_that_sits_on_an_unstable_point_is_told_by_its_exponent():
 
 def test_any_cell_has_an_attractor_and_nothing_is_compiled_twice():
     cell = rnnlab.stack([LSTM(3), rnnlab.Readout(1)])
-    params, x, starts = cell.init(jax.random.key(0), 1), jnp.ones(1, jnp.float32), states(cell, 2, dtype=jnp.float32)
+    params, x, starts = (
+        cell.init(jax.random.key(0), 1),
+        jnp.ones(1, jnp.float32),
+        states(cell, 2, dtype=jnp.float32),
+    )
     k_first, k_second = jax.random.split(jax.random.key(0))
     found = attractor_kind(k_first, cell, params, x, starts)
     assert found.kind == ("point",) * 2
@@ -326,4 +386,7 @@ def test_any_cell_has_an_attractor_and_nothing_is_compiled_twice():
 )
 def test_bad_input_of_a_trajectory(x, options, words):
     cell, params = simple(-2 * np.eye(2))
-    one_sentence(lambda: attractor_kind(jax.random.key(0), cell, params, x, states(cell, 2), **options), *words)
+    one_sentence(
+        lambda: attractor_kind(jax.random.key(0), cell, params, x, states(cell, 2), **options),
+        *words,
+    )

@@ -23,10 +23,12 @@ def each(twins):
 
 
 SOME = each(by_name("pascanu", "lstm", "gru-before"))
-BOTH_WAYS = pytest.mark.parametrize(  # a direction is the driver's business, so not every cell needs both
-    ("twin", "reverse"),
-    [*zip(by_name("pascanu", "lstm", "gru-before"), [True, False, True], strict=True)],
-    ids=["pascanu-reverse", "lstm", "gru-before-reverse"],
+BOTH_WAYS = (
+    pytest.mark.parametrize(  # a direction is the driver's business, so not every cell needs both
+        ("twin", "reverse"),
+        [*zip(by_name("pascanu", "lstm", "gru-before"), [True, False, True], strict=True)],
+        ids=["pascanu-reverse", "lstm", "gru-before-reverse"],
+    )
 )
 
 
@@ -46,7 +48,11 @@ class Course(NamedTuple):
             "resets": rng.random((self.steps, *self.batch)) < 0.35,
             "reverse": True,
         }
-        given = {name: value for name, value in every.items() if name.removesuffix("_state") in self.options.split()}
+        given = {
+            name: value
+            for name, value in every.items()
+            if name.removesuffix("_state") in self.options.split()
+        }
         return draw_params(cell, INPUTS), rng.normal(size=(self.steps, *self.batch, INPUTS)), given
 
 
@@ -59,7 +65,9 @@ def by_loop(twin, params, xs, initial_state=None, **options):
 def score(final, ys):
     """A scalar to differentiate: it weighs every output and every number of the final state differently."""
     leaves = [ys, *jax.tree.leaves(final)]
-    return sum(jnp.sum(jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape) * leaf) for leaf in leaves)
+    return sum(
+        jnp.sum(jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape) * leaf) for leaf in leaves
+    )
 
 
 # The oracle
@@ -84,14 +92,19 @@ def test_unroll_is_the_loop(twin, course):
 def test_unroll_states_is_the_loop(twin):
     params, xs, options = Course(4, (3,), "initial lengths resets").draw(twin.cell)
     expected = by_loop(twin, params, xs, **options)
-    close(unroll_states(twin.cell, params, xs, **options, engine="scan"), (expected.states, expected.ys))
+    close(
+        unroll_states(twin.cell, params, xs, **options, engine="scan"),
+        (expected.states, expected.ys),
+    )
 
 
 OPTIONS = ["initial", "lengths", "resets", "reverse"]
 
 
 @pytest.mark.parametrize("batch", [(), (3,), (2, 2)], ids=str)
-@pytest.mark.parametrize("options", [" ".join(o) for n in range(5) for o in itertools.combinations(OPTIONS, n)])
+@pytest.mark.parametrize(
+    "options", [" ".join(o) for n in range(5) for o in itertools.combinations(OPTIONS, n)]
+)
 def test_every_combination_of_options(options, batch):
     (twin,) = by_name("elman")
     params, xs, given = Course(4, batch, options).draw(twin.cell)
@@ -155,7 +168,9 @@ def test_a_batch_is_its_examples(twin):
 def test_prefix_then_suffix_is_the_whole(twin):
     params, xs, options = Course(6, (3,), "initial resets").draw(twin.cell)
     resets, start = options["resets"], options["initial_state"]
-    whole, all_states = (run(twin.cell, params, xs, start, resets=resets) for run in (unroll, unroll_states))
+    whole, all_states = (
+        run(twin.cell, params, xs, start, resets=resets) for run in (unroll, unroll_states)
+    )
     middle, first = unroll(twin.cell, params, xs[:2], start, resets=resets[:2])
     last, second = unroll(twin.cell, params, xs[2:], middle, resets=resets[2:])
     close((last, jnp.concatenate([first, second])), whole)
@@ -196,7 +211,9 @@ def test_packed_sequences_are_separate_runs(twin, reverse):
 
     def separate(params, xs):
         parts = itertools.pairwise(cuts)
-        return jnp.concatenate([unroll(cell, params, xs[a:b], reverse=reverse)[1] for a, b in parts])
+        return jnp.concatenate(
+            [unroll(cell, params, xs[a:b], reverse=reverse)[1] for a, b in parts]
+        )
 
     def scored(run):
         def loss(params, xs):
@@ -230,10 +247,15 @@ def test_padding_changes_nothing(twin, reverse):
             final, ys = unroll(cell, params, xs[:length, b], one, reverse=reverse)
             finals.append(final)
             outputs.append(jnp.pad(ys, ((0, 5 - length), (0, 0))))
-        final, ys = jax.tree.map(lambda *leaves: jnp.stack(leaves), *finals), jnp.stack(outputs, axis=1)
+        final, ys = (
+            jax.tree.map(lambda *leaves: jnp.stack(leaves), *finals),
+            jnp.stack(outputs, axis=1),
+        )
         return score(final, ys), (final, ys)
 
-    padded, expected = (jax.jit(jax.value_and_grad(f, argnums=(0, 1, 2), has_aux=True)) for f in (together, alone))
+    padded, expected = (
+        jax.jit(jax.value_and_grad(f, argnums=(0, 1, 2), has_aux=True)) for f in (together, alone)
+    )
     expected = expected(params, xs, start)
     for garbage in (0.0, 1e3, np.inf, np.nan):
         close(padded(params, np.where(valid, xs, garbage), start), expected)
@@ -254,7 +276,10 @@ def test_the_state_rests_in_the_padding(twin):
 
 def test_full_lengths_are_no_lengths():
     params, xs, options = Course(5, (3,), "initial resets").draw(LSTM(3))
-    close(unroll(LSTM(3), params, xs, **options), unroll(LSTM(3), params, xs, **options, lengths=[5, 5, 5]))
+    close(
+        unroll(LSTM(3), params, xs, **options),
+        unroll(LSTM(3), params, xs, **options, lengths=[5, 5, 5]),
+    )
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "uint64"])
@@ -276,7 +301,9 @@ def test_jit():
     def run(params, xs, start, lengths, resets):
         return unroll(GRU(3), params, xs, start, lengths=lengths, resets=resets)
 
-    close(run(params, xs, *(options[name] for name in ("initial_state", "lengths", "resets"))), direct)
+    close(
+        run(params, xs, *(options[name] for name in ("initial_state", "lengths", "resets"))), direct
+    )
 
 
 def test_vmap_adds_a_batch_axis():
@@ -315,7 +342,9 @@ def test_gradients_are_those_of_a_loop_of_steps(twin):
 
         state, ys = start, []
         for t in range(4):
-            new, y = cell.step(params, where(resets[t], jax.tree.map(jnp.zeros_like, state), state), xs[t])
+            new, y = cell.step(
+                params, where(resets[t], jax.tree.map(jnp.zeros_like, state), state), xs[t]
+            )
             state = where(t < lengths, new, state)
             ys.append(jnp.where((t < lengths)[:, None], y, 0))
         return score(state, jnp.stack(ys))
@@ -331,7 +360,9 @@ def test_gradients_to_second_order(twin):
     resets = np.array([[False, False], [False, True], [False, False]])
 
     def loss(params, xs, start):
-        return score(*unroll(twin.cell, params, xs, start, lengths=[3, 2], resets=resets, engine="scan"))
+        return score(
+            *unroll(twin.cell, params, xs, start, lengths=[3, 2], resets=resets, engine="scan")
+        )
 
     inputs = jax.tree.map(jnp.asarray, (params, xs, options["initial_state"]))
     check_grads(jax.jit(loss), inputs, order=2, modes=["rev"], atol=1e-6, rtol=1e-6, eps=1e-5)
@@ -342,7 +373,9 @@ def test_gradients_to_second_order(twin):
 
 def test_auto_is_fused():
     params, xs, options = Course(4, (2,), "initial lengths resets reverse").draw(LSTM(3))
-    results = [unroll(LSTM(3), params, xs, **options, engine=engine) for engine in ("auto", "fused")]
+    results = [
+        unroll(LSTM(3), params, xs, **options, engine=engine) for engine in ("auto", "fused")
+    ]
     assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), *results))
 
 
@@ -360,7 +393,10 @@ def test_a_step_of_ones_own():
 
     out = draw(np.zeros((3, 4)), 7)
     expected = by_loop(twin, params, xs, **options)
-    for start in (lambda batch: twin.cell.initial_state(batch)._asdict(), twin.cell.initial_state()._asdict()):
+    for start in (
+        lambda batch: twin.cell.initial_state(batch)._asdict(),
+        twin.cell.initial_state()._asdict(),
+    ):
         final, ys = unroll(rnnlab.Step(fn, start), {"cell": params, "out": out}, xs, **options)
         close(final, expected.final._asdict())
         close(ys, jnp.asarray(expected.ys @ out))
@@ -369,21 +405,30 @@ def test_a_step_of_ones_own():
 def test_a_step_starts_afresh_from_its_own_state():
     """A reset returns to the state that the step was made with, not to zero."""
     step = rnnlab.Step(lambda _params, s, x: (s + x, s + x), np.array([10.0]))
-    _, ys = unroll(step, None, np.ones((4, 1)), np.array([0.0]), resets=np.array([False, False, True, False]))
+    _, ys = unroll(
+        step, None, np.ones((4, 1)), np.array([0.0]), resets=np.array([False, False, True, False])
+    )
     assert ys.ravel().tolist() == [1, 2, 11, 12]
 
 
 def test_a_state_may_count_in_whole_numbers():
-    step = rnnlab.Step(lambda _params, s, x: ({"n": s["n"] + 1}, x * s["n"][..., None]), {"n": np.int32(0)})
+    step = rnnlab.Step(
+        lambda _params, s, x: ({"n": s["n"] + 1}, x * s["n"][..., None]), {"n": np.int32(0)}
+    )
     final, ys = unroll(step, None, np.ones((4, 2, 1)), lengths=[4, 2])
     close(np.asarray(final["n"]), np.int32([4, 2]))
     assert ys[..., 0].T.tolist() == [[0, 1, 2, 3], [0, 1, 0, 0]]
 
 
-@pytest.mark.parametrize("options", [{}, {"resets": np.array([[False, True]] * 4)}], ids=["plain", "resets"])
+@pytest.mark.parametrize(
+    "options", [{}, {"resets": np.array([[False, True]] * 4)}], ids=["plain", "resets"]
+)
 def test_a_narrower_initial_state(options):
     """It may be of less precision than the cell's own: the state is carried in what the step returns."""
-    params, xs = jax.tree.map(jnp.bfloat16, draw_params(RNN(3), INPUTS)), jnp.ones((4, 2, INPUTS), jnp.bfloat16)
+    params, xs = (
+        jax.tree.map(jnp.bfloat16, draw_params(RNN(3), INPUTS)),
+        jnp.ones((4, 2, INPUTS), jnp.bfloat16),
+    )
     start = RNNState(jnp.ones((2, 3), jnp.bfloat16))
     final, ys = unroll(RNN(3, dtype=jnp.bfloat16), params, xs, start, **options)
     assert final.h.shape == (2, 3)

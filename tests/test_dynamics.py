@@ -26,7 +26,9 @@ def found(settings, *parts):
     """All records of the parts of the first cell."""
     records = {kind: [] for kinds in dynamics.PARTS.values() for kind in kinds}
     data = study.source(settings)
-    for measured in dynamics.measure(settings, data, [dynamics.Unit(settings.cells[0], part) for part in parts]):
+    for measured in dynamics.measure(
+        settings, data, [dynamics.Unit(settings.cells[0], part) for part in parts]
+    ):
         assert set(measured.records) == set(dynamics.PARTS[measured.unit.part])
         records |= measured.records
     return records
@@ -36,20 +38,31 @@ def found(settings, *parts):
 def test_an_orthogonal_network_left_alone_contracts_by_its_gain(gain):
     """The state dies out, so that every λ is ln g, and the origin the only point of rest, left in −1/ln g steps."""
     settings = DynamicsSettings(
-        cells=("rnn",), **SMALL | {"drive": "none", "gain": gain, "burn_in": 100, "longest": 60, "seeds": 2}
+        cells=("rnn",),
+        **SMALL | {"drive": "none", "gain": gain, "burn_in": 100, "longest": 60, "seeds": 2},
     )
     records = found(settings, *dynamics.PARTS)
-    np.testing.assert_allclose([row["exponent"] for row in records["spectrum"]], math.log(gain), rtol=1e-6)
-    np.testing.assert_allclose([row["exponent"] for row in records["trace"]], math.log(gain), rtol=1e-6)
-    np.testing.assert_allclose([row["theory"] for row in records["spectrum"]], math.log(gain), rtol=1e-4)
+    np.testing.assert_allclose(
+        [row["exponent"] for row in records["spectrum"]], math.log(gain), rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        [row["exponent"] for row in records["trace"]], math.log(gain), rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        [row["theory"] for row in records["spectrum"]], math.log(gain), rtol=1e-4
+    )
     assert [(row["kind"], row["unstable"], row["seed"]) for row in records["fixed_points"]] == [
         ("stable", 0, 0), ("stable", 0, 1),
     ]  # fmt: skip
-    np.testing.assert_allclose([row["slowest"] for row in records["fixed_points"]], -1 / math.log(gain), rtol=1e-3)
+    np.testing.assert_allclose(
+        [row["slowest"] for row in records["fixed_points"]], -1 / math.log(gain), rtol=1e-3
+    )
     assert {row["kind"] for row in records["attractors"]} == {"point"}
     longest = {row["value"]: row for row in records["phase"] if row["length"] == 60}
     assert list(longest) == [0.25, 1, 4]
-    np.testing.assert_allclose(longest[0.25]["exponent"], math.log(0.25), rtol=0.1)  # from the first step on
+    np.testing.assert_allclose(
+        longest[0.25]["exponent"], math.log(0.25), rtol=0.1
+    )  # from the first step on
     np.testing.assert_allclose(longest[0.25]["decay_per_step"], -math.log(0.25), rtol=0.01)
     assert longest[0.25]["horizon"] == math.ceil(math.log(1000) / math.log(4))
     (record,) = dynamics.summarise(settings, records)
@@ -68,8 +81,12 @@ def test_records_are_the_instruments_own():
     xs = jnp.asarray(study.draw(settings, data, "measure", 40, 0)[0][seed])
     made = rnnlab.LSTM(4, param_dtype=jnp.float64)
     network = rnnlab.stack([made, rnnlab.Readout(data.size, param_dtype=jnp.float64)])
-    params = recurrent_gain(network.init(jax.random.key(seed), data.size).layers[0], jnp.asarray(1.7))
-    by_hand = lyapunov_spectrum(made, params, xs, key=jax.random.key(seed), count=3, burn_in=5, warm_up=5)
+    params = recurrent_gain(
+        network.init(jax.random.key(seed), data.size).layers[0], jnp.asarray(1.7)
+    )
+    by_hand = lyapunov_spectrum(
+        made, params, xs, key=jax.random.key(seed), count=3, burn_in=5, warm_up=5
+    )
     mine = [row for row in records["spectrum"] if row["seed"] == seed]
     assert [row["index"] for row in mine] == [1, 2, 3]
     np.testing.assert_allclose([row["exponent"] for row in mine], by_hand.mean, rtol=1e-6)
@@ -97,8 +114,13 @@ def test_records_are_the_instruments_own():
 def test_other_cells_and_parts_change_no_number():
     one, two = (DynamicsSettings(cells=cells, **SMALL) for cells in (("gru",), ("irnn", "gru")))
     alone = found(one, "spectrum")
-    among = {m.unit: m.records for m in dynamics.measure(two, study.source(two), dynamics.units(two)[3:4])}
-    assert among == {dynamics.Unit("gru", "spectrum"): {kind: alone[kind] for kind in ("spectrum", "trace")}}
+    among = {
+        m.unit: m.records
+        for m in dynamics.measure(two, study.source(two), dynamics.units(two)[3:4])
+    }
+    assert among == {
+        dynamics.Unit("gru", "spectrum"): {kind: alone[kind] for kind in ("spectrum", "trace")}
+    }
 
 
 @pytest.mark.parametrize("drive", ["data", "none"])
@@ -138,7 +160,9 @@ def test_driven_by_data_or_by_nothing():
     source = study.source(data)
     read = dynamics.drive(data, source, 7, 0)
     np.testing.assert_array_equal(read.sum(axis=-1), 1)
-    np.testing.assert_array_equal(read.argmax(axis=-1), study.draw(data, source, "measure", 7, 0)[0])
+    np.testing.assert_array_equal(
+        read.argmax(axis=-1), study.draw(data, source, "measure", 7, 0)[0]
+    )
 
 
 def spectrum_of(*seeds, cell="rnn"):
@@ -172,7 +196,9 @@ def test_summary_of_known_spectra():
     assert record["stable"] is record["attractor"] is None
     assert dynamics.finished(records) == {dynamics.Unit("rnn", "spectrum")}
     records["spectrum"] = spectrum_of(first[:2], second[:2])
-    assert dynamics.summarise(settings, records)[0]["kaplan_yorke"] is None  # it takes more exponents
+    assert (
+        dynamics.summarise(settings, records)[0]["kaplan_yorke"] is None
+    )  # it takes more exponents
     records["spectrum"] = spectrum_of([None, -1.0], second[:2])
     assert dynamics.summarise(settings, records)[0]["exponent"] is None
     assert dynamics.summarise(settings, records | {"spectrum": []}) == []
@@ -252,7 +278,9 @@ REST = "without input the state comes to rest"
     ],
 )
 def test_sentences(change, slowest, phase, expected):
-    points = [{"kind": "stable", "slowest": steps} for steps in slowest] + [{"kind": "slow", "slowest": None}]
+    points = [{"kind": "stable", "slowest": steps} for steps in slowest] + [
+        {"kind": "slow", "slowest": None}
+    ]
     assert words.dynamics_sentence(summary_of(**change), points, phase) == expected
 
 
@@ -276,7 +304,9 @@ def test_onset_is_where_the_longest_sequences_turn_for_good(exponents, gain):
 
 def test_table_shows_every_number():
     console = Console(width=120, record=True, file=io.StringIO())
-    console.print(words.dynamics_table([summary_of(kaplan_yorke=None), summary_of(cell="gru", slow=35.667)]))
+    console.print(
+        words.dynamics_table([summary_of(kaplan_yorke=None), summary_of(cell="gru", slow=35.667)])
+    )
     text = console.export_text()
     for shown in ("rnn", "gru", "-0.0594", "0.0041", "–", "35.7", "point"):
         assert shown in text
@@ -286,18 +316,37 @@ def made_up(cells=("rnn", "lstm", "gru"), seeds=2, kinds=("stable", "saddle", "u
     rng = np.random.default_rng(0)
     records = {kind: [] for kinds_ in dynamics.PARTS.values() for kind in kinds_}
     for cell in cells:
-        records["spectrum"] += spectrum_of(*(-0.1 * np.arange(5) - 0.01 * s for s in range(seeds)), cell=cell)
+        records["spectrum"] += spectrum_of(
+            *(-0.1 * np.arange(5) - 0.01 * s for s in range(seeds)), cell=cell
+        )
         records["phase"] += phase_of(-1.0, -0.2, 0.3, None, cell=cell) + phase_of(cell=cell)
         for seed in range(seeds):
             base = {"cell": cell, "seed": seed}
-            records["trace"] += [{**base, "step": 2**i, "exponent": -0.1 + 0.1 / 2**i} for i in range(6)]
+            records["trace"] += [
+                {**base, "step": 2**i, "exponent": -0.1 + 0.1 / 2**i} for i in range(6)
+            ]
             records["trajectories"] += [
-                {**base, "example": example, "step": step, "pc1": x, "pc2": None if step == 7 else y}
+                {
+                    **base,
+                    "example": example,
+                    "step": step,
+                    "pc1": x,
+                    "pc2": None if step == 7 else y,
+                }
                 for example in range(2)
                 for step, (x, y) in enumerate(rng.normal(size=(9, 2)).cumsum(axis=0), 1)
             ]
             records["fixed_points"] += [
-                {**base, "number": i, "kind": kind, "unstable": 0, "q": 1e-13, "slowest": 3.0, "pc1": x, "pc2": y}
+                {
+                    **base,
+                    "number": i,
+                    "kind": kind,
+                    "unstable": 0,
+                    "q": 1e-13,
+                    "slowest": 3.0,
+                    "pc1": x,
+                    "pc2": y,
+                }
                 for kind in kinds
                 for i, (x, y) in enumerate(rng.normal(size=(40, 2)), 1)
             ]
@@ -308,9 +357,23 @@ def made_up(cells=("rnn", "lstm", "gru"), seeds=2, kinds=("stable", "saddle", "u
 @pytest.mark.parametrize(
     ("change", "titles"),
     [
-        ({}, ("Neighbouring states meet: rnn", "bands: range of 2 seeds", "comes to rest (rnn, lstm", "of 0.66 (rnn)")),
-        ({"cells": ("gru",), "seeds": 1, "kinds": ()}, ("meet: gru", "no fixed point found", "of 0.66 (gru) on")),
-        ({"cells": CELLS[-4:], "kinds": ("slow",)}, ("layernorm-lstm", "40 slow points", "irnn: horizon")),
+        (
+            {},
+            (
+                "Neighbouring states meet: rnn",
+                "bands: range of 2 seeds",
+                "comes to rest (rnn, lstm",
+                "of 0.66 (rnn)",
+            ),
+        ),
+        (
+            {"cells": ("gru",), "seeds": 1, "kinds": ()},
+            ("meet: gru", "no fixed point found", "of 0.66 (gru) on"),
+        ),
+        (
+            {"cells": CELLS[-4:], "kinds": ("slow",)},
+            ("layernorm-lstm", "40 slow points", "irnn: horizon"),
+        ),
     ],
 )
 def test_figures_say_what_is_found(tmp_path, change, titles):
@@ -320,7 +383,14 @@ def test_figures_say_what_is_found(tmp_path, change, titles):
         assert (tmp_path / f"{name}.png").stat().st_size > 10_000
         drawn += (tmp_path / f"{name}.svg").read_text()
     assert len(list(tmp_path.iterdir())) == 6
-    axes = "index i", "nats per step", "steps averaged over", "principal component 2", "gain g", "length T (steps)"
+    axes = (
+        "index i",
+        "nats per step",
+        "steps averaged over",
+        "principal component 2",
+        "gain g",
+        "length T (steps)",
+    )
     for shown in (*titles, *axes, "λ₁ = 0", "felt down to the first step"):
         assert shown in drawn
     assert ("bands" in drawn) == (change.get("seeds") != 1)
@@ -330,8 +400,12 @@ def test_figures_of_numbers_that_are_not_finite(tmp_path):
     records, summary = made_up(("rnn", "irnn"))
     for kind in ("spectrum", "trace", "phase"):
         for row in records[kind]:
-            row.update({key: None for key in ("exponent", "horizon", "decay_per_step") if key in row})
-    figures.draw(records, [record | {"exponent": None, "spread": None} for record in summary], tmp_path)
+            row.update(
+                {key: None for key in ("exponent", "horizon", "decay_per_step") if key in row}
+            )
+    figures.draw(
+        records, [record | {"exponent": None, "spread": None} for record in summary], tmp_path
+    )
     assert "cannot be followed: rnn (not finite), irnn" in (tmp_path / "spectrum.svg").read_text()
     assert "No recurrent gain up to 2 from which on" in (tmp_path / "phase.svg").read_text()
 
@@ -341,7 +415,11 @@ def test_equal_records_give_equal_files_and_theory_is_a_line_of_its_own(tmp_path
     for name in ("a", "b", "theory"):
         (tmp_path / name).mkdir()
     with_theory = [row | {"theory": math.log(1 - row["index"] / 10)} for row in records["spectrum"]]
-    for name, rows in (("a", records["spectrum"]), ("b", records["spectrum"]), ("theory", with_theory)):
+    for name, rows in (
+        ("a", records["spectrum"]),
+        ("b", records["spectrum"]),
+        ("theory", with_theory),
+    ):
         figures.spectrum(rows, records["trace"], summary, tmp_path / name)
     svgs = {name: (tmp_path / name / "spectrum.svg").read_bytes() for name in ("a", "b", "theory")}
     assert svgs["a"] == svgs["b"]
@@ -377,7 +455,10 @@ def test_the_grid_of_gains_and_lengths(grid, longest):
         ({"gain": 0.0}, "gain is 0.0; it must be a positive number"),
         ({"gain": math.nan}, "gain is nan"),
         ({"exponents": 0}, "exponents is 0"),
-        ({"exponents": 65}, "exponents is 65, but the state of rnn has 64 numbers; ask for at most so many"),
+        (
+            {"exponents": 65},
+            "exponents is 65, but the state of rnn has 64 numbers; ask for at most so many",
+        ),
         ({"exponents": 129, "cells": ("lstm",)}, "the state of lstm has 128 numbers"),
         ({"steps": 0}, "steps is 0"),
         ({"burn_in": -1}, "burn_in is -1"),

@@ -50,7 +50,9 @@ def problem(twin, course):
 
 def first_order(twin, course, how):
     loss, inputs = problem(twin, course)
-    return jax.jit(jax.value_and_grad(functools.partial(loss, how), argnums=(0, 1, 2), has_aux=True))(*inputs)
+    return jax.jit(
+        jax.value_and_grad(functools.partial(loss, how), argnums=(0, 1, 2), has_aux=True)
+    )(*inputs)
 
 
 @functools.cache
@@ -134,7 +136,9 @@ def test_forward_over_reverse(twin, how):
     loss, inputs = problem(twin, Course(4, (2,), "initial resets"))
 
     def product(how, params):
-        return jax.jvp(jax.grad(lambda p: loss(how, p, *inputs[1:])[0]), (params,), (draw(params, 3),))[1]
+        return jax.jvp(
+            jax.grad(lambda p: loss(how, p, *inputs[1:])[0]), (params,), (draw(params, 3),)
+        )[1]
 
     close(*(jax.jit(functools.partial(product, h))(inputs[0]) for h in (how, {"engine": "scan"})))
 
@@ -171,7 +175,14 @@ def test_a_jacobian_forwards_is_that_backwards(of, how):
 @each(by_name("elman", "lstm", "gru-after", "gru-before-norm"))
 def test_derivatives_are_finite_differences(twin, how):
     loss, inputs = problem(twin, Course(3, (2,), "initial resets"))
-    check_grads(jax.jit(lambda *given: loss(how, *given)[0]), inputs, order=2, atol=1e-6, rtol=1e-6, eps=1e-5)
+    check_grads(
+        jax.jit(lambda *given: loss(how, *given)[0]),
+        inputs,
+        order=2,
+        atol=1e-6,
+        rtol=1e-6,
+        eps=1e-5,
+    )
 
 
 @under(ENGINES)
@@ -179,7 +190,10 @@ def test_derivatives_are_finite_differences(twin, how):
 def test_float32(twin, how):
     loss, inputs = problem(twin, COURSES["all"])
     inputs = jax.tree.map(jnp.float32, inputs)
-    gradient = jax.jit(jax.grad(lambda how, *given: loss(dict(how), *given)[0], argnums=(1, 2, 3)), static_argnums=0)
+    gradient = jax.jit(
+        jax.grad(lambda how, *given: loss(dict(how), *given)[0], argnums=(1, 2, 3)),
+        static_argnums=0,
+    )
     found, expected = (gradient(tuple(h.items()), *inputs) for h in (how, {"engine": "scan"}))
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(found))
     close(found, expected, 2e-5)
@@ -216,11 +230,16 @@ def test_bfloat16_with_float32_parameters(cell, how):
 @under(ENGINES)
 def test_layers_on_every_engine(how):
     cell = rnnlab.stack(
-        [rnnlab.bidirectional(GRU(3)), LSTM(6, layer_norm=True), rnnlab.Readout(2)], residual=True, dropout=0.3
+        [rnnlab.bidirectional(GRU(3)), LSTM(6, layer_norm=True), rnnlab.Readout(2)],
+        residual=True,
+        dropout=0.3,
     )
     params, key = draw_params(cell, INPUTS), jax.random.key(4)
     xs = np.random.default_rng(2).normal(size=(6, 3, INPUTS))
-    marks = {"lengths": np.array([6, 2, 4]), "resets": np.random.default_rng(3).random((6, 3)) < 0.3}
+    marks = {
+        "lengths": np.array([6, 2, 4]),
+        "resets": np.random.default_rng(3).random((6, 3)) < 0.3,
+    }
 
     def loss(params, xs, how):
         final, ys = unroll(cell, params, xs, key=key, **marks, **how)
@@ -242,8 +261,12 @@ def test_vmap_over_seeds(how):
     loss, (_, xs, start) = problem(twin, COURSES["all"])
     networks = [draw_params(twin.cell, INPUTS, seed) for seed in range(3)]
     gradient = jax.grad(lambda p: loss(how, p, xs, start)[0])
-    together = jax.jit(jax.vmap(gradient))(jax.tree.map(lambda *leaves: jnp.stack(leaves), *networks))
-    close(together, jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(jax.jit(gradient), networks)))
+    together = jax.jit(jax.vmap(gradient))(
+        jax.tree.map(lambda *leaves: jnp.stack(leaves), *networks)
+    )
+    close(
+        together, jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(jax.jit(gradient), networks))
+    )
 
 
 def examples():
@@ -251,7 +274,10 @@ def examples():
     (twin,) = by_name("gru-after")
     params = draw_params(twin.cell, INPUTS)
     rng = np.random.default_rng(0)
-    xs, starts = rng.normal(size=(50, 4, INPUTS)), type(twin.cell.initial_state())(rng.normal(size=(50, 3)))
+    xs, starts = (
+        rng.normal(size=(50, 4, INPUTS)),
+        type(twin.cell.initial_state())(rng.normal(size=(50, 3))),
+    )
     lengths, resets = rng.integers(1, 5, 50), rng.random((50, 4)) < 0.3
 
     def loss(how, params, x, start, length, reset):
@@ -268,7 +294,12 @@ def test_vmap_over_examples_inside_the_gradient(how):
     def mean(params, how):
         return jax.vmap(functools.partial(loss, how, params))(*batch).mean()
 
-    close(*(jax.jit(jax.grad(functools.partial(mean, how=h)))(params) for h in (how, {"engine": "scan"})))
+    close(
+        *(
+            jax.jit(jax.grad(functools.partial(mean, how=h)))(params)
+            for h in (how, {"engine": "scan"})
+        )
+    )
     program = jax.jit(jax.grad(functools.partial(mean, how=how))).lower(params).as_text()
     for weight in (params.w_x, params.w_h):
         assert "x".join(map(str, weight.shape)) in program
@@ -280,7 +311,9 @@ def test_gradients_of_each_example_under_vmap(how):
     loss, params, batch = examples()
     axes = (None, 0, 0, 0, 0)
     found, expected = (
-        jax.jit(jax.vmap(jax.grad(functools.partial(loss, h), argnums=(0, 1, 2)), axes))(params, *batch)
+        jax.jit(jax.vmap(jax.grad(functools.partial(loss, h), argnums=(0, 1, 2)), axes))(
+            params, *batch
+        )
         for h in (how, {"engine": "scan"})
     )
     close(found, expected)
@@ -337,4 +370,6 @@ def test_a_foreign_step_has_no_fused_pass():
 )
 def test_options_that_do_not_fit_are_refused(options, words):
     cell = RNN(2)
-    one_sentence(lambda: unroll(cell, cell.init(jax.random.key(0), 1), jnp.ones((3, 1)), **options), *words)
+    one_sentence(
+        lambda: unroll(cell, cell.init(jax.random.key(0), 1), jnp.ones((3, 1)), **options), *words
+    )

@@ -18,7 +18,11 @@ def explained(cell, xs=XS, **options):
 def test_bytes_are_what_the_fused_pass_keeps():
     """An LSTM keeps c and h, and as gates four arrays more; a GRU h and four; Elman's network h alone."""
     unit = T * B * H * 4
-    for cell, gates, states in ((rnnlab.LSTM(H), 6, 2), (rnnlab.GRU(H), 5, 1), (rnnlab.RNN(H), 1, 1)):
+    for cell, gates, states in (
+        (rnnlab.LSTM(H), 6, 2),
+        (rnnlab.GRU(H), 5, 1),
+        (rnnlab.RNN(H), 1, 1),
+    ):
         kept = explained(cell).residual_bytes
         assert kept["fused"] == gates * unit
         assert kept["fused, states"] == states * unit
@@ -29,15 +33,20 @@ def test_the_engine_that_is_named_is_the_one_that_runs():
     cell = rnnlab.LSTM(H)
     params = cell.init(jax.random.key(0), I)
     assert explained(cell).engine == "fused"
-    for options in ({}, {"engine": "scan"}, {"engine": "fused", "residuals": "states"}, {"engine": "checkpointed"}):
+    for options in (
+        {},
+        {"engine": "scan"},
+        {"engine": "fused", "residuals": "states"},
+        {"engine": "checkpointed"},
+    ):
         answer = explained(cell, **options)
         name, *residuals = answer.engine.split(", ")
         named = {"engine": name} | ({"residuals": residuals[0]} if residuals else {})
 
         def program(options):
-            return jax.jit(lambda p: jax.grad(lambda p: rnnlab.unroll(cell, p, XS, **options)[1].sum())(p)).lower(
-                params
-            )
+            return jax.jit(
+                lambda p: jax.grad(lambda p: rnnlab.unroll(cell, p, XS, **options)[1].sum())(p)
+            ).lower(params)
 
         assert program(options).as_text() == program(named).as_text()
 
@@ -57,24 +66,37 @@ def test_every_refusal_is_that_of_unroll():
     assert answer.engine == "scan"
     assert "Step" in answer.why
     for name, options in {"fused": {"engine": "fused"}, "cudnn": {"engine": "cudnn"}}.items():
-        one_sentence(lambda options=options: rnnlab.unroll(step, 1.0, XS, **options), *answer.refused[name].split("; "))
+        one_sentence(
+            lambda options=options: rnnlab.unroll(step, 1.0, XS, **options),
+            *answer.refused[name].split("; "),
+        )
 
 
 def test_layers_are_told_apart():
-    cell = rnnlab.stack([rnnlab.bidirectional(rnnlab.GRU(H)), rnnlab.RNN(5, form="output-state"), rnnlab.Readout(2)])
+    cell = rnnlab.stack(
+        [rnnlab.bidirectional(rnnlab.GRU(H)), rnnlab.RNN(5, form="output-state"), rnnlab.Readout(2)]
+    )
     answer = explained(cell, lengths=jnp.full(B, 3), resets=jnp.zeros((T, B), bool), reverse=True)
     assert answer.engine == "fused, fused, fused, at once"
     both_ways, above, readout = answer.layers
     assert len(both_ways.layers) == 2
     assert readout.engine == "at once"
-    assert answer.residual_bytes["fused"] == sum(layer.residual_bytes["fused"] for layer in (both_ways, above, readout))
+    assert answer.residual_bytes["fused"] == sum(
+        layer.residual_bytes["fused"] for layer in (both_ways, above, readout)
+    )
     assert "resets" in answer.refused["cudnn"] or "GPU" in answer.refused["cudnn"]
 
 
 def test_printed_it_is_a_table():
     lines = str(explained(rnnlab.LSTM(H))).splitlines()
     assert lines[0].startswith("fused: ")
-    assert [line.split()[0] for line in lines[1:]] == ["scan", "fused", "fused,", "checkpointed", "cudnn"]
+    assert [line.split()[0] for line in lines[1:]] == [
+        "scan",
+        "fused",
+        "fused,",
+        "checkpointed",
+        "cudnn",
+    ]
     assert all("MiB" in line for line in lines[1:5])
 
 

@@ -43,7 +43,9 @@ def test_three_independent_units_have_twenty_seven_fixed_points(dtype):
     assert np.bincount(found.unstable).tolist() == [8, 12, 6, 1]
     assert [found.kind.count(k) for k in ("stable", "saddle", "unstable")] == [8, 18, 1]
     values = np.where(np.abs(np.sort(found.states, axis=1)) > 0.5, 0.166372, 2.0)
-    np.testing.assert_allclose(np.sort(found.eigenvalues.real, axis=1), np.sort(values, axis=1), atol=1e-4)
+    np.testing.assert_allclose(
+        np.sort(found.eigenvalues.real, axis=1), np.sort(values, axis=1), atol=1e-4
+    )
     np.testing.assert_allclose(found.time_constants, -1 / np.log(np.abs(found.eigenvalues)))
     assert (found.q <= 1e-12).all()
 
@@ -73,16 +75,22 @@ def test_a_found_point_stays_where_it_is(cell):
     assert (found.q <= 1e-11).all()
     ends = np.cumsum([leaf.shape[-1] for leaf in jax.tree.leaves(cell.initial_state())])
     parts = np.split(found.states, ends[:-1], axis=1)
-    state = jax.tree.unflatten(jax.tree.structure(cell.initial_state()), [jnp.asarray(part) for part in parts])
+    state = jax.tree.unflatten(
+        jax.tree.structure(cell.initial_state()), [jnp.asarray(part) for part in parts]
+    )
     after, _ = cell.step(params, state, jnp.broadcast_to(x, (len(found.states), 2)))
-    np.testing.assert_allclose(np.concatenate(jax.tree.leaves(after), axis=1), found.states, atol=1e-5)
+    np.testing.assert_allclose(
+        np.concatenate(jax.tree.leaves(after), axis=1), found.states, atol=1e-5
+    )
 
 
 def test_a_search_that_finds_nothing_says_so_and_returns_nothing():
     """h ← h + 1 under the identity has no fixed point."""
     cell = RNN(2, activation="identity", param_dtype=jnp.float64)
     params = cell.init(jax.random.key(0), 1)._replace(w_h=jnp.eye(2), b=jnp.ones(2))
-    with pytest.warns(UserWarning, match="no fixed point was found from 8 starts: the smallest q is"):
+    with pytest.warns(
+        UserWarning, match="no fixed point was found from 8 starts: the smallest q is"
+    ):
         found = fixed_points(cell, params, jnp.zeros(1), starts(cell, 8), steps=50)
     assert found.states.shape == found.eigenvalues.shape == (0, 2)
     assert found.kind == ()
@@ -107,7 +115,8 @@ def test_sampled_states_are_states_with_noise():
         for c, h in zip(np.reshape(states.c, (20, 3)), np.reshape(states.h, (20, 3)), strict=True)
     }
     assert {
-        tuple(np.concatenate([c, h])) for c, h in zip(np.asarray(drawn.c), np.asarray(drawn.h), strict=True)
+        tuple(np.concatenate([c, h]))
+        for c, h in zip(np.asarray(drawn.c), np.asarray(drawn.h), strict=True)
     } == pool
     noisy = sample_states(jax.random.key(2), states, 300, noise=0.1)
     np.testing.assert_allclose(np.std(noisy.h - drawn.h), 0.1, rtol=0.1)

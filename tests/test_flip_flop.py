@@ -35,7 +35,9 @@ def train(key):
 
     k_init, k_data = jax.random.split(key)
     params = MODEL.init(k_init, BITS)
-    return jax.lax.scan(update, (params, OPTIMISER.init(params)), jax.random.split(k_data, UPDATES))[0][0]
+    return jax.lax.scan(
+        update, (params, OPTIMISER.init(params)), jax.random.split(k_data, UPDATES)
+    )[0][0]
 
 
 @pytest.fixture(scope="module", params=[0, 1, 2])
@@ -45,13 +47,20 @@ def found(request):
     params, (xs, wanted) = train(k_train), flip_flop(k_pulses)
     states, _ = rnnlab.unroll_states(CELL, params.layers[0], xs)
     starts = sample_states(k_starts, states, 1024, noise=1.0)
-    return params, fixed_points(CELL, params.layers[0], jnp.zeros(BITS, jnp.float32), starts), xs, wanted
+    return (
+        params,
+        fixed_points(CELL, params.layers[0], jnp.zeros(BITS, jnp.float32), starts),
+        xs,
+        wanted,
+    )
 
 
 def memories(params, states):
     """The signs of the outputs after 500 steps without input."""
     start = CELL.initial_state()._replace(h=jnp.asarray(states, jnp.float32))
-    end, _ = rnnlab.unroll(CELL, params.layers[0], jnp.zeros((500, len(states), BITS), jnp.float32), start)
+    end, _ = rnnlab.unroll(
+        CELL, params.layers[0], jnp.zeros((500, len(states), BITS), jnp.float32), start
+    )
     return np.sign(READOUT(params.layers[1], end.h))
 
 
@@ -89,4 +98,9 @@ def test_no_fixed_point_was_overlooked(found):
     _, points, *_ = found
     signs = np.sign(np.prod(1 - points.eigenvalues, axis=1).real)
     assert signs.sum() == 1
-    assert np.bincount(points.unstable).tolist() == [8, 12, 6, 1]  # corners, edges, faces and the centre
+    assert np.bincount(points.unstable).tolist() == [
+        8,
+        12,
+        6,
+        1,
+    ]  # corners, edges, faces and the centre

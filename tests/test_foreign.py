@@ -18,8 +18,17 @@ def loss(ys):
 
 
 def assert_same_flow(foreign, own):
-    for field in ("loss", "log_norm_state", "log_norm_cell", "log_norm_joint", "log_norm_initial", "decay_per_step"):
-        chex.assert_trees_all_close(getattr(foreign, field), getattr(own, field), rtol=1e-10, atol=1e-12)
+    for field in (
+        "loss",
+        "log_norm_state",
+        "log_norm_cell",
+        "log_norm_joint",
+        "log_norm_initial",
+        "decay_per_step",
+    ):
+        chex.assert_trees_all_close(
+            getattr(foreign, field), getattr(own, field), rtol=1e-10, atol=1e-12
+        )
     assert foreign.horizon == own.horizon
 
 
@@ -39,12 +48,16 @@ def test_a_flax_nnx_lstm():
     own = rnnlab.gradient_flow(cell, params, XS, loss)
     assert_same_flow(flow, own)
     total = jnp.sqrt(sum(jnp.sum(g**2) for g in jax.tree.leaves(flow.gradient)))
-    np.testing.assert_allclose(total, jnp.sqrt(sum(jnp.sum(g**2) for g in jax.tree.leaves(own.gradient))), rtol=1e-10)
+    np.testing.assert_allclose(
+        total, jnp.sqrt(sum(jnp.sum(g**2) for g in jax.tree.leaves(own.gradient))), rtol=1e-10
+    )
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:haiku")
 def test_a_haiku_gru():
-    hk = pytest.importorskip("haiku", reason="dm-haiku is not installed; pip install 'rnnlab[peers]'")
+    hk = pytest.importorskip(
+        "haiku", reason="dm-haiku is not installed; pip install 'rnnlab[peers]'"
+    )
     cell = rnnlab.GRU(H, "before", param_dtype=jnp.float64)
     own = cell.init(jax.random.key(0), I)
     # Haiku orders the gates z, r, a; its z is the complement of ours.
@@ -68,13 +81,17 @@ def test_a_haiku_gru():
 
 
 def test_an_equinox_gru():
-    eqx = pytest.importorskip("equinox", reason="equinox is not installed; pip install 'rnnlab[peers]'")
+    eqx = pytest.importorskip(
+        "equinox", reason="equinox is not installed; pip install 'rnnlab[peers]'"
+    )
     cell = rnnlab.GRU(H, param_dtype=jnp.float64)
     own = cell.init(jax.random.key(0), I)
     own = own._replace(b=jax.random.normal(jax.random.key(2), own.b.shape, jnp.float64))
     module = eqx.nn.GRUCell(I, H, dtype=jnp.float64, key=jax.random.key(0))
     module = eqx.tree_at(
-        lambda m: (m.weight_ih, m.weight_hh, m.bias, m.bias_n), module, (own.w_x.T, own.w_h.T, own.b, own.c)
+        lambda m: (m.weight_ih, m.weight_hh, m.bias, m.bias_n),
+        module,
+        (own.w_x.T, own.w_h.T, own.b, own.c),
     )
     weights, rest = eqx.partition(module, eqx.is_inexact_array)
 
@@ -87,9 +104,14 @@ def test_an_equinox_gru():
     assert_same_flow(flow, rnnlab.gradient_flow(cell, own, XS, loss))
 
 
-@pytest.mark.parametrize("wrap", [lambda step: step, jax.jit, jax.checkpoint], ids=["plain", "jit", "checkpoint"])
+@pytest.mark.parametrize(
+    "wrap", [lambda step: step, jax.jit, jax.checkpoint], ids=["plain", "jit", "checkpoint"]
+)
 def test_a_readout_inside_the_step_is_seen_through(wrap):
-    cell, readout = rnnlab.LSTM(H, param_dtype=jnp.float64), rnnlab.Readout(2, param_dtype=jnp.float64)
+    cell, readout = (
+        rnnlab.LSTM(H, param_dtype=jnp.float64),
+        rnnlab.Readout(2, param_dtype=jnp.float64),
+    )
     params = cell.init(jax.random.key(0), I), readout.init(jax.random.key(1), H)
 
     @wrap
@@ -113,7 +135,9 @@ def test_a_state_without_names_is_known_by_the_output():
 
     w = jax.random.normal(jax.random.key(0), (I, H), jnp.float64)
     zeros = jnp.zeros(H, jnp.float64)
-    flow = rnnlab.gradient_flow(rnnlab.Step(step, (zeros, zeros)), w, XS, lambda ys: jnp.sum(ys[-1]))
+    flow = rnnlab.gradient_flow(
+        rnnlab.Step(step, (zeros, zeros)), w, XS, lambda ys: jnp.sum(ys[-1])
+    )
     assert np.isneginf(flow.log_norm_state[:-1]).all()  # what is shown is never read again
     slope = flow.log_norm_cell[1:-1] - flow.log_norm_cell[:-2]
     np.testing.assert_allclose(slope, np.log(2), rtol=1e-12)  # the memory halves in every step

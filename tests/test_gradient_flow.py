@@ -61,7 +61,9 @@ def test_contributions_sum_to_the_gradient(name, course):
     chex.assert_trees_all_close(flow.contributions, log_norms(flow.contribution_arrays), rtol=1e-10)
     flat = jax.tree.map(lambda g: 0.5 * jnp.log(jnp.sum(g**2)), gradient)
     chex.assert_trees_all_close(flow.log_norm_gradient, flat, rtol=1e-10)
-    chex.assert_trees_all_close(flow.outputs, rnnlab.unroll(cell, params, xs_of(), **how)[1], rtol=1e-12)
+    chex.assert_trees_all_close(
+        flow.outputs, rnnlab.unroll(cell, params, xs_of(), **how)[1], rtol=1e-12
+    )
     assert bool(flow.finite)
 
 
@@ -88,7 +90,9 @@ def test_state_norms_are_the_gradients_of_the_cut_sequence(name):
         by_hand = state_gradients(cell, params, xs, t)
         norms = jax.tree.map(lambda g: jnp.log(jnp.linalg.norm(g, axis=-1)), by_hand)
         np.testing.assert_allclose(flow.log_norm_state[t], norms.h, rtol=1e-10)
-        joint = jnp.log(jnp.linalg.norm(jnp.concatenate(jax.tree.leaves(by_hand), axis=-1), axis=-1))
+        joint = jnp.log(
+            jnp.linalg.norm(jnp.concatenate(jax.tree.leaves(by_hand), axis=-1), axis=-1)
+        )
         np.testing.assert_allclose(flow.log_norm_joint[t], joint, rtol=1e-10)
         if hasattr(by_hand, "c"):
             np.testing.assert_allclose(flow.log_norm_cell[t], norms.c, rtol=1e-10)
@@ -106,10 +110,14 @@ def test_every_layer_of_a_stack_is_seen_as_it_is_alone():
     bottom = rnnlab.gradient_flow(
         below, params.layers[0], xs, lambda ys: loss(rnnlab.unroll(above, params.layers[1], ys)[1])
     )
-    np.testing.assert_allclose(flow.log_norm_state, jnp.stack([bottom.log_norm_state, top.log_norm_state]), rtol=1e-10)
+    np.testing.assert_allclose(
+        flow.log_norm_state, jnp.stack([bottom.log_norm_state, top.log_norm_state]), rtol=1e-10
+    )
     np.testing.assert_allclose(flow.log_norm_cell[0], bottom.log_norm_cell, rtol=1e-10)
     assert np.isnan(flow.log_norm_cell[1]).all()
-    np.testing.assert_allclose(flow.decay_per_step, [bottom.decay_per_step, top.decay_per_step], rtol=1e-10)
+    np.testing.assert_allclose(
+        flow.decay_per_step, [bottom.decay_per_step, top.decay_per_step], rtol=1e-10
+    )
     assert flow.horizon == (bottom.horizon, top.horizon)
 
 
@@ -137,13 +145,17 @@ def test_scaled_orthogonal_linear_network_has_slope_ln_gain(gain):
 def test_orthogonal_linear_network_keeps_the_norm_in_float32_too():
     cell = rnnlab.RNN(16, "identity")
     params = cell.init(jax.random.key(0), I)
-    flow = rnnlab.gradient_flow(cell, params, xs_of((1000, 2, I), jnp.float32), lambda ys: jnp.sum(ys[-1]))
+    flow = rnnlab.gradient_flow(
+        cell, params, xs_of((1000, 2, I), jnp.float32), lambda ys: jnp.sum(ys[-1])
+    )
     matrix, adjoint, expected = np.asarray(params.w_h, np.float64), np.ones(16), []
     for _ in range(1000):  # what the rounded matrix itself does, which is not exactly orthogonal
         expected.append(math.log(np.linalg.norm(adjoint)))
         adjoint = matrix @ adjoint
     assert flow.log_norm_state.dtype == jnp.float32
-    np.testing.assert_allclose(flow.log_norm_state, np.array(expected)[::-1, None].repeat(2, 1), atol=1e-4)
+    np.testing.assert_allclose(
+        flow.log_norm_state, np.array(expected)[::-1, None].repeat(2, 1), atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("forget_bias", [-1.0, 1.0, math.log(99)])
@@ -154,9 +166,15 @@ def test_lstm_without_weights_forgets_by_its_bias(forget_bias):
     flow = rnnlab.gradient_flow(cell, params, xs_of((101, 1, I)), lambda ys: jnp.sum(ys[-1]))
     per_step = math.log(1 / (1 + math.exp(-forget_bias)))
     fallen = flow.log_norm_cell[:-1, 0] - flow.log_norm_cell[-2, 0]
-    np.testing.assert_allclose(fallen, per_step * np.arange(100)[::-1] * 1.0, rtol=1e-12, atol=1e-12)
-    assert np.isneginf(flow.log_norm_state[:-1]).all()  # nothing flows through h without recurrent weights
-    if forget_bias == 1.0:  # the printed figure: ∂c_T/∂c_0 = σ(1)^100, over one step more than the cut shows
+    np.testing.assert_allclose(
+        fallen, per_step * np.arange(100)[::-1] * 1.0, rtol=1e-12, atol=1e-12
+    )
+    assert np.isneginf(
+        flow.log_norm_state[:-1]
+    ).all()  # nothing flows through h without recurrent weights
+    if (
+        forget_bias == 1.0
+    ):  # the printed figure: ∂c_T/∂c_0 = σ(1)^100, over one step more than the cut shows
         np.testing.assert_allclose(math.exp(fallen[0] * 100 / 99), 2.484e-14, rtol=1e-3)
 
 
@@ -164,7 +182,9 @@ def test_a_hundred_thousand_steps_stay_finite_in_float32():
     cell = rnnlab.RNN(8)
     params = cell.init(jax.random.key(0), 2)
     params = params._replace(w_h=0.4 * params.w_h)
-    flow = rnnlab.gradient_flow(cell, params, xs_of((100_000, 1, 2), jnp.float32), lambda ys: jnp.sum(ys[-1]))
+    flow = rnnlab.gradient_flow(
+        cell, params, xs_of((100_000, 1, 2), jnp.float32), lambda ys: jnp.sum(ys[-1])
+    )
     assert flow.log_norm_state.dtype == jnp.float32
     assert np.isfinite(flow.log_norm_state).all()
     assert flow.log_norm_state[0, 0] < -9e4
@@ -179,7 +199,9 @@ def test_scaling_agrees_with_64_bits_where_those_reach():
     params = params._replace(w_h=0.5 * params.w_h)
     low = rnnlab.gradient_flow(cell, params, xs, lambda ys: jnp.sum(ys[-1]))
     params64 = jax.tree.map(lambda p: p.astype(jnp.float64), params)
-    high = rnnlab.gradient_flow(rnnlab.RNN(8, **F64), params64, xs.astype(jnp.float64), lambda ys: jnp.sum(ys[-1]))
+    high = rnnlab.gradient_flow(
+        rnnlab.RNN(8, **F64), params64, xs.astype(jnp.float64), lambda ys: jnp.sum(ys[-1])
+    )
     np.testing.assert_allclose(low.log_norm_state, high.log_norm_state, rtol=1e-5)
     assert high.log_norm_state[0, 0] < math.log(np.finfo(np.float32).tiny)
 
@@ -188,7 +210,9 @@ def test_an_exploding_gradient_overflows_nothing():
     cell = rnnlab.RNN(8, "identity", kernel_init=rnnlab.initializers.zeros)
     params = cell.init(jax.random.key(0), 3)
     params = params._replace(w_h=3 * params.w_h)
-    flow = rnnlab.gradient_flow(cell, params, xs_of((500, 1, 3), jnp.float32), lambda ys: jnp.sum(ys[-1]))
+    flow = rnnlab.gradient_flow(
+        cell, params, xs_of((500, 1, 3), jnp.float32), lambda ys: jnp.sum(ys[-1])
+    )
     np.testing.assert_allclose(flow.decay_per_step, -math.log(3), rtol=1e-5)
     assert np.isinf(flow.gradient.b).any()
     np.testing.assert_allclose(flow.log_norm_gradient.b, flow.contributions.b[0], atol=0.5)
@@ -209,7 +233,9 @@ def test_second_derivatives(name):
         gradient = jax.grad(lambda p: loss(rnnlab.unroll(cell, p, xs)[1]))(params)
         return sum(jnp.sum(g**2) for g in jax.tree.leaves(gradient))
 
-    chex.assert_trees_all_close(jax.grad(by_flow)(params), jax.grad(plainly)(params), rtol=1e-9, atol=1e-12)
+    chex.assert_trees_all_close(
+        jax.grad(by_flow)(params), jax.grad(plainly)(params), rtol=1e-9, atol=1e-12
+    )
 
 
 def test_log_norms_are_differentiable():
@@ -231,26 +257,40 @@ def test_finite_differences():
     slopes = np.zeros((B, 4))
     for b, j in np.ndindex(B, 4):
         up, down = (
-            jnp.sum(rnnlab.unroll(cell, params, xs[t + 1 :], type(rnnlab.unroll(cell, params, xs)[0])(s))[1][-1] ** 2)
+            jnp.sum(
+                rnnlab.unroll(
+                    cell, params, xs[t + 1 :], type(rnnlab.unroll(cell, params, xs)[0])(s)
+                )[1][-1]
+                ** 2
+            )
             for s in (state.at[b, j].add(h), state.at[b, j].add(-h))
         )
         slopes[b, j] = (up - down) / (2 * h)
-    np.testing.assert_allclose(flow.log_norm_state[t], np.log(np.linalg.norm(slopes, axis=-1)), rtol=1e-7)
+    np.testing.assert_allclose(
+        flow.log_norm_state[t], np.log(np.linalg.norm(slopes, axis=-1)), rtol=1e-7
+    )
 
 
 def test_padding_carries_no_gradient_and_lags_count_from_each_length():
     cell = SIMPLE["elman"]
     params, xs = draw_params(cell, I), xs_of()
     flow = rnnlab.gradient_flow(
-        cell, params, xs.at[5, 1].set(jnp.nan), loss_of_all := lambda ys: jnp.sum(ys**2), lengths=LENGTHS
+        cell,
+        params,
+        xs.at[5, 1].set(jnp.nan),
+        loss_of_all := lambda ys: jnp.sum(ys**2),
+        lengths=LENGTHS,
     )
     assert bool(flow.finite)
     for b, length in enumerate(LENGTHS):
         alone = rnnlab.gradient_flow(cell, params, xs[:length, b], loss_of_all)
-        np.testing.assert_allclose(flow.log_norm_state[:length, b], alone.log_norm_state, rtol=1e-10)
+        np.testing.assert_allclose(
+            flow.log_norm_state[:length, b], alone.log_norm_state, rtol=1e-10
+        )
         assert np.isneginf(flow.log_norm_state[length:, b]).all()
     by_hand = [
-        np.mean([flow.log_norm_state[n - 1 - lag, b] for b, n in enumerate(LENGTHS) if lag < n]) for lag in range(T)
+        np.mean([flow.log_norm_state[n - 1 - lag, b] for b, n in enumerate(LENGTHS) if lag < n])
+        for lag in range(T)
     ]
     np.testing.assert_allclose(flow.log_norm_by_lag, by_hand, rtol=1e-10)
 
@@ -268,16 +308,24 @@ def test_a_reset_stops_the_gradient():
 def test_a_nan_is_flagged_and_raises_nothing():
     cell = SIMPLE["gru-after"]
     params = draw_params(cell, I)
-    assert not bool(rnnlab.gradient_flow(cell, params, xs_of().at[2, 1, 0].set(jnp.nan), loss).finite)
-    assert not bool(rnnlab.gradient_flow(cell, params, xs_of().at[2, 1, 0].set(jnp.inf), loss).finite)
+    assert not bool(
+        rnnlab.gradient_flow(cell, params, xs_of().at[2, 1, 0].set(jnp.nan), loss).finite
+    )
+    assert not bool(
+        rnnlab.gradient_flow(cell, params, xs_of().at[2, 1, 0].set(jnp.inf), loss).finite
+    )
 
 
 def test_seeds_in_one_vmapped_program():
     cell = SIMPLE["lstm"]
-    params = jax.tree.map(lambda *p: jnp.stack(p), *(draw_params(cell, I, seed) for seed in range(3)))
+    params = jax.tree.map(
+        lambda *p: jnp.stack(p), *(draw_params(cell, I, seed) for seed in range(3))
+    )
     flows = jax.jit(jax.vmap(lambda p: rnnlab.gradient_flow(cell, p, xs_of(), loss)))(params)
     for seed in range(3):
-        one = rnnlab.gradient_flow(cell, jax.tree.map(lambda p, seed=seed: p[seed], params), xs_of(), loss)
+        one = rnnlab.gradient_flow(
+            cell, jax.tree.map(lambda p, seed=seed: p[seed], params), xs_of(), loss
+        )
         np.testing.assert_allclose(flows.log_norm_state[seed], one.log_norm_state, rtol=1e-10)
         assert flows.horizon[seed] == (-1 if one.horizon is None else one.horizon)
 
@@ -285,10 +333,22 @@ def test_seeds_in_one_vmapped_program():
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        (lambda p: rnnlab.gradient_flow(SIMPLE["elman"], p, xs_of(), lambda ys: ys[-1]), "must be a scalar"),
-        (lambda p: rnnlab.gradient_flow(SIMPLE["elman"], p, xs_of()[..., :2], loss), "xs has 2 features"),
-        (lambda p: rnnlab.gradient_flow(SIMPLE["elman"], p, xs_of(), loss, jnp.zeros(4)), "initial_state"),
-        (lambda p: rnnlab.gradient_flow(SIMPLE["elman"], p, xs_of(), loss, lengths=[8, 1, 1]), "must lie in 1..7"),
+        (
+            lambda p: rnnlab.gradient_flow(SIMPLE["elman"], p, xs_of(), lambda ys: ys[-1]),
+            "must be a scalar",
+        ),
+        (
+            lambda p: rnnlab.gradient_flow(SIMPLE["elman"], p, xs_of()[..., :2], loss),
+            "xs has 2 features",
+        ),
+        (
+            lambda p: rnnlab.gradient_flow(SIMPLE["elman"], p, xs_of(), loss, jnp.zeros(4)),
+            "initial_state",
+        ),
+        (
+            lambda p: rnnlab.gradient_flow(SIMPLE["elman"], p, xs_of(), loss, lengths=[8, 1, 1]),
+            "must lie in 1..7",
+        ),
         (lambda p: rnnlab.gradient_flow(SIMPLE["elman"], p, xs_of()[:0], loss), "no time steps"),
     ],
 )

@@ -55,7 +55,9 @@ def test_a_whole_number_is_its_float():
 
 def test_other_arguments_make_another_cell():
     assert initializers.identity(0.5) is not initializers.identity(0.6)
-    assert RNN(3, recurrent_init=initializers.identity(0.5)) != RNN(3, recurrent_init=initializers.identity(0.6))
+    assert RNN(3, recurrent_init=initializers.identity(0.5)) != RNN(
+        3, recurrent_init=initializers.identity(0.6)
+    )
 
 
 # What cells ask for
@@ -79,15 +81,26 @@ def test_input_weights_start_as_lecuns(kind):
 
 
 def test_biases_start_at_zero():
-    for cell in (RNN(3, recurrent_bias=True), GRU(3), LSTM(3, 0.0, recurrent_bias=True), JordanRNN(3)):
-        biases = {name: leaf for name, leaf in cell.init(KEY, 2)._asdict().items() if name in ("b", "c", "b_y")}
+    for cell in (
+        RNN(3, recurrent_bias=True),
+        GRU(3),
+        LSTM(3, 0.0, recurrent_bias=True),
+        JordanRNN(3),
+    ):
+        biases = {
+            name: leaf
+            for name, leaf in cell.init(KEY, 2)._asdict().items()
+            if name in ("b", "c", "b_y")
+        }
         assert not any(leaf.any() for leaf in biases.values() if leaf is not None)
 
 
 def test_fields_choose_the_initialiser():
     """Each gate asks for its own matrix, and biases are asked for gate by row."""
     sevens, halves = initializers.constant(7.0), initializers.constant(0.5)
-    params = GRU(3, kernel_init=sevens, recurrent_init=initializers.identity(2.0), bias_init=halves).init(KEY, 2)
+    params = GRU(
+        3, kernel_init=sevens, recurrent_init=initializers.identity(2.0), bias_init=halves
+    ).init(KEY, 2)
     assert (params.w_x == 7).all()
     close(np.asarray(params.w_h), np.tile(2 * np.eye(3, dtype=np.float32), 3))
     assert (params.b == 0.5).all()
@@ -124,7 +137,9 @@ def test_orthogonal_recurrence_keeps_the_norm_of_a_gradient():
     """‖∂h_T/∂h₀‖ = 1 for a linear network, in every direction."""
     cell = RNN(4, "identity", param_dtype=jnp.float64)
     params = cell.init(KEY, 2)
-    jacobian = jax.jacobian(lambda h: unroll(cell, params, jnp.ones((50, 2)), RNNState(h))[0].h)(jnp.ones(4))
+    jacobian = jax.jacobian(lambda h: unroll(cell, params, jnp.ones((50, 2)), RNNState(h))[0].h)(
+        jnp.ones(4)
+    )
     close(np.linalg.svd(jacobian, compute_uv=False), np.ones(4))
 
 
@@ -137,7 +152,10 @@ def test_spectral_radius_is_exact(radius, size):
 
 @pytest.mark.parametrize(
     ("initializer", "deviation"),
-    [(initializers.gaussian_gain(1.5), 1.5 / np.sqrt(300)), (initializers.logistic(), 3.6 / np.sqrt(300))],
+    [
+        (initializers.gaussian_gain(1.5), 1.5 / np.sqrt(300)),
+        (initializers.logistic(), 3.6 / np.sqrt(300)),
+    ],
     ids=["gaussian_gain", "logistic"],
 )
 def test_gaussians(initializer, deviation):
@@ -159,7 +177,9 @@ def test_a_gaussians_spectral_radius_is_its_gain():
 def test_chrono_for_an_lstm(max_lag):
     """b_f = ln U[1, T − 1], b_i = −b_f, nothing else: time constants 1/(1 − σ(b_f)) spread over 2 … T."""
     size = 2000
-    cell = LSTM(size, bias_init=initializers.chrono(max_lag), recurrent_init=initializers.constant(0.0))
+    cell = LSTM(
+        size, bias_init=initializers.chrono(max_lag), recurrent_init=initializers.constant(0.0)
+    )
     b_i, b_f, b_g, b_o = np.split(np.asarray(cell.init(KEY, 1).b, np.float64), 4)
     close(b_i, -b_f)
     assert not b_g.any()

@@ -30,11 +30,15 @@ def flax_cell(api, name, param_dtype="float64", **options):
     if api == "linen":
         module = getattr(linen, name)(5, param_dtype=jnp.dtype(param_dtype), **options)
         carry = jax.eval_shape(lambda: module.initialize_carry(jax.random.key(0), (2, 3)))
-        shapes = jax.eval_shape(module.init, jax.random.key(0), carry, jax.ShapeDtypeStruct((2, 3), param_dtype))
+        shapes = jax.eval_shape(
+            module.init, jax.random.key(0), carry, jax.ShapeDtypeStruct((2, 3), param_dtype)
+        )
         return module, noise(shapes), module.apply
     options = {"dtype": None, **options}  # NNX's SimpleCell computes in float32 unless told
     make = getattr(nnx, name)
-    module = nnx.eval_shape(lambda: make(3, 5, param_dtype=jnp.dtype(param_dtype), rngs=nnx.Rngs(0), **options))
+    module = nnx.eval_shape(
+        lambda: make(3, 5, param_dtype=jnp.dtype(param_dtype), rngs=nnx.Rngs(0), **options)
+    )
     graphdef, state = nnx.split(module)
     return graphdef, noise(state), lambda state, carry, x: nnx.merge(graphdef, state)(carry, x)
 
@@ -47,7 +51,10 @@ def same(mine, theirs):
 
 
 def score(ys, final):
-    return sum(jnp.sum(out * jnp.cos(jnp.arange(out.size, dtype=out.dtype)).reshape(out.shape)) for out in (ys, *final))
+    return sum(
+        jnp.sum(out * jnp.cos(jnp.arange(out.size, dtype=out.dtype)).reshape(out.shape))
+        for out in (ys, *final)
+    )
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -95,7 +102,9 @@ def test_values_and_gradients_are_those_of_flax(api, name, dtype):
 def test_flax_cells_come_back_bit_for_bit(api, name, dtype):
     options = {"activation_fn": jax.nn.relu, "dtype": jnp.float32} if name == "SimpleCell" else {}
     module, variables, _ = flax_cell(api, name, dtype, **options)
-    back, arrays = interop.to_flax(*interop.from_flax(module, variables), api=api, optimized="Optimized" in name)
+    back, arrays = interop.to_flax(
+        *interop.from_flax(module, variables), api=api, optimized="Optimized" in name
+    )
     assert back == module
     same(arrays, variables)
 
@@ -182,7 +191,9 @@ def test_wrong_arguments_of_to_flax_are_refused():
     one_sentence(lambda: interop.to_flax(GRU, params, api="haiku"), "haiku")
     one_sentence(lambda: interop.to_flax(GRU, params, optimized=True), "optimized")
     one_sentence(lambda: interop.to_flax(LSTM, params), "LSTMParams", "cell.init")
-    one_sentence(lambda: interop.to_flax(GRU, params._replace(c=params.c.astype(jnp.float64))), "one dtype")
+    one_sentence(
+        lambda: interop.to_flax(GRU, params._replace(c=params.c.astype(jnp.float64))), "one dtype"
+    )
 
 
 OPTIONS = {
@@ -210,8 +221,16 @@ class Own(linen.GRUCell):
 
 
 def test_other_modules_are_refused():
-    for module in (linen.MGUCell(5), linen.ConvLSTMCell(5, (3,)), linen.Dense(5), linen.RNN(linen.GRUCell(5)), Own(5)):
-        one_sentence(lambda module=module: interop.from_flax(module, {}), type(module).__name__, "bare cell")
+    for module in (
+        linen.MGUCell(5),
+        linen.ConvLSTMCell(5, (3,)),
+        linen.Dense(5),
+        linen.RNN(linen.GRUCell(5)),
+        Own(5),
+    ):
+        one_sentence(
+            lambda module=module: interop.from_flax(module, {}), type(module).__name__, "bare cell"
+        )
     graphdef, state, _ = flax_cell("nnx", "GRUCell")
     wrapped = nnx.RNN(nnx.merge(graphdef, state), rngs=False)
     one_sentence(lambda: interop.from_flax(wrapped), "RNN", "bare cell")
@@ -222,11 +241,16 @@ def test_variables_that_are_not_the_modules_are_refused():
     module, variables, _ = flax_cell("linen", "LSTMCell")
     one_sentence(lambda: interop.from_flax(module), "holds no arrays")
     one_sentence(lambda: interop.from_flax(module, {}), "structure", "LSTMCell")
-    one_sentence(lambda: interop.from_flax(module, {"params": {"LSTMCell_0": variables["params"]}}), "structure")
+    one_sentence(
+        lambda: interop.from_flax(module, {"params": {"LSTMCell_0": variables["params"]}}),
+        "structure",
+    )
     one_sentence(lambda: interop.from_flax(linen.LSTMCell(4), variables), "shape")
     one_sentence(lambda: interop.from_flax(linen.GRUCell(5), variables), "structure")
     mixed = {**variables["params"], "ii": {"kernel": jnp.ones((3, 5), jnp.float32)}}
-    one_sentence(lambda: interop.from_flax(module, mixed), "float32 (['ii']['kernel'])", "one dtype")
+    one_sentence(
+        lambda: interop.from_flax(module, mixed), "float32 (['ii']['kernel'])", "one dtype"
+    )
     graphdef, state, _ = flax_cell("nnx", "LSTMCell")
     one_sentence(lambda: interop.from_flax(graphdef), "state")
     one_sentence(lambda: interop.from_flax(nnx.merge(graphdef, state), state), "own arrays")

@@ -23,7 +23,9 @@ KINDS = ("tanh", "relu", "lstm", "gru")
 
 @pytest.fixture(scope="module")
 def torch():
-    torch = pytest.importorskip("torch", reason="torch is not installed; pip install 'rnnlab[peers]'")
+    torch = pytest.importorskip(
+        "torch", reason="torch is not installed; pip install 'rnnlab[peers]'"
+    )
     torch.set_num_threads(1)
     return torch
 
@@ -63,7 +65,9 @@ def probe(out):
 def ours(cell, params, inputs):
     """Outputs and gradients of rnnlab in PyTorch's words."""
     form = jax.tree.structure(cell.initial_state((inputs["x"].shape[1],)))
-    names = [name for name in ("c_0", "h_0") if name in inputs]  # the order of the fields of LSTMState
+    names = [
+        name for name in ("c_0", "h_0") if name in inputs
+    ]  # the order of the fields of LSTMState
 
     def loss(params, inputs):
         each = [[inputs[name][k] for name in names] for k in range(len(inputs["h_0"]))]
@@ -78,7 +82,11 @@ def ours(cell, params, inputs):
     inputs = {name: jnp.asarray(value) for name, value in inputs.items()}
     differentiate = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))
     (_, outputs), (gradients, input_gradients) = differentiate(params, inputs)
-    return {"outputs": outputs, "gradients": to_arrays(cell, gradients), "input_gradients": input_gradients}
+    return {
+        "outputs": outputs,
+        "gradients": to_arrays(cell, gradients),
+        "input_gradients": input_gradients,
+    }
 
 
 def compare(groups, activation):
@@ -91,7 +99,9 @@ def compare(groups, activation):
         for name, value in mine.items():
             assert value.dtype == dtype
             tolerance = {"rtol": TOLERANCE[dtype], "atol": TOLERANCE[dtype]}
-            np.testing.assert_allclose(value, groups[group][name], err_msg=f"{group} {name}", **tolerance)
+            np.testing.assert_allclose(
+                value, groups[group][name], err_msg=f"{group} {name}", **tolerance
+            )
 
 
 def identical(mine, theirs):
@@ -108,14 +118,18 @@ def identical(mine, theirs):
 @pytest.mark.parametrize("both_ways", [False, True])
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize("kind", KINDS)
-def test_values_and_gradients_are_those_of_pytorch(torch, record, kind, layers, both_ways, bias, dtype):
+def test_values_and_gradients_are_those_of_pytorch(
+    torch, record, kind, layers, both_ways, bias, dtype
+):
     module = make(torch, kind, dtype, 3, 5, num_layers=layers, bidirectional=both_ways, bias=bias)
     compare(record(module, 4, 2), kind)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
-    ("steps", "batch", "inputs", "size"), [(1, 1, 7, 1), (1, 3, 1, 4), (6, 1, 1, 3)], ids=["T1-B1-H1", "T1", "B1"]
+    ("steps", "batch", "inputs", "size"),
+    [(1, 1, 7, 1), (1, 3, 1, 4), (6, 1, 1, 3)],
+    ids=["T1-B1-H1", "T1", "B1"],
 )
 @pytest.mark.parametrize("kind", KINDS)
 def test_odd_sizes_one_step_and_one_example(torch, record, kind, steps, batch, inputs, size, dtype):
@@ -148,7 +162,9 @@ def test_state_dict_comes_back_bit_for_bit_and_loads(torch, kind, dtype):
             torch.nn.init.zeros_(weight)
         other.load_state_dict(back)
         assert list(back) == list(module.state_dict())
-        for mine, theirs in zip(other.state_dict().values(), module.state_dict().values(), strict=True):
+        for mine, theirs in zip(
+            other.state_dict().values(), module.state_dict().values(), strict=True
+        ):
             assert mine.dtype == theirs.dtype
             assert torch.equal(mine, theirs)
 
@@ -216,12 +232,19 @@ def test_a_second_bias_of_zero_is_left_out_unless_its_sign_would_be_lost():
 @pytest.mark.parametrize("kind", KINDS)
 def test_single_cells_prefixes_and_arrays_of_any_library_are_understood(torch, kind):
     module = make(torch, kind, "float64", 3, 5)
-    single = {"lstm": torch.nn.LSTMCell, "gru": torch.nn.GRUCell}.get(kind, torch.nn.RNNCell)(3, 5, dtype=torch.float64)
-    single.load_state_dict({name.removesuffix("_l0"): value for name, value in module.state_dict().items()})
+    single = {"lstm": torch.nn.LSTMCell, "gru": torch.nn.GRUCell}.get(kind, torch.nn.RNNCell)(
+        3, 5, dtype=torch.float64
+    )
+    single.load_state_dict(
+        {name.removesuffix("_l0"): value for name, value in module.state_dict().items()}
+    )
     model = torch.nn.ModuleDict({"rnn": module})
     wanted = interop.from_torch(module.state_dict())
     given = [single.state_dict(), model.state_dict(), dict(module.named_parameters())]
-    given += [{name: to(value.numpy()) for name, value in module.state_dict().items()} for to in (np.array, jnp.array)]
+    given += [
+        {name: to(value.numpy()) for name, value in module.state_dict().items()}
+        for to in (np.array, jnp.array)
+    ]
     for weights in given:
         cell, params = interop.from_torch(weights)
         assert cell == wanted[0]
@@ -270,7 +293,10 @@ REFUSED = {
     "activations": (rnnlab.stack([RNN, rnnlab.RNN(5, "relu")]), "one kind"),
     "directions": (rnnlab.stack([rnnlab.bidirectional(LSTM), LSTM]), "directions"),
     "directions unlike": (rnnlab.bidirectional(LSTM, GRU), "one kind"),
-    "directions of layers": (rnnlab.bidirectional(rnnlab.stack([LSTM, LSTM])), "bidirectional cells"),
+    "directions of layers": (
+        rnnlab.bidirectional(rnnlab.stack([LSTM, LSTM])),
+        "bidirectional cells",
+    ),
     "a stack in a stack": (rnnlab.stack([rnnlab.stack([LSTM, LSTM])]), "stack inside"),
     "second bias alone": (rnnlab.LSTM(5, bias=False, recurrent_bias=True), "two biases"),
 }
@@ -305,9 +331,16 @@ UNREADABLE = {
     "shape": (changed(weight_hh_l0=np.ones((10, 5))), "[4H, H]"),
     "lacks a layer's weights": (changed(weight_hh_l1=None), "lacks weight_hh_l1"),
     "lacks a bias": (changed(bias_hh_l0_reverse=None), "lacks bias_hh_l0_reverse"),
-    "stray": (changed(weight_ih_l2=np.ones((15, 10)), weight_hh_l2=np.ones((15, 5))), "lacks bias_hh_l2"),
+    "stray": (
+        changed(weight_ih_l2=np.ones((15, 10)), weight_hh_l2=np.ones((15, 5))),
+        "lacks bias_hh_l2",
+    ),
     "sizes unlike": (changed(weight_ih_l1=np.ones((15, 5))), "weight_ih_l1", "(15, 10)"),
-    "dtypes unlike": (changed(bias_ih_l0=np.ones(15, np.float32)), "float32 (bias_ih_l0)", "one dtype"),
+    "dtypes unlike": (
+        changed(bias_ih_l0=np.ones(15, np.float32)),
+        "float32 (bias_ih_l0)",
+        "one dtype",
+    ),
     "whole numbers": ({name: value.astype(int) for name, value in changed().items()}, "float32"),
 }
 
@@ -319,18 +352,27 @@ def test_what_is_no_recurrent_modules_state_dict_is_refused(name):
 
 
 def test_activations_that_pytorch_does_not_have_are_refused():
-    one_sentence(lambda: interop.from_torch(STORED["rnn-tanh"]["weights"], activation="sigmoid"), "sigmoid")
+    one_sentence(
+        lambda: interop.from_torch(STORED["rnn-tanh"]["weights"], activation="sigmoid"), "sigmoid"
+    )
     one_sentence(lambda: interop.from_torch(changed(), activation="relu"), "GRU", "leave it out")
-    assert interop.from_torch(STORED["rnn-tanh"]["weights"], activation=jnp.tanh)[0].activation is jnp.tanh
+    assert (
+        interop.from_torch(STORED["rnn-tanh"]["weights"], activation=jnp.tanh)[0].activation
+        is jnp.tanh
+    )
 
 
 def test_projections_of_live_modules_are_refused(torch):
-    one_sentence(lambda: interop.from_torch(torch.nn.LSTM(3, 5, proj_size=2).state_dict()), "proj_size")
+    one_sentence(
+        lambda: interop.from_torch(torch.nn.LSTM(3, 5, proj_size=2).state_dict()), "proj_size"
+    )
 
 
 def test_float64_is_never_truncated():
     with jax.enable_x64(False):
-        one_sentence(lambda: interop.from_torch(changed()), 'jax.config.update("jax_enable_x64", True)')
+        one_sentence(
+            lambda: interop.from_torch(changed()), 'jax.config.update("jax_enable_x64", True)'
+        )
         single = {name: value.astype(np.float32) for name, value in changed().items()}
         cell, _ = interop.from_torch(single)
     assert cell.cells[0].forward.param_dtype == jnp.float32

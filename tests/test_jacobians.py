@@ -42,14 +42,18 @@ def test_step_jacobians_are_finite_differences(name):
     cell, params, xs = problem(name)
     jacobians = step_jacobians(cell, params, xs)
     states, _ = rnnlab.unroll_states(cell, params, xs, engine="scan")
-    leaves, tree = jax.tree.flatten(jax.tree.map(lambda leaf: np.array(leaf[2]), states))  # before step 3
+    leaves, tree = jax.tree.flatten(
+        jax.tree.map(lambda leaf: np.array(leaf[2]), states)
+    )  # before step 3
     n, column = jacobians.shape[-1], 0
     for leaf in leaves:
         for place in range(leaf.shape[-1]):
             sides = []
             for shift in (1e-6, -1e-6):
                 moved = [np.array(other) for other in leaves]
-                next(m for m, other in zip(moved, leaves, strict=True) if other is leaf)[..., place] += shift
+                next(m for m, other in zip(moved, leaves, strict=True) if other is leaf)[
+                    ..., place
+                ] += shift
                 sides.append(cell.step(params, jax.tree.unflatten(tree, moved), xs[3])[0])
             for example in range(B):
                 slope = (vector(sides[0], example) - vector(sides[1], example)) / 2e-6
@@ -67,12 +71,20 @@ def test_products_have_the_singular_values_of_the_multiplied_jacobians(name):
     np.testing.assert_array_equal(found.lags, [1, 2, 5, 1, 3, 4])
     for p, (t, k) in enumerate(PAIRS):
         for example in range(B):
-            product = np.linalg.multi_dot([np.eye(jacobians.shape[-1]), *jacobians[k:t, example][::-1]])
+            product = np.linalg.multi_dot(
+                [np.eye(jacobians.shape[-1]), *jacobians[k:t, example][::-1]]
+            )
             values = np.linalg.svd(product, compute_uv=False)
             sure = values > 1e-9 * values[0]
-            np.testing.assert_allclose(np.exp(found.log_singular_values[p, example])[sure], values[sure], rtol=1e-5)
-            np.testing.assert_allclose(found.log_frobenius[p, example], np.log(np.linalg.norm(product)), rtol=1e-9)
-    np.testing.assert_allclose(found.mean_log_singular_values, found.log_singular_values.mean(axis=1))
+            np.testing.assert_allclose(
+                np.exp(found.log_singular_values[p, example])[sure], values[sure], rtol=1e-5
+            )
+            np.testing.assert_allclose(
+                found.log_frobenius[p, example], np.log(np.linalg.norm(product)), rtol=1e-9
+            )
+    np.testing.assert_allclose(
+        found.mean_log_singular_values, found.log_singular_values.mean(axis=1)
+    )
 
 
 def after(t, *lags):
@@ -90,8 +102,12 @@ def test_singular_values_over_ten_thousand_steps_neither_underflow_nor_overflow(
     d = np.array([1.1, 1.0, 0.9, 0.5, 0.1])
     u = np.linalg.qr(np.random.default_rng(1).normal(size=(5, 5)))[0]
     cell, params = linear(u * d @ u.T)
-    found = jacobian_products(cell, params, jnp.zeros((10_000, 1)), pairs=after(10_000, 1, 100, 10_000))
-    np.testing.assert_allclose(found.log_singular_values, np.outer([1, 100, 10_000], np.log(d)), rtol=1e-9, atol=1e-6)
+    found = jacobian_products(
+        cell, params, jnp.zeros((10_000, 1)), pairs=after(10_000, 1, 100, 10_000)
+    )
+    np.testing.assert_allclose(
+        found.log_singular_values, np.outer([1, 100, 10_000], np.log(d)), rtol=1e-9, atol=1e-6
+    )
     np.testing.assert_allclose(found.log_condition[-1], 10_000 * np.log(11), rtol=1e-9)
 
 
@@ -118,7 +134,9 @@ def test_an_orthogonal_linear_network_keeps_all_singular_values_at_one():
 def test_a_singular_product_has_condition_infinity():
     cell, params = linear(np.diag([2.0, 0.0, 1.0]))
     found = jacobian_products(cell, params, jnp.zeros((4, 1)), pairs=[(4, 3), (4, 0)])
-    np.testing.assert_allclose(found.log_singular_values[:, :2], [[np.log(2), 0], [4 * np.log(2), 0]], atol=1e-12)
+    np.testing.assert_allclose(
+        found.log_singular_values[:, :2], [[np.log(2), 0], [4 * np.log(2), 0]], atol=1e-12
+    )
     assert np.isneginf(found.log_singular_values[:, 2]).all()
     assert np.isposinf(found.log_condition).all()
 
@@ -129,7 +147,9 @@ def test_the_bound_holds_and_says_which_condition_does(activation, gamma, form):
     rng = np.random.default_rng(2)
     for gain in (0.3, 1.5, 4.5):
         cell = RNN(8, activation, form, param_dtype=jnp.float64)
-        params = cell.init(jax.random.key(0), I)._replace(w_h=jnp.asarray(gain * rng.normal(size=(8, 8)) / np.sqrt(8)))
+        params = cell.init(jax.random.key(0), I)._replace(
+            w_h=jnp.asarray(gain * rng.normal(size=(8, 8)) / np.sqrt(8))
+        )
         found = pascanu_bound(cell, params, jnp.asarray(rng.normal(size=(50, B, I))))
         sigma = np.linalg.norm(np.asarray(params.w_h), 2)
         np.testing.assert_allclose(found.log_bound, found.lags * np.log(gamma * sigma), rtol=1e-9)
@@ -141,7 +161,9 @@ def test_the_bound_holds_and_says_which_condition_does(activation, gamma, form):
 def test_gaussian_weights_have_twice_the_singular_value_that_they_have_as_radius():
     cell = RNN(600)
     params = cell.init(jax.random.key(0), 1)
-    params = params._replace(w_h=0.7 * jax.random.normal(jax.random.key(1), (600, 600)) / np.sqrt(600))
+    params = params._replace(
+        w_h=0.7 * jax.random.normal(jax.random.key(1), (600, 600)) / np.sqrt(600)
+    )
     found = pascanu_bound(cell, params, jnp.zeros((2, 1)), pairs=[(2, 1)])
     np.testing.assert_allclose([found.sigma_max, found.spectral_radius], [1.4, 0.7], rtol=0.05)
 

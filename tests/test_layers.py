@@ -58,7 +58,10 @@ def test_a_stack_is_its_layers_one_after_the_other(residual, reverse):
     second = run(1, ELMAN.step, first.ys)
     third = run(2, readout, second.ys + (first.ys if residual else 0))
     layers = [first, second, third]
-    close(unroll(cell, params, xs, state, **options), (StackState(tuple(r.final for r in layers)), third.ys))
+    close(
+        unroll(cell, params, xs, state, **options),
+        (StackState(tuple(r.final for r in layers)), third.ys),
+    )
     states, _ = unroll_states(cell, params, xs, state, **options)
     close(states, StackState(tuple(r.states for r in layers)))
 
@@ -93,10 +96,20 @@ def test_a_stack_of_one_is_its_cell():
 def test_layers_are_drawn_one_by_one_and_fit_each_other():
     cell = stack([RNN(5), bidirectional(RNN(5)), RNN(5), Readout(2)])
     params = cell.init(jax.random.key(0), INPUTS)
-    widths = [params.layers[0].w_x, params.layers[1].forward.w_x, params.layers[2].w_x, params.layers[3].w]
+    widths = [
+        params.layers[0].w_x,
+        params.layers[1].forward.w_x,
+        params.layers[2].w_x,
+        params.layers[3].w,
+    ]
     assert [w.shape for w in widths] == [(2, 5), (5, 5), (10, 5), (5, 2)]
     assert cell.output_size == 2
-    drawn = [params.layers[0].w_h, params.layers[1].forward.w_h, params.layers[1].backward.w_h, params.layers[2].w_h]
+    drawn = [
+        params.layers[0].w_h,
+        params.layers[1].forward.w_h,
+        params.layers[1].backward.w_h,
+        params.layers[2].w_h,
+    ]
     assert len({w.tobytes() for w in map(np.asarray, drawn)}) == 4
 
 
@@ -136,7 +149,9 @@ def test_two_directions_side_by_side(reverse):
     params, state, xs = draw_params(cell, INPUTS), draw_state(cell, (B,)), noise(T, B, INPUTS)
     lengths = np.array([5, 1, 3])
     ahead = loop.unroll(ELMAN.step, params.forward, xs, state.forward, lengths, reverse=reverse)
-    back = loop.unroll(GRU_BEFORE.step, params.backward, xs, state.backward, lengths, reverse=not reverse)
+    back = loop.unroll(
+        GRU_BEFORE.step, params.backward, xs, state.backward, lengths, reverse=not reverse
+    )
     final, ys = unroll(cell, params, xs, state, lengths=lengths, reverse=reverse)
     close(final, BidirectionalState(ahead.final, back.final))
     close(ys, jnp.concatenate([ahead.ys, back.ys], axis=-1))
@@ -176,7 +191,9 @@ def test_packed_sequences_stay_apart_in_both_directions():
     def separate(params, xs):
         return sum(jnp.sum(weights[a:b] * unroll(DEEP, params, xs[a:b])[1]) for a, b in parts)
 
-    results = [jax.jit(jax.value_and_grad(f, argnums=(0, 1)))(params, xs) for f in (packed, separate)]
+    results = [
+        jax.jit(jax.value_and_grad(f, argnums=(0, 1)))(params, xs) for f in (packed, separate)
+    ]
     close(*results)
 
 
@@ -188,7 +205,9 @@ def test_both_directions_in_reverse():
     final, ys = unroll(cell, params, xs, state, resets=resets, reverse=True)
     there, back = unroll(cell, params, xs[::-1], state, resets=resets[::-1])
     close((final, ys), (there, back[::-1]))
-    _, alone = unroll(cell, params, xs[3:5], reverse=True)  # a reset before step 4, so after it for the other direction
+    _, alone = unroll(
+        cell, params, xs[3:5], reverse=True
+    )  # a reset before step 4, so after it for the other direction
     close(ys[3:5], alone)
 
 
@@ -203,10 +222,15 @@ def test_padding_stays_out_in_both_directions():
         return jnp.sum(weights * ys), ys
 
     def alone(params, xs):
-        ys = [jnp.pad(unroll(DEEP, params, xs[:n, b])[1], ((0, T - n), (0, 0))) for b, n in enumerate(lengths)]
+        ys = [
+            jnp.pad(unroll(DEEP, params, xs[:n, b])[1], ((0, T - n), (0, 0)))
+            for b, n in enumerate(lengths)
+        ]
         return jnp.sum(weights * jnp.stack(ys, 1)), jnp.stack(ys, 1)
 
-    padded, expected = (jax.jit(jax.value_and_grad(f, argnums=(0, 1), has_aux=True)) for f in (together, alone))
+    padded, expected = (
+        jax.jit(jax.value_and_grad(f, argnums=(0, 1), has_aux=True)) for f in (together, alone)
+    )
     expected = expected(params, xs)
     for garbage in (0.0, np.nan):
         close(padded(params, np.where(valid, xs, garbage)), expected)
@@ -216,7 +240,9 @@ def test_a_bidirectional_cell_has_no_step():
     cell = bidirectional(RNN(3))
     for network in (cell, stack([RNN(3), cell])):
         params = draw_params(network, INPUTS)
-        with pytest.raises(ValueError, match=r"no step, since it reads the future; use rnnlab\.unroll"):
+        with pytest.raises(
+            ValueError, match=r"no step, since it reads the future; use rnnlab\.unroll"
+        ):
             network.step(params, network.initial_state((B,)), jnp.ones((B, INPUTS)))
 
 
@@ -272,15 +298,24 @@ def test_dropout_leaves_a_residual_connection_whole():
     """What is added around a layer is not dropped: with a layer of zeros the input comes through untouched."""
     cell = stack([RNN(4), RNN(4)], residual=True, dropout=0.9)
     params = draw_params(cell, INPUTS)
-    silent = params._replace(layers=(params.layers[0], jax.tree.map(np.zeros_like, params.layers[1])))
+    silent = params._replace(
+        layers=(params.layers[0], jax.tree.map(np.zeros_like, params.layers[1]))
+    )
     xs = noise(T, B, INPUTS)
-    close(unroll(cell, silent, xs, key=jax.random.key(0))[1], unroll(RNN(4), params.layers[0], xs)[1])
+    close(
+        unroll(cell, silent, xs, key=jax.random.key(0))[1], unroll(RNN(4), params.layers[0], xs)[1]
+    )
 
 
 def test_dropout_reaches_inner_stacks():
     """Each draws its own: twice a half is kept, and what both keep is 4."""
     inner, params = copies(2, 50, 0.5)
-    _, ys = unroll(stack([inner, inner]), StackParams((params,) * 2), np.ones((4, 2, 50)), key=jax.random.key(0))
+    _, ys = unroll(
+        stack([inner, inner]),
+        StackParams((params,) * 2),
+        np.ones((4, 2, 50)),
+        key=jax.random.key(0),
+    )
     assert set(np.unique(ys)) == {0.0, 4.0}
 
 
@@ -346,7 +381,9 @@ def test_many_to_one():
         alone = loop.unroll(GRU_BEFORE.step, params, xs[:length, b], GRU(3).initial_state())
         close(np.asarray(logits(xs)[b]), weights.w.T @ alone.final.h + weights.b)
     felt = np.asarray(jax.jacobian(logits)(jnp.asarray(xs)))  # [B, O, T, B, I]
-    reach = (felt != 0).any(axis=(1, 4)).transpose(1, 0, 2)  # [T, B, B]: which example's steps a label depends on
+    reach = (
+        (felt != 0).any(axis=(1, 4)).transpose(1, 0, 2)
+    )  # [T, B, B]: which example's steps a label depends on
     assert (reach == (np.arange(T)[:, None, None] < lengths) & np.eye(B, dtype=bool)).all()
 
 
@@ -358,7 +395,9 @@ def test_many_to_many():
         (stack([bidirectional(RNN(3)), Readout(2)]), np.ones((T, T), bool)),
     ):
         params = draw_params(cell, INPUTS)
-        felt = jax.jacobian(lambda xs, cell=cell, params=params: unroll(cell, params, xs)[1])(xs)  # [T, O, T, I]
+        felt = jax.jacobian(lambda xs, cell=cell, params=params: unroll(cell, params, xs)[1])(
+            xs
+        )  # [T, O, T, I]
         assert ((np.asarray(felt) != 0).any(axis=(1, 3)) == reach).all()
 
 
@@ -367,9 +406,9 @@ def test_outputs_fed_back_are_jordans_network():
     cell = rnnlab.JordanRNN(4, feedback_size=2)
     params, xs = draw_params(cell, INPUTS), noise(T, B, INPUTS)
     hidden, head = RNN(4), Readout(2)
-    weights = draw(jax.eval_shape(lambda k: hidden.init(k, INPUTS + 2), jax.random.key(0)), 0)._replace(
-        w_x=np.concatenate([params.w_x, params.w_h]), b=params.b
-    )
+    weights = draw(
+        jax.eval_shape(lambda k: hidden.init(k, INPUTS + 2), jax.random.key(0)), 0
+    )._replace(w_x=np.concatenate([params.w_x, params.w_h]), b=params.b)
     y, ys = np.zeros((B, 2)), []
     for x in xs:
         _, h = hidden.step(weights, RNNState(jnp.zeros((B, 4))), np.concatenate([x, y], axis=-1))

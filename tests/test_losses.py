@@ -51,7 +51,10 @@ def test_a_label_outside_the_classes_is_nan(label):
     labels[2] = label
     assert jnp.isnan(cross_entropy(logits, labels))
     assert jnp.isnan(jax.jit(cross_entropy)(logits, labels))
-    close(cross_entropy(logits, labels, labels != label), jnp.asarray(by_hand(logits, labels, labels != label)))
+    close(
+        cross_entropy(logits, labels, labels != label),
+        jnp.asarray(by_hand(logits, labels, labels != label)),
+    )
 
 
 @pytest.mark.parametrize("garbage", [1e3, np.inf, np.nan])
@@ -69,7 +72,9 @@ def test_the_gradient_is_softmax_minus_label():
     expected = (np.exp(logits) / np.exp(logits).sum(-1, keepdims=True) - np.eye(4)[labels]) / 5
     close(jax.grad(cross_entropy)(jnp.asarray(logits), labels), jnp.asarray(expected))
     loss = jax.jit(lambda logits: cross_entropy(logits, labels))
-    check_grads(loss, (jnp.asarray(logits),), order=2, modes=["rev"], atol=1e-6, rtol=1e-6, eps=1e-5)
+    check_grads(
+        loss, (jnp.asarray(logits),), order=2, modes=["rev"], atol=1e-6, rtol=1e-6, eps=1e-5
+    )
 
 
 def test_float32_stays_float32():

@@ -106,8 +106,16 @@ def test_leading_exponents_and_rarer_decompositions_change_nothing():
     cell = LSTM(4)
     params, xs = draw_params(cell, 3), jnp.asarray(np.random.default_rng(0).normal(size=(60, 3)))
     full = lyapunov_spectrum(cell, params, xs, burn_in=10, warm_up=10)
-    close(lyapunov_spectrum(cell, params, xs, burn_in=10, warm_up=10, count=3).exponents, full.exponents[:3], 1e-9)
-    close(lyapunov_spectrum(cell, params, xs, burn_in=10, warm_up=10, qr_every=5).exponents, full.exponents, 1e-8)
+    close(
+        lyapunov_spectrum(cell, params, xs, burn_in=10, warm_up=10, count=3).exponents,
+        full.exponents[:3],
+        1e-9,
+    )
+    close(
+        lyapunov_spectrum(cell, params, xs, burn_in=10, warm_up=10, qr_every=5).exponents,
+        full.exponents,
+        1e-8,
+    )
 
 
 def test_the_derivative_through_the_decompositions_is_right():
@@ -115,16 +123,22 @@ def test_the_derivative_through_the_decompositions_is_right():
     cell, params = linear(np.diag([0.9, 0.2]))
 
     def first(gain):
-        return lyapunov_spectrum(cell, params._replace(w_h=gain * params.w_h), jnp.zeros((30, 1))).exponents[0]
+        return lyapunov_spectrum(
+            cell, params._replace(w_h=gain * params.w_h), jnp.zeros((30, 1))
+        ).exponents[0]
 
     np.testing.assert_allclose(jax.grad(first)(1.7), 1 / 1.7, rtol=1e-10)
     lstm = LSTM(3)
     params, xs = draw_params(lstm, 2), jnp.asarray(np.random.default_rng(0).normal(size=(12, 2)))
 
     def squares(w_h):
-        return jnp.mean(lyapunov_spectrum(lstm, params._replace(w_h=w_h), xs, count=2).exponents ** 2)
+        return jnp.mean(
+            lyapunov_spectrum(lstm, params._replace(w_h=w_h), xs, count=2).exponents ** 2
+        )
 
-    jax.test_util.check_grads(squares, (params.w_h,), order=1, modes=["rev"], atol=1e-5, rtol=1e-5, eps=1e-5)
+    jax.test_util.check_grads(
+        squares, (params.w_h,), order=1, modes=["rev"], atol=1e-5, rtol=1e-5, eps=1e-5
+    )
 
 
 @pytest.mark.parametrize(
@@ -176,8 +190,12 @@ def test_inputs_may_be_closed_over_under_jit():
 def test_numbers_that_are_not_finite_are_refused():
     cell, params = chaotic(5, 1.0)
     xs = jnp.zeros((10, 1))
-    one_sentence(lambda: lyapunov_spectrum(cell, params, xs.at[3, 0].set(jnp.nan)), "xs holds NaN", "[3, 0]")
+    one_sentence(
+        lambda: lyapunov_spectrum(cell, params, xs.at[3, 0].set(jnp.nan)), "xs holds NaN", "[3, 0]"
+    )
     broken = params._replace(w_h=params.w_h.at[1, 2].set(jnp.inf))
-    one_sentence(lambda: lyapunov_spectrum(cell, broken, xs), "params.w_h holds NaN or infinity", "[1, 2]")
+    one_sentence(
+        lambda: lyapunov_spectrum(cell, broken, xs), "params.w_h holds NaN or infinity", "[1, 2]"
+    )
     start = RNNState(jnp.full(5, jnp.nan))
     one_sentence(lambda: lyapunov_spectrum(cell, params, xs, start), "the state.h holds NaN")

@@ -16,7 +16,9 @@ from rnnlab.diagnostics import monitor_gradients, read_monitor
 from tests.reference import one_sentence
 
 T, B, I = 13, 6, 3
-MODEL = rnnlab.stack([rnnlab.bidirectional(rnnlab.GRU(3)), rnnlab.LSTM(4), rnnlab.Readout(2, bias=False)])
+MODEL = rnnlab.stack(
+    [rnnlab.bidirectional(rnnlab.GRU(3)), rnnlab.LSTM(4), rnnlab.Readout(2, bias=False)]
+)
 XS = jax.random.normal(jax.random.key(1), (T, B, I))
 SIMPLE = {"w": jnp.zeros((2, 3), jnp.float32), "b": jnp.zeros(3, jnp.float32)}
 
@@ -28,7 +30,9 @@ def loss(ys):
 def draw(seed, dtype=jnp.float32, like=SIMPLE):
     """A gradient of random size."""
     random = np.random.default_rng(seed)
-    return jax.tree.map(lambda p: jnp.asarray(np.exp(random.normal()) * random.normal(size=p.shape), dtype), like)
+    return jax.tree.map(
+        lambda p: jnp.asarray(np.exp(random.normal()) * random.normal(size=p.shape), dtype), like
+    )
 
 
 def run(optimiser, gradients, params=SIMPLE, **extra):
@@ -64,7 +68,9 @@ def test_every_parameter_every_part_of_the_tree_and_all_are_groups():
         ("layers[0].backward", both.backward),
         ("layers[1]", lstm),
     ):
-        expected |= {f"{part}.{name}": log_norm(a) for name, a in leaves._asdict().items() if a is not None}
+        expected |= {
+            f"{part}.{name}": log_norm(a) for name, a in leaves._asdict().items() if a is not None
+        }
     assert looks.log_norm.keys() == expected.keys()
     for name, norm in expected.items():
         np.testing.assert_allclose(looks.log_norm[name], [norm], atol=1e-5, err_msg=name)
@@ -80,9 +86,13 @@ def test_groups_can_be_named_and_left_out():
     looks = read_monitor(run(monitor_gradients(group=kinds.get), [gradient], params)[0])
     first, second = gradient.layers
     assert looks.log_norm.keys() == {"all", "inputs", "recurrent"}
-    np.testing.assert_allclose(looks.log_norm["inputs"], [log_norm(first.w_x, second.w_x)], atol=1e-5)
+    np.testing.assert_allclose(
+        looks.log_norm["inputs"], [log_norm(first.w_x, second.w_x)], atol=1e-5
+    )
     np.testing.assert_allclose(looks.log_norm["recurrent"], [log_norm(first.w_h)], atol=1e-5)
-    np.testing.assert_allclose(looks.log_norm["all"], [log_norm(*jax.tree.leaves(gradient))], atol=1e-5)
+    np.testing.assert_allclose(
+        looks.log_norm["all"], [log_norm(*jax.tree.leaves(gradient))], atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("params", [jnp.ones(3), [jnp.ones(3)]])
@@ -94,7 +104,12 @@ def test_a_tree_of_one_array_is_all_there_is(params):
 
 @pytest.mark.parametrize(
     ("every", "expected"),
-    [(1, range(11)), (4, [0, 4, 8]), (20, [0]), (lambda step: (step == 2) | (step > 8), [2, 9, 10])],
+    [
+        (1, range(11)),
+        (4, [0, 4, 8]),
+        (20, [0]),
+        (lambda step: (step == 2) | (step > 8), [2, 9, 10]),
+    ],
 )
 def test_it_looks_at_the_chosen_steps(every, expected):
     gradients = [draw(seed) for seed in range(11)]
@@ -138,10 +153,16 @@ def test_updates_are_the_same_to_the_last_bit(dtype):
 
 def test_its_place_in_a_chain_says_what_it_sees():
     clip = optax.clip_by_global_norm(0.5)
-    state, updates = run(optax.chain(monitor_gradients(1), clip, monitor_gradients(1)), [draw(0), draw(1)])
+    state, updates = run(
+        optax.chain(monitor_gradients(1), clip, monitor_gradients(1)), [draw(0), draw(1)]
+    )
     before, after = read_monitor(state[0]), read_monitor(state[2])
-    np.testing.assert_allclose(before.log_norm["all"], [log_norm(*draw(s).values()) for s in (0, 1)], atol=1e-5)
-    np.testing.assert_allclose(after.log_norm["all"], [log_norm(*u.values()) for u in updates], atol=1e-5)
+    np.testing.assert_allclose(
+        before.log_norm["all"], [log_norm(*draw(s).values()) for s in (0, 1)], atol=1e-5
+    )
+    np.testing.assert_allclose(
+        after.log_norm["all"], [log_norm(*u.values()) for u in updates], atol=1e-5
+    )
     assert (after.log_norm["all"] < np.log(0.5) + 1e-5).all()
 
 
@@ -149,7 +170,9 @@ def test_its_place_in_a_chain_says_what_it_sees():
 def test_float32_neither_underflows_nor_overflows(size):
     gradient = jax.tree.map(lambda leaf: size * leaf, draw(0))
     looks = read_monitor(run(monitor_gradients(), [gradient])[0])
-    np.testing.assert_allclose(looks.log_norm["all"], [log_norm(*draw(0).values()) + np.log(size)], atol=1e-4)
+    np.testing.assert_allclose(
+        looks.log_norm["all"], [log_norm(*draw(0).values()) + np.log(size)], atol=1e-4
+    )
     assert looks.finite.all()
 
 
@@ -187,7 +210,9 @@ def test_lags_and_parameters_are_seen_as_gradient_flow_sees_them():
     @jax.jit
     def step(params, state):
         gradient = jax.grad(lambda params: loss(rnnlab.unroll(cell, params, XS)[1]))(params)
-        updates, state = optimiser.update(gradient, state, params, flow=lambda: flow(params).log_norm_by_lag)
+        updates, state = optimiser.update(
+            gradient, state, params, flow=lambda: flow(params).log_norm_by_lag
+        )
         return optax.apply_updates(params, updates), state
 
     state, seen = optimiser.init(params), []
@@ -198,7 +223,10 @@ def test_lags_and_parameters_are_seen_as_gradient_flow_sees_them():
     assert looks.steps.tolist() == [0, 2]
     assert looks.lags.tolist() == edges
     for number, then in enumerate(seen[::2]):
-        by_hand = [[log_mean(layer, edges, k) for k in range(5)] for layer in np.asarray(then.log_norm_by_lag)]
+        by_hand = [
+            [log_mean(layer, edges, k) for k in range(5)]
+            for layer in np.asarray(then.log_norm_by_lag)
+        ]
         np.testing.assert_allclose(looks.log_norm_by_lag[number], by_hand, atol=1e-4)
         for path, norm in jax.tree_util.tree_leaves_with_path(then.log_norm_gradient):
             mine = looks.log_norm[jax.tree_util.keystr(path).removeprefix(".")]
@@ -228,8 +256,13 @@ def log_mean(norms, edges, k):
 def test_buckets_are_means_over_their_lags(lags, shape, edges):
     norms = np.random.default_rng(0).normal(size=shape)
     layers = shape[0] if len(shape) == 2 else 1
-    state, _ = run(monitor_gradients(lags=lags, layers=layers), [draw(0)], flow=lambda: jnp.asarray(norms))
-    expected = [[log_mean(row, edges, k) for k in range(len(edges) - 1)] for row in norms.reshape(layers, -1)]
+    state, _ = run(
+        monitor_gradients(lags=lags, layers=layers), [draw(0)], flow=lambda: jnp.asarray(norms)
+    )
+    expected = [
+        [log_mean(row, edges, k) for k in range(len(edges) - 1)]
+        for row in norms.reshape(layers, -1)
+    ]
     looks = read_monitor(state)
     assert looks.lags.tolist() == edges
     np.testing.assert_allclose(looks.log_norm_by_lag, [expected], atol=1e-6)
@@ -238,13 +271,17 @@ def test_buckets_are_means_over_their_lags(lags, shape, edges):
 def test_buckets_leave_out_lags_that_no_example_has():
     norms = jnp.array([1.0, 2.0, 4.0, jnp.nan, jnp.nan, jnp.nan, -jnp.inf])
     state, _ = run(monitor_gradients(lags=[0, 2, 4, 6, 7]), [draw(0)], flow=lambda: norms)
-    np.testing.assert_array_equal(read_monitor(state).log_norm_by_lag, [[[1.5, 4.0, np.nan, -np.inf]]])
+    np.testing.assert_array_equal(
+        read_monitor(state).log_norm_by_lag, [[[1.5, 4.0, np.nan, -np.inf]]]
+    )
 
 
 def test_the_flow_runs_at_a_look_and_at_no_other_step():
     calls = []
     flow = functools.partial(
-        jax.pure_callback, lambda: calls.append(1) or np.zeros(4, np.float32), jax.ShapeDtypeStruct((4,), jnp.float32)
+        jax.pure_callback,
+        lambda: calls.append(1) or np.zeros(4, np.float32),
+        jax.ShapeDtypeStruct((4,), jnp.float32),
     )
     state, _ = run(monitor_gradients(3, lags=4), [draw(0)] * 8, flow=flow)
     jax.block_until_ready(state)
@@ -280,7 +317,9 @@ def test_a_scan_over_steps_sees_what_a_loop_sees():
     @jax.jit
     def by_scan(state):
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *gradients)
-        return lax.scan(lambda state, g: (optimiser.update(g, state, SIMPLE, **extra)[1], None), state, stacked)[0]
+        return lax.scan(
+            lambda state, g: (optimiser.update(g, state, SIMPLE, **extra)[1], None), state, stacked
+        )[0]
 
     chex.assert_trees_all_close(by_scan(optimiser.init(SIMPLE)), by_loop, rtol=1e-6)
 
@@ -288,7 +327,8 @@ def test_a_scan_over_steps_sees_what_a_loop_sees():
 def test_seeds_under_vmap_are_seen_one_by_one():
     optimiser = optax.chain(monitor_gradients(2, capacity=2, lags=[0, 1, 3]), optax.adam(1e-2))
     gradients = [
-        jax.tree.map(lambda *leaves: jnp.stack(leaves), *(draw(10 * s + n) for s in range(3))) for n in range(5)
+        jax.tree.map(lambda *leaves: jnp.stack(leaves), *(draw(10 * s + n) for s in range(3)))
+        for n in range(5)
     ]
     params = jax.tree.map(lambda p: jnp.stack([p] * 3), SIMPLE)
 
@@ -314,26 +354,40 @@ def test_seeds_under_vmap_are_seen_one_by_one():
 
 def test_accumulated_gradients_are_seen_once_they_are_whole():
     optimiser = optax.MultiSteps(optax.chain(monitor_gradients(2, lags=2), optax.sgd(0.1)), 3)
-    state, _ = run(optimiser, [draw(seed) for seed in range(12)], flow=lambda: jnp.array([1.0, 2.0]))
+    state, _ = run(
+        optimiser, [draw(seed) for seed in range(12)], flow=lambda: jnp.array([1.0, 2.0])
+    )
     looks = read_monitor(state)
     assert looks.steps.tolist() == [0, 2]
-    means = [jax.tree.map(lambda *g: np.mean(g, axis=0), *(draw(3 * step + n) for n in range(3))) for step in (0, 2)]
-    np.testing.assert_allclose(looks.log_norm["all"], [log_norm(*mean.values()) for mean in means], atol=1e-5)
+    means = [
+        jax.tree.map(lambda *g: np.mean(g, axis=0), *(draw(3 * step + n) for n in range(3)))
+        for step in (0, 2)
+    ]
+    np.testing.assert_allclose(
+        looks.log_norm["all"], [log_norm(*mean.values()) for mean in means], atol=1e-5
+    )
 
 
 def test_a_part_of_the_parameters_can_have_a_monitor_of_its_own():
     labels = {"w": "watched", "b": "free"}
     optimiser = optax.multi_transform(
-        {"watched": optax.chain(monitor_gradients(1), optax.sgd(0.1)), "free": optax.adam(1e-2)}, labels
+        {"watched": optax.chain(monitor_gradients(1), optax.sgd(0.1)), "free": optax.adam(1e-2)},
+        labels,
     )
     looks = read_monitor(run(optimiser, [draw(0), draw(1)])[0])
     assert looks.log_norm.keys() == {"['w']", "all"}
-    np.testing.assert_allclose(looks.log_norm["all"], [log_norm(draw(s)["w"]) for s in (0, 1)], atol=1e-5)
+    np.testing.assert_allclose(
+        looks.log_norm["all"], [log_norm(draw(s)["w"]) for s in (0, 1)], atol=1e-5
+    )
 
 
 def test_its_state_survives_a_checkpoint(tmp_path):
     monitor = monitor_gradients(2, lags=2)
-    update = jax.jit(lambda gradient, state: monitor.update(gradient, state, flow=lambda: jnp.array([1.0, 2.0]))[1])
+    update = jax.jit(
+        lambda gradient, state: monitor.update(gradient, state, flow=lambda: jnp.array([1.0, 2.0]))[
+            1
+        ]
+    )
     state = monitor.init(SIMPLE)
     for seed in range(3):
         state = update(draw(seed), state)
@@ -362,16 +416,28 @@ def flowing(flow, lags=4, layers=1):
         (lambda: monitor_gradients(lags=[0, 4, 4]), ("(0, 4, 4)", "bucket empty", "rising")),
         (lambda: monitor_gradients(lags=[3]), ("(3,)", "two or more rising edges")),
         (lambda: monitor_gradients(lags=[-1, 3]), ("lags is -1", "at least 0")),
-        (lambda: run(monitor_gradients(lambda step: step), [draw(0)]), ("every(step)", "int32", "one boolean")),
-        (lambda: run(monitor_gradients(lambda _: jnp.ones(2, bool)), [draw(0)]), ("every(step)", "[2]", "one boolean")),
+        (
+            lambda: run(monitor_gradients(lambda step: step), [draw(0)]),
+            ("every(step)", "int32", "one boolean"),
+        ),
+        (
+            lambda: run(monitor_gradients(lambda _: jnp.ones(2, bool)), [draw(0)]),
+            ("every(step)", "[2]", "one boolean"),
+        ),
         (lambda: monitor_gradients().init(()), ("no arrays", "give those that are trained")),
-        (lambda: monitor_gradients(group=lambda _: "all").init(SIMPLE), ("named 'all'", "name it otherwise")),
+        (
+            lambda: monitor_gradients(group=lambda _: "all").init(SIMPLE),
+            ("named 'all'", "name it otherwise"),
+        ),
         (
             lambda: monitor_gradients().update({"w": 1.0}, monitor_gradients().init(SIMPLE)),
             ("other parameters", "state anew"),
         ),
         (flowing(None), ("lags is given without flow", "update(..., flow=...)")),
-        (flowing(lambda: jnp.ones(4), lags=None), ("flow is given without lags", "monitor_gradients(lags=...)")),
+        (
+            flowing(lambda: jnp.ones(4), lags=None),
+            ("flow is given without lags", "monitor_gradients(lags=...)"),
+        ),
         (flowing(jnp.ones(4)), ("flow is not a function", "put lambda: before it")),
         (flowing(lambda: jnp.ones(3)), ("(3,)", "1 layers", "below 4", "return [1, T]")),
         (flowing(lambda: jnp.ones(())), ("()", "return [1, T]")),

@@ -46,7 +46,9 @@ def test_at_a_fold_the_condition_turns_and_at_the_cusp_it_turns_twice(drive):
     np.testing.assert_allclose(flow(x, w[:, None], np.asarray(b), drive), 0, atol=1e-12)
     tip = cusp(drive)
     y = tip.x - drive
-    np.testing.assert_allclose([1 / (y * (1 - y)) - tip.w, 1 / (1 - y) ** 2 - 1 / y**2], 0, atol=1e-12)
+    np.testing.assert_allclose(
+        [1 / (y * (1 - y)) - tip.w, 1 / (1 - y) ** 2 - 1 / y**2], 0, atol=1e-12
+    )
     np.testing.assert_allclose(fold_points(tip.w, drive).b, tip.b)
     assert np.isnan(fold_points(jnp.array([3.999, 0.0, -5.0]), drive).b).all()
 
@@ -101,7 +103,9 @@ def test_branches_lie_on_the_curve_and_meet_in_the_folds(w, drive):
     found = bifurcation_diagram(w, (last - 1, first + 1), drive, points=50)
     y = np.asarray(found.x) - drive
     np.testing.assert_allclose(found.b, np.log(y / (1 - y)) - w * (y + drive), atol=1e-7)
-    np.testing.assert_allclose(found.b[:, [0, -1]], [[last - 1, first], [last, first], [last, first + 1]], atol=1e-12)
+    np.testing.assert_allclose(
+        found.b[:, [0, -1]], [[last - 1, first], [last, first], [last, first + 1]], atol=1e-12
+    )
     ends = [found.x[0, -1], found.x[1, -1], found.x[1, 0], found.x[2, 0]]
     np.testing.assert_allclose(ends, np.repeat(found.folds.x, 2), atol=1e-6)
     assert (np.diff(found.x) * np.array([[1], [-1], [1]]) > 0).all()
@@ -154,7 +158,8 @@ def test_the_geometric_loss_leaps_as_printed():
 
 
 @pytest.mark.parametrize(
-    ("w", "x0", "drive", "time"), [(5.0, 0.5, 0.0, 60.0), (6.5, 0.35, 0.0, 40.0), (7.0, 0.6, 0.1, 40.0)]
+    ("w", "x0", "drive", "time"),
+    [(5.0, 0.5, 0.0, 60.0), (6.5, 0.35, 0.0, 40.0), (7.0, 0.6, 0.1, 40.0)],
 )
 def test_on_either_side_of_the_wall_the_neuron_comes_to_another_attractor(w, x0, drive, time):
     wall = float(geometric_wall(w, x0=x0, drive=drive))
@@ -221,7 +226,9 @@ def test_pascanus_wall(w, x0):
 def test_where_the_start_is_stable_there_is_no_wall():
     np.testing.assert_array_equal(jnp.isnan(geometric_wall(jnp.array([3.9, 4.1]))), [True, False])
     steepness = 1 / (sigmoid(0.5) * sigmoid(-0.5))
-    np.testing.assert_array_equal(jnp.isnan(pascanu_wall(steepness * jnp.array([0.99, 1.01]))), [True, False])
+    np.testing.assert_array_equal(
+        jnp.isnan(pascanu_wall(steepness * jnp.array([0.99, 1.01]))), [True, False]
+    )
     assert np.isnan(geometric_wall(5.0, x0=0.1, drive=0.2))
 
 
@@ -234,16 +241,24 @@ def test_single_precision_stays_single():
         geometric_loss(w, -2.2, time=5.0),
     ):
         assert {leaf.dtype for leaf in found} <= {jnp.dtype(jnp.float32), jnp.dtype(bool)}
-    np.testing.assert_allclose(neuron_fixed_points(w[:1], -2.5).x, [[0.144794, 0.5, 0.855206]], atol=1e-6)
+    np.testing.assert_allclose(
+        neuron_fixed_points(w[:1], -2.5).x, [[0.144794, 0.5, 0.855206]], atol=1e-6
+    )
 
 
 def test_a_steep_neuron_has_the_right_gradient_or_none():
     """With |w| large the equation is stiff: few digits would be left of derivatives that the solver's steps ignore."""
-    w, b, target = jnp.array([-200.0, -5000.0], jnp.float32), jnp.array([100.3, 2500.3], jnp.float32), 0.855
+    w, b, target = (
+        jnp.array([-200.0, -5000.0], jnp.float32),
+        jnp.array([100.3, 2500.3], jnp.float32),
+        0.855,
+    )
     found = geometric_loss(w, b, time=50.0)
     x = neuron_fixed_points(w[0], b[0]).x[0]
     slope = x * (1 - x) / (1 - w[0] * x * (1 - x))
-    np.testing.assert_allclose([found.d_b[0], found.d_w[0]], -2 * (target - x) * slope * jnp.array([1, x]), rtol=1e-3)
+    np.testing.assert_allclose(
+        [found.d_b[0], found.d_w[0]], -2 * (target - x) * slope * jnp.array([1, x]), rtol=1e-3
+    )
     assert all(np.isnan(field[1]) for field in found)
 
 
@@ -258,7 +273,9 @@ def test_nothing_is_compiled_twice():
 
 def test_without_diffrax_one_sentence_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "diffrax", None)
-    with pytest.raises(ImportError, match=r"diffrax, which is not installed; pip install 'rnnlab\[dynamics\]'"):
+    with pytest.raises(
+        ImportError, match=r"diffrax, which is not installed; pip install 'rnnlab\[dynamics\]'"
+    ):
         geometric_loss(5.0, -2.5)
 
 
@@ -266,21 +283,41 @@ def test_the_figure_says_where_the_folds_and_the_cusp_are(tmp_path):
     found, w = bifurcation_diagram(6.0, points=20), jnp.linspace(4, 8, 20)
     folds, tip = fold_points(w), cusp()
     branches = zip(found.b, found.x, found.stable, strict=True)
-    diagram = {"w": 6.0, "branches": [{"b": b, "x": x, "stable": bool(stable)} for b, x, stable in branches]}
+    diagram = {
+        "w": 6.0,
+        "branches": [{"b": b, "x": x, "stable": bool(stable)} for b, x, stable in branches],
+    }
     diagram["folds"] = list(zip(found.folds.b.tolist(), found.folds.x.tolist(), strict=True))
-    plane = {"w": w, "upper": folds.b[:, 0], "lower": folds.b[:, 1], "cusp": (float(tip.w), float(tip.b))}
+    plane = {
+        "w": w,
+        "upper": folds.b[:, 0],
+        "lower": folds.b[:, 1],
+        "cusp": (float(tip.w), float(tip.b)),
+    }
     walls.bifurcation(diagram, plane, tmp_path / "diagram.svg")
     text = (tmp_path / "diagram.svg").read_text()
     low, high = (f"−{-float(b):.3f}" for b in found.folds.b[::-1])
-    assert f"At w = 6 two states are stable for b from {low} to {high}; below the cusp at w = 4, b = −2" in text
-    for words in ("unstable", f"b = −{-float(found.folds.b[0]):.4f}", "recurrent weight w", "bias b", "fixed point x"):
+    assert (
+        f"At w = 6 two states are stable for b from {low} to {high}; below the cusp at w = 4, b = −2"
+        in text
+    )
+    for words in (
+        "unstable",
+        f"b = −{-float(found.folds.b[0]):.4f}",
+        "recurrent weight w",
+        "bias b",
+        "fixed point x",
+    ):
         assert words in text
 
 
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: neuron_fixed_points(jnp.ones(2), jnp.ones(3)), ("do not broadcast", "w (2,)", "b (3,)")),
+        (
+            lambda: neuron_fixed_points(jnp.ones(2), jnp.ones(3)),
+            ("do not broadcast", "w (2,)", "b (3,)"),
+        ),
         (lambda: neuron_fixed_points(5.0, jnp.array([0.0, jnp.nan])), ("b holds NaN", "[1]")),
         (lambda: neuron_fixed_points("five", 1.0), ("w cannot be read",)),
         (lambda: neuron_fixed_points(jnp.array([1j]), 1.0), ("complex", "one neuron is real")),

@@ -16,7 +16,9 @@ import rnnlab
 
 def run(*lines: str) -> str:
     """What a fresh interpreter prints."""
-    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -25,7 +27,9 @@ HEAVY = ["flax", "jax", "jaxlib", "matplotlib", "optax", "orbax", "torch"]
 
 
 def test_import_is_light():
-    loaded = run("import sys, rnnlab", "print(*{name.partition('.')[0] for name in sys.modules})").split()
+    loaded = run(
+        "import sys, rnnlab", "print(*{name.partition('.')[0] for name in sys.modules})"
+    ).split()
     assert "rnnlab" in loaded
     assert not set(HEAVY) & set(loaded)
 
@@ -61,7 +65,11 @@ def test_public_names_are_listed_once_and_sorted():
 def test_what_type_checkers_see_is_what_is_imported():
     """The imports under TYPE_CHECKING and the table of lazy imports tell the same story, each name re-exported."""
     body = ast.parse(Path(rnnlab.__file__).read_text(encoding="utf-8")).body
-    (block,) = [node for node in body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    (block,) = [
+        node
+        for node in body
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    ]
     homes, modules = {}, set()
     for node in block.body:
         assert isinstance(node, ast.ImportFrom)

@@ -32,12 +32,22 @@ def gradients(phases=("before",)):
             for seed in range(SEEDS):
                 base = {"cell": cell, "seed": seed, "phase": phase}
                 norms += [
-                    {**base, "length": length, "parameter": name, "log_norm": 0.2 * seed - DECAY[cell] * length / 10}
+                    {
+                        **base,
+                        "length": length,
+                        "parameter": name,
+                        "log_norm": 0.2 * seed - DECAY[cell] * length / 10,
+                    }
                     for length in (4, STEPS)
                     for name in ("cell.w_h", "all")
                 ]
                 flow += [
-                    {**base, "length": STEPS, "lag": lag, "log_norm": 0.1 * seed - (DECAY[cell] + 0.02 * seed) * lag}
+                    {
+                        **base,
+                        "length": STEPS,
+                        "lag": lag,
+                        "log_norm": 0.1 * seed - (DECAY[cell] + 0.02 * seed) * lag,
+                    }
                     for lag in range(STEPS)
                 ]
             horizon = {"rnn": 14, "lstm": 28, "gru": 18}[cell]
@@ -109,7 +119,9 @@ def written(folder, **contents):
 
 def pictures(path):
     """The pictures of each figure, as they stand in the page."""
-    drawn = re.findall(r'<script type="application/json">(.*?)</script>', path.read_text(encoding="utf-8"))
+    drawn = re.findall(
+        r'<script type="application/json">(.*?)</script>', path.read_text(encoding="utf-8")
+    )
     return [json.loads(figure)["pictures"] for figure in drawn]
 
 
@@ -117,13 +129,18 @@ def pictures(path):
 def full(tmp_path_factory):
     """A page of everything that a run can hold."""
     folder = tmp_path_factory.mktemp("full")
-    return write_page(written(folder, gradients=gradients() | detail(), dynamics=dynamics(), config=CONFIG))
+    return write_page(
+        written(folder, gradients=gradients() | detail(), dynamics=dynamics(), config=CONFIG)
+    )
 
 
 def test_the_finding_comes_first_and_all_is_told(full):
     text = full.read_text(encoding="utf-8")
     assert full.name == "report.html"
-    assert "<title>How far back the gradient is felt: rnn 14 steps, lstm 28 steps, gru 18 steps</title>" in text
+    assert (
+        "<title>How far back the gradient is felt: rnn 14 steps, lstm 28 steps, gru 18 steps</title>"
+        in text
+    )
     told = ["gru: the gradient halves every 1.73 steps; nothing earlier than 18 steps back is felt.", SENTENCE,
             "<figure", "<dd>1e-05</dd>", "0.1.0",
             "rnnlab gradients --cells rnn &#x27;l stm&#x27; --out &quot;a &amp; b&quot;",
@@ -153,22 +170,38 @@ def test_titles_say_what_was_found(full):
 
 
 def test_what_is_never_reached_is_said():
-    unfelt = charts.contributions([r for r in detail()["contributions"] if r["cell"] == "lstm"]).pictures
-    assert unfelt[0]["title"] == "lstm, w_x: contributions stay above 1/1000 of those at lag 0 up to 19 steps back"
+    unfelt = charts.contributions(
+        [r for r in detail()["contributions"] if r["cell"] == "lstm"]
+    ).pictures
+    assert (
+        unfelt[0]["title"]
+        == "lstm, w_x: contributions stay above 1/1000 of those at lag 0 up to 19 steps back"
+    )
     nothing = [r | {"log_norm": None} for r in detail()["contributions"]]
-    assert charts.contributions(nothing).pictures[0]["title"] == "rnn, w_x: no contribution at lag 0 to compare with"
+    assert (
+        charts.contributions(nothing).pictures[0]["title"]
+        == "rnn, w_x: no contribution at lag 0 to compare with"
+    )
     phase = [r | {"exponent": -0.1, "horizon": None} for r in dynamics()["phase"]]
     first, decay = state_charts.phase_diagram(phase).pictures[:2]
     assert first["title"] == "rnn: λ₁ stays below 0 (T = 80)"
     assert decay["title"] == "rnn: decay from −0.4 to 0.5 nats/step"
     short = [r | {"cosine": 0.5} for r in detail()["truncation"]]
     assert (
-        charts.truncation(short).pictures[0]["title"].endswith("rnn more than 20, lstm more than 20, gru more than 20")
+        charts.truncation(short)
+        .pictures[0]["title"]
+        .endswith("rnn more than 20, lstm more than 20, gru more than 20")
     )
     summary = [r | {"horizon": None} for r in gradients()["summary"]]
-    assert charts.flow_by_lag(gradients()["flow"], summary).pictures[0]["title"].endswith("gru not in 39 steps")
+    assert (
+        charts.flow_by_lag(gradients()["flow"], summary)
+        .pictures[0]["title"]
+        .endswith("gru not in 39 steps")
+    )
     alone = [point for point in dynamics()["trajectories"] if point["seed"] == 1]
-    assert state_charts.portrait([], alone).pictures[0]["title"] == "rnn, seed 1: no fixed point found"
+    assert (
+        state_charts.portrait([], alone).pictures[0]["title"] == "rnn, seed 1: no fixed point found"
+    )
 
 
 def test_lines_hold_the_mean_and_bands_the_range_of_the_seeds():
@@ -179,7 +212,9 @@ def test_lines_hold_the_mean_and_bands_the_range_of_the_seeds():
     assert line["x"] == list(lags)
     np.testing.assert_allclose(line["y"], -0.51 * lags / math.log(10), rtol=1e-4)
     np.testing.assert_allclose(band["y"][: STEPS - 1], -0.5 * lags / math.log(10), rtol=1e-4)
-    np.testing.assert_allclose(band["y"][STEPS - 1 : -1], -0.52 * lags[::-1] / math.log(10), rtol=1e-4)
+    np.testing.assert_allclose(
+        band["y"][STEPS - 1 : -1], -0.52 * lags[::-1] / math.log(10), rtol=1e-4
+    )
     assert band["legendgroup"] == line["legendgroup"] == "rnn"
     assert line["text"][9] == "0.0061 (seeds 0.00552 to 0.00674)"
 
@@ -191,7 +226,9 @@ def test_what_is_missing_is_a_gap_and_a_seed_without_a_start_is_left_out():
             step["log_norm"] = None
         if step["cell"] == "lstm" and (step["seed"], step["lag"]) == (1, 7):
             step["log_norm"] = None
-    alone, band, line = charts.flow_by_lag(content["flow"], content["summary"]).pictures[0]["data"][:3]
+    alone, band, line = charts.flow_by_lag(content["flow"], content["summary"]).pictures[0]["data"][
+        :3
+    ]
     assert alone["mode"] == "lines+markers"  # one seed is left, and has no band
     assert [place for place, y in enumerate(alone["y"], 1) if y is None] == [5]
     assert [place for place, y in enumerate(line["y"], 1) if y is None] == [7]
@@ -212,7 +249,14 @@ def test_long_lines_are_thinned_between_their_ends(log):
 
 @pytest.mark.parametrize(
     ("decades", "said"),
-    [(0, "1"), (-1, "0.1"), (3.5, "3.16e+03"), (-5000.5, "3.2 · 10⁻⁵⁰⁰¹"), (4.99999, "1.0 · 10⁵"), (math.nan, "–")],
+    [
+        (0, "1"),
+        (-1, "0.1"),
+        (3.5, "3.16e+03"),
+        (-5000.5, "3.2 · 10⁻⁵⁰⁰¹"),
+        (4.99999, "1.0 · 10⁵"),
+        (math.nan, "–"),
+    ],
 )
 def test_powers_of_ten_in_words(decades, said):
     assert marks.power(decades) == said
@@ -224,10 +268,17 @@ def test_the_future_contributes_nothing_and_colours_end_at_the_floor():
     assert heat["z"][3][4] is None
     assert heat["z"][19][0] == pytest.approx(-0.5 * 19 / math.log(10), rel=1e-4)
     whole = [r | {"parameter": "all"} for r in detail()["contributions"] if r["parameter"] == "w_h"]
-    keys = [picture["key"] for picture in charts.contributions(detail()["contributions"] + whole).pictures]
+    keys = [
+        picture["key"]
+        for picture in charts.contributions(detail()["contributions"] + whole).pictures
+    ]
     assert keys[0] == ["rnn", "untrained", "all"]
     assert len(keys) == 10
-    steep = [r | {"log_norm": 10 * r["log_norm"]} for r in detail()["contributions"] if r["log_norm"] is not None]
+    steep = [
+        r | {"log_norm": 10 * r["log_norm"]}
+        for r in detail()["contributions"]
+        if r["log_norm"] is not None
+    ]
     [heat] = charts.contributions(steep).pictures[0]["data"]
     assert (heat["zmin"], heat["zmax"]) == (-12, 0)
 
@@ -247,15 +298,21 @@ def test_plotly_knows_every_setting(tmp_path, phases):
     more = detail()
     for name in ("singular_values", "contributions", "truncation"):
         more[name] = [record | {"phase": phase} for phase in phases for record in more[name]]
-    path = write_page(written(tmp_path / "run", gradients=gradients(phases) | more, dynamics=dynamics()))
+    path = write_page(
+        written(tmp_path / "run", gradients=gradients(phases) | more, dynamics=dynamics())
+    )
     drawn = [picture for figure in pictures(path) for picture in figure]
     assert len(drawn) == 1 + 1 + len(phases) * (1 + 7 + 1) + 1 + 1 + 6 + 9
     for picture in drawn:
         coloured = json.loads(re.sub(r'"--[a-z0-9]+"', '"#000000"', json.dumps(picture)))
-        figure = Figure(coloured["data"], coloured["layout"])  # ValueError for a name or value that it does not know
+        figure = Figure(
+            coloured["data"], coloured["layout"]
+        )  # ValueError for a name or value that it does not know
         assert len(figure.data) == len(picture["data"])
     if len(phases) > 1:
-        assert {"lstm (trained)", "lstm (untrained)"} <= {trace["name"] for trace in drawn[0]["data"]}
+        assert {"lstm (trained)", "lstm (untrained)"} <= {
+            trace["name"] for trace in drawn[0]["data"]
+        }
         assert {picture["key"][0] for picture in pictures(path)[2]} == {"untrained", "trained"}
 
 
@@ -263,7 +320,9 @@ def test_the_page_needs_nothing_else_and_equal_records_give_equal_pages(full, tm
     text = full.read_text(encoding="utf-8")
     assert re.findall(r'(?:src|href)="(?!data:)', text) == []
     assert "default-src 'none'" in text
-    again = written(tmp_path / "again", gradients=gradients() | detail(), dynamics=dynamics(), config=CONFIG)
+    again = written(
+        tmp_path / "again", gradients=gradients() | detail(), dynamics=dynamics(), config=CONFIG
+    )
     assert write_page(again).read_bytes() == full.read_bytes()
     assert {file.name for file in again.iterdir()} == {
         "config.json", "dynamics.json", "gradients.json", "report.html",
@@ -273,9 +332,13 @@ def test_the_page_needs_nothing_else_and_equal_records_give_equal_pages(full, tm
 def test_names_from_files_stay_words(tmp_path):
     evil = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
     content = json.loads(json.dumps(gradients()).replace('"rnn"', json.dumps(evil)))
-    more = json.loads(json.dumps(dynamics()).replace('"rnn"', json.dumps(evil)).replace("recurrent gain", evil))
+    more = json.loads(
+        json.dumps(dynamics()).replace('"rnn"', json.dumps(evil)).replace("recurrent gain", evil)
+    )
     content["config"] |= {"command": evil, evil: {evil: [evil]}}
-    text = write_page(written(tmp_path / "run", gradients=content, dynamics=more)).read_text(encoding="utf-8")
+    text = write_page(written(tmp_path / "run", gradients=content, dynamics=more)).read_text(
+        encoding="utf-8"
+    )
     assert "&lt;script&gt;alert(1)" in text
     assert "<script>alert" not in text
     assert "<img" not in text
@@ -296,14 +359,18 @@ def test_less_is_shown_where_less_is_there(tmp_path):
     assert "What truncation loses" in path.read_text(encoding="utf-8")
     kinds = {"summary": [{"cell": "rnn", "exponent": 0.1, "attractor": "chaos"}], "config": CONFIG}
     path = write_page(written(tmp_path / "c", dynamics=kinds))
-    assert "<title>Without input the state moves chaotically (rnn)</title>" in path.read_text(encoding="utf-8")
+    assert "<title>Without input the state moves chaotically (rnn)</title>" in path.read_text(
+        encoding="utf-8"
+    )
 
 
 def test_one_length_of_one_step_is_shown(tmp_path):
     content = gradients()
     content["norms"] = [norm | {"length": 1} for norm in content["norms"] if norm["length"] == 4]
     content["flow"] = [step | {"length": 1} for step in content["flow"] if step["lag"] == 0]
-    content["summary"] = [r | {"length": 1, "decay_per_step": None, "horizon": None} for r in content["summary"]]
+    content["summary"] = [
+        r | {"length": 1, "decay_per_step": None, "horizon": None} for r in content["summary"]
+    ]
     flow, norms = pictures(write_page(written(tmp_path / "run", gradients=content)))
     assert all(trace["x"] == [] for trace in flow[0]["data"])
     assert norms[0]["title"] == "Norm of the gradient at T = 1: rnn 0.905, lstm 1, gru 0.942"
@@ -322,16 +389,38 @@ def without(content, key):
         ({"gradients.json": '{"config": '}, "gradients.json cannot be read"),
         ({"dynamics.json": b"\xff\xfe"}, "dynamics.json cannot be read"),
         ({"gradients.json": "[1, 2]"}, "is not a file of rnnlab"),
-        ({"gradients.json": json.dumps(without(gradients(), "flow"))}, "gradients.json is damaged or not finished"),
-        ({"gradients.json": json.dumps({**gradients(), "summary": []})}, "gradients.json is damaged or not finished"),
         (
-            {"gradients.json": json.dumps(gradients()).replace('"log_norm": ', '"log_norm": "x", "was": ', 1)},
+            {"gradients.json": json.dumps(without(gradients(), "flow"))},
+            "gradients.json is damaged or not finished",
+        ),
+        (
+            {"gradients.json": json.dumps({**gradients(), "summary": []})},
+            "gradients.json is damaged or not finished",
+        ),
+        (
+            {
+                "gradients.json": json.dumps(gradients()).replace(
+                    '"log_norm": ', '"log_norm": "x", "was": ', 1
+                )
+            },
             "is damaged or not finished",
         ),
-        ({"dynamics.json": json.dumps(without(dynamics(), "summary"))}, "dynamics.json is damaged or not finished"),
-        ({"dynamics.json": json.dumps({**dynamics(), "summary": []})}, "dynamics.json is damaged or not finished"),
-        ({"gradients.json": json.dumps(gradients()), "config.json": "x"}, "config.json cannot be read"),
-        ({"gradients.json": json.dumps({**gradients(), "config": [1]})}, "is damaged or not finished"),
+        (
+            {"dynamics.json": json.dumps(without(dynamics(), "summary"))},
+            "dynamics.json is damaged or not finished",
+        ),
+        (
+            {"dynamics.json": json.dumps({**dynamics(), "summary": []})},
+            "dynamics.json is damaged or not finished",
+        ),
+        (
+            {"gradients.json": json.dumps(gradients()), "config.json": "x"},
+            "config.json cannot be read",
+        ),
+        (
+            {"gradients.json": json.dumps({**gradients(), "config": [1]})},
+            "is damaged or not finished",
+        ),
     ],
 )
 def test_what_holds_no_run_is_refused_in_one_sentence(tmp_path, files, words):
@@ -436,7 +525,9 @@ def test_readable_at_both_widths_in_both_schemes(browser, full, width, scheme):
         )
         drawn = pictures(full)
         assert len(traces) == len(drawn) == 9
-        assert all(count >= len(figure[0]["data"]) for count, figure in zip(traces, drawn, strict=True))
+        assert all(
+            count >= len(figure[0]["data"]) for count, figure in zip(traces, drawn, strict=True)
+        )
         inside = "p => p.querySelector('.main-svg').clientWidth <= p.clientWidth"
         assert page.evaluate(f"[...document.querySelectorAll('.plot')].every({inside})")
         ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -484,7 +575,9 @@ def test_a_click_on_the_legend_hides_a_cell_and_the_next_shows_it(shown):
     assert page.evaluate(VISIBLE, [0, "lstm"]) == [True, True]  # band and line
     for seen in ("legendonly", True):
         page.locator(".plot").nth(0).locator(".legendtoggle").nth(1).click()
-        page.wait_for_function(f"(given) => ({VISIBLE})(given).every(v => v === {json.dumps(seen)})", arg=[0, "lstm"])
+        page.wait_for_function(
+            f"(given) => ({VISIBLE})(given).every(v => v === {json.dumps(seen)})", arg=[0, "lstm"]
+        )
         assert page.evaluate(VISIBLE, [0, "rnn"]) == [True, True]
         page.wait_for_timeout(400)  # the next click is no double click
 
@@ -493,17 +586,23 @@ def test_a_change_of_scheme_repaints_the_figures_and_keeps_what_is_hidden(browse
     ink = "getComputedStyle(document.querySelector('.legendtext')).fill"
     with opened(browser, full) as (page, faults):
         page.locator(".legendtoggle").first.click()
-        page.wait_for_function(f"(given) => ({VISIBLE})(given).every(v => v === 'legendonly')", arg=[0, "rnn"])
+        page.wait_for_function(
+            f"(given) => ({VISIBLE})(given).every(v => v === 'legendonly')", arg=[0, "rnn"]
+        )
         light = page.evaluate(ink)
         page.emulate_media(color_scheme="dark")
         page.wait_for_function(f"(light) => {ink} !== light", arg=light)
         assert page.evaluate(VISIBLE, [0, "rnn"]) == ["legendonly"] * 2
         width = page.evaluate("document.querySelector('.main-svg').clientWidth")
-        page.evaluate("dispatchEvent(new Event('beforeprint'))")  # dark ink on white paper, and narrow
+        page.evaluate(
+            "dispatchEvent(new Event('beforeprint'))"
+        )  # dark ink on white paper, and narrow
         page.wait_for_function(f"(light) => {ink} === light", arg=light)
         assert page.evaluate("document.querySelector('.main-svg').clientWidth") == 660
         page.evaluate("dispatchEvent(new Event('afterprint'))")
-        page.wait_for_function("(width) => document.querySelector('.main-svg').clientWidth === width", arg=width)
+        page.wait_for_function(
+            "(width) => document.querySelector('.main-svg').clientWidth === width", arg=width
+        )
         assert page.evaluate(ink) != light
         page.set_viewport_size({"width": 700, "height": 900})
         page.wait_for_function("() => document.querySelector('.main-svg').clientWidth < 700")

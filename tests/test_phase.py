@@ -29,7 +29,9 @@ def test_a_scaled_orthogonal_network_reaches_as_far_as_its_gain_says():
     np.testing.assert_allclose(found.decay_per_step, -rates, atol=1e-10)
     np.testing.assert_allclose(found.exponent, rates, atol=1e-10)
     with np.errstate(divide="ignore"):
-        lag = np.where(rates < -1e-9, np.floor(np.log(1000) / np.maximum(-rates, 1e-300)) + 1, np.inf)
+        lag = np.where(
+            rates < -1e-9, np.floor(np.log(1000) / np.maximum(-rates, 1e-300)) + 1, np.inf
+        )
     np.testing.assert_array_equal(found.horizon, np.where(lag < lengths, lag, np.nan))
 
 
@@ -45,7 +47,9 @@ def test_the_exponent_of_an_lstm_without_weights_is_its_forget_gate():
 
 
 def foreign():
-    return rnnlab.Step(lambda w, h, x: (new := jnp.tanh(h @ w["w"] + x), new), jnp.zeros(3, jnp.float64))
+    return rnnlab.Step(
+        lambda w, h, x: (new := jnp.tanh(h @ w["w"] + x), new), jnp.zeros(3, jnp.float64)
+    )
 
 
 def scaled(params, gain):
@@ -67,11 +71,15 @@ def test_each_entry_is_that_of_one_network_at_one_length(name):
         for column, length in enumerate((4, 14)):
             own = vary(params, gain)
             flow = gradient_flow(cell, own, xs[:length], lambda ys: 0.5 * jnp.sum(ys[-1] ** 2))
-            exponent = lyapunov_spectrum(cell, own, xs[:length], count=1, key=jax.random.key(4)).mean[0]
+            exponent = lyapunov_spectrum(
+                cell, own, xs[:length], count=1, key=jax.random.key(4)
+            ).mean[0]
             np.testing.assert_allclose(found.exponent[row, column], exponent, rtol=1e-9)
             if name == "stack":
                 continue  # its flow is told layer by layer
-            np.testing.assert_allclose(found.decay_per_step[row, column], flow.decay_per_step, rtol=1e-9)
+            np.testing.assert_allclose(
+                found.decay_per_step[row, column], flow.decay_per_step, rtol=1e-9
+            )
             horizon = np.nan if flow.horizon is None else flow.horizon
             np.testing.assert_array_equal(found.horizon[row, column], horizon)
 
@@ -96,7 +104,9 @@ def test_a_stack_of_any_depth_is_the_stack_of_its_first_layers():
         joint = rnnlab.Step(functools.partial(doubled, first), first.initial_state)
         same = phase_diagram(joint, own, xs, [1.0], [9])
         for name in ("horizon", "decay_per_step", "exponent"):
-            np.testing.assert_allclose(getattr(found, name)[number - 1], getattr(same, name)[0], rtol=1e-8)
+            np.testing.assert_allclose(
+                getattr(found, name)[number - 1], getattr(same, name)[0], rtol=1e-8
+            )
 
 
 def test_gain_and_forget_bias_change_nothing_else():
@@ -131,7 +141,13 @@ def test_the_whole_grid_is_compiled_once():
 )
 def test_bad_input(change, words):
     cell, params = orthogonal(3)
-    given = {"params": params, "xs": jnp.ones((8, 2)), "values": [0.5, 1.0], "lengths": [3, 8], **change}
+    given = {
+        "params": params,
+        "xs": jnp.ones((8, 2)),
+        "values": [0.5, 1.0],
+        "lengths": [3, 8],
+        **change,
+    }
     one_sentence(lambda: phase_diagram(cell, **given), *words)
 
 

@@ -35,7 +35,9 @@ def every(ys):
 
 @functools.partial(jax.jit, static_argnames=("cell", "loss", "ratio", "derivative"))
 def value_and_slope(cell, params, xs, loss, ratio="norms", derivative="immediate"):
-    return jax.value_and_grad(lambda p: pascanu_omega(cell, p, xs, loss, ratio=ratio, derivative=derivative))(params)
+    return jax.value_and_grad(
+        lambda p: pascanu_omega(cell, p, xs, loss, ratio=ratio, derivative=derivative)
+    )(params)
 
 
 def orthogonal(gain, dtype=jnp.float64):
@@ -49,7 +51,9 @@ def orthogonal(gain, dtype=jnp.float64):
     ("loss", "ratio", "derivative"),
     [(every, "norms", "immediate"), (last, "squares", "immediate"), (every, "norms", "full")],
 )
-def test_every_step_of_a_scaled_orthogonal_linear_network_adds_the_same(gain, loss, ratio, derivative):
+def test_every_step_of_a_scaled_orthogonal_linear_network_adds_the_same(
+    gain, loss, ratio, derivative
+):
     """Whatever the loss: T (g − 1)² or T (g² − 1)², zero for g = 1; and their slopes in g."""
     cell, params = orthogonal(gain)
     value, slope = value_and_slope(cell, params, xs_of(), loss, ratio, derivative)
@@ -63,7 +67,9 @@ def test_every_step_of_a_scaled_orthogonal_linear_network_adds_the_same(gain, lo
 def test_an_lstm_without_weights(forget_bias):
     """Through c every step passes σ(b); the last, which the loss reaches through h, σ(b) · o with o = ½."""
     cell = LSTM(5, forget_bias=forget_bias, **F64)
-    params = jax.tree.map(jnp.zeros_like, cell.init(jax.random.key(0), I))._replace(b=cell.init(jax.random.key(0), I).b)
+    params = jax.tree.map(jnp.zeros_like, cell.init(jax.random.key(0), I))._replace(
+        b=cell.init(jax.random.key(0), I).b
+    )
     keep = 1 / (1 + math.exp(-forget_bias))
     exact = (T - 1) * (1 - keep) ** 2 + (1 - keep / 2) ** 2
     np.testing.assert_allclose(pascanu_omega(cell, params, xs_of(), last), exact, rtol=1e-12)
@@ -85,11 +91,19 @@ def by_hand(params, xs, dys, ratio):
             r = np.linalg.norm(passed) / np.linalg.norm(adjoint)
             if ratio == "norms":
                 omega += (r - 1) ** 2 / batch
-                u = 2 * (r - 1) * passed / (np.linalg.norm(passed) * np.linalg.norm(adjoint)) / batch
+                u = (
+                    2
+                    * (r - 1)
+                    * passed
+                    / (np.linalg.norm(passed) * np.linalg.norm(adjoint))
+                    / batch
+                )
             else:
                 omega += (r**2 - 1) ** 2 / batch
                 u = 4 * (r**2 - 1) * passed / np.linalg.norm(adjoint) ** 2 / batch
-            bend = (params.w_h.T @ u) * adjoint * -2 * h[t + 1] * slope  # through φ′(W_x x + W_h h + b)
+            bend = (
+                (params.w_h.T @ u) * adjoint * -2 * h[t + 1] * slope
+            )  # through φ′(W_x x + W_h h + b)
             d_h += np.outer(u, slope * adjoint) + np.outer(h[t], bend)
             d_x += np.outer(xs[t, example], bend)
             d_b += bend
@@ -106,7 +120,9 @@ def test_value_and_immediate_gradient_are_those_worked_out_by_hand(ratio):
     omega, d_x, d_h, d_b = by_hand(jax.tree.map(np.asarray, params), np.asarray(xs), dys, ratio)
     value, slope = value_and_slope(cell, params, xs, every, ratio)
     np.testing.assert_allclose(value, omega, rtol=1e-10)
-    chex.assert_trees_all_close((slope.w_x, slope.w_h, slope.b), (d_x, d_h, d_b), rtol=1e-9, atol=1e-12)
+    chex.assert_trees_all_close(
+        (slope.w_x, slope.w_h, slope.b), (d_x, d_h, d_b), rtol=1e-9, atol=1e-12
+    )
 
 
 def one_example(params, state, x):
@@ -115,7 +131,8 @@ def one_example(params, state, x):
 
 
 FOREIGN = rnnlab.Step(
-    jax.vmap(one_example, in_axes=(None, 0, 0)), {"h": jnp.zeros(4, jnp.float64), "slow": jnp.zeros(4, jnp.float64)}
+    jax.vmap(one_example, in_axes=(None, 0, 0)),
+    {"h": jnp.zeros(4, jnp.float64), "slow": jnp.zeros(4, jnp.float64)},
 )
 STACK = rnnlab.stack([LSTM(3, **F64), RNN(4, "sigmoid", **F64), rnnlab.Readout(2, **F64)])
 CELLS = {  # each with its output as a function of the new state
@@ -156,7 +173,8 @@ def frozen(name, params, xs, states, adjoints):
     for state, x, adjoint in zip(states, xs, adjoints, strict=True):
         passed = jax.vjp(lambda s, x=x: CELLS[name][0].step(params, s, x)[0], state)[1](adjoint)[0]
         before, after = (
-            jnp.linalg.norm(jnp.concatenate(jax.tree.leaves(tree), axis=-1), axis=-1) for tree in (passed, adjoint)
+            jnp.linalg.norm(jnp.concatenate(jax.tree.leaves(tree), axis=-1), axis=-1)
+            for tree in (passed, adjoint)
         )
         total += jnp.mean((before / after - 1) ** 2)
     return total
@@ -172,7 +190,8 @@ def test_any_cell_has_the_value_and_the_slope_of_the_definition(name):
     rng = np.random.default_rng(0)
     way = jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape)), params)
     there, here = (
-        frozen(name, jax.tree.map(lambda p, w, e=e: p + e * w, params, way), xs, *held) for e in (1e-6, -1e-6)
+        frozen(name, jax.tree.map(lambda p, w, e=e: p + e * w, params, way), xs, *held)
+        for e in (1e-6, -1e-6)
     )
     along = sum(jax.tree.leaves(jax.tree.map(lambda g, w: jnp.sum(g * w), slope, way)))
     np.testing.assert_allclose(along, (there - here) / 2e-6, rtol=1e-6, atol=1e-8)
@@ -184,7 +203,9 @@ def test_the_full_derivative_is_that_of_the_value(name):
     value = value_and_slope(cell, params, xs, every, derivative="full")[0]
     close(value, value_and_slope(cell, params, xs, every)[0])
     omega = jax.jit(lambda params, xs: pascanu_omega(cell, params, xs, every, derivative="full"))
-    check_grads(lambda p: omega(p, xs), (params,), order=1, modes=["rev"], atol=1e-6, rtol=1e-6, eps=1e-6)
+    check_grads(
+        lambda p: omega(p, xs), (params,), order=1, modes=["rev"], atol=1e-6, rtol=1e-6, eps=1e-6
+    )
 
 
 @pytest.mark.parametrize("derivative", ["immediate", "full"])
@@ -193,7 +214,9 @@ def test_a_readout_in_the_loss_is_held_with_the_adjoints(derivative):
     params, xs = draw_params(cell, I), xs_of()
 
     def omega(weights):
-        return pascanu_omega(cell, params, xs, lambda ys: every(ys @ weights), derivative=derivative)
+        return pascanu_omega(
+            cell, params, xs, lambda ys: every(ys @ weights), derivative=derivative
+        )
 
     slope = jax.grad(omega)(xs_of((3, 2)))
     assert (slope == 0).all() if derivative == "immediate" else (slope != 0).all()
@@ -260,15 +283,21 @@ def training(cell, weight, optimiser):
 
 
 def test_it_falls_in_training_and_is_compiled_once():
-    cell = rnnlab.stack([RNN(16, recurrent_init=rnnlab.initializers.gaussian_gain(0.6)), rnnlab.Readout(3)])
+    cell = rnnlab.stack(
+        [RNN(16, recurrent_init=rnnlab.initializers.gaussian_gain(0.6)), rnnlab.Readout(3)]
+    )
     optimiser = optax.adam(3e-3)
     step = training(cell, 1.0, optimiser)
     params = cell.init(jax.random.key(0), I)
     labels = jnp.array([0, 1, 2])
-    params, memory, first = step(params, optimiser.init(params), xs_of((40, B, I), jnp.float32), labels)
+    params, memory, first = step(
+        params, optimiser.init(params), xs_of((40, B, I), jnp.float32), labels
+    )
     with watch() as work:
         for seed in range(100):
-            params, memory, omega = step(params, memory, xs_of((40, B, I), jnp.float32, seed), labels)
+            params, memory, omega = step(
+                params, memory, xs_of((40, B, I), jnp.float32, seed), labels
+            )
     assert "step" not in work.traced + work.compiled
     assert omega < 0.1 * first
 
@@ -276,7 +305,9 @@ def test_it_falls_in_training_and_is_compiled_once():
 def test_no_weight_gradient_is_formed_for_each_step():
     cell = RNN(5)
     params, xs = cell.init(jax.random.key(0), I), xs_of((7, B, I), jnp.float32)
-    program = str(jax.make_jaxpr(jax.grad(lambda p, xs: pascanu_omega(cell, p, xs, last)))(params, xs))
+    program = str(
+        jax.make_jaxpr(jax.grad(lambda p, xs: pascanu_omega(cell, p, xs, last)))(params, xs)
+    )
     assert "f32[7,3,5]" in program
     assert "f32[7,5,5]" not in program
     assert "f32[7,3,5,5]" not in program
@@ -287,7 +318,9 @@ def test_flossing_is_the_mean_square_of_the_exponents():
     params, xs = draw_params(cell, I), xs_of((12, B, I))
     options = {"burn_in": 2, "warm_up": 4, "qr_every": 2}
     exponents = lyapunov_spectrum(cell, params, xs, count=2, **options).exponents
-    np.testing.assert_allclose(flossing_loss(cell, params, xs, count=2, **options), np.mean(exponents**2), rtol=1e-12)
+    np.testing.assert_allclose(
+        flossing_loss(cell, params, xs, count=2, **options), np.mean(exponents**2), rtol=1e-12
+    )
 
 
 @pytest.mark.parametrize("gain", [0.7, 1.6])
@@ -305,7 +338,9 @@ def test_flossing_a_scaled_orthogonal_network(gain):
 def test_the_gradient_of_flossing_is_right(name):
     cell, params, xs = CELLS[name][0], params_of(name), xs_of((8, B, I))
     loss = jax.jit(lambda params, xs: flossing_loss(cell, params, xs, count=2, qr_every=2))
-    check_grads(lambda p: loss(p, xs), (params,), order=1, modes=["rev"], atol=1e-5, rtol=1e-5, eps=1e-6)
+    check_grads(
+        lambda p: loss(p, xs), (params,), order=1, modes=["rev"], atol=1e-5, rtol=1e-5, eps=1e-6
+    )
 
 
 def test_flossing_brings_exponents_to_zero_and_the_gradient_back():
@@ -316,7 +351,9 @@ def test_flossing_brings_exponents_to_zero_and_the_gradient_back():
 
     @jax.jit
     def step(params, memory, xs):
-        value, slope = jax.value_and_grad(lambda p: flossing_loss(cell, p, xs, count=4, qr_every=2))(params)
+        value, slope = jax.value_and_grad(
+            lambda p: flossing_loss(cell, p, xs, count=4, qr_every=2)
+        )(params)
         change, memory = optimiser.update(slope, memory)
         return optax.apply_updates(params, change), memory, value
 
@@ -336,9 +373,18 @@ def test_flossing_brings_exponents_to_zero_and_the_gradient_back():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda cell, p, xs: pascanu_omega(cell, p, xs, last, ratio="cubes"), ("ratio is 'cubes'", "'norms'")),
-        (lambda cell, p, xs: pascanu_omega(cell, p, xs, last, derivative="half"), ("derivative is 'half'",)),
-        (lambda cell, p, xs: pascanu_omega(cell, p, xs, lambda ys: ys[-1]), ("loss(ys) must be a scalar",)),
+        (
+            lambda cell, p, xs: pascanu_omega(cell, p, xs, last, ratio="cubes"),
+            ("ratio is 'cubes'", "'norms'"),
+        ),
+        (
+            lambda cell, p, xs: pascanu_omega(cell, p, xs, last, derivative="half"),
+            ("derivative is 'half'",),
+        ),
+        (
+            lambda cell, p, xs: pascanu_omega(cell, p, xs, lambda ys: ys[-1]),
+            ("loss(ys) must be a scalar",),
+        ),
         (lambda cell, p, xs: pascanu_omega(cell, p, xs[..., :2], last), ("xs has 2 features",)),
         (lambda cell, p, xs: pascanu_omega(cell, p, xs * jnp.nan, last), ("xs holds NaN",)),
         (lambda cell, p, xs: flossing_loss(cell, p, xs, count=9), ("count is 9", "8 numbers")),
@@ -351,7 +397,11 @@ def test_bad_input(call, words):
 def test_a_cell_without_a_step_or_a_state_is_refused():
     both = rnnlab.bidirectional(RNN(3, **F64))
     one_sentence(
-        lambda: pascanu_omega(both, both.init(jax.random.key(0), I), xs_of(), last), "bidirectional", "no step"
+        lambda: pascanu_omega(both, both.init(jax.random.key(0), I), xs_of(), last),
+        "bidirectional",
+        "no step",
     )
     alone = rnnlab.Readout(3, **F64)
-    one_sentence(lambda: pascanu_omega(alone, alone.init(jax.random.key(0), I), xs_of(), last), "no state")
+    one_sentence(
+        lambda: pascanu_omega(alone, alone.init(jax.random.key(0), I), xs_of(), last), "no state"
+    )

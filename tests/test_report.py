@@ -18,8 +18,14 @@ def summary_of(**change):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({}, "rnn: the gradient halves every 1.9 steps; nothing earlier than 19 steps back is felt."),
-        ({"horizon": 1}, "rnn: the gradient halves every 1.9 steps; nothing earlier than 1 step back is felt."),
+        (
+            {},
+            "rnn: the gradient halves every 1.9 steps; nothing earlier than 19 steps back is felt.",
+        ),
+        (
+            {"horizon": 1},
+            "rnn: the gradient halves every 1.9 steps; nothing earlier than 1 step back is felt.",
+        ),
         (
             {"horizon": None},
             "rnn: the gradient halves every 1.9 steps; it is still felt at the start of the sequence, 99 steps back.",
@@ -60,9 +66,13 @@ def made_up(phases=("before",), decay=0.3, seeds=2, steps=40, cells=("rnn", "lst
             for seed in range(seeds):
                 base = {"cell": cell, "seed": seed, "phase": phase}
                 norms += [
-                    {**base, "length": n, "parameter": "all", "log_norm": 0.1 * seed - n / 50} for n in (4, steps)
+                    {**base, "length": n, "parameter": "all", "log_norm": 0.1 * seed - n / 50}
+                    for n in (4, steps)
                 ]
-                flow += [{**base, "length": steps, "lag": lag, "log_norm": seed - decay * lag} for lag in range(steps)]
+                flow += [
+                    {**base, "length": steps, "lag": lag, "log_norm": seed - decay * lag}
+                    for lag in range(steps)
+                ]
             summary.append(summary_of(cell=cell, phase=phase, length=steps))
     return norms, flow, summary
 
@@ -82,7 +92,12 @@ def test_figures_of_vanishing_exploding_and_constant_gradients(tmp_path, decay, 
     figures.gradient_norms(*made_up(phases, decay), tmp_path)
     assert (tmp_path / "gradient_norms.png").stat().st_size > 10_000
     svg = (tmp_path / "gradient_norms.svg").read_text()
-    for shown in ("sequence length T (steps)", "lag (steps back from the last)", "rnn", "no longer felt"):
+    for shown in (
+        "sequence length T (steps)",
+        "lag (steps back from the last)",
+        "rnn",
+        "no longer felt",
+    ):
         assert shown in svg
 
 
@@ -102,7 +117,12 @@ def test_equal_records_give_equal_files(tmp_path):
 
 
 def test_json_comes_back(tmp_path):
-    content = {"config": {"a": [1, None]}, "norms": [{"x": 0.1}, {"x": None}], "flow": [], "summary": [{"y": "ü"}]}
+    content = {
+        "config": {"a": [1, None]},
+        "norms": [{"x": 0.1}, {"x": None}],
+        "flow": [],
+        "summary": [{"y": "ü"}],
+    }
     records.write_json(tmp_path / "file.json", content)
     assert json.loads((tmp_path / "file.json").read_text(encoding="utf-8")) == content
 

@@ -23,7 +23,9 @@ def test_the_flags_are_known_to_this_jaxlib():
     """An unknown one would end the process."""
     script = "import rnnlab; rnnlab.quick_start(); import jax, jax.numpy as jnp; print(jax.jit(jnp.sum)(jnp.ones(100)))"
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
-    ran = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    ran = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
+    )
     assert (ran.returncode, ran.stdout) == (0, "100.0\n"), ran.stderr
 
 

@@ -56,7 +56,12 @@ def test_records_are_the_plain_gradients(text):
     (measured,) = study.measure(settings, source, [study.Unit("gru", "before", 8)])
     seed = 1
     inputs, labels = study.draw(settings, source, "measure", 8, 8)
-    model = rnnlab.stack([rnnlab.GRU(6, param_dtype=jnp.float64), rnnlab.Readout(source.size, param_dtype=jnp.float64)])
+    model = rnnlab.stack(
+        [
+            rnnlab.GRU(6, param_dtype=jnp.float64),
+            rnnlab.Readout(source.size, param_dtype=jnp.float64),
+        ]
+    )
     params = model.init(jax.random.key(seed), source.size)
     xs = source.embed(inputs[seed])
 
@@ -79,7 +84,10 @@ def test_records_are_the_plain_gradients(text):
     lags = [r["log_norm"] for r in measured.records["flow"] if r["seed"] == seed]
     layer, readout = params.layers
     flow = rnnlab.gradient_flow(
-        model.cells[0], layer, xs, lambda ys: losses.cross_entropy(model.cells[1](readout, ys[-1]), labels[seed][-1])
+        model.cells[0],
+        layer,
+        xs,
+        lambda ys: losses.cross_entropy(model.cells[1](readout, ys[-1]), labels[seed][-1]),
     )
     np.testing.assert_allclose(lags, flow.log_norm_state.mean(axis=1)[::-1], rtol=1e-6)
 
@@ -120,12 +128,21 @@ def test_noise_is_the_controlled_case():
     source = study.source(settings)
     (measured,) = study.measure(settings, source, [study.Unit("rnn", "before", 8)])
     assert {r["lag"] for r in measured.records["flow"]} == set(range(8))
-    assert all(math.isfinite(r["log_norm"]) for r in measured.records["norms"] + measured.records["flow"])
+    assert all(
+        math.isfinite(r["log_norm"]) for r in measured.records["norms"] + measured.records["flow"]
+    )
 
 
 def test_summary_of_exact_decays():
     flow = [
-        {"cell": "rnn", "seed": seed, "length": 50, "phase": "before", "lag": lag, "log_norm": seed - 0.5 * lag}
+        {
+            "cell": "rnn",
+            "seed": seed,
+            "length": 50,
+            "phase": "before",
+            "lag": lag,
+            "log_norm": seed - 0.5 * lag,
+        }
         for seed in range(3)
         for lag in range(50)
     ]

@@ -101,7 +101,9 @@ class Recurrent:
     param_dtype: Dtype = jnp.float32
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "hidden_size", _check.positive_int("hidden_size", self.hidden_size))
+        object.__setattr__(
+            self, "hidden_size", _check.positive_int("hidden_size", self.hidden_size)
+        )
         object.__setattr__(self, "param_dtype", _check.float_dtype("param_dtype", self.param_dtype))
         _check.function("kernel_init", self.kernel_init)
         _check.function("recurrent_init", self.recurrent_init)
@@ -140,7 +142,9 @@ class Recurrent:
         """The new state, as ``gate`` gives it, and what ``gate_adjoint`` needs beside it."""
         raise NotImplementedError
 
-    def gate_adjoint(self, params: Any, old: Any, new: Any, residuals: Blocks, d_new: Any) -> Adjoint:
+    def gate_adjoint(
+        self, params: Any, old: Any, new: Any, residuals: Blocks, d_new: Any
+    ) -> Adjoint:
         """What ∂L/∂sₜ gives, element by element, so that it serves any layout."""
         raise NotImplementedError
 

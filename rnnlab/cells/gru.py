@@ -69,7 +69,9 @@ class GRU(Recurrent):
         super().__post_init__()
         _check.one_of("reset", self.reset, ("after", "before"))
         if self.recurrent_bias and self.reset == "before":
-            raise ValueError('recurrent_bias is PyTorch\'s second bias; with reset="before" leave it False')
+            raise ValueError(
+                'recurrent_bias is PyTorch\'s second bias; with reset="before" leave it False'
+            )
 
     def init(self, key: Key, input_size: int) -> GRUParams:
         """Fresh parameters for inputs of ``input_size`` features."""
@@ -86,7 +88,9 @@ class GRU(Recurrent):
             w_h=self._weights(self.recurrent_init, k_rec, size, 3),
             b=self.bias_init(k_bias, (3, size), dtype).reshape(-1) if self.bias else None,
             c=c,
-            norm=GRUNorm(jnp.ones(3 * size, dtype), jnp.ones(3 * size, dtype)) if self.layer_norm else None,
+            norm=GRUNorm(jnp.ones(3 * size, dtype), jnp.ones(3 * size, dtype))
+            if self.layer_norm
+            else None,
         )
 
     def initial_state(self, batch_shape: tuple[int, ...] = ()) -> GRUState:
@@ -102,7 +106,9 @@ class GRU(Recurrent):
         """W_h h + c ``[..., 3H]``; with ``reset="before"`` only the rows of r and z, ``[..., 2H]``."""
         if self.reset == "before":
             a = affine(state.h, params.w_h[:, : 2 * self.hidden_size], None, self.dtype)
-            return a if params.norm is None else layer_norm(a, params.norm.h[: 2 * self.hidden_size])
+            return (
+                a if params.norm is None else layer_norm(a, params.norm.h[: 2 * self.hidden_size])
+            )
         a = affine(state.h, params.w_h, None, self.dtype)
         if params.norm is not None:
             a = self._norm(a, params.norm.h)
@@ -110,7 +116,9 @@ class GRU(Recurrent):
             return a
         return a + jnp.pad(params.c, (3 * self.hidden_size - params.c.size, 0)).astype(a.dtype)
 
-    def gate(self, params: GRUParams, state: GRUState, z: Array, a: Array) -> tuple[GRUState, Array]:
+    def gate(
+        self, params: GRUParams, state: GRUState, z: Array, a: Array
+    ) -> tuple[GRUState, Array]:
         cut = 2 * self.hidden_size
         r, u = jnp.split(jax.nn.sigmoid(z[..., :cut] + a[..., :cut]), 2, axis=-1)
         if self.reset == "before":
@@ -127,7 +135,9 @@ class GRU(Recurrent):
             return None
         return Maps(params.w_x, params.w_h, params.b, params.c, 2 * self.hidden_size)
 
-    def gate_residuals(self, params: GRUParams, state: GRUState, z: Array, a: Array) -> tuple[GRUState, Blocks]:
+    def gate_residuals(
+        self, params: GRUParams, state: GRUState, z: Array, a: Array
+    ) -> tuple[GRUState, Blocks]:
         (z_r, z_u, z_n), (a_r, a_u, a_n) = jnp.split(z, 3, axis=-1), jnp.split(a, 3, axis=-1)
         r, u = jax.nn.sigmoid(z_r + a_r), jax.nn.sigmoid(z_u + a_u)
         n = jnp.tanh(z_n + r * a_n)
@@ -144,4 +154,6 @@ class GRU(Recurrent):
 
     def _norm(self, x: Array, gain: Array) -> Array:
         cut = 2 * self.hidden_size
-        return jnp.concatenate([layer_norm(x[..., :cut], gain[:cut]), layer_norm(x[..., cut:], gain[cut:])], axis=-1)
+        return jnp.concatenate(
+            [layer_norm(x[..., :cut], gain[:cut]), layer_norm(x[..., cut:], gain[cut:])], axis=-1
+        )

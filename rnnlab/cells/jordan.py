@@ -66,7 +66,9 @@ class JordanRNN(Recurrent):
         return JordanParams(
             w_x=self._weights(self.kernel_init, k_in, input_size, 1),
             w_h=self._weights(self.recurrent_init, k_rec, self.output_size, 1),
-            b=self.bias_init(k_bias, (1, self.hidden_size), self.param_dtype)[0] if self.bias else None,
+            b=self.bias_init(k_bias, (1, self.hidden_size), self.param_dtype)[0]
+            if self.bias
+            else None,
             w_y=self.kernel_init(k_out, (self.hidden_size, self.output_size), self.param_dtype),
             b_y=jnp.zeros(self.output_size, self.param_dtype) if self.bias else None,
         )
@@ -77,7 +79,9 @@ class JordanRNN(Recurrent):
     def mix(self, params: JordanParams, state: JordanState) -> Array:
         return affine(state.h, params.w_h, None, self.dtype)
 
-    def gate(self, params: JordanParams, state: JordanState, z: Array, a: Array) -> tuple[JordanState, Array]:
+    def gate(
+        self, params: JordanParams, state: JordanState, z: Array, a: Array
+    ) -> tuple[JordanState, Array]:
         s = self.activation(z + a)  # pyright: ignore[reportCallIssue]  # sₜ = φ(W_x xₜ + W_h yₜ₋₁ + b)
         y = affine(s, params.w_y, params.b_y, self.dtype)
         y = self.output_activation(y)  # pyright: ignore[reportCallIssue]  # yₜ = ψ(W_y sₜ + b_y)

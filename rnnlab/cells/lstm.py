@@ -72,7 +72,9 @@ class LSTM(Recurrent):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.bias_init is not None and self.forget_bias not in (0.0, 1.0):
-            raise ValueError("bias_init draws every bias, the forget gate's too; give it or forget_bias, not both")
+            raise ValueError(
+                "bias_init draws every bias, the forget gate's too; give it or forget_bias, not both"
+            )
 
     def init(self, key: Key, input_size: int) -> LSTMParams:
         """Fresh parameters for inputs of ``input_size`` features."""
@@ -80,7 +82,9 @@ class LSTM(Recurrent):
         k_in, k_rec, k_bias = jax.random.split(key, 3)
         size, dtype = self.hidden_size, self.param_dtype
         ones = jnp.ones(size, dtype)
-        norm = LSTMNorm(jnp.ones(4 * size, dtype), jnp.ones(4 * size, dtype), ones, jnp.zeros(size, dtype))
+        norm = LSTMNorm(
+            jnp.ones(4 * size, dtype), jnp.ones(4 * size, dtype), ones, jnp.zeros(size, dtype)
+        )
         return LSTMParams(
             w_x=self._weights(self.kernel_init, k_in, input_size, 4),
             w_h=self._weights(self.recurrent_init, k_rec, size, 4),
@@ -112,11 +116,15 @@ class LSTM(Recurrent):
         a = layer_norm(affine(state.h, params.w_h, None, self.dtype), params.norm.h)
         return a if params.c is None else a + params.c.astype(a.dtype)
 
-    def gate(self, params: LSTMParams, state: LSTMState, z: Array, a: Array) -> tuple[LSTMState, Array]:
+    def gate(
+        self, params: LSTMParams, state: LSTMState, z: Array, a: Array
+    ) -> tuple[LSTMState, Array]:
         i, f, g, o = jnp.split(z + a, 4, axis=-1)
         if params.peephole is not None:
             i, f = i + params.peephole[0] * state.c, f + params.peephole[1] * state.c
-        c = jax.nn.sigmoid(f) * state.c + jax.nn.sigmoid(i) * jnp.tanh(g)  # cₜ = fₜ ⊙ cₜ₋₁ + iₜ ⊙ gₜ
+        c = jax.nn.sigmoid(f) * state.c + jax.nn.sigmoid(i) * jnp.tanh(
+            g
+        )  # cₜ = fₜ ⊙ cₜ₋₁ + iₜ ⊙ gₜ
         if params.peephole is not None:
             o = o + params.peephole[2] * c
         seen = c if params.norm is None else layer_norm(c, params.norm.c, params.norm.c_bias)
@@ -129,14 +137,21 @@ class LSTM(Recurrent):
             return None
         return Maps(params.w_x, params.w_h, params.b, params.c, 4 * self.hidden_size)
 
-    def gate_residuals(self, params: LSTMParams, state: LSTMState, z: Array, a: Array) -> tuple[LSTMState, Blocks]:
+    def gate_residuals(
+        self, params: LSTMParams, state: LSTMState, z: Array, a: Array
+    ) -> tuple[LSTMState, Blocks]:
         i, f, g, o = jnp.split(z + a, 4, axis=-1)
         i, f, g, o = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)
         c = f * state.c + i * g
         return keep_precision(LSTMState(c, o * jnp.tanh(c)), state), (i, f, g, o)
 
     def gate_adjoint(
-        self, params: LSTMParams, old: LSTMState, new: LSTMState, residuals: Blocks, d_new: LSTMState
+        self,
+        params: LSTMParams,
+        old: LSTMState,
+        new: LSTMState,
+        residuals: Blocks,
+        d_new: LSTMState,
     ) -> Adjoint:
         i, f, g, o = residuals
         tanh_c = jnp.tanh(new.c)

@@ -14,5 +14,9 @@ def layer_norm(x: Array, gain: Array, bias: Array | None = None, epsilon: float 
     dtype, x = x.dtype, x.astype(jnp.promote_types(x.dtype, jnp.float32))
     mean = jnp.mean(x, axis=-1, keepdims=True)
     centred = x - mean
-    scale = gain.astype(x.dtype) * lax.rsqrt(jnp.mean(centred * centred, axis=-1, keepdims=True) + epsilon)
-    return (centred * scale if bias is None else centred * scale + bias.astype(x.dtype)).astype(dtype)
+    scale = gain.astype(x.dtype) * lax.rsqrt(
+        jnp.mean(centred * centred, axis=-1, keepdims=True) + epsilon
+    )
+    return (centred * scale if bias is None else centred * scale + bias.astype(x.dtype)).astype(
+        dtype
+    )

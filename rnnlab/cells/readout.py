@@ -53,7 +53,9 @@ class Readout:
         """Fresh parameters for inputs of ``input_size`` features."""
         _check.positive_int("input_size", input_size)
         w = self.kernel_init(key, (input_size, self.output_size), self.param_dtype)
-        return ReadoutParams(w, jnp.zeros(self.output_size, self.param_dtype) if self.bias else None)
+        return ReadoutParams(
+            w, jnp.zeros(self.output_size, self.param_dtype) if self.bias else None
+        )
 
     def __call__(self, params: ReadoutParams, h: Array) -> Array:
         return affine(h, params.w, params.b, self.dtype)  # y = W h + b
@@ -62,5 +64,7 @@ class Readout:
         del batch_shape
         return ReadoutState()
 
-    def step(self, params: ReadoutParams, state: ReadoutState, x: Array) -> tuple[ReadoutState, Array]:
+    def step(
+        self, params: ReadoutParams, state: ReadoutState, x: Array
+    ) -> tuple[ReadoutState, Array]:
         return state, self(params, x)

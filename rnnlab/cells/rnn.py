@@ -7,7 +7,17 @@ import jax
 import jax.numpy as jnp
 
 from rnnlab import _check, initializers
-from rnnlab.cells.base import Activation, Adjoint, Blocks, Maps, Recurrent, activation, affine, keep_precision, slope
+from rnnlab.cells.base import (
+    Activation,
+    Adjoint,
+    Blocks,
+    Maps,
+    Recurrent,
+    activation,
+    affine,
+    keep_precision,
+    slope,
+)
 from rnnlab.typing import Array, Initializer, Key
 
 
@@ -60,7 +70,9 @@ class RNN(Recurrent):
         return RNNParams(
             w_x=self._weights(self.kernel_init, k_in, input_size, 1),
             w_h=self._weights(self.recurrent_init, k_rec, self.hidden_size, 1),
-            b=self.bias_init(k_bias, (1, self.hidden_size), self.param_dtype)[0] if self.bias else None,
+            b=self.bias_init(k_bias, (1, self.hidden_size), self.param_dtype)[0]
+            if self.bias
+            else None,
             c=jnp.zeros(self.hidden_size, self.param_dtype) if self.recurrent_bias else None,
         )
 
@@ -71,8 +83,12 @@ class RNN(Recurrent):
         h = self._phi(state.h) if self.form == "output-state" else state.h
         return affine(h, params.w_h, params.c, self.dtype)
 
-    def gate(self, params: RNNParams, state: RNNState, z: Array, a: Array) -> tuple[RNNState, Array]:
-        h = z + a if self.form == "output-state" else self._phi(z + a)  # hₜ = φ(W_x xₜ + W_h hₜ₋₁ + b)
+    def gate(
+        self, params: RNNParams, state: RNNState, z: Array, a: Array
+    ) -> tuple[RNNState, Array]:
+        h = (
+            z + a if self.form == "output-state" else self._phi(z + a)
+        )  # hₜ = φ(W_x xₜ + W_h hₜ₋₁ + b)
         state = keep_precision(RNNState(h), state)
         return state, state.h
 
@@ -81,7 +97,9 @@ class RNN(Recurrent):
             return None
         return Maps(params.w_x, params.w_h, params.b, params.c, self.hidden_size)
 
-    def gate_residuals(self, params: RNNParams, state: RNNState, z: Array, a: Array) -> tuple[RNNState, Blocks]:
+    def gate_residuals(
+        self, params: RNNParams, state: RNNState, z: Array, a: Array
+    ) -> tuple[RNNState, Blocks]:
         return RNN.gate(self, params, state, z, a)[0], ()
 
     def gate_adjoint(
@@ -113,14 +131,20 @@ class LeakyRNN(RNN):
         _check.one_of("form", self.form, ("elman",))
         _check.fraction("alpha", self.alpha, closed=True)
 
-    def gate(self, params: RNNParams, state: RNNState, z: Array, a: Array) -> tuple[RNNState, Array]:
+    def gate(
+        self, params: RNNParams, state: RNNState, z: Array, a: Array
+    ) -> tuple[RNNState, Array]:
         h = (1 - self.alpha) * state.h + self.alpha * self._phi(z + a)
         state = keep_precision(RNNState(h), state)
         return state, state.h
 
-    def gate_residuals(self, params: RNNParams, state: RNNState, z: Array, a: Array) -> tuple[RNNState, Blocks]:
+    def gate_residuals(
+        self, params: RNNParams, state: RNNState, z: Array, a: Array
+    ) -> tuple[RNNState, Blocks]:
         phi = self._phi(z + a)
-        return keep_precision(RNNState((1 - self.alpha) * state.h + self.alpha * phi), state), (phi,)
+        return keep_precision(RNNState((1 - self.alpha) * state.h + self.alpha * phi), state), (
+            phi,
+        )
 
     def gate_adjoint(
         self, params: RNNParams, old: RNNState, new: RNNState, residuals: Blocks, d_new: RNNState

@@ -36,7 +36,9 @@ class Step:
     def initial_state(self, batch_shape: tuple[int, ...] = ()) -> PyTree:
         if callable(self.init_state):
             return self.init_state(batch_shape)
-        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, batch_shape + jnp.shape(leaf)), self.init_state)
+        return jax.tree.map(
+            lambda leaf: jnp.broadcast_to(leaf, batch_shape + jnp.shape(leaf)), self.init_state
+        )
 
     def step(self, params: PyTree, state: PyTree, x: Array) -> tuple[PyTree, Array]:
         return self.fn(params, state, x)

@@ -14,7 +14,9 @@ class Corpus(NamedTuple):
 
     codes: np.ndarray
     alphabet: tuple[str, ...]
-    source: dict[str, str | int]  # where the text is from: name, SHA-256 of its UTF-8 bytes, length, versions
+    source: dict[
+        str, str | int
+    ]  # where the text is from: name, SHA-256 of its UTF-8 bytes, length, versions
 
 
 def standard_library() -> tuple[str, dict[str, str | int]]:
@@ -23,11 +25,19 @@ def standard_library() -> tuple[str, dict[str, str | int]]:
     The build's own configuration (``_sysconfigdata…``) is left out: it differs from machine to machine.
     """
     folder = Path(sysconfig.get_path("stdlib"))
-    modules = [file for file in sorted(folder.glob("*.py")) if not file.name.startswith("_sysconfigdata")]
+    modules = [
+        file for file in sorted(folder.glob("*.py")) if not file.name.startswith("_sysconfigdata")
+    ]
     if not modules:
-        raise ValueError(f"no source of the standard library lies in {folder}; give a UTF-8 text file instead")
+        raise ValueError(
+            f"no source of the standard library lies in {folder}; give a UTF-8 text file instead"
+        )
     text = "".join(file.read_text(encoding="utf-8") for file in modules)
-    return text, {"name": "Python standard library", "python": platform.python_version(), **_fingerprint(text)}
+    return text, {
+        "name": "Python standard library",
+        "python": platform.python_version(),
+        **_fingerprint(text),
+    }
 
 
 def read_text(path: str | Path) -> tuple[str, dict[str, str | int]]:
@@ -36,13 +46,17 @@ def read_text(path: str | Path) -> tuple[str, dict[str, str | int]]:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error.strerror}); give the path of a UTF-8 text file") from None
+        raise ValueError(
+            f"{path} cannot be read ({error.strerror}); give the path of a UTF-8 text file"
+        ) from None
     if not raw:
         raise ValueError(f"{path} is empty; give a text longer than the longest sequence")
     try:
         text = raw.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 (byte {error.start}); convert it, for example with iconv") from None
+        raise ValueError(
+            f"{path} is not UTF-8 (byte {error.start}); convert it, for example with iconv"
+        ) from None
     return text, {"name": path.name, **_fingerprint(text)}
 
 

@@ -11,7 +11,14 @@ from rnnlab.diagnostics.flow import FELT, GradientFlow, decay_per_step, gradient
 from rnnlab.diagnostics.jacobians import JacobianProducts, jacobian_products, step_jacobians
 from rnnlab.diagnostics.lyapunov import LyapunovSpectrum, kaplan_yorke, lyapunov_spectrum
 from rnnlab.diagnostics.monitors import GradientLooks, monitor_gradients, read_monitor
-from rnnlab.diagnostics.phase import AnyDepth, PhaseDiagram, depth, forget_bias, phase_diagram, recurrent_gain
+from rnnlab.diagnostics.phase import (
+    AnyDepth,
+    PhaseDiagram,
+    depth,
+    forget_bias,
+    phase_diagram,
+    recurrent_gain,
+)
 from rnnlab.diagnostics.regularizers import flossing_loss, pascanu_omega
 from rnnlab.diagnostics.truncation import TruncationBias, truncation_bias
 

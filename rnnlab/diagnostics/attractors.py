@@ -80,7 +80,9 @@ def attractor_kind(
     burn_in, steps = _check.natural("burn_in", burn_in), _check.positive_int("steps", steps)
     longest = _check.positive_int("longest", longest)
     if longest >= steps:
-        raise ValueError(f"longest is {longest}, but {steps} steps are measured; give fewer, or more steps")
+        raise ValueError(
+            f"longest is {longest}, but {steps} steps are measured; give fewer, or more steps"
+        )
     returns, exponent, recurrence = jax.device_get(
         _follow(key, cell, params, x, starts, burn_in, steps, longest, tolerance)
     )
@@ -108,7 +110,9 @@ def _follow(
 ) -> tuple[Array, Array, Array]:
     """Whether each lag from 1 on is a period, ``[longest, B]``, λ₁ and the recurrence, ``[B]``."""
     count = jax.tree.leaves(starts)[0].shape[0]
-    flat, xs, starts = state_map(cell, params, jnp.broadcast_to(x, (steps, count, *x.shape)), starts)
+    flat, xs, starts = state_map(
+        cell, params, jnp.broadcast_to(x, (steps, count, *x.shape)), starts
+    )
     settled = lax.fori_loop(0, burn_in, lambda _, h: flat.step(h, xs[0]), flat.pack(starts))
     spectrum = lyapunov_spectrum(cell, params, xs, flat.unpack(settled), key=key, count=1)
     _, states = lax.scan(lambda h, x: (flat.step(h, x), h), settled, xs)  # [steps, B, n]
@@ -122,4 +126,8 @@ def _follow(
     earlier, later = states[: steps // 2], states[steps // 2 :]
     nearest = lax.map(lambda h: jnp.linalg.norm(earlier - h, axis=-1).min(axis=0), later)
     extent = jnp.sqrt(jnp.mean(jnp.sum((earlier - earlier.mean(axis=0)) ** 2, axis=-1), axis=0))
-    return lax.map(is_period, jnp.arange(1, longest + 1)), spectrum.exponents[..., 0], nearest.mean(axis=0) / extent
+    return (
+        lax.map(is_period, jnp.arange(1, longest + 1)),
+        spectrum.exponents[..., 0],
+        nearest.mean(axis=0) / extent,
+    )

@@ -59,9 +59,13 @@ def pascanu_bound(
         ValueError: as :func:`jacobian_products` does, and for another cell or a nonlinearity whose γ is not known.
     """
     if not isinstance(cell, RNN) or isinstance(cell, LeakyRNN):
-        raise ValueError(f"the bound is one for rnnlab.RNN, not for {type(cell).__name__}; use jacobian_products")
+        raise ValueError(
+            f"the bound is one for rnnlab.RNN, not for {type(cell).__name__}; use jacobian_products"
+        )
     if cell.activation not in _GAMMA:
-        raise ValueError("the largest slope of this activation is not known; choose tanh, relu, sigmoid or identity")
+        raise ValueError(
+            "the largest slope of this activation is not known; choose tanh, relu, sigmoid or identity"
+        )
     gamma = _GAMMA[cell.activation]
     products = jacobian_products(cell, params, xs, initial_state, pairs=pairs)
     sigma = jnp.linalg.norm(params.w_h, 2)

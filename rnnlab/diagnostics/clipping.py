@@ -95,8 +95,12 @@ class ClippedAdjoint:
         batch = x.shape[:-1]
         _check.batched("the state", state, batch)
         leaves, tree = jax.tree.flatten(state)
-        floats = [number for number, leaf in enumerate(leaves) if jnp.issubdtype(leaf.dtype, jnp.floating)]
-        for number, leaf in zip(floats, _gate(self.threshold, len(batch), [leaves[n] for n in floats]), strict=True):
+        floats = [
+            number for number, leaf in enumerate(leaves) if jnp.issubdtype(leaf.dtype, jnp.floating)
+        ]
+        for number, leaf in zip(
+            floats, _gate(self.threshold, len(batch), [leaves[n] for n in floats]), strict=True
+        ):
             leaves[number] = leaf
         return self.cell.step(params, jax.tree.unflatten(tree, leaves), x)
 
@@ -125,7 +129,9 @@ def clip_adjoints(cell: Cell, threshold: float) -> ClippedAdjoint:
     _check.hashable(cell)
     if isinstance(cell, Bidirectional) or getattr(cell, "dropout", 0):
         what = "has no step" if isinstance(cell, Bidirectional) else "steps without its dropout"
-        raise ValueError(f"{type(cell).__name__} {what}, so it cannot be clipped at each; clip the cells inside of it")
+        raise ValueError(
+            f"{type(cell).__name__} {what}, so it cannot be clipped at each; clip the cells inside of it"
+        )
     if not isinstance(threshold, numbers.Real):
         raise ValueError(f"threshold is {threshold!r}; it must be a number above 0")
     return ClippedAdjoint(cell, float(_positive("threshold", threshold)))
@@ -150,7 +156,9 @@ def _back(threshold: float, batch: int, _: None, adjoint: list[Array]) -> tuple[
 
     total = sum(map(squares, adjoint))
     far = total > threshold**2
-    scale = jnp.where(far, threshold / jnp.sqrt(jnp.where(far, total, 1)), 1)  # min(1, τ/‖m‖), smooth at m = 0
+    scale = jnp.where(
+        far, threshold / jnp.sqrt(jnp.where(far, total, 1)), 1
+    )  # min(1, τ/‖m‖), smooth at m = 0
 
     def clipped(leaf: Array) -> Array:
         return leaf * scale.reshape(scale.shape + (1,) * (leaf.ndim - batch)).astype(leaf.dtype)
@@ -200,10 +208,14 @@ def wall_paths(
     if not optimisers:
         raise ValueError("there is no optimiser; give at least one, such as [optax.sgd(0.1)]")
     if not callable(loss):
-        raise ValueError(f"loss is {loss!r}; it must be a function of w and b, such as pascanu_loss")
+        raise ValueError(
+            f"loss is {loss!r}; it must be a function of w and b, such as pascanu_loss"
+        )
     begin = tuple(_check.array("start", value) for value in start)
     if [value.shape for value in begin] != [(), ()]:
-        raise ValueError(f"start has shapes {[value.shape for value in begin]}; give (w, b), or put jax.vmap around")
+        raise ValueError(
+            f"start has shapes {[value.shape for value in begin]}; give (w, b), or put jax.vmap around"
+        )
     _check.finite("start", begin)
     w, b = (value.astype(jnp.result_type(float)) for value in begin)
     return _paths(loss, w, b, tuple(optimisers), _check.natural("steps", steps))
@@ -221,7 +233,9 @@ def _paths(
         ws, bs = (jnp.stack(column) for column in zip(*[point for point, _ in carry], strict=True))
         at = loss(ws, bs)
         after = []
-        for (point, memory), optimiser, *slope in zip(carry, optimisers, at.d_w, at.d_b, strict=True):
+        for (point, memory), optimiser, *slope in zip(
+            carry, optimisers, at.d_w, at.d_b, strict=True
+        ):
             change, memory = optimiser.update(tuple(slope), memory, point)
             after.append((optax.apply_updates(point, change), memory))
         return after, WallPaths(ws, bs, at.loss, jnp.hypot(at.d_w, at.d_b))

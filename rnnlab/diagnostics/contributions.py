@@ -76,7 +76,9 @@ def bptt_contributions(
     xs, state = prepared(cell, params, xs, initial_state)
     count = even_rows(xs.shape[0]) if rows is None else _check.positive_int("rows", rows)
     if count > xs.shape[0]:
-        raise ValueError(f"rows is {count}, but xs has {xs.shape[0]} steps; ask for at most so many")
+        raise ValueError(
+            f"rows is {count}, but xs has {xs.shape[0]} steps; ask for at most so many"
+        )
     return _matrix(cell, params, xs, state, loss, count, keep_contributions)
 
 
@@ -90,7 +92,9 @@ def prepared(cell: Cell, params: PyTree, xs: Array, state: PyTree | None) -> tup
     for name, tree in (("xs", xs), ("params", params), ("the state", state)):
         _check.finite(name, tree)
     if not jax.tree.leaves(state):
-        raise ValueError("the cell has no state, so no gradient flows back in time; give one that remembers")
+        raise ValueError(
+            "the cell has no state, so no gradient flows back in time; give one that remembers"
+        )
     return xs, state
 
 
@@ -109,7 +113,13 @@ class _Seen(NamedTuple):
 
 @functools.partial(jax.jit, static_argnames=("cell", "loss", "rows", "keep"))
 def _matrix(
-    cell: Cell, params: PyTree, xs: Array, state: PyTree, loss: Callable[[Array], Array], rows: int, keep: bool
+    cell: Cell,
+    params: PyTree,
+    xs: Array,
+    state: PyTree,
+    loss: Callable[[Array], Array],
+    rows: int,
+    keep: bool,
 ) -> BpttContributions:
     state = settle(cell, params, xs[0], state)
     states, ys = run(cell, params, xs, state, Course(every=True))
@@ -119,14 +129,18 @@ def _matrix(
     olds = before(state, states, False)
     total, seen = _back(cell, params, (olds, xs, states), g, row, rows, keep)
     in_rows = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), seen)
-    return BpttContributions(jnp.asarray(last), in_rows.logs, in_rows.size, in_rows.terms, plain(total))
+    return BpttContributions(
+        jnp.asarray(last), in_rows.logs, in_rows.size, in_rows.terms, plain(total)
+    )
 
 
 def entering(loss: Callable[[Array], Array], ys: Array) -> Scaled:
     """∂L/∂y, each step and example at its scale."""
     _check.scalar_loss(loss, ys)
     g = jax.grad(loss)(ys)
-    g = lax.optimization_barrier(g)  # a constant g, as that of a linear loss, would be scaled while compiling: seconds
+    g = lax.optimization_barrier(
+        g
+    )  # a constant g, as that of a linear loss, would be scaled while compiling: seconds
     return renormalise(g, jnp.zeros(g.shape[:-1], jnp.int32), g.ndim - 1)
 
 
@@ -153,7 +167,9 @@ def _step_back(
     lead = len(batch) + 1  # the rows, and the batch
     parts = split(cell.step, params, start, xs[0])
 
-    def one_step(carry: tuple[Scaled, Scaled], inputs: tuple) -> tuple[tuple[Scaled, Scaled], _Seen]:
+    def one_step(
+        carry: tuple[Scaled, Scaled], inputs: tuple
+    ) -> tuple[tuple[Scaled, Scaled], _Seen]:
         adjoint, total = carry
         (old, x), g, number = inputs
         after, f_back = jax.vjp(parts.state, params, old, x)
@@ -198,7 +214,9 @@ def _fused_back(
     maps = cell.maps(params)
     w_back = maps.w_h.T
 
-    def one_step(carry: tuple[Scaled, Scaled], inputs: tuple) -> tuple[tuple[Scaled, Scaled], _Seen]:
+    def one_step(
+        carry: tuple[Scaled, Scaled], inputs: tuple
+    ) -> tuple[tuple[Scaled, Scaled], _Seen]:
         (adjoint, total), (old, x, new, g, number) = carry, inputs
         own = jnp.full_like(adjoint.exponent, NOTHING).at[number].set(g.exponent)
         exponent = jnp.maximum(adjoint.exponent, own)
@@ -223,7 +241,9 @@ def _fused_back(
             of_rows = jax.vmap(functools.partial(_to_params, maps, old.h, x))(at_top)
             terms = params._replace(**plain(Scaled(of_rows, top)))
         new_total = add(total, Scaled(d_params, whole.exponent))
-        return (renormalise(d_old, exponent, 2), new_total), _Seen(logs, _mean_size(d_new, exponent), terms)
+        return (renormalise(d_old, exponent, 2), new_total), _Seen(
+            logs, _mean_size(d_new, exponent), terms
+        )
 
     none = jax.tree.map(lambda leaf: jnp.zeros((rows, *leaf.shape[1:]), leaf.dtype), olds)
     carry = zero(none, (rows, xs.shape[1])), zero(_named(maps), ())
@@ -232,14 +252,22 @@ def _fused_back(
 
 
 def _named(maps: Any) -> dict[str, Array]:
-    return {name: getattr(maps, name) for name in ("w_x", "w_h", "b", "c") if getattr(maps, name) is not None}
+    return {
+        name: getattr(maps, name)
+        for name in ("w_x", "w_h", "b", "c")
+        if getattr(maps, name) is not None
+    }
 
 
 def _side_by_side(blocks: tuple[Array, ...], like: Array) -> Array:
-    return jnp.concatenate(blocks, axis=-1) if blocks else jnp.zeros((*like.shape[:-1], 0), like.dtype)
+    return (
+        jnp.concatenate(blocks, axis=-1) if blocks else jnp.zeros((*like.shape[:-1], 0), like.dtype)
+    )
 
 
-def _to_params(maps: Any, h: Array, x: Array, delta: tuple[Array, Array, Array]) -> dict[str, Array]:
+def _to_params(
+    maps: Any, h: Array, x: Array, delta: tuple[Array, Array, Array]
+) -> dict[str, Array]:
     """The term of one step: Σ_b of inputs ⊗ δ, ``[B, ...]`` each."""
     joint, z, a = delta
     d_z, d_a = jnp.concatenate([joint, z], axis=-1), jnp.concatenate([joint, a], axis=-1)

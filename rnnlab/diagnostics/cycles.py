@@ -86,8 +86,14 @@ def limit_cycles(
     steps = _check.positive_int("steps", steps)
     of_period, orbits, at, around, smallest = [], [], [], [], np.inf
     for period in wanted:
-        found, q, products = jax.device_get(_search(cell, params, x, starts, period, wanted[-1], steps))
-        own = np.isfinite(q) & within_reach(found[:, 0], first, outlier) & ~_closes_sooner(found, period, unique)
+        found, q, products = jax.device_get(
+            _search(cell, params, x, starts, period, wanted[-1], steps)
+        )
+        own = (
+            np.isfinite(q)
+            & within_reach(found[:, 0], first, outlier)
+            & ~_closes_sooner(found, period, unique)
+        )
         smallest = min(smallest, q[own].min(initial=np.inf))
         closed = np.flatnonzero(own & (q <= tolerance))
         for number in closed[distinct(found[closed, :period], q[closed], unique)]:
@@ -142,11 +148,18 @@ def _search(
         new_each = jax.vmap(q)(new)
         better = moving(h, each, damping) & (new_each < each)
         damping = damping * jnp.where(better, 0.1, 10)
-        return number + 1, jnp.where(better[:, None], new, h), jnp.where(better, new_each, each), damping
+        return (
+            number + 1,
+            jnp.where(better[:, None], new, h),
+            jnp.where(better, new_each, each),
+            damping,
+        )
 
     carry = 0, first, jax.vmap(q)(first), jnp.ones(count, first.dtype)
     _, h, each, _ = lax.while_loop(unfinished, improve, carry)
-    _, orbits = lax.scan(lambda h, _: (flat.step(h, jnp.broadcast_to(held, (count, *x.shape))), h), h, length=longest)
+    _, orbits = lax.scan(
+        lambda h, _: (flat.step(h, jnp.broadcast_to(held, (count, *x.shape))), h), h, length=longest
+    )
     return jnp.swapaxes(orbits, 0, 1), each, jax.vmap(jax.jacfwd(after))(h)
 
 

@@ -88,7 +88,9 @@ def fixed_points(
     resting = near & (q <= tolerance)
     points = _distinct(found[resting], q[resting], unique)
     apart = np.linalg.norm(found[:, None] - points[0], axis=-1).min(axis=1, initial=np.inf)
-    lingering = near & (q > tolerance) & (q <= slow) & (apart > unique)  # rounding may stop a start beside a point
+    lingering = (
+        near & (q > tolerance) & (q <= slow) & (apart > unique)
+    )  # rounding may stop a start beside a point
     slow_points = _distinct(found[lingering], q[lingering], unique)
     if not len(points[0]):
         smallest = q[near].min(initial=np.inf)
@@ -98,12 +100,18 @@ def fixed_points(
             "try more steps or starts, or look at slow_states",
             stacklevel=2,
         )
-    states, q, jacobians = jax.device_get(_polish(cell, params, x, jnp.asarray(points[0]), jnp.asarray(points[1])))
-    values, vectors = np.linalg.eig(jacobians) if len(jacobians) else (np.zeros(states.shape, complex), jacobians)
+    states, q, jacobians = jax.device_get(
+        _polish(cell, params, x, jnp.asarray(points[0]), jnp.asarray(points[1]))
+    )
+    values, vectors = (
+        np.linalg.eig(jacobians) if len(jacobians) else (np.zeros(states.shape, complex), jacobians)
+    )
     order = np.argsort(-np.abs(values), axis=1)
     values = np.take_along_axis(values, order, axis=1)
     vectors = np.take_along_axis(vectors, order[:, None, :], axis=2)
-    return FixedPoints(states, q, values, vectors, *stability(np.abs(values), 1, first.dtype), *slow_points)
+    return FixedPoints(
+        states, q, values, vectors, *stability(np.abs(values), 1, first.dtype), *slow_points
+    )
 
 
 def sample_states(key: Key, states: PyTree, count: int, noise: float = 0.0) -> PyTree:
@@ -130,13 +138,23 @@ def sample_states(key: Key, states: PyTree, count: int, noise: float = 0.0) -> P
     drawn = [leaf.reshape(steps * batch, *leaf.shape[2:])[which] for leaf in leaves]
     keys = jax.random.split(k_noise, len(drawn))
     return jax.tree.unflatten(
-        tree, [leaf + noise * jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, drawn, strict=True)]
+        tree,
+        [
+            leaf + noise * jax.random.normal(k, leaf.shape, leaf.dtype)
+            for k, leaf in zip(keys, drawn, strict=True)
+        ],
     )
 
 
 @functools.partial(jax.jit, static_argnames=("cell", "steps"))
 def _minimise(
-    cell: Cell, params: PyTree, x: Array, starts: PyTree, tolerance: float, steps: int, learning_rate: float
+    cell: Cell,
+    params: PyTree,
+    x: Array,
+    starts: PyTree,
+    tolerance: float,
+    steps: int,
+    learning_rate: float,
 ) -> tuple[Array, Array]:
     """Where each start comes to, ``[S, n]``, and q there."""
     count = jax.tree.leaves(starts)[0].shape[0]
@@ -167,7 +185,9 @@ def _minimise(
 
 
 @functools.partial(jax.jit, static_argnames="cell")
-def _polish(cell: Cell, params: PyTree, x: Array, points: Array, q: Array) -> tuple[Array, Array, Array]:
+def _polish(
+    cell: Cell, params: PyTree, x: Array, points: Array, q: Array
+) -> tuple[Array, Array, Array]:
     """The points ``[N, n]`` after a few steps of Newton's where these bring them nearer, q, and ∂F/∂h ``[N, n, n]``."""
     flat, _, _ = state_map(cell, params, x[None], None)
 

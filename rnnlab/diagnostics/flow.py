@@ -101,7 +101,18 @@ def gradient_flow(
     _check.differentiable("params", params)
     _check.differentiable("the state", state)
     _check.batched("the state", state, xs.shape[1:-1])
-    flow = _flow(cell, params, xs, state, lengths, resets, key, loss=loss, reverse=reverse, keep=keep_contributions)
+    flow = _flow(
+        cell,
+        params,
+        xs,
+        state,
+        lengths,
+        resets,
+        key,
+        loss=loss,
+        reverse=reverse,
+        keep=keep_contributions,
+    )
     if isinstance(flow.horizon, jax.core.Tracer):
         return flow
     horizon = np.asarray(flow.horizon)
@@ -127,14 +138,20 @@ def _flow(
     ys, back = record(cell, params, xs, state, Course(lengths, resets, key, reverse), keep)
     _check.scalar_loss(loss, ys)
     value, g = jax.value_and_grad(loss)(ys)
-    g = lax.optimization_barrier(g)  # a constant g, as that of a linear loss, would be scaled while compiling: seconds
+    g = lax.optimization_barrier(
+        g
+    )  # a constant g, as that of a linear loss, would be scaled while compiling: seconds
     backward = back(renormalise(g, jnp.zeros(g.shape[:-1], jnp.int32), g.ndim - 1))
     if not backward.adjoints:
-        raise ValueError("the cell has no state, so no gradient flows back in time; give one that remembers")
+        raise ValueError(
+            "the cell has no state, so no gradient flows back in time; give one that remembers"
+        )
     adjoint = _as_layers(backward.adjoints) if isinstance(cell, Layered) else backward.adjoints[0]
     seen = [xs] if lengths is None else []  # padding may hold anything
     sound = [jnp.isfinite(x).all() for x in (*seen, ys, value)]
-    sound += [norm < jnp.inf for norm in jax.tree.leaves(backward.log_gradient)]  # False for NaN too
+    sound += [
+        norm < jnp.inf for norm in jax.tree.leaves(backward.log_gradient)
+    ]  # False for NaN too
     return GradientFlow(
         loss=value,
         outputs=ys,
@@ -158,7 +175,9 @@ def decay_per_step(by_lag: Array) -> Array:
     there = jnp.isfinite(by_lag)
     count = there.sum(axis=-1)
     lags = jnp.arange(by_lag.shape[-1], dtype=by_lag.dtype)
-    centred = jnp.where(there, lags - jnp.mean(lags * jnp.ones_like(by_lag), -1, where=there, keepdims=True), 0)
+    centred = jnp.where(
+        there, lags - jnp.mean(lags * jnp.ones_like(by_lag), -1, where=there, keepdims=True), 0
+    )
     slope = jnp.sum(centred * jnp.where(there, by_lag, 0), -1) / jnp.sum(centred**2, -1)
     return jnp.where(count < 2, jnp.nan, -slope)
 
@@ -172,5 +191,7 @@ def horizon(by_lag: Array) -> Array:
 def _as_layers(adjoints: tuple[Adjoint, ...]) -> Adjoint:
     """The adjoints of several layers as one with a leading axis; NaN where a layer has no cell state and others do."""
     if any(adjoint.c is not None for adjoint in adjoints):
-        adjoints = tuple(a if a.c is not None else a._replace(c=jnp.full_like(a.h, jnp.nan)) for a in adjoints)
+        adjoints = tuple(
+            a if a.c is not None else a._replace(c=jnp.full_like(a.h, jnp.nan)) for a in adjoints
+        )
     return jax.tree.map(lambda *layers: jnp.stack(layers), *adjoints)

@@ -37,7 +37,9 @@ class JacobianProducts(NamedTuple):
     """The mean of ln σᵢ over the batch, ``[P, n]``."""
 
 
-def step_jacobians(cell: Cell, params: PyTree, xs: Array, initial_state: PyTree | None = None) -> Array:
+def step_jacobians(
+    cell: Cell, params: PyTree, xs: Array, initial_state: PyTree | None = None
+) -> Array:
     """∂sₜ/∂sₜ₋₁ of every step, ``[T, ..., n, n]``: row i is the derivative of the i-th number of the new state.
 
     The state is taken as one vector, its leaves side by side in the order of its fields: c, then h for an LSTM. Takes
@@ -94,7 +96,9 @@ def jacobian_products(
     _, xs, state = state_map(cell, params, xs, initial_state)
     last = xs.shape[0]
     if pairs is None:
-        pairs = [(last, last - lag) for lag in sorted({round(lag) for lag in np.geomspace(1, last, 30)})]
+        pairs = [
+            (last, last - lag) for lag in sorted({round(lag) for lag in np.geomspace(1, last, 30)})
+        ]
     wanted = tuple(_pair(pair, last) for pair in pairs)
     if not wanted or len(set(wanted)) < len(wanted):
         raise ValueError(f"pairs are {wanted}; give at least one, and each only once")
@@ -108,7 +112,9 @@ def _pair(pair: tuple[int, int], last: int) -> tuple[int, int]:
     if t > last:
         raise ValueError(f"t of a pair is {t}, but xs has {last} steps; give at most so many")
     if k >= t:
-        raise ValueError(f"a pair is (t, k) = ({t}, {k}), but a state depends on earlier ones only; give k < t")
+        raise ValueError(
+            f"a pair is (t, k) = ({t}, {k}), but a state depends on earlier ones only; give k < t"
+        )
     return t, k
 
 
@@ -122,10 +128,14 @@ def _products(
     ends = sorted({t for t, _ in pairs})  # a product for each t, beside one another
     place = {pair: number for number, pair in enumerate(pairs)}
     steps = range(len(xs))  # step k + 1 leads from sₖ to the next state
-    slots = np.array([[place.get((t, k), len(pairs)) for t in ends] for k in steps])  # where it is kept, or nowhere
+    slots = np.array(
+        [[place.get((t, k), len(pairs)) for t in ends] for k in steps]
+    )  # where it is kept, or nowhere
     begun = np.array([[k < t for t in ends] for k in steps])
 
-    def back(carry: tuple[Graded, Graded], inputs: tuple[Array, ...]) -> tuple[tuple[Graded, Graded], None]:
+    def back(
+        carry: tuple[Graded, Graded], inputs: tuple[Array, ...]
+    ) -> tuple[tuple[Graded, Graded], None]:
         product, kept = carry
         state, x, slot, begun = inputs
         # The transposed product: a step further back is one more factor Jᵀ on its left.
@@ -178,7 +188,9 @@ def _turn(product: Graded) -> Graded:
     q = jnp.take_along_axis(q, order[..., None, :], axis=-1)
     upper = jnp.take_along_axis(upper, order[..., :, None], axis=-2)
     lower = jnp.swapaxes(jnp.linalg.qr(jnp.swapaxes(upper, -1, -2))[1], -1, -2)
-    lower, scale = _scale_out(lower * _falling(scale[..., :, None] - scale[..., None, :]), scale, -2)
+    lower, scale = _scale_out(
+        lower * _falling(scale[..., :, None] - scale[..., None, :]), scale, -2
+    )
     return Graded(q @ lower, scale)
 
 
@@ -200,7 +212,9 @@ def _log_singular_values(product: Graded) -> Array:
     product = lax.fori_loop(0, SWEEPS, lambda _, product: _turn(product), product)
     by_scale = -jnp.sort(-product.log_scale, axis=-1)
     top = by_scale[..., :1]
-    values = jnp.linalg.svd(product.factor * jnp.exp(product.log_scale - top)[..., None, :], compute_uv=False)
+    values = jnp.linalg.svd(
+        product.factor * jnp.exp(product.log_scale - top)[..., None, :], compute_uv=False
+    )
     floor = 100 * values.shape[-1] * jnp.finfo(values.dtype).eps * values[..., :1]
     exact = values > floor
     logs = jnp.where(exact, jnp.log(jnp.where(exact, values, 1)) + top, by_scale)

@@ -69,7 +69,9 @@ def lyapunov_spectrum(
     flat, xs, state = state_map(cell, params, xs, initial_state)
     count = flat.size if count is None else _check.positive_int("count", count)
     if count > flat.size:
-        raise ValueError(f"count is {count}, but the state has {flat.size} numbers; ask for at most so many exponents")
+        raise ValueError(
+            f"count is {count}, but the state has {flat.size} numbers; ask for at most so many exponents"
+        )
     qr_every = _check.positive_int("qr_every", qr_every)
     burn_in, warm_up = _check.natural("burn_in", burn_in), _check.natural("warm_up", warm_up)
     left = xs.shape[0] - burn_in - warm_up
@@ -133,6 +135,10 @@ def kaplan_yorke(exponents: Array, size: int) -> Array:
     whole = jnp.sum(sums >= 0, axis=-1)  # sums rise and then fall, so that these are the first ones
     count = exponents.shape[-1]
     last = jnp.take_along_axis(sums, jnp.maximum(whole - 1, 0)[..., None], axis=-1)[..., 0]
-    following = jnp.take_along_axis(falling, jnp.minimum(whole, count - 1)[..., None], axis=-1)[..., 0]
-    between = whole + jnp.where(whole > 0, last, 0) / jnp.where(whole < count, jnp.abs(following), 1)
+    following = jnp.take_along_axis(falling, jnp.minimum(whole, count - 1)[..., None], axis=-1)[
+        ..., 0
+    ]
+    between = whole + jnp.where(whole > 0, last, 0) / jnp.where(
+        whole < count, jnp.abs(following), 1
+    )
     return jnp.where(whole < count, between, count if count == size else jnp.nan)

@@ -92,7 +92,10 @@ def monitor_gradients(
             missing, not asked for or of another shape. A NaN raises nothing: :func:`read_monitor` flags it.
     """
     period = None if callable(every) else _check.positive_int("every", every)
-    capacity, layers = _check.positive_int("capacity", capacity), _check.positive_int("layers", layers)
+    capacity, layers = (
+        _check.positive_int("capacity", capacity),
+        _check.positive_int("layers", layers),
+    )
     edges = None if lags is None else _edges(lags)
 
     def is_due(step: Array) -> Array:
@@ -112,10 +115,15 @@ def monitor_gradients(
         if edges is None or flow is None:
             return None
         if not callable(flow):
-            raise ValueError("flow is not a function, but it is to run at a look only; put lambda: before it")
+            raise ValueError(
+                "flow is not a function, but it is to run at a look only; put lambda: before it"
+            )
         norms = jnp.asarray(flow())
         steps = norms.shape[-1] if norms.ndim else 0
-        if norms.shape not in ((layers, steps), (steps,) if layers == 1 else ()) or steps < edges[-1]:
+        if (
+            norms.shape not in ((layers, steps), (steps,) if layers == 1 else ())
+            or steps < edges[-1]
+        ):
             raise ValueError(
                 f"flow() has shape {norms.shape}, but the monitor was made for {layers} layers and lags below "
                 f"{edges[-1]}; return [{layers}, T] with at least so many lags, or change its lags and layers"
@@ -131,7 +139,9 @@ def monitor_gradients(
             steps=jnp.zeros(capacity, jnp.int32),
             log_norm={name: jnp.zeros(capacity, jnp.float32) for name in _groups(params, group)},
             edges=None if edges is None else jnp.array(edges, jnp.int32),
-            log_norm_by_lag=None if edges is None else jnp.zeros((capacity, layers, len(edges) - 1), jnp.float32),
+            log_norm_by_lag=None
+            if edges is None
+            else jnp.zeros((capacity, layers, len(edges) - 1), jnp.float32),
         )
 
     def update(
@@ -145,19 +155,28 @@ def monitor_gradients(
         del params, extra
         groups = _groups(updates, group)
         if groups.keys() != state.log_norm.keys():
-            raise ValueError("the gradient has other parameters than init was given; make the optimiser's state anew")
+            raise ValueError(
+                "the gradient has other parameters than init was given; make the optimiser's state anew"
+            )
 
         def look() -> tuple[Array, dict[str, Array], Array | None]:
             each = [_log_norm(leaf) for leaf in jax.tree.leaves(updates)]
-            by_group = {name: merge([each[number] for number in members]) for name, members in groups.items()}
-            return jax.tree.map(lambda new, kept: new.astype(kept.dtype), (state.step, by_group, by_lag(flow)), kept)
+            by_group = {
+                name: merge([each[number] for number in members])
+                for name, members in groups.items()
+            }
+            return jax.tree.map(
+                lambda new, kept: new.astype(kept.dtype), (state.step, by_group, by_lag(flow)), kept
+            )
 
         # Only the row of one look passes through the condition, so that the arrays are written in place.
         records = state.steps, state.log_norm, state.log_norm_by_lag
         slot, due = state.looks % capacity, is_due(state.step)
         kept = jax.tree.map(lambda record: record[slot], records)
         row = lax.cond(due, look, lambda: kept)
-        steps, norms, norms_by_lag = jax.tree.map(lambda record, new: record.at[slot].set(new), records, row)
+        steps, norms, norms_by_lag = jax.tree.map(
+            lambda record, new: record.at[slot].set(new), records, row
+        )
         looks = state.looks + due.astype(jnp.int32)
         return updates, MonitorState(state.step + 1, looks, steps, norms, state.edges, norms_by_lag)
 
@@ -176,14 +195,17 @@ def read_monitor(opt_state: PyTree) -> GradientLooks:
 
     found = [node for node in jax.tree.leaves(opt_state, is_leaf=is_monitor) if is_monitor(node)]
     if len(found) != 1:
-        raise ValueError(f"the state holds {len(found)} monitors; give one, or the part of the state that has one")
+        raise ValueError(
+            f"the state holds {len(found)} monitors; give one, or the part of the state that has one"
+        )
     state = jax.device_get(found[0])
     if (state.looks != state.looks.flat[0]).any():
         raise ValueError("the seeds have made different numbers of looks; read them one by one")
     looks, capacity, axes = int(state.looks.flat[0]), state.steps.shape[-1], state.looks.ndim
     order = np.arange(max(looks - capacity, 0), looks) % capacity
     steps, norms, by_lag = jax.tree.map(
-        lambda record: record.take(order, axis=axes), (state.steps, state.log_norm, state.log_norm_by_lag)
+        lambda record: record.take(order, axis=axes),
+        (state.steps, state.log_norm, state.log_norm_by_lag),
     )
     edges = None if state.edges is None else state.edges.reshape(-1, state.edges.shape[-1])[0]
     return GradientLooks(steps, norms, edges, by_lag, norms[ALL] < np.inf, max(looks - capacity, 0))
@@ -193,10 +215,16 @@ def _edges(lags: int | Sequence[int]) -> tuple[int, ...]:
     """The edges of the buckets of lags."""
     if isinstance(lags, int | np.integer):
         end = _check.positive_int("lags", lags)
-        return (0, *itertools.takewhile(lambda edge: edge < end, (2**k for k in itertools.count())), end)
+        return (
+            0,
+            *itertools.takewhile(lambda edge: edge < end, (2**k for k in itertools.count())),
+            end,
+        )
     edges = tuple(_check.natural("each of lags", edge) for edge in lags)
     if len(edges) < 2 or any(first >= end for first, end in itertools.pairwise(edges)):
-        raise ValueError(f"lags is {edges}, which leaves a bucket empty; give two or more rising edges, or a number T")
+        raise ValueError(
+            f"lags is {edges}, which leaves a bucket empty; give two or more rising edges, or a number T"
+        )
     return edges
 
 
@@ -204,7 +232,9 @@ def _groups(tree: PyTree, group: Callable[[str], str | None] | None) -> dict[str
     """Which leaves of ``tree`` each group holds."""
     paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
     if not paths:
-        raise ValueError("the parameters hold no arrays, so there is nothing to monitor; give those that are trained")
+        raise ValueError(
+            "the parameters hold no arrays, so there is nothing to monitor; give those that are trained"
+        )
     groups: dict[str, list[int]] = {}
     for number, path in enumerate(paths):
         names = [keystr(path[:depth]).removeprefix(".") for depth in range(1, len(path) + 1)]
@@ -214,11 +244,17 @@ def _groups(tree: PyTree, group: Callable[[str], str | None] | None) -> dict[str
         for name in names:
             groups.setdefault(name, []).append(number)
     if ALL in groups:
-        raise ValueError(f"a group is named {ALL!r}, as the whole gradient is; name it otherwise with group=")
+        raise ValueError(
+            f"a group is named {ALL!r}, as the whole gradient is; name it otherwise with group="
+        )
     everything = list(range(len(paths)))
     if group is None:  # a part of the tree that holds everything is no part
         leaves = {keystr(path).removeprefix(".") for path in paths}
-        groups = {name: members for name, members in groups.items() if name in leaves or members != everything}
+        groups = {
+            name: members
+            for name, members in groups.items()
+            if name in leaves or members != everything
+        }
     return groups | {ALL: everything}
 
 

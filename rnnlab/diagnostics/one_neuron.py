@@ -126,9 +126,13 @@ def bifurcation_diagram(
     """
     low, high, weight, shift = _numbers(lowest=b[0], highest=b[1], w=w, drive=drive)
     if low.ndim:
-        raise ValueError(f"w, b and drive broadcast to {low.shape}; give numbers, or put jax.vmap around the call")
+        raise ValueError(
+            f"w, b and drive broadcast to {low.shape}; give numbers, or put jax.vmap around the call"
+        )
     if not b[0] < b[1]:
-        raise ValueError(f"b runs from {b[0]} to {b[1]}; give the lowest first and a higher one second")
+        raise ValueError(
+            f"b runs from {b[0]} to {b[1]}; give the lowest first and a higher one second"
+        )
     return _diagram(low, high, weight, shift, _check.positive_int("points", points))
 
 
@@ -150,7 +154,9 @@ def neuron_trajectory(
     numbers = _numbers(w=w, b=b, x0=x0, drive=drive)
     times = _check.array("times", times)
     if times.ndim != 1 or not times.size or (np.diff(times, prepend=0) < 0).any():
-        raise ValueError("times must be a list of numbers that rise from 0 on; give them as [N], sorted")
+        raise ValueError(
+            "times must be a list of numbers that rise from 0 on; give them as [N], sorted"
+        )
     _diffrax()
     return jnp.moveaxis(_trajectory(*numbers, times.astype(numbers[0].dtype)), -1, 0)
 
@@ -231,7 +237,9 @@ def _numbers(**given: ArrayLike) -> tuple[Array, ...]:
         return tuple(jnp.broadcast_arrays(*(value.astype(dtype) for value in arrays.values())))
     except ValueError:
         shapes = ", ".join(f"{name} {value.shape}" for name, value in arrays.items())
-        raise ValueError(f"shapes do not broadcast: {shapes}; give w[:, None] and b for a surface") from None
+        raise ValueError(
+            f"shapes do not broadcast: {shapes}; give w[:, None] and b for a surface"
+        ) from None
 
 
 def _diffrax() -> Any:
@@ -263,7 +271,10 @@ def _roots(w: Array, beta: Array) -> tuple[Array, Array]:
     several = w > 4
     turns = v - w[..., None] * jax.nn.sigmoid(v)
     left = jnp.stack([jnp.minimum(beta, beta + w), v[..., 0], v[..., 1]], -1)
-    right = jnp.stack([jnp.where(several, v[..., 0], jnp.maximum(beta, beta + w)), v[..., 1], beta + jnp.abs(w)], -1)
+    right = jnp.stack(
+        [jnp.where(several, v[..., 0], jnp.maximum(beta, beta + w)), v[..., 1], beta + jnp.abs(w)],
+        -1,
+    )
     rising = jnp.array([1, -1, 1], w.dtype)
 
     def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -288,7 +299,9 @@ def _fixed_points(w: Array, b: Array, drive: Array) -> NeuronFixedPoints:
     v, there = _roots(w, b + w * drive)
     values = _eigenvalue(w, v)
     x = jax.nn.sigmoid(v) + drive[..., None]
-    return NeuronFixedPoints(jnp.where(there, x, jnp.nan), jnp.where(there, values, jnp.nan), there & (values < 0))
+    return NeuronFixedPoints(
+        jnp.where(there, x, jnp.nan), jnp.where(there, values, jnp.nan), there & (values < 0)
+    )
 
 
 @functools.partial(jax.jit, static_argnames="points")
@@ -336,10 +349,14 @@ def _trajectory(w: Array, b: Array, x0: Array, drive: Array, times: Array) -> Ar
 
 
 @jax.jit
-def _geometric(w: Array, b: Array, x0: Array, drive: Array, target: Array, time: Array) -> LossSurface:
+def _geometric(
+    w: Array, b: Array, x0: Array, drive: Array, target: Array, time: Array
+) -> LossSurface:
     def one(w: Array, b: Array, x0: Array, drive: Array, target: Array) -> LossSurface:
         def rate(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-            x, x_w, x_b = state  # x, ∂x/∂w and ∂x/∂b, which are solved together so that the steps suit all three
+            x, x_w, x_b = (
+                state  # x, ∂x/∂w and ∂x/∂b, which are solved together so that the steps suit all three
+            )
             y, slope = _sigmoid(w * x + b)
             return -x + y + drive, (w * slope - 1) * x_w + slope * x, (w * slope - 1) * x_b + slope
 
@@ -348,7 +365,9 @@ def _geometric(w: Array, b: Array, x0: Array, drive: Array, target: Array, time:
         back = -2 * (target - x)
         return LossSurface((target - x) ** 2, back * x_w, back * x_b, x)  # L = (target − x(T))²
 
-    each = jnp.vectorize(lambda *numbers: tuple(one(*numbers)), signature="(),(),(),(),()->(),(),(),()")
+    each = jnp.vectorize(
+        lambda *numbers: tuple(one(*numbers)), signature="(),(),(),(),()->(),(),(),()"
+    )
     return LossSurface(*each(w, b, x0, drive, target))
 
 
@@ -357,7 +376,11 @@ def _pascanu(w: Array, b: Array, x0: Array, target: Array, steps: int) -> LossSu
     def step(_: int, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         x, x_w, x_b = state
         y, slope = _sigmoid(x)
-        return w * y + b, y + w * slope * x_w, 1 + w * slope * x_b  # xₜ = w σ(xₜ₋₁) + b, and its derivatives
+        return (
+            w * y + b,
+            y + w * slope * x_w,
+            1 + w * slope * x_b,
+        )  # xₜ = w σ(xₜ₋₁) + b, and its derivatives
 
     x, x_w, x_b = lax.fori_loop(0, steps, step, (x0, jnp.zeros_like(x0), jnp.zeros_like(x0)))
     y, slope = _sigmoid(x)

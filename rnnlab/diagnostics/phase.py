@@ -65,7 +65,9 @@ def forget_bias(params: PyTree, bias: Array) -> PyTree:
 
     new = jax.tree.map(biased, params, is_leaf=lambda node: isinstance(node, LSTMParams))
     if not found:
-        raise ValueError("params are not those of an LSTM with a bias; give a function of your own as vary")
+        raise ValueError(
+            "params are not those of an LSTM with a bias; give a function of your own as vary"
+        )
     return new
 
 
@@ -88,13 +90,20 @@ class AnyDepth:
     stack: Stack
 
     def __post_init__(self) -> None:
-        if not isinstance(self.stack, Stack) or len({cell.output_size for cell in self.stack.cells}) > 1:
-            raise ValueError("depth can be varied in a stack whose layers have one size; give rnnlab.stack([cell, …])")
+        if (
+            not isinstance(self.stack, Stack)
+            or len({cell.output_size for cell in self.stack.cells}) > 1
+        ):
+            raise ValueError(
+                "depth can be varied in a stack whose layers have one size; give rnnlab.stack([cell, …])"
+            )
 
     def init(self, key: Key, input_size: int) -> DepthParams:
         """Fresh parameters, with all layers there."""
         params = self.stack.init(key, input_size)
-        return DepthParams(params, jnp.asarray(len(self.stack.cells), jax.tree.leaves(params)[0].dtype))
+        return DepthParams(
+            params, jnp.asarray(len(self.stack.cells), jax.tree.leaves(params)[0].dtype)
+        )
 
     def initial_state(self, batch_shape: tuple[int, ...] = ()) -> StackState:
         return self.stack.initial_state(batch_shape)
@@ -106,7 +115,9 @@ class AnyDepth:
         for number, cell in enumerate(self.stack.cells):
             # What is not there starts afresh at every step and reads nothing, so that no derivative leads through it.
             there = number < params.depth
-            old = jax.tree.map(functools.partial(jnp.where, there), state.layers[number], rest.layers[number])
+            old = jax.tree.map(
+                functools.partial(jnp.where, there), state.layers[number], rest.layers[number]
+            )
             layer, out = cell.step(params.stack.layers[number], old, jnp.where(there, x, 0))
             x = x + out if self.stack.skips(number) else out
             new.append(layer)
@@ -198,8 +209,16 @@ def _diagram(
         reach = horizon(by_lag)
         trace = lyapunov_spectrum(cell, varied, xs, key=key, count=1).trace[..., 0]
         exponents = trace.mean(axis=tuple(range(1, trace.ndim)))[lengths - 1]
-        return jnp.where(reach < 0, jnp.nan, reach.astype(trace.dtype)), decay_per_step(by_lag), exponents
+        return (
+            jnp.where(reach < 0, jnp.nan, reach.astype(trace.dtype)),
+            decay_per_step(by_lag),
+            exponents,
+        )
 
     # Several networks at once would turn every product into a batch of small ones, which a CPU does badly.
-    found = lax.map(one_network, values) if jax.default_backend() == "cpu" else jax.vmap(one_network)(values)
+    found = (
+        lax.map(one_network, values)
+        if jax.default_backend() == "cpu"
+        else jax.vmap(one_network)(values)
+    )
     return PhaseDiagram(values, lengths, *found)

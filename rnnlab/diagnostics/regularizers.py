@@ -89,7 +89,15 @@ def flossing_loss(
         ValueError: as :func:`lyapunov_spectrum` does.
     """
     spectrum = lyapunov_spectrum(
-        cell, params, xs, initial_state, key=key, count=count, burn_in=burn_in, warm_up=warm_up, qr_every=qr_every
+        cell,
+        params,
+        xs,
+        initial_state,
+        key=key,
+        count=count,
+        burn_in=burn_in,
+        warm_up=warm_up,
+        qr_every=qr_every,
     )
     return jnp.mean(spectrum.exponents**2)
 
@@ -112,10 +120,15 @@ def _omega(
     states, adjoints = hold(_directions(cell, hold(params), hold(xs), hold(state), loss))
 
     def through(state: PyTree, x: Array, adjoint: PyTree) -> PyTree:
-        return jax.vjp(lambda s: cell.step(params, s, x)[0], state)[1](adjoint)[0]  # λₖ₊₁ · ∂sₖ₊₁/∂sₖ
+        return jax.vjp(lambda s: cell.step(params, s, x)[0], state)[1](adjoint)[
+            0
+        ]  # λₖ₊₁ · ∂sₖ₊₁/∂sₖ
 
     batch = xs.ndim - 1
-    after, behind = _squares(adjoints, batch), _squares(jax.vmap(through)(states, xs, adjoints), batch)
+    after, behind = (
+        _squares(adjoints, batch),
+        _squares(jax.vmap(through)(states, xs, adjoints), batch),
+    )
     felt = after > 0
     gain = behind / jnp.where(felt, after, 1)
     if ratio == "norms":
@@ -132,7 +145,9 @@ def _directions(
     states, ys = run(cell, params, xs, state, Course(every=True))
     olds = before(state, states, reverse=False)
     _check.scalar_loss(loss, ys)
-    g = lax.optimization_barrier(jax.grad(loss)(ys))  # a constant, as of a linear loss, would be scaled while compiling
+    g = lax.optimization_barrier(
+        jax.grad(loss)(ys)
+    )  # a constant, as of a linear loss, would be scaled while compiling
     g = renormalise(g, jnp.zeros(g.shape[:-1], jnp.int32), batch + 1)
     parts = split(cell.step, params, state, xs[0])
 
@@ -142,7 +157,9 @@ def _directions(
     # What the loss says to a state directly: through the output of its own step, and through that of the next.
     to_old, to_new = jax.vmap(from_output)(olds, states, xs, g.mantissa)
     nothing = zero(state, xs.shape[1:-1])
-    direct = add(Scaled(to_new, g.exponent), before(nothing, Scaled(to_old, g.exponent), reverse=True))
+    direct = add(
+        Scaled(to_new, g.exponent), before(nothing, Scaled(to_old, g.exponent), reverse=True)
+    )
     direct = renormalise(*direct, batch + 1)
 
     def back(coming: Scaled, inputs: tuple[PyTree, Array, Scaled]) -> tuple[Scaled, PyTree]:

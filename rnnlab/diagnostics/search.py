@@ -20,7 +20,9 @@ def check_starts(cell: Cell, params: PyTree, x: Array, starts: PyTree) -> tuple[
     leaves = jax.tree.leaves(starts)
     count = np.shape(leaves[0])[0] if leaves and np.ndim(leaves[0]) else 0
     if not count:
-        raise ValueError("starts must hold states with one leading axis, [S, ...]; draw some with sample_states")
+        raise ValueError(
+            "starts must hold states with one leading axis, [S, ...]; draw some with sample_states"
+        )
     _check.hashable(cell)
     mend = f"give states like cell.initial_state(({count},)), such as sample_states draws"
     _check.same_tree("starts", starts, _check.shapes(cell.initial_state((count,))), mend)
@@ -66,6 +68,8 @@ def stability(
     Outside of the unit circle is what lies there by more than the square root of the precision of ``dtype``.
     """
     unstable = (modulus > 1 + np.sqrt(np.finfo(dtype).eps)).sum(axis=1)
-    kinds = tuple("stable" if n == 0 else "unstable" if n == modulus.shape[1] else "saddle" for n in unstable)
+    kinds = tuple(
+        "stable" if n == 0 else "unstable" if n == modulus.shape[1] else "saddle" for n in unstable
+    )
     with np.errstate(divide="ignore"):
         return unstable, kinds, -periods / np.log(modulus)

@@ -39,7 +39,9 @@ class StateMap(NamedTuple):
         return jnp.broadcast_to(eye, (*state.shape, eye.shape[1]))
 
 
-def state_map(cell: Cell, params: PyTree, xs: Array, state: PyTree | None) -> tuple[StateMap, Array, PyTree]:
+def state_map(
+    cell: Cell, params: PyTree, xs: Array, state: PyTree | None
+) -> tuple[StateMap, Array, PyTree]:
     """``(map, xs, first state)``, checked; ValueError for a state without a Jacobian, NaN and infinity."""
     xs, state, _, _ = prepare(cell, params, xs, state, None, None)
     batch = xs.shape[1:-1]
@@ -51,7 +53,9 @@ def state_map(cell: Cell, params: PyTree, xs: Array, state: PyTree | None) -> tu
         _check.finite(name, tree)
     leaves, tree = jax.tree.flatten(state)
     if not leaves:
-        raise ValueError("the cell has no state, so there is nothing to follow; give one that remembers")
+        raise ValueError(
+            "the cell has no state, so there is nothing to follow; give one that remembers"
+        )
     shapes = [leaf.shape[len(batch) :] for leaf in leaves]
     ends = [0]
     for leaf in leaves:

@@ -58,13 +58,20 @@ def truncation_bias(
     xs, state = prepared(cell, params, xs, initial_state)
     wanted = tuple(sorted({_check.positive_int("each of steps", number) for number in steps}))
     if not wanted or wanted[-1] > xs.shape[0]:
-        raise ValueError(f"steps are {wanted}; give at least one, and none beyond the {xs.shape[0]} steps of xs")
+        raise ValueError(
+            f"steps are {wanted}; give at least one, and none beyond the {xs.shape[0]} steps of xs"
+        )
     return _truncated(cell, params, xs, state, loss, wanted)
 
 
 @functools.partial(jax.jit, static_argnames=("cell", "loss", "steps"))
 def _truncated(
-    cell: Cell, params: PyTree, xs: Array, state: PyTree, loss: Callable[[Array], Array], steps: tuple[int, ...]
+    cell: Cell,
+    params: PyTree,
+    xs: Array,
+    state: PyTree,
+    loss: Callable[[Array], Array],
+    steps: tuple[int, ...],
 ) -> TruncationBias:
     state = settle(cell, params, xs[0], state)
     states, ys = run(cell, params, xs, state, Course(every=True))
@@ -75,16 +82,26 @@ def _truncated(
     all_states = jax.vmap(parts.state, (None, 0, 0))
     all_outputs = jax.vmap(parts.output, (None, 0, 0, 0))
     _, f_back = jax.vjp(lambda params, olds: all_states(params, olds, xs), params, olds)
-    _, y_back = jax.vjp(lambda params, olds, states: all_outputs(params, olds, xs, states), params, olds, states)
+    _, y_back = jax.vjp(
+        lambda params, olds, states: all_outputs(params, olds, xs, states), params, olds, states
+    )
     _, beside, here = y_back(g.mantissa)
-    here = lax.optimization_barrier(here)  # what is zero in it would be scaled while compiling: seconds
+    here = lax.optimization_barrier(
+        here
+    )  # what is zero in it would be scaled while compiling: seconds
 
     def earlier(adjoint: PyTree, exponent: Array) -> Scaled:
         """What arrives at step k + 1, at step k."""
-        last = jax.tree.map(lambda leaf: jnp.concatenate([leaf[1:], jnp.zeros_like(leaf[:1])]), adjoint)
-        return renormalise(last, jnp.concatenate([exponent[1:], jnp.full_like(exponent[:1], NOTHING)]), lead)
+        last = jax.tree.map(
+            lambda leaf: jnp.concatenate([leaf[1:], jnp.zeros_like(leaf[:1])]), adjoint
+        )
+        return renormalise(
+            last, jnp.concatenate([exponent[1:], jnp.full_like(exponent[:1], NOTHING)]), lead
+        )
 
-    def one_lag(carry: tuple[Scaled, Scaled, PyTree], slot: Array) -> tuple[tuple[Scaled, Scaled, PyTree], None]:
+    def one_lag(
+        carry: tuple[Scaled, Scaled, PyTree], slot: Array
+    ) -> tuple[tuple[Scaled, Scaled, PyTree], None]:
         adjoint, window, kept = carry
         total = add(window, adjoint)
         window = renormalise(total.mantissa, total.exponent, lead)
@@ -95,7 +112,9 @@ def _truncated(
     room = jax.tree.map(lambda leaf: jnp.zeros((len(steps), *leaf.shape), leaf.dtype), nothing)
     first = renormalise(here, g.exponent, lead)
     # The first step back is taken on its own: the output may owe something to the state before its step directly.
-    (_, window, room), _ = one_lag((first, nothing, room), jnp.int32(0 if steps[0] == 1 else len(steps)))
+    (_, window, room), _ = one_lag(
+        (first, nothing, room), jnp.int32(0 if steps[0] == 1 else len(steps))
+    )
     second = earlier(jax.tree.map(jnp.add, f_back(here)[1], beside), g.exponent)
     count = np.arange(2, steps[-1] + 1)
     slots = np.where(np.isin(count, steps), np.searchsorted(steps, count), len(steps))
@@ -104,14 +123,19 @@ def _truncated(
     def to_params(window: Scaled) -> Scaled:
         top = jnp.maximum(window.exponent.max(), g.exponent.max())
         shift = jnp.broadcast_to(top, g.exponent.shape)
-        through_state, through_output = f_back(rescale(window, shift))[0], y_back(rescale(g, shift))[0]
+        through_state, through_output = (
+            f_back(rescale(window, shift))[0],
+            y_back(rescale(g, shift))[0],
+        )
         return Scaled(jax.tree.map(jnp.add, through_state, through_output), top)
 
     truncated = lax.map(to_params, windows)
     full = whole_gradient(cell, params, (olds, xs, states), g)
     unit, log_full = _unit(full)
     units, logs = jax.vmap(_unit)(truncated)
-    products = jax.tree.map(lambda each, one: jnp.sum(each * one, axis=tuple(range(1, each.ndim))), units, unit)
+    products = jax.tree.map(
+        lambda each, one: jnp.sum(each * one, axis=tuple(range(1, each.ndim))), units, unit
+    )
     return TruncationBias(
         jnp.asarray(steps),
         sum(jax.tree.leaves(products), jnp.zeros(())),
@@ -124,5 +148,9 @@ def _truncated(
 def _unit(value: Scaled) -> tuple[PyTree, Array]:
     """The direction of ``value``, a tree of length one, and ln‖value‖; NaN and −inf of zero."""
     own = renormalise(value.mantissa, value.exponent, 0)
-    log = merge([log_norm(leaf, jnp.zeros_like(own.exponent), 0) for leaf in jax.tree.leaves(own.mantissa)])
-    return jax.tree.map(lambda leaf: leaf / jnp.exp(log), own.mantissa), log + jnp.log(2.0) * own.exponent
+    log = merge(
+        [log_norm(leaf, jnp.zeros_like(own.exponent), 0) for leaf in jax.tree.leaves(own.mantissa)]
+    )
+    return jax.tree.map(lambda leaf: leaf / jnp.exp(log), own.mantissa), log + jnp.log(
+        2.0
+    ) * own.exponent

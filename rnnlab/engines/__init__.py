@@ -24,20 +24,30 @@ ENGINES: dict[str, Callable[[Cell, PyTree, Sequence, Engine], tuple[PyTree, Arra
 PLANNED = ("associative", "newton", "pallas")
 
 
-def wanted(name: str, residuals: str | None = None, segments: int | tuple[int, ...] | None = None) -> Engine:
+def wanted(
+    name: str, residuals: str | None = None, segments: int | tuple[int, ...] | None = None
+) -> Engine:
     """What is asked for as one value; ValueError for a name or an option that is unknown or fits no such engine."""
     if name in PLANNED:
-        raise ValueError(f"engine {name!r} is planned but not built yet; use engine='scan' or 'auto'")
+        raise ValueError(
+            f"engine {name!r} is planned but not built yet; use engine='scan' or 'auto'"
+        )
     if name != "auto" and name not in ENGINES:
-        raise ValueError(f"engine {name!r} is unknown; use one of {', '.join(map(repr, ('auto', *ENGINES)))}")
+        raise ValueError(
+            f"engine {name!r} is unknown; use one of {', '.join(map(repr, ('auto', *ENGINES)))}"
+        )
     if residuals is not None:
         _check.one_of("residuals", residuals, ("gates", "states"))
         if name != "fused":
-            raise ValueError(f"residuals is an option of engine='fused', not of {name!r}; leave it out")
+            raise ValueError(
+                f"residuals is an option of engine='fused', not of {name!r}; leave it out"
+            )
     if segments is None:
         return Engine(name, residuals)
     if name != "checkpointed":
-        raise ValueError(f"segments is an option of engine='checkpointed', not of {name!r}; leave it out")
+        raise ValueError(
+            f"segments is an option of engine='checkpointed', not of {name!r}; leave it out"
+        )
     levels = segments if isinstance(segments, tuple) else (segments,)
     if not levels:
         raise ValueError("segments holds no number; give one for each level, or leave it out")
@@ -61,8 +71,12 @@ def choose(cell: Cell, params: PyTree, sequence: Sequence, engine: Engine) -> tu
     if gates <= room:
         return Engine("fused"), fast
     if states <= room:
-        return Engine("fused", "states"), f"{_size(gates)} of gates would be more than a quarter of the memory"
-    return Engine("checkpointed"), f"{_size(states)} of states would be more than a quarter of the memory"
+        return Engine(
+            "fused", "states"
+        ), f"{_size(gates)} of gates would be more than a quarter of the memory"
+    return Engine(
+        "checkpointed"
+    ), f"{_size(states)} of states would be more than a quarter of the memory"
 
 
 def memory() -> int:
@@ -76,7 +90,9 @@ def _size(count: int) -> str:
     return f"{count / 2**30:.1f} GiB"
 
 
-def run_engine(cell: Cell, params: PyTree, sequence: Sequence, engine: Engine) -> tuple[PyTree, Array]:
+def run_engine(
+    cell: Cell, params: PyTree, sequence: Sequence, engine: Engine
+) -> tuple[PyTree, Array]:
     """``(state, ys)`` of one cell on the engine that was asked for; "auto" chooses."""
     engine, _ = choose(cell, params, sequence, engine)
     if engine.name == "at once":

@@ -21,7 +21,9 @@ from rnnlab.engines.scan import scan
 from rnnlab.typing import Array, Cell, PyTree
 
 
-def checkpointed(cell: Cell, params: PyTree, sequence: Sequence, engine: Engine) -> tuple[PyTree, Array]:
+def checkpointed(
+    cell: Cell, params: PyTree, sequence: Sequence, engine: Engine
+) -> tuple[PyTree, Array]:
     """As ``scan``, segment by segment; ``engine.segments`` says how many at each level, None leaves that to ``choose``.
 
     S segments have ⌈T/S⌉ steps each; what is left over is a shorter one of its own, for a copy of ys. ValueError for
@@ -32,7 +34,9 @@ def checkpointed(cell: Cell, params: PyTree, sequence: Sequence, engine: Engine)
     for count in counts:
         if count > steps:
             whole = "the sequence" if steps == total else "a segment of the level above"
-            raise ValueError(f"segments asks for {count}, but {whole} has {steps} steps; use at most {steps}")
+            raise ValueError(
+                f"segments asks for {count}, but {whole} has {steps} steps; use at most {steps}"
+            )
         steps = math.ceil(steps / count)
     final, (states, ys) = _run(cell, params, sequence, engine, counts)
     return (states if sequence.every else final), ys
@@ -46,8 +50,14 @@ def choose(steps: int) -> int:
     it is within a factor of 3, since then nothing is left over.
     """
     best = math.sqrt(steps) / 2
-    near = [length for length in range(int(best * 3), math.ceil(best / 3) - 1, -1) if steps % length == 0]
-    return math.ceil(steps / min(near, key=lambda n: max(n / best, best / n), default=max(1, round(best))))
+    near = [
+        length
+        for length in range(int(best * 3), math.ceil(best / 3) - 1, -1)
+        if steps % length == 0
+    ]
+    return math.ceil(
+        steps / min(near, key=lambda n: max(n / best, best / n), default=max(1, round(best)))
+    )
 
 
 def _run(
@@ -58,7 +68,11 @@ def _run(
     if not counts:
         after, ys = (scan if refusal(cell) else fused)(cell, params, sequence, engine)
         last = 0 if reverse else -1
-        return (jax.tree.map(lambda leaf: leaf[last], after), (after, ys)) if every else (after, (None, ys))
+        return (
+            (jax.tree.map(lambda leaf: leaf[last], after), (after, ys))
+            if every
+            else (after, (None, ys))
+        )
     length = math.ceil(xs.shape[0] / counts[0])
     number, rest = divmod(xs.shape[0], length)
     cut = number * length
@@ -66,12 +80,18 @@ def _run(
     # A segment reads its steps out of the whole sequence. Were that cut up beforehand, it would be copied where
     # something is left over, and under vmap over parameters once for each network.
     @functools.partial(jax.checkpoint, prevent_cse=False, static_argnums=2)
-    def segment(state: PyTree, first: Array | int, length: int) -> tuple[PyTree, tuple[PyTree, Array]]:
+    def segment(
+        state: PyTree, first: Array | int, length: int
+    ) -> tuple[PyTree, tuple[PyTree, Array]]:
         part = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, first, length), (xs, marks))
-        return _run(cell, params, Sequence(part[0], state, part[1], reverse, every), engine, counts[1:])
+        return _run(
+            cell, params, Sequence(part[0], state, part[1], reverse, every), engine, counts[1:]
+        )
 
     def run_whole(state: PyTree) -> tuple[PyTree, PyTree]:
-        state, outs = lax.scan(lambda *at: segment(*at, length), state, jnp.arange(0, cut, length), reverse=reverse)
+        state, outs = lax.scan(
+            lambda *at: segment(*at, length), state, jnp.arange(0, cut, length), reverse=reverse
+        )
         return state, jax.tree.map(lambda leaf: leaf.reshape(cut, *leaf.shape[2:]), outs)
 
     if not rest:

@@ -17,7 +17,9 @@ from rnnlab.engines.plan import Engine, Sequence, select
 from rnnlab.typing import Array, Cell, PyTree
 
 
-def cudnn(cell: Cell, params: PyTree, sequence: Sequence, engine: Engine) -> tuple[LSTMState, Array]:
+def cudnn(
+    cell: Cell, params: PyTree, sequence: Sequence, engine: Engine
+) -> tuple[LSTMState, Array]:
     """As ``scan``, for a plain LSTM on a GPU; ValueError where that is not what is asked for."""
     del engine  # there is nothing to choose
     if reason := refusal(cell, params, sequence):
@@ -40,7 +42,9 @@ def cudnn(cell: Cell, params: PyTree, sequence: Sequence, engine: Engine) -> tup
     ys, h, c = cast(tuple[Array, Array, Array], result)
     ys = jnp.swapaxes(ys, 0, 1)
     ys = _turn(ys, lengths) if reverse else ys
-    if marks.valid is not None:  # whatever the kernel leaves in the padding; no gradient enters it either
+    if (
+        marks.valid is not None
+    ):  # whatever the kernel leaves in the padding; no gradient enters it either
         ys = select(marks.valid, ys, jnp.zeros_like(ys))
     return LSTMState(c=c[0], h=h[0]), ys
 

@@ -24,22 +24,33 @@ def folding(run: Run) -> Run:
     time axis.
     """
 
-    def batch(leaves: Any, axes: Any, *, program: Any, shared: int, tree: Any, static: Any, **_: Any) -> Any:
+    def batch(
+        leaves: Any, axes: Any, *, program: Any, shared: int, tree: Any, static: Any, **_: Any
+    ) -> Any:
         if any(axis is not None for axis in axes[:shared]):
             return _vmap(program, leaves, axes)
         size = _size(leaves, axes)
         given = jax.tree.unflatten(tree, leaves)
         stateful = jax.tree.structure(given[2]).num_leaves
-        timed = [False] * shared + [True] + [False] * stateful + [True] * (len(leaves) - shared - 1 - stateful)
+        timed = (
+            [False] * shared
+            + [True]
+            + [False] * stateful
+            + [True] * (len(leaves) - shared - 1 - stateful)
+        )
 
         def fold(leaf: Array, axis: int | None, where: int) -> Array:
             if axis is None:
-                return jnp.broadcast_to(jnp.expand_dims(leaf, where), (*leaf.shape[:where], size, *leaf.shape[where:]))
+                return jnp.broadcast_to(
+                    jnp.expand_dims(leaf, where), (*leaf.shape[:where], size, *leaf.shape[where:])
+                )
             return jnp.moveaxis(leaf, axis, where)
 
         every = zip(leaves, axes, timed, strict=True)
         folded = [fold(leaf, axis, int(late)) for leaf, axis, late in every][shared:]
-        outs = jax.tree.leaves(bound(static, *jax.tree.unflatten(tree, [*leaves[:shared], *folded])))
+        outs = jax.tree.leaves(
+            bound(static, *jax.tree.unflatten(tree, [*leaves[:shared], *folded]))
+        )
         return outs, [int(static.every)] * stateful + [1]
 
     bound = _operation(run, batch)
@@ -56,7 +67,9 @@ def one_by_one(run: Run, adjoint: Run | None = None) -> Run:
     def batch(leaves: Any, axes: Any, *, program: Any, shared: int, **_: Any) -> Any:
         if jax.default_backend() != "cpu" or all(axis is None for axis in axes[:shared]):
             return _vmap(program, leaves, axes)
-        mapped = {i: jnp.moveaxis(leaves[i], axis, 0) for i, axis in enumerate(axes) if axis is not None}
+        mapped = {
+            i: jnp.moveaxis(leaves[i], axis, 0) for i, axis in enumerate(axes) if axis is not None
+        }
 
         def one(own: dict[int, Array]) -> list[Array]:
             return jaxpr_as_fun(program)(*(own.get(i, leaf) for i, leaf in enumerate(leaves)))
@@ -81,15 +94,24 @@ def _operation(run: Run, batch: Callable[..., Any], adjoint: Run | None = None) 
 
     def jvp(primals: Any, tangents: Any, *, program: Any, **_: Any) -> Any:
         tangents = [ad.instantiate_zeros(tangent) for tangent in tangents]
-        return jax.jvp(lambda *leaves: jaxpr_as_fun(program)(*leaves), tuple(primals), tuple(tangents))
+        return jax.jvp(
+            lambda *leaves: jaxpr_as_fun(program)(*leaves), tuple(primals), tuple(tangents)
+        )
 
-    def transpose(cotangents: Any, *leaves: Any, tree: Any, outs: Any, static: Any, **_: Any) -> Any:
+    def transpose(
+        cotangents: Any, *leaves: Any, tree: Any, outs: Any, static: Any, **_: Any
+    ) -> Any:
         assert adjoint is not None
         *held, _ = jax.tree.unflatten(tree, leaves)
-        whole = jax.tree.unflatten(outs, [ad.instantiate_zeros(cotangent) for cotangent in cotangents])
+        whole = jax.tree.unflatten(
+            outs, [ad.instantiate_zeros(cotangent) for cotangent in cotangents]
+        )
         found = jax.tree.leaves(adjoint(static, *held, whole))
         linear = leaves[len(leaves) - len(found) :]
-        asked = [ct if ad.is_undefined_primal(leaf) else None for ct, leaf in zip(found, linear, strict=True)]
+        asked = [
+            ct if ad.is_undefined_primal(leaf) else None
+            for ct, leaf in zip(found, linear, strict=True)
+        ]
         return [None] * (len(leaves) - len(found)) + asked
 
     primitive.def_impl(call)
@@ -106,16 +128,22 @@ def _operation(run: Run, batch: Callable[..., Any], adjoint: Run | None = None) 
         leaves, tree = jax.tree.flatten(given)
         shared = len(jax.tree.leaves(given[0]))
         outs = jax.tree.structure(shape)
-        found = primitive.bind(*leaves, program=program, shared=shared, tree=tree, outs=outs, static=static)
+        found = primitive.bind(
+            *leaves, program=program, shared=shared, tree=tree, outs=outs, static=static
+        )
         return jax.tree.unflatten(outs, found)
 
     return bound
 
 
 def _vmap(program: Any, leaves: Any, axes: Any) -> Any:
-    outs = jax.vmap(lambda *given: jaxpr_as_fun(program)(*given), axes, axis_size=_size(leaves, axes))(*leaves)
+    outs = jax.vmap(
+        lambda *given: jaxpr_as_fun(program)(*given), axes, axis_size=_size(leaves, axes)
+    )(*leaves)
     return outs, [0] * len(outs)
 
 
 def _size(leaves: Any, axes: Any) -> int:
-    return next(leaf.shape[axis] for leaf, axis in zip(leaves, axes, strict=True) if axis is not None)
+    return next(
+        leaf.shape[axis] for leaf, axis in zip(leaves, axes, strict=True) if axis is not None
+    )

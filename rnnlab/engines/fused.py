@@ -55,7 +55,9 @@ def bytes_kept(cell: Cell, params: PyTree, sequence: Sequence, gates: bool) -> i
 
     def kept(params: PyTree, xs: Array, state: PyTree, marks: Marks) -> PyTree:
         (xs, marks), state = one_axis(batch, 1, (xs, marks)), one_axis(batch, 0, state)
-        memory = forward(cell, params, xs, state, marks, sequence.reverse, states=True, gates=gates)[2]
+        memory = forward(
+            cell, params, xs, state, marks, sequence.reverse, states=True, gates=gates
+        )[2]
         return memory.states, memory.kept
 
     leaves = jax.tree.leaves(jax.eval_shape(kept, params, xs, state, marks))
@@ -63,7 +65,9 @@ def bytes_kept(cell: Cell, params: PyTree, sequence: Sequence, gates: bool) -> i
 
 
 @folding
-def _fused(static: _Static, params: PyTree, xs: Array, state: PyTree, marks: Marks) -> tuple[PyTree, Array]:
+def _fused(
+    static: _Static, params: PyTree, xs: Array, state: PyTree, marks: Marks
+) -> tuple[PyTree, Array]:
     batch = xs.shape[1:-1]
     (xs, marks), state = one_axis(batch, 1, (xs, marks)), one_axis(batch, 0, state)
     out: Any = _run(static, params, xs, state, marks)
@@ -74,18 +78,26 @@ def _fused(static: _Static, params: PyTree, xs: Array, state: PyTree, marks: Mar
 def one_axis(batch: tuple[int, ...], lead: int, tree: PyTree) -> PyTree:
     """Leaves with the axes ``batch`` behind ``lead`` others, as leaves with one batch axis."""
     size, end = math.prod(batch), lead + len(batch)
-    return jax.tree.map(lambda leaf: leaf.reshape(*leaf.shape[:lead], size, *leaf.shape[end:]), tree)
+    return jax.tree.map(
+        lambda leaf: leaf.reshape(*leaf.shape[:lead], size, *leaf.shape[end:]), tree
+    )
 
 
 def own_axes(batch: tuple[int, ...], lead: int, tree: PyTree) -> PyTree:
     """The inverse of :func:`one_axis`."""
-    return jax.tree.map(lambda leaf: leaf.reshape(*leaf.shape[:lead], *batch, *leaf.shape[lead + 1 :]), tree)
+    return jax.tree.map(
+        lambda leaf: leaf.reshape(*leaf.shape[:lead], *batch, *leaf.shape[lead + 1 :]), tree
+    )
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _run(static: _Static, params: PyTree, xs: Array, state: PyTree, marks: Marks) -> tuple[PyTree, Array]:
+def _run(
+    static: _Static, params: PyTree, xs: Array, state: PyTree, marks: Marks
+) -> tuple[PyTree, Array]:
     """``[T, B, I]`` in, ``(state or states, ys)`` out."""
-    final, ys, memory = forward(static.cell, params, xs, state, marks, static.reverse, static.every, gates=False)
+    final, ys, memory = forward(
+        static.cell, params, xs, state, marks, static.reverse, static.every, gates=False
+    )
     return (_outside(static, params, memory) if static.every else final), ys
 
 
@@ -102,18 +114,26 @@ def _backward(
     """∂L/∂θ, ∂L/∂xs and ∂L/∂s₀."""
     d_state, d_ys = cotangents
     steps = steps_of(static.cell, params, memory.xs)
-    d_final, d_states = (jax.tree.map(jnp.zeros_like, memory.state), d_state) if static.every else (d_state, None)
+    d_final, d_states = (
+        (jax.tree.map(jnp.zeros_like, memory.state), d_state) if static.every else (d_state, None)
+    )
 
-    def step_back(carry: tuple[PyTree, PyTree], inputs: tuple) -> tuple[tuple[PyTree, PyTree], None]:
+    def step_back(
+        carry: tuple[PyTree, PyTree], inputs: tuple
+    ) -> tuple[tuple[PyTree, PyTree], None]:
         (d_new, room), (number, old, new, kept, mark, d_y, d_here) = carry, inputs
         d_new = d_new if d_here is None else jax.tree.map(jnp.add, d_new, d_here)
         inside = d_new
         if mark.valid is not None:
-            inside, d_y = steps.choose(mark.valid, (d_new, d_y), jax.tree.map(jnp.zeros_like, (d_new, d_y)))
+            inside, d_y = steps.choose(
+                mark.valid, (d_new, d_y), jax.tree.map(jnp.zeros_like, (d_new, d_y))
+            )
         d_old, room = steps.back(room, number, old, new, kept, inside, d_y)
         return (before_marks(steps, mark, d_old, d_new), room), None
 
-    def chunk_back(carry: tuple[PyTree, PyTree], chunk: Chunk) -> tuple[tuple[PyTree, PyTree], Array]:
+    def chunk_back(
+        carry: tuple[PyTree, PyTree], chunk: Chunk
+    ) -> tuple[tuple[PyTree, PyTree], Array]:
         (d_new, total), (d_ys, d_states) = carry, chunk.extra
         d_ys, d_states = steps.enter((d_ys, d_states))
         room = chunk.room(steps, d_new, d_ys)
@@ -131,7 +151,9 @@ def _backward(
 
 
 @functools.partial(one_by_one, adjoint=_backward)
-def _along(static: _Static, params: PyTree, memory: "Memory", tangents: tuple[PyTree, Array, PyTree]) -> Any:
+def _along(
+    static: _Static, params: PyTree, memory: "Memory", tangents: tuple[PyTree, Array, PyTree]
+) -> Any:
     """The derivative of states and outputs along tangents of parameters, inputs and first state."""
 
     def plain(params: PyTree, xs: Array, state: PyTree) -> tuple[PyTree, Array]:
@@ -144,7 +166,9 @@ def _along(static: _Static, params: PyTree, memory: "Memory", tangents: tuple[Py
 @_run.defjvp
 def _derivative(static: _Static, primals: tuple, tangents: tuple) -> tuple[Any, Any]:
     params, xs, state, marks = primals
-    final, ys, memory = forward(static.cell, params, xs, state, marks, static.reverse, states=True, gates=static.gates)
+    final, ys, memory = forward(
+        static.cell, params, xs, state, marks, static.reverse, states=True, gates=static.gates
+    )
     outs = (_outside(static, params, memory) if static.every else final), ys
     return outs, _along(static, params, memory, tangents[:3])
 
@@ -190,16 +214,27 @@ class Chunk(NamedTuple):
 
     def room(self, steps: Steps, d_new: PyTree, d_ys: Array) -> PyTree:
         """Where the way back through the chunk puts what it sees."""
-        old, new, kept, d_y = jax.tree.map(lambda leaf: leaf[0], (self.olds, self.states, self.kept, d_ys))
+        old, new, kept, d_y = jax.tree.map(
+            lambda leaf: leaf[0], (self.olds, self.states, self.kept, d_ys)
+        )
         return steps.room(self.xs.shape[0], old, new, kept, d_new, d_y)
 
 
 def forward(
-    cell: Any, params: PyTree, xs: Array, state: PyTree, marks: Marks, reverse: bool, states: bool, gates: bool
+    cell: Any,
+    params: PyTree,
+    xs: Array,
+    state: PyTree,
+    marks: Marks,
+    reverse: bool,
+    states: bool,
+    gates: bool,
 ) -> tuple[PyTree, Array, Memory]:
     """The final state, the outputs ``[T, B, O]``, and what is to be remembered of states and gates."""
     # Inputs do not pass through the operation, so that they are remembered as they are and not as results of it.
-    final, ys, all_states, kept = _forward(_Forward(cell, reverse, states, gates), params, xs, state, marks)
+    final, ys, all_states, kept = _forward(
+        _Forward(cell, reverse, states, gates), params, xs, state, marks
+    )
     return final, ys, Memory(xs, state, marks, all_states, kept)
 
 
@@ -220,7 +255,9 @@ def _forward(
     steps = steps_of(static.cell, params, xs)
     fresh = steps.enter(static.cell.initial_state(xs.shape[1:2]))
 
-    def body(old: PyTree, inputs: tuple[Array, Marks]) -> tuple[PyTree, tuple[PyTree, PyTree, PyTree]]:
+    def body(
+        old: PyTree, inputs: tuple[Array, Marks]
+    ) -> tuple[PyTree, tuple[PyTree, PyTree, PyTree]]:
         x, mark = inputs
         start = old if mark.reset is None else steps.choose(mark.reset, fresh, old)
         new, y, kept = steps.step(start, steps.enter(x))
@@ -230,7 +267,9 @@ def _forward(
         beside = steps.leave(y) if steps.outputs(states) is None else None
         return new, (states, beside, kept if static.gates else None)
 
-    final, (states, beside, kept) = lax.scan(body, steps.enter(state), (xs, marks), reverse=static.reverse)
+    final, (states, beside, kept) = lax.scan(
+        body, steps.enter(state), (xs, marks), reverse=static.reverse
+    )
     ys: Any = steps.outputs(states) if beside is None else beside
     if marks.valid is not None:
         ys = select(marks.valid, ys, jnp.zeros_like(ys))
@@ -267,9 +306,13 @@ def walk_back(
         return body(carry, Chunk(olds, steps.recall(states), xs, kept, marks, extra))
 
     timed = memory._replace(state=None)
-    edges = jax.tree.map(lambda first, rest: _edges(first, rest, size, reverse), start, memory.states)
+    edges = jax.tree.map(
+        lambda first, rest: _edges(first, rest, size, reverse), start, memory.states
+    )
     count, left = divmod(length, size)
-    whole = jax.tree.map(lambda leaf: leaf[: count * size].reshape(count, size, *leaf.shape[1:]), (timed, extra))
+    whole = jax.tree.map(
+        lambda leaf: leaf[: count * size].reshape(count, size, *leaf.shape[1:]), (timed, extra)
+    )
     rest = jax.tree.map(lambda leaf: leaf[count * size :], (timed, extra))
 
     def run_whole(carry: Any) -> tuple[Any, PyTree]:

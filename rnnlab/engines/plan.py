@@ -13,7 +13,9 @@ class Engine(NamedTuple):
 
     name: str
     residuals: str | None = None  # what "fused" remembers: "gates" or "states"
-    segments: tuple[int, ...] | None = None  # how often "checkpointed" cuts the sequence, at each level
+    segments: tuple[int, ...] | None = (
+        None  # how often "checkpointed" cuts the sequence, at each level
+    )
 
 
 class Marks(NamedTuple):

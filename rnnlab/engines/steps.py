@@ -55,7 +55,14 @@ class Steps(Protocol):
         ...
 
     def back(
-        self, room: PyTree, number: Array, old: PyTree, new: PyTree, kept: PyTree, d_new: PyTree, d_y: Array
+        self,
+        room: PyTree,
+        number: Array,
+        old: PyTree,
+        new: PyTree,
+        kept: PyTree,
+        d_new: PyTree,
+        d_y: Array,
     ) -> tuple[PyTree, PyTree]:
         """``(∂L/∂old, room)``, with what was seen of step ``number`` in its place."""
         ...
@@ -98,13 +105,26 @@ class Rows:
         return jax.tree.map(lambda leaf: jnp.zeros((steps, *leaf.shape), leaf.dtype), seen)
 
     def back(
-        self, room: PyTree, number: Array, old: PyTree, new: PyTree, kept: PyTree, d_new: PyTree, d_y: Array
+        self,
+        room: PyTree,
+        number: Array,
+        old: PyTree,
+        new: PyTree,
+        kept: PyTree,
+        d_new: PyTree,
+        d_y: Array,
     ) -> tuple[PyTree, PyTree]:
         d_old, seen = self._back(old, new, kept, d_new, d_y)
-        return d_old, jax.tree.map(lambda rows, row: lax.dynamic_update_index_in_dim(rows, row, number, 0), room, seen)
+        return d_old, jax.tree.map(
+            lambda rows, row: lax.dynamic_update_index_in_dim(rows, row, number, 0), room, seen
+        )
 
-    def _back(self, old: PyTree, new: PyTree, kept: PyTree, d_new: PyTree, d_y: Array) -> tuple[PyTree, PyTree]:
-        _, through_gate = jax.vjp(lambda old, z, a: self.cell.gate(self.params, old, z, a), old, *kept)
+    def _back(
+        self, old: PyTree, new: PyTree, kept: PyTree, d_new: PyTree, d_y: Array
+    ) -> tuple[PyTree, PyTree]:
+        _, through_gate = jax.vjp(
+            lambda old, z, a: self.cell.gate(self.params, old, z, a), old, *kept
+        )
         _, through_mix = jax.vjp(lambda old: self.cell.mix(self.params, old), old)
         d_old, d_z, d_a = through_gate((d_new, d_y))
         return jax.tree.map(jnp.add, d_old, through_mix(d_a)[0]), (d_z, d_a, d_new, d_y)
@@ -114,7 +134,9 @@ class Rows:
         _, to_project = jax.vjp(lambda params: self.cell.project(params, xs), self.params)
         _, to_mix = jax.vjp(lambda params: self.cell.mix(params, olds), self.params)
         _, to_gate = jax.vjp(lambda params: self.cell.gate(params, olds, *kept), self.params)
-        return jax.tree.map(lambda *parts: sum(parts), to_project(d_z)[0], to_mix(d_a)[0], to_gate((d_new, d_y))[0])
+        return jax.tree.map(
+            lambda *parts: sum(parts), to_project(d_z)[0], to_mix(d_a)[0], to_gate((d_new, d_y))[0]
+        )
 
     def to_inputs(self, xs: Array, seen: PyTree) -> Array:
         return jax.vjp(lambda xs: self.cell.project(self.params, xs), xs)[1](seen[0])[0]
@@ -131,19 +153,30 @@ class Columns:
     def __init__(self, cell: Any, params: PyTree, batch: int) -> None:
         self.cell, self.params, self.maps, self.batch = cell, params, cell.maps(params), batch
         w_x, w_h = (w.astype(cell.dtype or w.dtype) for w in self.maps[:2])
-        b, c = (bias if bias is None else bias.astype(cell.dtype or bias.dtype) for bias in self.maps[2:4])
+        b, c = (
+            bias if bias is None else bias.astype(cell.dtype or bias.dtype)
+            for bias in self.maps[2:4]
+        )
         if c is not None:
             c = jnp.pad(c, (w_h.shape[1] - c.size, 0))
         cut = self.maps.joint
         self.w_x, self.w_h, self.w_z, self.w_a = w_x, w_h, w_x[:, cut:], w_h[:, cut:]
         self.w_joint = jnp.concatenate([w_x[:, :cut], w_h[:, :cut]])
-        self.biases = _total(b, c, slice(cut)), _total(b, None, slice(cut, None)), _total(None, c, slice(cut, None))
+        self.biases = (
+            _total(b, c, slice(cut)),
+            _total(b, None, slice(cut, None)),
+            _total(None, c, slice(cut, None)),
+        )
         # Turned and spread over the batch once, not at every step.
         self.columns = tuple(w.T for w in (self.w_joint, self.w_z, self.w_a))
-        self.spread = tuple(bias if bias is None else jnp.repeat(bias, batch) for bias in self.biases)
+        self.spread = tuple(
+            bias if bias is None else jnp.repeat(bias, batch) for bias in self.biases
+        )
 
     def enter(self, tree: PyTree) -> PyTree:
-        return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, -1, -2).reshape(*leaf.shape[:-2], -1), tree)
+        return jax.tree.map(
+            lambda leaf: jnp.swapaxes(leaf, -1, -2).reshape(*leaf.shape[:-2], -1), tree
+        )
 
     def leave(self, tree: PyTree) -> PyTree:
         def turn(leaf: Array) -> Array:
@@ -175,7 +208,9 @@ class Columns:
         x, h = self._cast(x, old.h)
         joint, z, a = (
             _plus((w @ v.reshape(-1, self.batch)).ravel(), bias)
-            for w, bias, v in zip(self.columns, self.spread, (jnp.concatenate([x, h]), x, h), strict=True)
+            for w, bias, v in zip(
+                self.columns, self.spread, (jnp.concatenate([x, h]), x, h), strict=True
+            )
         )
         new, kept = self._gate(old, joint, z, a)
         return new, new.h, kept
@@ -196,12 +231,16 @@ class Columns:
 
     def room(self, steps: int, *like: PyTree) -> PyTree:
         joint, z, a = self.maps.joint, self.w_z.shape[1], self.w_a.shape[1]
-        return tuple(jnp.zeros((steps, columns * self.batch), self.w_h.dtype) for columns in (joint, z, a))
+        return tuple(
+            jnp.zeros((steps, columns * self.batch), self.w_h.dtype) for columns in (joint, z, a)
+        )
 
     def back(
         self, room: PyTree, number: Array, old: Any, new: Any, kept: PyTree, d_new: Any, d_y: Array
     ) -> tuple[Any, PyTree]:
-        d_old, *blocks = self.cell.gate_adjoint(self.params, old, new, kept, d_new._replace(h=d_new.h + d_y))
+        d_old, *blocks = self.cell.gate_adjoint(
+            self.params, old, new, kept, d_new._replace(h=d_new.h + d_y)
+        )
         room = tuple(_put(place, number, part) for place, part in zip(room, blocks, strict=True))
         joint, _, a = (lax.dynamic_index_in_dim(place, number, keepdims=False) for place in room)
         d_h = self._mix_back(joint, a)
@@ -249,10 +288,15 @@ class Lines(Columns):
         self.w_back = self.w_h.T  # turned once, not at every step
 
     def enter(self, tree: PyTree) -> PyTree:
-        return jax.tree.map(lambda leaf: leaf.reshape(*leaf.shape[:-2], leaf.shape[-2] * leaf.shape[-1]), tree)
+        return jax.tree.map(
+            lambda leaf: leaf.reshape(*leaf.shape[:-2], leaf.shape[-2] * leaf.shape[-1]), tree
+        )
 
     def leave(self, tree: PyTree) -> PyTree:
-        return jax.tree.map(lambda leaf: leaf.reshape(*leaf.shape[:-1], self.batch, leaf.shape[-1] // self.batch), tree)
+        return jax.tree.map(
+            lambda leaf: leaf.reshape(*leaf.shape[:-1], self.batch, leaf.shape[-1] // self.batch),
+            tree,
+        )
 
     def choose(self, flags: Array, yes: PyTree, no: PyTree) -> PyTree:
         def pick(a: Array, b: Array) -> Array:
@@ -298,7 +342,9 @@ def _put(place: Array, number: Array, blocks: tuple[Array, ...]) -> Array:
     return place
 
 
-def _beside(product: Callable[..., Array], joint: Array, rest: Array, *left: Array, **how: Any) -> Array:
+def _beside(
+    product: Callable[..., Array], joint: Array, rest: Array, *left: Array, **how: Any
+) -> Array:
     """``product`` of the joint columns and of the rest, side by side."""
     parts = [product(*left, columns, **how) for columns in (joint, rest) if columns.shape[1]]
     return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1)

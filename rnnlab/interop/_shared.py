@@ -24,7 +24,9 @@ def plain(cell: Any, library: str) -> RNN | LSTM | GRU:
     for field in dataclasses.fields(cell):
         if field.name not in _FREE and getattr(cell, field.name) != field.default:
             fault = f"{type(cell).__name__} with {field.name}={getattr(cell, field.name)!r}"
-            raise ValueError(f"{library} has no {fault}; give one with {field.name}={field.default!r}")
+            raise ValueError(
+                f"{library} has no {fault}; give one with {field.name}={field.default!r}"
+            )
     return cell
 
 
@@ -36,7 +38,9 @@ def own_params(cell: Cell, params: PyTree) -> None:
 
 def one_dtype(name: str, arrays: Mapping[str, Any]) -> np.dtype:
     """The floating dtype that all ``arrays`` share; ValueError where they differ, or where JAX would truncate them."""
-    dtypes = {str(np.dtype(getattr(array, "dtype", type(array)))): key for key, array in arrays.items()}
+    dtypes = {
+        str(np.dtype(getattr(array, "dtype", type(array)))): key for key, array in arrays.items()
+    }
     if len(dtypes) != 1:
         found = " and ".join(f"{dtype} ({key})" for dtype, key in sorted(dtypes.items()))
         raise ValueError(f"{name} holds {found}; cast all to one dtype")

@@ -31,13 +31,17 @@ _LAYOUTS = {
         "SimpleCell": _Layout(RNN, ("i",), ("h",), b=("i",)),
         "LSTMCell": _Layout(LSTM, ("ii", "if", "ig", "io"), _IFGO, b=_IFGO),
         "OptimizedLSTMCell": _Layout(LSTM, ("ii", "if", "ig", "io"), _IFGO, b=_IFGO),
-        "GRUCell": _Layout(GRU, ("ir", "iz", "in"), ("hr", "hz", "hn"), b=("ir", "iz", "in"), c=("hn",)),
+        "GRUCell": _Layout(
+            GRU, ("ir", "iz", "in"), ("hr", "hz", "hn"), b=("ir", "iz", "in"), c=("hn",)
+        ),
     },
     "nnx": {
         "SimpleCell": _Layout(RNN, ("dense_i",), ("dense_h",), b=("dense_i",)),
         "LSTMCell": _Layout(LSTM, ("ii", "if_", "ig", "io"), _IFGO, b=_IFGO),
         "OptimizedLSTMCell": _Layout(LSTM, ("dense_i",), ("dense_h",), b=("dense_h",)),
-        "GRUCell": _Layout(GRU, ("dense_i",), ("dense_h",), b=("dense_i",)),  # has no b_hn, whatever its docstring says
+        "GRUCell": _Layout(
+            GRU, ("dense_i",), ("dense_h",), b=("dense_i",)
+        ),  # has no b_hn, whatever its docstring says
     },
 }
 _PARAMS = {RNN: RNNParams, LSTM: LSTMParams, GRU: GRUParams}
@@ -65,17 +69,27 @@ def from_flax(module: Any, variables: Any = None) -> tuple[Cell, PyTree]:
     layout = _LAYOUTS[api].get(name)
     if layout is None or type(module) is not getattr(_library(api), name):
         known = ", ".join(_LAYOUTS[api])
-        raise ValueError(f"rnnlab has no counterpart of Flax's {name}; give the bare cell, one of {known}")
+        raise ValueError(
+            f"rnnlab has no counterpart of Flax's {name}; give the bare cell, one of {known}"
+        )
     _check_options(module, layout)
 
     options = {"activation": module.activation_fn} if layout.kind is RNN else {}
-    cell = layout.kind(module.features if api == "linen" else module.hidden_features, dtype=module.dtype, **options)
+    cell = layout.kind(
+        module.features if api == "linen" else module.hidden_features, dtype=module.dtype, **options
+    )
     kernels = [leaf for leaf in jax.tree.leaves(tree.get(layout.w_x[0])) if np.ndim(leaf) == 2]
     inputs = kernels[0].shape[0] if kernels else 1
     wanted = jax.eval_shape(lambda key: _write(layout, cell.init(key, inputs)), jax.random.key(0))
-    _check.same_tree("variables", tree, wanted, f"give those of the {name}, without a name around them")
-    leaves = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-    return dataclasses.replace(cell, param_dtype=one_dtype("variables", leaves)), _read(layout, tree)
+    _check.same_tree(
+        "variables", tree, wanted, f"give those of the {name}, without a name around them"
+    )
+    leaves = {
+        jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+    return dataclasses.replace(cell, param_dtype=one_dtype("variables", leaves)), _read(
+        layout, tree
+    )
 
 
 def to_flax(
@@ -106,7 +120,9 @@ def to_flax(
     layout = _LAYOUTS[api][name]
     one_dtype("params", {key: leaf for key, leaf in params._asdict().items() if leaf is not None})
     if params.c is not None and not layout.c and not blank(params.c):
-        raise ValueError('an NNX GRUCell has no bias beside the recurrent product of n; give api="linen", or a zero c')
+        raise ValueError(
+            'an NNX GRUCell has no bias beside the recurrent product of n; give api="linen", or a zero c'
+        )
 
     options: dict[str, Any] = {"dtype": known.dtype, "param_dtype": known.param_dtype}
     if isinstance(known, RNN):
@@ -130,16 +146,22 @@ def _open(module: Any, variables: Any) -> tuple[Any, str, dict[str, Any]]:
 
     if isinstance(module, linen.Module):
         if not isinstance(variables, Mapping):
-            raise ValueError("a linen module holds no arrays; give its variables too, from_flax(module, variables)")
+            raise ValueError(
+                "a linen module holds no arrays; give its variables too, from_flax(module, variables)"
+            )
         return module, "linen", core.unfreeze(variables.get("params", variables))
     if isinstance(module, nnx.GraphDef):
         if variables is None:
-            raise ValueError("a graphdef holds no arrays; give its state too, from_flax(graphdef, state)")
+            raise ValueError(
+                "a graphdef holds no arrays; give its state too, from_flax(graphdef, state)"
+            )
         module, variables = nnx.merge(module, variables), None
     if not isinstance(module, nnx.Module):
         raise ValueError(f"{type(module).__name__} is no Flax module; give a linen or an NNX cell")
     if variables is not None:
-        raise ValueError("an NNX module holds its own arrays; leave variables out, or give (graphdef, state)")
+        raise ValueError(
+            "an NNX module holds its own arrays; leave variables out, or give (graphdef, state)"
+        )
     return module, "nnx", nnx.to_pure_dict(nnx.state(module, nnx.Param))
 
 
@@ -152,28 +174,49 @@ def _library(api: str) -> Any:
 def _check_options(module: Any, layout: _Layout) -> None:
     """ValueError for an option of Flax's that changes the equations of the cell."""
     options = inspect.signature(type(module).__init__).parameters
-    for name in ("gate_fn", "residual", "promote_dtype", *(() if layout.kind is RNN else ("activation_fn",))):
+    for name in (
+        "gate_fn",
+        "residual",
+        "promote_dtype",
+        *(() if layout.kind is RNN else ("activation_fn",)),
+    ):
         if name in options and getattr(module, name) is not options[name].default:
             kind, value = type(module).__name__, getattr(module, name)
-            raise ValueError(f"rnnlab has no counterpart of a {kind} with {name}={value!r}; give one with the default")
+            raise ValueError(
+                f"rnnlab has no counterpart of a {kind} with {name}={value!r}; give one with the default"
+            )
 
 
 def _check_biases(cell: Any) -> None:
     if not cell.bias:
-        raise ValueError("Flax's cells have a bias; give a cell with bias=True, whose b (and c) is zero")
+        raise ValueError(
+            "Flax's cells have a bias; give a cell with bias=True, whose b (and c) is zero"
+        )
     if cell.recurrent_bias:
-        mend = "add params.c to params.b" if type(cell) is not GRU else "add the r and z rows of params.c to params.b"
-        raise ValueError(f"Flax has no second bias; {mend} and give the cell with recurrent_bias=False")
+        mend = (
+            "add params.c to params.b"
+            if type(cell) is not GRU
+            else "add the r and z rows of params.c to params.b"
+        )
+        raise ValueError(
+            f"Flax has no second bias; {mend} and give the cell with recurrent_bias=False"
+        )
 
 
 def _read(layout: _Layout, tree: Mapping[str, Any]) -> PyTree:
     def gather(names: tuple[str, ...], leaf: str) -> Any:
         return jnp.concatenate([jnp.array(tree[name][leaf]) for name in names], axis=-1)
 
-    w_x, w_h, b = gather(layout.w_x, "kernel"), gather(layout.w_h, "kernel"), gather(layout.b, "bias")
+    w_x, w_h, b = (
+        gather(layout.w_x, "kernel"),
+        gather(layout.w_h, "kernel"),
+        gather(layout.b, "bias"),
+    )
     if layout.c:
         return _PARAMS[layout.kind](w_x, w_h, b, gather(layout.c, "bias"))
-    return _PARAMS[layout.kind](w_x, w_h, b, jnp.zeros(w_h.shape[:1], w_h.dtype) if layout.kind is GRU else None)
+    return _PARAMS[layout.kind](
+        w_x, w_h, b, jnp.zeros(w_h.shape[:1], w_h.dtype) if layout.kind is GRU else None
+    )
 
 
 def _write(layout: _Layout, params: Any) -> dict[str, Any]:

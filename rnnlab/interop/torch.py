@@ -11,14 +11,25 @@ from rnnlab.cells import GRU, LSTM, RNN, GRUParams, LSTMParams, Readout, RNNPara
 from rnnlab.cells.base import ACTIVATIONS, Activation
 from rnnlab.cells.base import activation as named
 from rnnlab.interop._shared import blank, one_dtype, own_params, plain
-from rnnlab.layers import Bidirectional, BidirectionalParams, Stack, StackParams, bidirectional, stack
+from rnnlab.layers import (
+    Bidirectional,
+    BidirectionalParams,
+    Stack,
+    StackParams,
+    bidirectional,
+    stack,
+)
 from rnnlab.typing import Cell, PyTree
 
 _KINDS = {1: (RNN, RNNParams), 3: (GRU, GRUParams), 4: (LSTM, LSTMParams)}  # by the number of gates
-_NAME = re.compile(r"(?P<prefix>.*?)(?P<name>(?:weight|bias)_(?:ih|hh|hr))(?P<tag>_l\d+(?:_reverse)?)?")
+_NAME = re.compile(
+    r"(?P<prefix>.*?)(?P<name>(?:weight|bias)_(?:ih|hh|hr))(?P<tag>_l\d+(?:_reverse)?)?"
+)
 
 
-def from_torch(state_dict: Mapping[str, Any], *, activation: Activation = "tanh") -> tuple[Cell, PyTree]:
+def from_torch(
+    state_dict: Mapping[str, Any], *, activation: Activation = "tanh"
+) -> tuple[Cell, PyTree]:
     """A cell and its parameters from the ``state_dict`` of a PyTorch RNN, LSTM or GRU.
 
     PyTorch writes  a = W_ih x + b_ih + W_hh h + b_hh  with W ``[gates · H, I]``; here w_x = W_ihᵀ, w_h = W_hhᵀ,
@@ -46,7 +57,9 @@ def from_torch(state_dict: Mapping[str, Any], *, activation: Activation = "tanh"
     _, inputs = _matrix(arrays, "weight_ih_l0")
     gates = rows // size
     if gates not in _KINDS or rows != gates * size:
-        raise ValueError(f"weight_hh_l0 has shape {(rows, size)}; an RNN has [H, H], a GRU [3H, H] and an LSTM [4H, H]")
+        raise ValueError(
+            f"weight_hh_l0 has shape {(rows, size)}; an RNN has [H, H], a GRU [3H, H] and an LSTM [4H, H]"
+        )
     kind, named_params = _KINDS[gates]
     layers = 1 + max(int(re.findall(r"\d+", name)[0]) for name in arrays)
     tags = _tags(layers, 2 if "weight_hh_l0_reverse" in arrays else 1)
@@ -56,17 +69,23 @@ def from_torch(state_dict: Mapping[str, Any], *, activation: Activation = "tanh"
     if kind is RNN:
         options["activation"] = _torch_activation(activation)
     elif named(activation) is not ACTIVATIONS["tanh"]:
-        raise ValueError(f"activation is for an RNN, but the weights are those of a {kind.__name__}; leave it out")
+        raise ValueError(
+            f"activation is for an RNN, but the weights are those of a {kind.__name__}; leave it out"
+        )
 
     def part(tag: str) -> tuple[Cell, PyTree]:
         w_x, w_h = jnp.array(arrays["weight_ih" + tag].T), jnp.array(arrays["weight_hh" + tag].T)
         if not options["bias"]:
             return kind(size, **options), named_params(w_x, w_h)
         c = arrays["bias_hh" + tag]
-        cut = c.size - size if kind is GRU else c.size  # where the bias that the default cell has too begins
+        cut = (
+            c.size - size if kind is GRU else c.size
+        )  # where the bias that the default cell has too begins
         twice = not blank(c[:cut])
         c = c if twice else c[cut:]
-        params = named_params(w_x, w_h, jnp.array(arrays["bias_ih" + tag]), jnp.array(c) if c.size else None)
+        params = named_params(
+            w_x, w_h, jnp.array(arrays["bias_ih" + tag]), jnp.array(c) if c.size else None
+        )
         return kind(size, recurrent_bias=twice, **options), params
 
     made = [_both(*map(part, row)) for row in tags]
@@ -91,11 +110,16 @@ def to_torch(cell: Cell, params: PyTree) -> dict[str, Any]:
     try:
         import torch  # pyright: ignore[reportMissingImports]
     except ImportError:
-        raise ValueError("to_torch makes tensors, but PyTorch is not installed; run pip install torch") from None
+        raise ValueError(
+            "to_torch makes tensors, but PyTorch is not installed; run pip install torch"
+        ) from None
     if next(iter(arrays.values())).dtype != jnp.bfloat16:
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
     # numpy has no bfloat16 that PyTorch knows; float32 holds every one of its values
-    return {name: torch.from_numpy(array.astype(np.float32)).bfloat16() for name, array in arrays.items()}
+    return {
+        name: torch.from_numpy(array.astype(np.float32)).bfloat16()
+        for name, array in arrays.items()
+    }
 
 
 def to_arrays(cell: Cell, params: PyTree) -> dict[str, np.ndarray]:
@@ -119,17 +143,29 @@ def to_arrays(cell: Cell, params: PyTree) -> dict[str, np.ndarray]:
 def _arrays(state_dict: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Numpy arrays under the names of ``nn.LSTM``, whatever prefix they had, and also if they were a single cell's."""
     if not isinstance(state_dict, Mapping) or not state_dict:
-        raise ValueError(f"state_dict is {type(state_dict).__name__}, not names and arrays; give module.state_dict()")
+        raise ValueError(
+            f"state_dict is {type(state_dict).__name__}, not names and arrays; give module.state_dict()"
+        )
     matches = {key: _NAME.fullmatch(key) for key in state_dict}
     for key, match in matches.items():
         if match is None:
-            raise ValueError(f"state_dict has {key!r}, which is no recurrent layer's; give the recurrent module's own")
+            raise ValueError(
+                f"state_dict has {key!r}, which is no recurrent layer's; give the recurrent module's own"
+            )
         if match["name"] == "weight_hr":
-            raise ValueError(f"state_dict has {key!r}, a projection; give an LSTM made without proj_size")
+            raise ValueError(
+                f"state_dict has {key!r}, a projection; give an LSTM made without proj_size"
+            )
     prefixes = {match["prefix"] for match in matches.values() if match}
     if len(prefixes) > 1:
-        raise ValueError(f"state_dict holds the modules {sorted(prefixes)}; give one recurrent module's state_dict()")
-    return {match["name"] + (match["tag"] or "_l0"): _numpy(state_dict[key]) for key, match in matches.items() if match}
+        raise ValueError(
+            f"state_dict holds the modules {sorted(prefixes)}; give one recurrent module's state_dict()"
+        )
+    return {
+        match["name"] + (match["tag"] or "_l0"): _numpy(state_dict[key])
+        for key, match in matches.items()
+        if match
+    }
 
 
 def _numpy(value: Any) -> np.ndarray:
@@ -144,21 +180,31 @@ def _numpy(value: Any) -> np.ndarray:
 def _matrix(arrays: Mapping[str, np.ndarray], name: str) -> tuple[int, int]:
     shape = arrays[name].shape if name in arrays else ()
     if len(shape) != 2 or 0 in shape:
-        raise ValueError(f"state_dict has no matrix {name}; give the whole state_dict() of an RNN, an LSTM or a GRU")
+        raise ValueError(
+            f"state_dict has no matrix {name}; give the whole state_dict() of an RNN, an LSTM or a GRU"
+        )
     return shape
 
 
 def _tags(layers: int, directions: int) -> list[tuple[str, ...]]:
     """How PyTorch ends the names of each layer's directions."""
-    return [tuple(f"_l{layer}{turned}" for turned in ("", "_reverse")[:directions]) for layer in range(layers)]
+    return [
+        tuple(f"_l{layer}{turned}" for turned in ("", "_reverse")[:directions])
+        for layer in range(layers)
+    ]
 
 
-def _shapes(tags: list[tuple[str, ...]], gates: int, inputs: int, size: int, bias: bool) -> dict[str, tuple[int, ...]]:
+def _shapes(
+    tags: list[tuple[str, ...]], gates: int, inputs: int, size: int, bias: bool
+) -> dict[str, tuple[int, ...]]:
     """Every name and shape of the module."""
     shapes: dict[str, tuple[int, ...]] = {}
     for row in tags:
         for tag in row:
-            shapes |= {"weight_ih" + tag: (gates * size, inputs), "weight_hh" + tag: (gates * size, size)}
+            shapes |= {
+                "weight_ih" + tag: (gates * size, inputs),
+                "weight_hh" + tag: (gates * size, size),
+            }
             if bias:
                 shapes |= {"bias_ih" + tag: (gates * size,), "bias_hh" + tag: (gates * size,)}
         inputs = size * len(row)
@@ -168,20 +214,28 @@ def _shapes(tags: list[tuple[str, ...]], gates: int, inputs: int, size: int, bia
 def _check_shapes(arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> None:
     for name in sorted(arrays.keys() ^ shapes.keys()):
         fault = "lacks" if name in shapes else "has a stray"
-        raise ValueError(f"state_dict {fault} {name}; every layer and direction has the same names, so give them all")
+        raise ValueError(
+            f"state_dict {fault} {name}; every layer and direction has the same names, so give them all"
+        )
     for name, shape in shapes.items():
         if arrays[name].shape != shape:
-            raise ValueError(f"{name} has shape {arrays[name].shape}, but {shape} is needed; give one module's weights")
+            raise ValueError(
+                f"{name} has shape {arrays[name].shape}, but {shape} is needed; give one module's weights"
+            )
 
 
 def _torch_activation(value: Activation) -> Any:
     phi = named(value)
     if phi not in (ACTIVATIONS["tanh"], ACTIVATIONS["relu"]):
-        raise ValueError(f'PyTorch has no RNN with {getattr(phi, "__name__", phi)}; give one with "tanh" or "relu"')
+        raise ValueError(
+            f'PyTorch has no RNN with {getattr(phi, "__name__", phi)}; give one with "tanh" or "relu"'
+        )
     return phi
 
 
-def _both(forward: tuple[Cell, PyTree], backward: tuple[Cell, PyTree] | None = None) -> tuple[Cell, PyTree]:
+def _both(
+    forward: tuple[Cell, PyTree], backward: tuple[Cell, PyTree] | None = None
+) -> tuple[Cell, PyTree]:
     if backward is None:
         return forward
     return bidirectional(forward[0], backward[0]), BidirectionalParams(forward[1], backward[1])
@@ -189,29 +243,47 @@ def _both(forward: tuple[Cell, PyTree], backward: tuple[Cell, PyTree] | None = N
 
 def _parts(tree: Any) -> list[tuple[Any, ...]]:
     """The cells of each layer, or the parameters: one of each direction."""
-    layers = tree.cells if isinstance(tree, Stack) else tree.layers if isinstance(tree, StackParams) else (tree,)
+    layers = (
+        tree.cells
+        if isinstance(tree, Stack)
+        else tree.layers
+        if isinstance(tree, StackParams)
+        else (tree,)
+    )
     pair = Bidirectional | BidirectionalParams
-    return [(layer.forward, layer.backward) if isinstance(layer, pair) else (layer,) for layer in layers]
+    return [
+        (layer.forward, layer.backward) if isinstance(layer, pair) else (layer,) for layer in layers
+    ]
 
 
 def _expressible(cell: Cell) -> None:
     """ValueError unless one PyTorch module computes the same."""
     if isinstance(cell, Stack) and cell.residual:
-        raise ValueError("PyTorch's layers have no residual connections; convert each layer on its own")
+        raise ValueError(
+            "PyTorch's layers have no residual connections; convert each layer on its own"
+        )
     parts = _parts(cell)
     for part in (part for row in parts for part in row):
         if isinstance(part, Readout):
-            raise ValueError("a Readout is an nn.Linear, no recurrent layer; convert the cells below it on their own")
+            raise ValueError(
+                "a Readout is an nn.Linear, no recurrent layer; convert the cells below it on their own"
+            )
         if isinstance(part, Stack):
             raise ValueError(
                 "PyTorch has no stack inside of a layer; give one stack of cells or of bidirectional cells"
             )
         part = plain(part, "PyTorch")
         if part.recurrent_bias and not part.bias:
-            raise ValueError("PyTorch has two biases or none; give a cell with bias=True, whose b is zero")
+            raise ValueError(
+                "PyTorch has two biases or none; give a cell with bias=True, whose b is zero"
+            )
         if isinstance(part, RNN):
             _torch_activation(part.activation)
-    alike = {(type(p), p.hidden_size, p.bias, getattr(p, "activation", None)) for row in parts for p in row}
+    alike = {
+        (type(p), p.hidden_size, p.bias, getattr(p, "activation", None))
+        for row in parts
+        for p in row
+    }
     if len(alike) > 1 or len({len(row) for row in parts}) > 1:
         raise ValueError(
             "PyTorch's layers are all of one kind, size, bias and number of directions; convert each layer on its own"

@@ -13,14 +13,17 @@ def norms_by_length(norms: list[marks.Record], summary: list[marks.Record]) -> m
     lengths = sorted({norm["length"] for norm in norms})
     traces, found, seen = [], [], []
     for record, look in marks.looks(summary):
-        mine = [n for n in norms if marks.agree(n, record, "cell", "phase") and n["parameter"] == "all"]
+        mine = [
+            n for n in norms if marks.agree(n, record, "cell", "phase") and n["parameter"] == "all"
+        ]
         measured, seeds = marks.seeds(mine, "length", "log_norm")
         seeds = seeds / math.log(10)
         traces += marks.line(measured, seeds, look, marks.power, log=True)
         mean = marks.mean_over(seeds)
         seen += list(mean)
         found.append(
-            f"{look['name']} " + (f"× {marks.power(mean[-1] - mean[0])}" if len(lengths) > 1 else marks.power(mean[0]))
+            f"{look['name']} "
+            + (f"× {marks.power(mean[-1] - mean[0])}" if len(lengths) > 1 else marks.power(mean[0]))
         )
     layout = marks.axes(
         {"title": "sequence length T (steps)", "type": "log", "tickvals": lengths},
@@ -53,7 +56,11 @@ def flow_by_lag(flow: list[marks.Record], summary: list[marks.Record]) -> marks.
     about = f"Hidden state, T = {longest} steps{marks.bands(flow)}."
     fall = [
         f"{look['name']} "
-        + (f"not in {marks.steps(r['length'] - 1)}" if r["horizon"] is None else marks.steps(r["horizon"]))
+        + (
+            f"not in {marks.steps(r['length'] - 1)}"
+            if r["horizon"] is None
+            else marks.steps(r["horizon"])
+        )
         for r, look in marks.looks(summary)
     ]
     title = f"Steps back at which the gradient is below 1/1000 of that at the last step: {', '.join(fall)}"
@@ -67,9 +74,15 @@ def singular_values(records: list[marks.Record]) -> marks.Figure:
         traces, found, seen = [], [], []
         for (cell,), mine in marks.groups(of_phase, "cell").items():
             indices = sorted({record["index"] for record in mine})
-            chosen = {"largest": indices[0], "median": indices[len(indices) // 2], "smallest": indices[-1]}
+            chosen = {
+                "largest": indices[0],
+                "median": indices[len(indices) // 2],
+                "smallest": indices[-1],
+            }
             for (name, index), dash in zip(chosen.items(), ("solid", "dash", "dot"), strict=True):
-                lags, seeds = marks.seeds([r for r in mine if r["index"] == index], "lag", "log_value")
+                lags, seeds = marks.seeds(
+                    [r for r in mine if r["index"] == index], "lag", "log_value"
+                )
                 seeds = seeds / math.log(10)
                 look = marks.look(cell, of_phase) | {"dash": dash, "legend": name == "largest"}
                 traces += marks.line(lags, seeds, look, marks.power, f"{name}: {{}}")
@@ -94,19 +107,26 @@ def singular_values(records: list[marks.Record]) -> marks.Figure:
 def contributions(records: list[marks.Record]) -> marks.Figure:
     """The (t, k) matrix: what step k adds to the gradient of the error at step t."""
     pictures = []
-    for (cell, phase, parameter), mine in marks.groups(records, "cell", "phase", "parameter").items():
+    for (cell, phase, parameter), mine in marks.groups(
+        records, "cell", "phase", "parameter"
+    ).items():
         ts, ks, grid = marks.table(mine, "t", "k", "log_norm")
         grid = grid / math.log(10)
         finite = grid[np.isfinite(grid)]
         top = finite.max(initial=-np.inf)
         bottom = max(finite.min(initial=np.inf), top - marks.FLOOR)
         scale = {"zmin": bottom, "zmax": top} if finite.size else {}
-        bar = {"title": {"text": "norm (nats per unit weight)", "side": "top"}, **marks.decades([bottom, top])}
+        bar = {
+            "title": {"text": "norm (nats per unit weight)", "side": "top"},
+            **marks.decades([bottom, top]),
+        }
         heat = marks.heat(ks, ts, grid, bar, "t = %{y}, k = %{x}<br>10<sup>%{z:.2f}</sup> nats per unit weight") | {
             "colorscale": "Cividis", **scale}  # fmt: skip
         layout = marks.axes({"title": "step k that contributes"}, {"title": "step t of the error"})
         title = f"{cell}, {parameter}: {_reach(ts, ks, grid)}"
-        pictures.append(marks.picture((cell, *marks.phase_name(phase), parameter), title, [heat], layout))
+        pictures.append(
+            marks.picture((cell, *marks.phase_name(phase), parameter), title, [heat], layout)
+        )
     pictures.sort(key=lambda picture: picture["key"][-1] != "all")  # shown first where it is there
     about = f"‖∂Eₜ/∂hₜ · ∂hₜ/∂hₖ · ∂⁺hₖ/∂θ‖; colours end {marks.FLOOR} decades below the largest."
     return marks.Figure(about, ("cell", "phase", "parameter"), pictures)
@@ -115,7 +135,10 @@ def contributions(records: list[marks.Record]) -> marks.Figure:
 def _reach(ts: list, ks: list, grid: np.ndarray) -> str:
     """How far back contributions are felt, from their mean log-norm at each lag."""
     lags = np.subtract.outer(ts, ks)
-    by_lag = {int(lag): marks.mean_over(grid[lags == lag][:, None])[0] for lag in np.unique(lags[lags >= 0])}
+    by_lag = {
+        int(lag): marks.mean_over(grid[lags == lag][:, None])[0]
+        for lag in np.unique(lags[lags >= 0])
+    }
     known = {lag: value for lag, value in by_lag.items() if np.isfinite(value)}
     if 0 not in known:
         return "no contribution at lag 0 to compare with"
@@ -134,7 +157,11 @@ def truncation(records: list[marks.Record]) -> marks.Figure:
             look = marks.look(cell, of_phase)
             steps, seeds = marks.seeds(mine, "steps", "cosine")
             traces += marks.line(steps, seeds, look, short, "cosine {}", log=True)
-            near = [step for step, mean in zip(steps, marks.mean_over(seeds), strict=True) if mean >= 0.99]
+            near = [
+                step
+                for step, mean in zip(steps, marks.mean_over(seeds), strict=True)
+                if mean >= 0.99
+            ]
             needed.append(f"{cell} {near[0] if near else f'more than {steps[-1]}'}")
             cosines += list(seeds[np.isfinite(seeds)])
             steps, seeds = marks.seeds(mine, "steps", "relative_norm")
@@ -146,9 +173,17 @@ def truncation(records: list[marks.Record]) -> marks.Figure:
             {"title": "cosine", "domain": [0.54, 1], "range": [min([0.0, *cosines]) - 0.05, 1.05]},
             "%{x} steps",
         )  # fmt: skip
-        layout |= {"yaxis2": {"title": {"text": "relative norm"}, "domain": [0, 0.46], "rangemode": "tozero"}}
+        layout |= {
+            "yaxis2": {
+                "title": {"text": "relative norm"},
+                "domain": [0, 0.46],
+                "rangemode": "tozero",
+            }
+        }
         layout |= {"hoversubplots": "axis"}
-        title = f"Steps that give the full gradient's direction (cosine of 0.99): {', '.join(needed)}"
+        title = (
+            f"Steps that give the full gradient's direction (cosine of 0.99): {', '.join(needed)}"
+        )
         pictures.append(marks.picture(marks.phase_name(phase), title, traces, layout))
     about = f"Truncated gradient and full one: cosine between them, and ratio of their norms{marks.bands(records)}."
     return marks.Figure(about, ("phase",), pictures)

@@ -43,25 +43,40 @@ def singular_values(rows: list[dict[str, Any]], names: dict[Group, str], folder:
     seen = values[np.isfinite(values)] if np.isfinite(values).any() else np.zeros(1)
     ranks, colours = LogNorm(1, max(size, 2)), matplotlib.colormaps["viridis_r"]
     found = []
-    with drawing(folder / "singular_values", down, across, (max(4 * across, 6) + 1, 3.8 * down + 0.8)) as (
+    with drawing(
+        folder / "singular_values", down, across, (max(4 * across, 6) + 1, 3.8 * down + 0.8)
+    ) as (
         figure,
         panels,
     ):
         for axes, (group, name) in zip(panels, names.items(), strict=False):
             own = _of(rows, group)
             for index in sorted({row["index"] for row in own}, reverse=True):
-                points = [(row["lag"], decades(row["log_value"])) for row in own if row["index"] == index]
+                points = [
+                    (row["lag"], decades(row["log_value"])) for row in own if row["index"] == index
+                ]
                 band(axes, points, color=colours(ranks(index)), linewidth=1.2)
             last = max(row["lag"] for row in own)
             ends = [row["log_value"] for row in own if row["lag"] == last and row["index"] == 1]
             found.append(f"{name} {_said(ends)}")
             axes.axhline(0, color="0.45", linewidth=0.8, linestyle=":")
             axes.set_ylim(max(seen.min() - 0.5, seen.max() - DEEPEST), seen.max() + 0.5)
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"$10^{{{y:g}}}$".replace("-", "−")))
+            axes.yaxis.set_major_formatter(
+                FuncFormatter(lambda y, _: f"$10^{{{y:g}}}$".replace("-", "−"))
+            )
             axes.grid(visible=True, color="0.9", linewidth=0.6)
-            axes.set(xlabel="lag T − k (steps)", ylabel="singular value of ∂s_T/∂s_k", xscale="log", title=name)
+            axes.set(
+                xlabel="lag T − k (steps)",
+                ylabel="singular value of ∂s_T/∂s_k",
+                xscale="log",
+                title=name,
+            )
             plain(axes.xaxis)
-        bar = figure.colorbar(ScalarMappable(ranks, colours), ax=list(panels[: len(names)]), label="rank (1 = largest)")
+        bar = figure.colorbar(
+            ScalarMappable(ranks, colours),
+            ax=list(panels[: len(names)]),
+            label="rank (1 = largest)",
+        )
         plain(bar.ax.yaxis)
         seeds = len({row["seed"] for row in rows})
         bands = f"; bands: range of {seeds} seeds" if seeds > 1 else ""
@@ -74,7 +89,9 @@ def contributions(rows: list[dict[str, Any]], names: dict[Group, str], folder: P
     """Writes ``contributions.png`` and ``.svg``: what the loss at t owes to the weights at k, all parameters."""
     down, across = layout(len(names))
     found = []
-    with drawing(folder / "contributions", down, across, (max(4 * across, 6) + 1, 3.8 * down + 0.8)) as (
+    with drawing(
+        folder / "contributions", down, across, (max(4 * across, 6) + 1, 3.8 * down + 0.8)
+    ) as (
         figure,
         panels,
     ):
@@ -90,14 +107,21 @@ def contributions(rows: list[dict[str, Any]], names: dict[Group, str], folder: P
             borders = np.array([0, *steps]) + 0.5
             norm = Normalize(-DEEPEST, 0)
             mesh = axes.pcolormesh(
-                borders, borders, np.maximum(grid, -DEEPEST), cmap="magma", norm=norm, rasterized=True
+                borders,
+                borders,
+                np.maximum(grid, -DEEPEST),
+                cmap="magma",
+                norm=norm,
+                rasterized=True,
             )
             axes.set_facecolor("0.93")
             axes.set(xlabel="weights act at k (step)", ylabel="loss arises at t (step)", title=name)
             axes.set_aspect("equal")
             found.append(f"{name} {_reach(grid, steps)}")
         if mesh is not None:
-            bar = figure.colorbar(mesh, ax=list(panels[: len(names)]), label="contribution, relative to the largest")
+            bar = figure.colorbar(
+                mesh, ax=list(panels[: len(names)]), label="contribution, relative to the largest"
+            )
             ticks = range(-int(DEEPEST), 1, 3)
             bar.set_ticks(list(ticks), labels=[f"$10^{{{tick}}}$" for tick in ticks])
         text = f"Steps before its loss at which the use of a weight still counts for 1/1000: {', '.join(found)}"
@@ -114,8 +138,13 @@ def truncation(rows: list[dict[str, Any]], names: dict[Group, str], folder: Path
                 points = [(row["steps"], row[key]) for row in own]
                 band(axes, points, name=name, **style)
             cuts = sorted({row["steps"] for row in own})
-            mean = {cut: np.mean([row["cosine"] or 0 for row in own if row["steps"] == cut]) for cut in cuts}
-            found.append(f"{name} {next((cut for cut in cuts if mean[cut] >= 0.99), f'beyond {cuts[-1]}')}")
+            mean = {
+                cut: np.mean([row["cosine"] or 0 for row in own if row["steps"] == cut])
+                for cut in cuts
+            }
+            found.append(
+                f"{name} {next((cut for cut in cuts if mean[cut] >= 0.99), f'beyond {cuts[-1]}')}"
+            )
         for axes in (left, right):
             axes.axhline(1, color="0.45", linewidth=0.8, linestyle=":")
             axes.set(xlabel="truncated to K (steps)", xscale="log")
@@ -124,12 +153,25 @@ def truncation(rows: list[dict[str, Any]], names: dict[Group, str], folder: Path
         left.set(ylabel="cosine with the full gradient")
         right.set(ylabel="norm relative to the full gradient")
         seeds = len({row["seed"] for row in rows})
-        left.set_title("Direction" + (f"; bands: range of {seeds} seeds" if seeds > 1 else ""), fontsize=10)
+        left.set_title(
+            "Direction" + (f"; bands: range of {seeds} seeds" if seeds > 1 else ""), fontsize=10
+        )
         right.set_title("Length", fontsize=10)
         handles, labels = left.get_legend_handles_labels()
         columns = min(len(labels), 6)
-        figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, handlelength=3)
-        title(figure, f"Steps that a truncation must keep for a cosine of 0.99: {', '.join(found)}", 100)
+        figure.legend(
+            handles,
+            labels,
+            loc="outside lower center",
+            ncols=columns,
+            frameon=False,
+            handlelength=3,
+        )
+        title(
+            figure,
+            f"Steps that a truncation must keep for a cosine of 0.99: {', '.join(found)}",
+            100,
+        )
 
 
 def _said(logs: list[float | None]) -> str:
@@ -146,6 +188,8 @@ def _reach(grid: np.ndarray, steps: list[int]) -> str:
     for row, line in enumerate(grid):
         here = line[: row + 1]
         felt = np.flatnonzero(here >= np.nanmax(here) - 3)
-        if felt.size and felt[0] > 0:  # else it is felt down to the first step, and the row is too short to tell
+        if (
+            felt.size and felt[0] > 0
+        ):  # else it is felt down to the first step, and the row is too short to tell
             lags.append(steps[row] - steps[felt[0]])
     return f"{np.median(lags):.0f}" if lags else "all"

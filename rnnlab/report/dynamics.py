@@ -35,7 +35,10 @@ def draw(records: Records, summary: list[dict[str, Any]], folder: Path) -> None:
 
 
 def spectrum(
-    exponents: list[dict[str, Any]], trace: list[dict[str, Any]], summary: list[dict[str, Any]], folder: Path
+    exponents: list[dict[str, Any]],
+    trace: list[dict[str, Any]],
+    summary: list[dict[str, Any]],
+    folder: Path,
 ) -> None:
     """Writes ``spectrum.png`` and ``.svg``: the exponents by index, and how the estimate of λ₁ settled."""
     with drawing(folder / "spectrum", 1, 2, (11, 4.8)) as (figure, (left, right)):
@@ -51,49 +54,78 @@ def spectrum(
                     exact.setdefault(row["index"], []).append(row["theory"])
             means = [sum(values) / len(values) for values in exact.values()]
             name = "" if number else "theory: ln |eigenvalue| at rest"
-            left.plot(list(exact), means, color="#E69F00", linestyle="--", linewidth=1.2, label=name, zorder=5)
+            left.plot(
+                list(exact),
+                means,
+                color="#E69F00",
+                linestyle="--",
+                linewidth=1.2,
+                label=name,
+                zorder=5,
+            )
         for axes in (left, right):
             axes.axhline(0, color="0.45", linewidth=0.8, linestyle=":")
             axes.grid(visible=True, color="0.9", linewidth=0.6)
         left.set(xlabel="index i", ylabel="Lyapunov exponent λᵢ (nats per step)")
         left.xaxis.set_major_locator(MaxNLocator(nbins=9, integer=True, min_n_ticks=1))
-        right.set(xlabel="steps averaged over", ylabel="estimate of λ₁ (nats per step)", xscale="log")
+        right.set(
+            xlabel="steps averaged over", ylabel="estimate of λ₁ (nats per step)", xscale="log"
+        )
         right.set_xlim(0.9, 1.1 * max(row["step"] for row in trace))
         plain(right.xaxis)
         seeds = len({row["seed"] for row in exponents})
-        left.set_title("Leading exponents" + (f"; bands: range of {seeds} seeds" if seeds > 1 else ""), fontsize=10)
+        left.set_title(
+            "Leading exponents" + (f"; bands: range of {seeds} seeds" if seeds > 1 else ""),
+            fontsize=10,
+        )
         right.set_title("How the first exponent settles", fontsize=10)
         handles, labels = left.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), frameon=False)
+        figure.legend(
+            handles, labels, loc="outside lower center", ncols=min(len(labels), 6), frameon=False
+        )
         title(figure, _divergence(summary), 100)
 
 
 def portrait(
-    trajectories: list[dict[str, Any]], points: list[dict[str, Any]], summary: list[dict[str, Any]], folder: Path
+    trajectories: list[dict[str, Any]],
+    points: list[dict[str, Any]],
+    summary: list[dict[str, Any]],
+    folder: Path,
 ) -> None:
     """Writes ``portrait.png`` and ``.svg``: trajectories and fixed points of each cell's first seed."""
     rows, columns = layout(len(summary))
     seeds = len({row["seed"] for row in trajectories})
-    with drawing(folder / "portrait", rows, columns, (max(3.8 * columns, 6), 3.9 * rows + 0.8)) as (figure, panels):
+    with drawing(folder / "portrait", rows, columns, (max(3.8 * columns, 6), 3.9 * rows + 0.8)) as (
+        figure,
+        panels,
+    ):
         shown = set()
         for axes, record in zip(panels, summary, strict=False):
             seed = min(row["seed"] for row in trajectories if row["cell"] == record["cell"])
-            mine = [row for row in trajectories if (row["cell"], row["seed"]) == (record["cell"], seed)]
+            mine = [
+                row for row in trajectories if (row["cell"], row["seed"]) == (record["cell"], seed)
+            ]
             for number, example in enumerate(sorted({row["example"] for row in mine})):
-                line = np.array([[row["pc1"], row["pc2"]] for row in mine if row["example"] == example], float)
+                line = np.array(
+                    [[row["pc1"], row["pc2"]] for row in mine if row["example"] == example], float
+                )
                 colour = ("#56B4E9", "#0072B2", "#CC79A7")[number % 3]
                 axes.plot(*line.T, color=colour, linewidth=0.7, alpha=0.6, zorder=1)
                 axes.plot(*line[0], ".", color=colour, markersize=7, zorder=1)
             here = [row for row in points if (row["cell"], row["seed"]) == (record["cell"], seed)]
             for order, (kind, (marker, colour, size)) in enumerate(KINDS.items(), 2):
-                places = np.array([[row["pc1"], row["pc2"]] for row in here if row["kind"] == kind], float)
+                places = np.array(
+                    [[row["pc1"], row["pc2"]] for row in here if row["kind"] == kind], float
+                )
                 if places.size:
                     shown.add(kind)
                     axes.plot(*places.T, **_marks(marker, colour, size), zorder=order)
             for axis in (axes.xaxis, axes.yaxis):
                 axis.set_major_locator(MaxNLocator(5))
                 axis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
-            axes.set(xlabel="principal component 1 (units of the state)", ylabel="principal component 2")
+            axes.set(
+                xlabel="principal component 1 (units of the state)", ylabel="principal component 2"
+            )
             axes.set_aspect("equal", adjustable="datalim")
             axes.margins(0.08)
             axes.grid(visible=True, color="0.92", linewidth=0.6)
@@ -101,8 +133,21 @@ def portrait(
             name = f"{record['cell']}" + (f", seed {seed}" if seeds > 1 else "")
             found = counted({kind: sum(row["kind"] == kind for row in here) for kind in KINDS})
             axes.set_title(f"{name}\n{textwrap.fill(found, 44)}", fontsize=10)
-        legend = [Line2D([], [], label=kind, **_marks(*KINDS[kind])) for kind in reversed(KINDS) if kind in shown]
-        legend.append(Line2D([], [], color="#0072B2", marker=".", linewidth=0.8, label="trajectory, from the dot on"))
+        legend = [
+            Line2D([], [], label=kind, **_marks(*KINDS[kind]))
+            for kind in reversed(KINDS)
+            if kind in shown
+        ]
+        legend.append(
+            Line2D(
+                [],
+                [],
+                color="#0072B2",
+                marker=".",
+                linewidth=0.8,
+                label="trajectory, from the dot on",
+            )
+        )
         figure.legend(handles=legend, loc="outside lower center", ncols=len(legend), frameon=False)
         title(figure, resting(summary), 34 * columns if columns > 1 else 60)
 
@@ -114,7 +159,9 @@ def phase(records: list[dict[str, Any]], folder: Path) -> None:
     most = max((abs(row["exponent"]) for row in records if row["exponent"] is not None), default=1)
     rate = AsinhNorm(0.1, -most, most)  # nearly logarithmic beyond 0.1 nats a step
     reach = LogNorm(1, max(row["length"] for row in records))
-    with drawing(folder / "phase", 2 * bands, columns, (max(3.6 * columns + 1.6, 6.2), 5.8 * bands + 1)) as (
+    with drawing(
+        folder / "phase", 2 * bands, columns, (max(3.6 * columns + 1.6, 6.2), 5.8 * bands + 1)
+    ) as (
         figure,
         panels,
     ):
@@ -127,7 +174,9 @@ def phase(records: list[dict[str, Any]], folder: Path) -> None:
             far = _map(lower, mine, "horizon", "viridis", reach)
             for axes, name in ((upper, "λ₁"), (lower, "horizon")):
                 axes.set_title(f"{cell}: {name}", fontsize=10)
-                axes.set(xlabel="recurrent gain g (1 = as drawn)", ylabel="sequence length T (steps)")
+                axes.set(
+                    xlabel="recurrent gain g (1 = as drawn)", ylabel="sequence length T (steps)"
+                )
             if column == min(columns, len(cells) - band * columns) - 1:
                 ticks = [tick for tick in RATES if abs(tick) <= most]
                 figure.colorbar(
@@ -137,10 +186,17 @@ def phase(records: list[dict[str, Any]], folder: Path) -> None:
                     ticks=ticks,
                     format=FuncFormatter(lambda value, _: short(value)),
                 )
-                plain(figure.colorbar(far, ax=list(grid[2 * band + 1]), label="horizon (steps)").ax.yaxis, (1, 2, 5))
+                plain(
+                    figure.colorbar(
+                        far, ax=list(grid[2 * band + 1]), label="horizon (steps)"
+                    ).ax.yaxis,
+                    (1, 2, 5),
+                )
         legend = [
             Line2D([], [], color="black", linewidth=1.8, label="λ₁ = 0"),
-            Patch(facecolor="0.93", edgecolor="0.6", hatch="////", label="felt down to the first step"),
+            Patch(
+                facecolor="0.93", edgecolor="0.6", hatch="////", label="felt down to the first step"
+            ),
             Patch(facecolor="white", edgecolor="0.6", label="no finite number"),
         ]
         figure.legend(handles=legend, loc="outside lower center", ncols=3, frameon=False)
@@ -160,7 +216,14 @@ def _map(axes: Axes, rows: list[dict[str, Any]], key: str, colours: str, norm: N
     if key == "horizon":
         felt = np.isnan(grid(key)) & np.isfinite(grid("decay_per_step"))
         grey = ListedColormap(["0.93"])
-        axes.pcolor(*borders, np.ma.masked_where(~felt, felt), cmap=grey, hatch="////", edgecolor="0.6", linewidth=0)
+        axes.pcolor(
+            *borders,
+            np.ma.masked_where(~felt, felt),
+            cmap=grey,
+            hatch="////",
+            edgecolor="0.6",
+            linewidth=0,
+        )
     exponents = grid("exponent")
     if len(lengths) > 1 and np.nanmin(exponents, initial=0) < 0 < np.nanmax(exponents, initial=0):
         axes.contour(gains, lengths, exponents, levels=[0], colors="black", linewidths=1.8)
@@ -198,9 +261,13 @@ def _edges(centres: list[float]) -> np.ndarray:
 def _divergence(summary: list[dict[str, Any]]) -> str:
     parts: dict[str, list[str]] = {}
     for record in summary:
-        exponent = "not finite" if record["exponent"] is None else f"λ₁ = {short(record['exponent'])}"
+        exponent = (
+            "not finite" if record["exponent"] is None else f"λ₁ = {short(record['exponent'])}"
+        )
         parts.setdefault(verdict(record), []).append(f"{record['cell']} ({exponent})")
-    return "Neighbouring states " + "; ".join(f"{does}: {', '.join(cells)}" for does, cells in parts.items())
+    return "Neighbouring states " + "; ".join(
+        f"{does}: {', '.join(cells)}" for does, cells in parts.items()
+    )
 
 
 def _turning(records: list[dict[str, Any]], cells: list[str]) -> str:

@@ -16,7 +16,10 @@ FLOOR = 12
 
 
 def gradient_norms(
-    norms: list[dict[str, Any]], flow: list[dict[str, Any]], summary: list[dict[str, Any]], folder: Path
+    norms: list[dict[str, Any]],
+    flow: list[dict[str, Any]],
+    summary: list[dict[str, Any]],
+    folder: Path,
 ) -> None:
     """Writes ``gradient_norms.png`` and ``.svg``: the norm against sequence length, and against the lag."""
     with drawing(folder / "gradient_norms", 1, 2, (11, 4.8)) as (figure, (left, right)):
@@ -25,7 +28,14 @@ def gradient_norms(
         title(figure, finding(summary), 100)
         handles, labels = right.get_legend_handles_labels()
         columns = min(len(labels), 6)
-        figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, handlelength=3)
+        figure.legend(
+            handles,
+            labels,
+            loc="outside lower center",
+            ncols=columns,
+            frameon=False,
+            handlelength=3,
+        )
 
 
 def _against_length(axes: Axes, norms: list[dict[str, Any]], summary: list[dict[str, Any]]) -> None:
@@ -33,14 +43,17 @@ def _against_length(axes: Axes, norms: list[dict[str, Any]], summary: list[dict[
         points = [
             (norm["length"], decades(norm["log_norm"]))
             for norm in norms
-            if (norm["cell"], norm["phase"], norm["parameter"]) == (record["cell"], record["phase"], "all")
+            if (norm["cell"], norm["phase"], norm["parameter"])
+            == (record["cell"], record["phase"], "all")
         ]
         band(axes, sorted(points, key=lambda point: point[0]), **style)
     axes.set_xscale("log")
     lengths = sorted({norm["length"] for norm in norms})
     axes.set_xticks(lengths, [str(length) for length in lengths])
     axes.set_xticks([], minor=True)
-    axes.set(xlabel="sequence length T (steps)", ylabel="gradient norm ‖∂L/∂θ‖ (nats per unit weight)")
+    axes.set(
+        xlabel="sequence length T (steps)", ylabel="gradient norm ‖∂L/∂θ‖ (nats per unit weight)"
+    )
     seeds = len({norm["seed"] for norm in norms})
     bands = f"; bands: range of {seeds} seeds" if seeds > 1 else ""
     axes.set_title(f"All parameters, loss at the last step{bands}", fontsize=10)
@@ -64,7 +77,12 @@ def _against_lag(axes: Axes, flow: list[dict[str, Any]], summary: list[dict[str,
         longest = max(longest, record["length"])
     axes.axhline(-3, color="0.45", linewidth=0.8, linestyle=":")
     axes.annotate(
-        "1/1000: no longer felt", (1, -3), xytext=(3, 3), textcoords="offset points", fontsize=8, color="0.35"
+        "1/1000: no longer felt",
+        (1, -3),
+        xytext=(3, 3),
+        textcoords="offset points",
+        fontsize=8,
+        color="0.35",
     )
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))

@@ -16,7 +16,17 @@ from rnnlab.report.words import PHASES, label, short
 Record = dict[str, Any]
 Show = Callable[[float], str]
 
-SYMBOLS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x", "star", "triangle-left")
+SYMBOLS = (
+    "circle",
+    "square",
+    "triangle-up",
+    "diamond",
+    "triangle-down",
+    "cross",
+    "x",
+    "star",
+    "triangle-left",
+)
 POINTS = 300
 """The most points of a line."""
 FLOOR = 12
@@ -45,7 +55,13 @@ def power(decades: float) -> str:
 
 
 def line(
-    xs: Sequence, seeds: np.ndarray, look: Record, show: Show, said: str = "{}", *, log: bool = False
+    xs: Sequence,
+    seeds: np.ndarray,
+    look: Record,
+    show: Show,
+    said: str = "{}",
+    *,
+    log: bool = False,
 ) -> list[Record]:
     """The mean over the seeds as a line, their range as a band; both gone after one click on the legend.
 
@@ -70,14 +86,22 @@ def line(
     if not several:
         return [line]
     x, y = outline(xs, low, high)
-    band = {"mode": "lines", "line": {"width": 0}, "fill": "toself", "fillcolor": colour, "opacity": 0.2}
+    band = {
+        "mode": "lines",
+        "line": {"width": 0},
+        "fill": "toself",
+        "fillcolor": colour,
+        "opacity": 0.2,
+    }
     return [common | band | {"x": x, "y": y, "showlegend": False, "hoverinfo": "skip"}, line]
 
 
 def outline(xs: Sequence, low: np.ndarray, high: np.ndarray) -> tuple[list, list]:
     """Around a band: there along its upper edge and back along its lower one, once for each stretch without a gap."""
     x, y = [], []
-    for whole, stretch in itertools.groupby(range(len(xs)), lambda place: bool(np.isfinite(low[place]))):
+    for whole, stretch in itertools.groupby(
+        range(len(xs)), lambda place: bool(np.isfinite(low[place]))
+    ):
         if whole:
             there = list(stretch)
             x += [xs[place] for place in (*there, *reversed(there))] + [None]
@@ -97,7 +121,10 @@ def heat(xs: Sequence, ys: Sequence, grid: np.ndarray, bar: Record, hover: str) 
 
 def axes(x: Record, y: Record, hover: str | None = None) -> Record:
     """Two axes from their titles and settings; ``hover`` heads the box of values at one x."""
-    layout = {"xaxis": x | {"title": {"text": x["title"]}}, "yaxis": y | {"title": {"text": y["title"]}}}
+    layout = {
+        "xaxis": x | {"title": {"text": x["title"]}},
+        "yaxis": y | {"title": {"text": y["title"]}},
+    }
     if hover is None:
         return layout | {"hovermode": "closest"}
     layout["xaxis"]["unifiedhovertitle"] = {"text": hover}
@@ -109,7 +136,14 @@ def level(y: float, text: str) -> Record:
     line = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": y, "y1": y}
     level: Record = {"shapes": [line | {"line": {"color": "--muted", "width": 1.5, "dash": "dot"}}]}
     if text:
-        place = {"xref": "paper", "x": 0, "xanchor": "left", "y": y, "yanchor": "bottom", "showarrow": False}
+        place = {
+            "xref": "paper",
+            "x": 0,
+            "xanchor": "left",
+            "y": y,
+            "yanchor": "bottom",
+            "showarrow": False,
+        }
         level["annotations"] = [place | {"text": text, "font": {"color": "--muted"}}]
     return level
 
@@ -118,7 +152,10 @@ def log_axis(low: float, high: float) -> Record:
     """A logarithmic axis with so many numbers that a narrow page has room for them."""
     digits = (1, 2, 5) if high <= 100 * low else (1, 3) if high <= 10_000 * low else (1,)
     exponents = range(math.floor(math.log10(max(low, 1))), math.floor(math.log10(max(high, 1))) + 1)
-    return {"type": "log", "tickvals": [digit * 10**exponent for exponent in exponents for digit in digits]}
+    return {
+        "type": "log",
+        "tickvals": [digit * 10**exponent for exponent in exponents for digit in digits],
+    }
 
 
 def spaced(values: list) -> tuple[list, Record]:
@@ -134,7 +171,10 @@ def spaced(values: list) -> tuple[list, Record]:
     exponents = range(math.floor(math.log10(values[0])), math.ceil(math.log10(values[-1])) + 1)
     ticks = [float(f"{digit}e{exponent}") for exponent in exponents for digit in digits]
     ticks = [tick for tick in ticks if values[0] <= tick <= values[-1]]
-    labels = {"tickvals": [math.log10(tick) for tick in ticks], "ticktext": [f"{tick:g}" for tick in ticks]}
+    labels = {
+        "tickvals": [math.log10(tick) for tick in ticks],
+        "ticktext": [f"{tick:g}" for tick in ticks],
+    }
     return numbers(np.log10(values)), labels
 
 
@@ -147,7 +187,10 @@ def decades(logs: Iterable[float]) -> Record:
     digits = (1, 2, 5) if high - low > 0.7 else (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)
     exponents = range(math.floor(low) - 1, math.ceil(high) + 2)
     values = [float(f"{digit}e{exponent}") for exponent in exponents for digit in digits]
-    return {"tickvals": [math.log10(value) for value in values], "ticktext": [f"{value:g}" for value in values]}
+    return {
+        "tickvals": [math.log10(value) for value in values],
+        "ticktext": [f"{value:g}" for value in values],
+    }
 
 
 def picture(key: tuple, title: str, data: list[Record], layout: Record) -> Record:
@@ -160,14 +203,21 @@ def looks(summary: list[Record]) -> list[tuple[Record, Record]]:
     phases = len({record["phase"] for record in summary})
     dash = {"before": "solid", "after": "dash"} if phases > 1 else {}
     return [
-        (r, look(r["cell"], summary) | {"name": label(r, phases), "dash": dash.get(r["phase"], "solid")})
+        (
+            r,
+            look(r["cell"], summary)
+            | {"name": label(r, phases), "dash": dash.get(r["phase"], "solid")},
+        )
         for r in summary
     ]
 
 
 def look(cell: str, records: list[Record]) -> Record:
     """The name of a cell, and its place among all, which gives it colour and marker."""
-    return {"name": cell, "number": list(dict.fromkeys(record["cell"] for record in records)).index(cell)}
+    return {
+        "name": cell,
+        "number": list(dict.fromkeys(record["cell"] for record in records)).index(cell),
+    }
 
 
 def phase_name(phase: Any) -> tuple[str]:
@@ -201,10 +251,14 @@ def seeds(records: list[Record], x: str, y: str) -> tuple[list, np.ndarray]:
     return xs, grid
 
 
-def table(records: list[Record], row: str, column: str, value: str) -> tuple[list, list, np.ndarray]:
+def table(
+    records: list[Record], row: str, column: str, value: str
+) -> tuple[list, list, np.ndarray]:
     """Rows, columns and the table of values, NaN where there is none."""
     rows, columns = (sorted({record[name] for record in records}) for name in (row, column))
-    row_of, column_of = ({name: place for place, name in enumerate(names)} for names in (rows, columns))
+    row_of, column_of = (
+        {name: place for place, name in enumerate(names)} for names in (rows, columns)
+    )
     grid = np.full((len(rows), len(columns)), np.nan)
     for record in records:
         if record.get(value) is not None:
@@ -232,7 +286,10 @@ def thinned(count: int, *, log: bool = False) -> list[int]:
 
 def numbers(values: Iterable[float]) -> list[float | None]:
     """For JSON: five digits, None where there is no number."""
-    return [float(f"{value:.5g}") if value is not None and np.isfinite(value) else None for value in values]
+    return [
+        float(f"{value:.5g}") if value is not None and np.isfinite(value) else None
+        for value in values
+    ]
 
 
 def steps(count: int) -> str:

@@ -71,7 +71,9 @@ def _whole(path: Path) -> Iterator[None]:
     try:
         yield
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as fault:
-        raise ValueError(f"{path} is damaged or not finished; run the command that made it again") from fault
+        raise ValueError(
+            f"{path} is damaged or not finished; run the command that made it again"
+        ) from fault
 
 
 def _read(path: Path) -> Record:
@@ -80,11 +82,15 @@ def _read(path: Path) -> Record:
         return value if math.isfinite(value) else None
 
     try:  # what is no number, such as NaN, is a missing value
-        content = json.loads(path.read_text(encoding="utf-8"), parse_float=finite, parse_constant=finite)
+        content = json.loads(
+            path.read_text(encoding="utf-8"), parse_float=finite, parse_constant=finite
+        )
     except (OSError, ValueError):
         raise ValueError(f"{path} cannot be read; run the command that made it again") from None
     if not isinstance(content, dict):
-        raise ValueError(f"{path} is not a file of rnnlab; give the --out directory of a finished run")
+        raise ValueError(
+            f"{path} is not a file of rnnlab; give the --out directory of a finished run"
+        )
     return content
 
 
@@ -101,9 +107,19 @@ def _gradients(content: Record) -> Section:
         felt = r["horizon"]
         if felt is None and r["decay_per_step"] is not None:
             felt = (r["length"], f"over {r['length'] - 1}")
-        found = [_mean(by_name.get((r["cell"], r["phase"], length, "all"), [])) for length in lengths]
+        found = [
+            _mean(by_name.get((r["cell"], r["phase"], length, "all"), [])) for length in lengths
+        ]
         rows.append(
-            (words.label(r, phases), r["decay_per_step"], r["half_life"], felt, r["length"], r["doubtful"], *found)
+            (
+                words.label(r, phases),
+                r["decay_per_step"],
+                r["half_life"],
+                felt,
+                r["length"],
+                r["doubtful"],
+                *found,
+            )
         )
     columns = ("cell", "decay (nats/step)", "half-life (steps)", "horizon (steps)", "T (steps)", "seeds left out",
                *(f"ln‖∂L/∂θ‖, T = {length}" for length in lengths))  # fmt: skip
@@ -113,19 +129,29 @@ def _gradients(content: Record) -> Section:
         for (cell, phase, length, name), seeds in by_name.items()
     ]  # fmt: skip
     of_each = ("cell", "T (steps)", "parameter", "mean of ln‖∂L/∂θ‖", "lowest", "highest", "seeds")
-    tables = [Table("Summary: means over the seeds", columns, rows), Table("Norms of the gradient", of_each, each)]
+    tables = [
+        Table("Summary: means over the seeds", columns, rows),
+        Table("Norms of the gradient", of_each, each),
+    ]
     made = {"singular_values": charts.singular_values, "contributions": charts.contributions,
             "truncation": charts.truncation}  # fmt: skip
     details = [draw(content[name]) for name, draw in made.items() if content.get(name)]
     if cut := content.get("truncation"):
         of_cut = ("cell", "seed", "truncated after (steps)", "cosine", "relative norm")
-        losses = [(words.label(r, phases), r["seed"], r["steps"], r["cosine"], r["relative_norm"]) for r in cut]
+        losses = [
+            (words.label(r, phases), r["seed"], r["steps"], r["cosine"], r["relative_norm"])
+            for r in cut
+        ]
         tables.append(Table("What truncation loses", of_cut, losses))
     return Section(
         "The gradient",
         words.finding(summary),
         [words.sentence(record, phases) for record in summary],
-        [charts.flow_by_lag(content["flow"], summary), charts.norms_by_length(norms, summary), *details],
+        [
+            charts.flow_by_lag(content["flow"], summary),
+            charts.norms_by_length(norms, summary),
+            *details,
+        ],
         tables,
     )
 
@@ -136,7 +162,10 @@ def _dynamics(content: Record) -> Section:
         raise ValueError("no cell is finished")
     figures = [
         draw(content[name])
-        for name, draw in {"spectrum": state_charts.spectrum, "trace": state_charts.convergence}.items()
+        for name, draw in {
+            "spectrum": state_charts.spectrum,
+            "trace": state_charts.convergence,
+        }.items()
         if content.get(name)
     ]
     points, runs = content.get("fixed_points") or [], content.get("trajectories") or []
@@ -149,7 +178,13 @@ def _dynamics(content: Record) -> Section:
     }  # fmt: skip
     of_point = {"cell": "cell", "seed": "seed", "number": "number", "kind": "kind", "unstable": "unstable directions",
                 "q": "q", "slowest": "slowest (steps)"}  # fmt: skip
-    tables = [Table("Summary", tuple(named.values()), [tuple(r.get(name) for name in named) for r in summary])]
+    tables = [
+        Table(
+            "Summary",
+            tuple(named.values()),
+            [tuple(r.get(name) for name in named) for r in summary],
+        )
+    ]
     if points:
         rows = [tuple(point.get(name) for name in of_point) for point in points]
         tables.append(Table("Fixed and slow points", tuple(of_point.values()), rows))
@@ -186,7 +221,11 @@ def _text(sections: list[Section], configs: list[Record]) -> str:
         parts += [_table(table, next(counter)) for table in section.tables]
         parts.append("</section>")
     parts.append(_origin(configs))
-    sentences = [f"<li>{html.escape(sentence)}</li>" for section in sections for sentence in section.sentences]
+    sentences = [
+        f"<li>{html.escape(sentence)}</li>"
+        for section in sections
+        for sentence in section.sentences
+    ]
     return string.Template((here / "page.html").read_text(encoding="utf-8")).substitute(
         title=html.escape(sections[0].finding),
         sentences="<ul>\n" + "\n".join(sentences) + "\n</ul>" if sentences else "",
@@ -200,7 +239,9 @@ def _text(sections: list[Section], configs: list[Record]) -> str:
 def _figure(figure: Figure, number: int) -> str:
     drawn = {"names": figure.names, "pictures": figure.pictures}
     title, about = html.escape(figure.pictures[0]["title"]), html.escape(figure.about)
-    data = json.dumps(drawn, allow_nan=False, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
+    data = json.dumps(drawn, allow_nan=False, separators=(",", ":"), ensure_ascii=False).replace(
+        "<", "\\u003c"
+    )
     return f"""<figure class="card" aria-labelledby="title-{number}">
 <figcaption><h3 id="title-{number}" aria-live="polite">{title}</h3>
 <p class="about" id="about-{number}">{about}</p></figcaption>
@@ -215,7 +256,11 @@ def _table(table: Table, number: int) -> str:
     heads, columns = [], []
     for name, *values in zip(table.columns, *table.rows, strict=True):
         if any(value is not None for value in values):
-            side = ' class="number"' if any(isinstance(value, (int, float, tuple)) for value in values) else ""
+            side = (
+                ' class="number"'
+                if any(isinstance(value, (int, float, tuple)) for value in values)
+                else ""
+            )
             button = f'<button type="button">{html.escape(name)}</button>'
             heads.append(f'<th scope="col" aria-sort="none"{side}>{button}</th>')
             columns.append([_cell(value, side) for value in values])
@@ -235,13 +280,21 @@ def _table(table: Table, number: int) -> str:
 
 def _cell(value: Any, side: str) -> str:
     value, shown = value if isinstance(value, tuple) else (value, _said(value))
-    known = " data-missing" if value is None else f' data-value="{value}"' if isinstance(value, (int, float)) else ""
+    known = (
+        " data-missing"
+        if value is None
+        else f' data-value="{value}"'
+        if isinstance(value, (int, float))
+        else ""
+    )
     return f"<td{side}{known}>{html.escape(shown)}</td>"
 
 
 def _origin(configs: list[Record]) -> str:
     """The commands that made the run, its configuration and the versions."""
-    configs = [config for number, config in enumerate(configs) if config and config not in configs[:number]]
+    configs = [
+        config for number, config in enumerate(configs) if config and config not in configs[:number]
+    ]
     parts = ["<section>\n<h2>How it was made</h2>"] if configs else ["<section>"]
     for config in configs:
         if config.get("command"):
@@ -250,26 +303,45 @@ def _origin(configs: list[Record]) -> str:
                 f'<div class="card">\n<h3>The command that repeats it</h3>\n<pre><code>{command}</code></pre>\n'
                 '<p class="copy"><button type="button">Copy</button> <span role="status"></span></p>\n</div>'
             )
-        alone = {key: value for key, value in config.items() if key != "command" and not isinstance(value, dict)}
+        alone = {
+            key: value
+            for key, value in config.items()
+            if key != "command" and not isinstance(value, dict)
+        }
         groups = {key: value for key, value in config.items() if isinstance(value, dict)}
         parts.append('<div class="cards">')
         for name, group in {**groups, **({"other": alone} if alone else {})}.items():
             pairs = "\n".join(
-                f"<dt>{html.escape(key)}</dt><dd>{html.escape(_setting(value))}</dd>" for key, value in group.items()
+                f"<dt>{html.escape(key)}</dt><dd>{html.escape(_setting(value))}</dd>"
+                for key, value in group.items()
             )
-            parts.append(f'<div class="card">\n<h3>{html.escape(name.capitalize())}</h3>\n<dl>\n{pairs}\n</dl>\n</div>')
+            parts.append(
+                f'<div class="card">\n<h3>{html.escape(name.capitalize())}</h3>\n<dl>\n{pairs}\n</dl>\n</div>'
+            )
         parts.append("</div>")
     return "\n".join([*parts, "</section>"])
 
 
 def _setting(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else "none" if value is None else str(value)
+    return (
+        ", ".join(map(str, value))
+        if isinstance(value, list)
+        else "none"
+        if value is None
+        else str(value)
+    )
 
 
 def _said(value: Any) -> str:
     """A number or a word of a table."""
     shown = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return MISSING if value is None else shown.replace("-", "−") if isinstance(value, (int, float)) else shown
+    return (
+        MISSING
+        if value is None
+        else shown.replace("-", "−")
+        if isinstance(value, (int, float))
+        else shown
+    )
 
 
 def _mean(values: list[float]) -> float | None:

@@ -14,7 +14,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 # Okabe and Ito's colours, told apart with every kind of colour vision, in an order of rising lightness for grey print.
-COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#F0E442", "#999999")
+COLOURS = (
+    "#000000",
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#56B4E9",
+    "#E69F00",
+    "#F0E442",
+    "#999999",
+)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<")
 DASHES = {"before": (None, None), "after": (5, 2)}
 STYLE: Any = {"font.size": 10, "svg.hashsalt": "rnnlab", "svg.fonttype": "none", "axes.spines.top": False,
@@ -22,7 +32,9 @@ STYLE: Any = {"font.size": 10, "svg.hashsalt": "rnnlab", "svg.fonttype": "none",
 
 
 @contextlib.contextmanager
-def drawing(path: Path, rows: int, columns: int, size: tuple[float, float]) -> Iterator[tuple[Figure, np.ndarray]]:
+def drawing(
+    path: Path, rows: int, columns: int, size: tuple[float, float]
+) -> Iterator[tuple[Figure, np.ndarray]]:
     """A figure with its panels, which is written as PNG and SVG; panels that stay empty are taken out."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=size, layout="constrained")
@@ -49,12 +61,21 @@ def look(number: int) -> dict[str, Any]:
 def looks(groups: Sequence[tuple[str, str]]) -> list[tuple[int, dict[str, Any]]]:
     """The number of each group's cell, and its style: colour and marker by the cell, dashes by when it was measured."""
     cells = list(dict.fromkeys(cell for cell, _ in groups))
-    dashes = DASHES if len({phase for _, phase in groups}) > 1 else dict.fromkeys(DASHES, (None, None))
-    return [(n, look(n) | {"dashes": dashes[phase]}) for n, phase in ((cells.index(c), phase) for c, phase in groups)]
+    dashes = (
+        DASHES if len({phase for _, phase in groups}) > 1 else dict.fromkeys(DASHES, (None, None))
+    )
+    return [
+        (n, look(n) | {"dashes": dashes[phase]})
+        for n, phase in ((cells.index(c), phase) for c, phase in groups)
+    ]
 
 
 def band(
-    axes: Axes, points: Sequence[tuple[float, float | None]], marks: int | None = None, name: str = "", **style: Any
+    axes: Axes,
+    points: Sequence[tuple[float, float | None]],
+    marks: int | None = None,
+    name: str = "",
+    **style: Any,
 ) -> None:
     """The mean over the seeds as a line, their range as a band; ``points`` are (x, y) of all seeds, y None where it is
     missing.
@@ -71,7 +92,14 @@ def band(
     every = 1 if marks is None else max(len(by_x) // marks, 1)
     drawn = {"linewidth": 1.6, "markersize": 5, "markevery": every, **style}
     axes.plot(list(by_x), lines.mean(axis=1), label=name, **drawn)
-    axes.fill_between(list(by_x), lines.min(axis=1), lines.max(axis=1), color=style["color"], alpha=0.18, linewidth=0)
+    axes.fill_between(
+        list(by_x),
+        lines.min(axis=1),
+        lines.max(axis=1),
+        color=style["color"],
+        alpha=0.18,
+        linewidth=0,
+    )
 
 
 def decades(log_norm: float | None) -> float:

@@ -86,13 +86,19 @@ class Run:
         try:
             before = json.loads((folder / "config.json").read_text(encoding="utf-8"))["settings"]
         except (OSError, ValueError, KeyError, TypeError):
-            raise ValueError(f"{folder} holds files that are no run of this study; choose another --out") from None
+            raise ValueError(
+                f"{folder} holds files that are no run of this study; choose another --out"
+            ) from None
         wanted = json.loads(json.dumps(settings))
         if not isinstance(before, dict) or wanted.keys() != before.keys():
-            raise ValueError(f"{folder} holds a run of another study or version; choose another --out")
+            raise ValueError(
+                f"{folder} holds a run of another study or version; choose another --out"
+            )
         other = sorted(name for name in wanted if wanted[name] != before[name])
         if other:
-            raise ValueError(f"{folder} holds a run with another {', '.join(other)}; choose another --out")
+            raise ValueError(
+                f"{folder} holds a run with another {', '.join(other)}; choose another --out"
+            )
 
     def open(
         self,
@@ -114,7 +120,9 @@ class Run:
                 done = finished(records)
                 other_data = found["config"]["data"] != config["data"]
             except (ValueError, KeyError, TypeError):
-                raise ValueError(f"{results} is damaged; remove it, or choose another --out") from None
+                raise ValueError(
+                    f"{results} is damaged; remove it, or choose another --out"
+                ) from None
             if other_data:
                 raise ValueError(f"{self.folder} holds a run on other data; choose another --out")
             missing = [unit for unit in units if unit not in done]
@@ -123,7 +131,12 @@ class Run:
                     f"{self.folder} holds an unfinished run; add --resume to go on, or choose another --out"
                 )
             if resume:
-                self.config, self.records, self.summary, self.missing = found["config"], records, summary, missing
+                self.config, self.records, self.summary, self.missing = (
+                    found["config"],
+                    records,
+                    summary,
+                    missing,
+                )
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / "config.json", self.config)
 

@@ -8,7 +8,12 @@ import numpy as np
 from rnnlab.report import marks
 from rnnlab.report.words import short
 
-KINDS = {"stable": ("circle", 3), "saddle": ("diamond", 6), "unstable": ("triangle-up", 2), "slow": ("x", 4)}
+KINDS = {
+    "stable": ("circle", 3),
+    "saddle": ("diamond", 6),
+    "unstable": ("triangle-up", 2),
+    "slow": ("x", 4),
+}
 """Marker and colour of each kind of fixed point."""
 DIVERGING = [[0, "#2166ac"], [0.5, "#f4f4f4"], [1, "#b2182b"]]
 
@@ -25,9 +30,9 @@ def spectrum(records: list[marks.Record]) -> marks.Figure:
         _theory(cell, mine, first=number == 0)
         for number, ((cell,), mine) in enumerate(marks.groups(known, "cell").items())
     ]
-    layout = marks.axes({"title": "index"}, {"title": "Lyapunov exponent (nats/step)"}, "exponent %{x}") | marks.level(
-        0, ""
-    )
+    layout = marks.axes(
+        {"title": "index"}, {"title": "Lyapunov exponent (nats/step)"}, "exponent %{x}"
+    ) | marks.level(0, "")
     title = f"Directions in which a disturbance grows: {', '.join(found)}"
     about = f"Exponents above 0 are directions that grow, below 0 such that die out{marks.bands(records)}."
     about += " Theory: ln |eigenvalue| where the state has come to rest." if known else ""
@@ -50,13 +55,19 @@ def convergence(records: list[marks.Record]) -> marks.Figure:
     traces, found = [], []
     for (cell,), mine in marks.groups(records, "cell").items():
         steps, seeds = marks.seeds(mine, "step", "exponent")
-        traces += marks.line(steps, seeds, marks.look(cell, records), short, "{} nats/step", log=True)
+        traces += marks.line(
+            steps, seeds, marks.look(cell, records), short, "{} nats/step", log=True
+        )
         later = marks.mean_over(seeds)[len(steps) // 2 :]
         found.append(f"{cell} {short(later.max() - later.min())}")
     steps = [record["step"] for record in records]
     x = {"title": "steps", **marks.log_axis(min(steps), max(steps))}
-    layout = marks.axes(x, {"title": "estimate of λ₁ (nats/step)"}, "after %{x} steps") | marks.level(0, "")
-    title = f"In the second half of the run the estimate of λ₁ moves by (nats/step): {', '.join(found)}"
+    layout = marks.axes(
+        x, {"title": "estimate of λ₁ (nats/step)"}, "after %{x} steps"
+    ) | marks.level(0, "")
+    title = (
+        f"In the second half of the run the estimate of λ₁ moves by (nats/step): {', '.join(found)}"
+    )
     about = f"The largest Lyapunov exponent as more steps are taken in{marks.bands(records)}."
     return marks.Figure(about, (), [marks.picture((), title, traces, layout)])
 
@@ -67,14 +78,23 @@ def portrait(points: list[marks.Record], trajectories: list[marks.Record]) -> ma
     for cell, seed in marks.groups([*trajectories, *points], "cell", "seed"):
         runs = [r for r in trajectories if (r["cell"], r["seed"]) == (cell, seed)]
         found = [p for p in points if (p["cell"], p["seed"]) == (cell, seed)]
-        kinds = sorted(marks.groups(found, "kind").items(), key=lambda of: [*KINDS, of[0][0]].index(of[0][0]))
-        traces = [_path(run, first=number == 0) for number, run in enumerate(marks.groups(runs, "example").values())]
+        kinds = sorted(
+            marks.groups(found, "kind").items(), key=lambda of: [*KINDS, of[0][0]].index(of[0][0])
+        )
+        traces = [
+            _path(run, first=number == 0)
+            for number, run in enumerate(marks.groups(runs, "example").values())
+        ]
         traces += [_fixed(kind, mine) for (kind,), mine in reversed(kinds)]  # the rarest on top
         counts = ", ".join(f"{len(mine)} {kind}" for (kind,), mine in kinds)
         title = (
-            f"{cell}, seed {seed}: fixed points: {counts}" if found else f"{cell}, seed {seed}: no fixed point found"
+            f"{cell}, seed {seed}: fixed points: {counts}"
+            if found
+            else f"{cell}, seed {seed}: no fixed point found"
         )
-        axes = marks.axes({"title": "first principal component"}, {"title": "second principal component"})
+        axes = marks.axes(
+            {"title": "first principal component"}, {"title": "second principal component"}
+        )
         pictures.append(marks.picture((cell, str(seed)), title, traces, axes))
     about = "Lines: the state over time; markers: fixed and slow points, by stability."
     return marks.Figure(about, ("cell", "seed"), pictures)
@@ -117,16 +137,29 @@ def phase_diagram(records: list[marks.Record]) -> marks.Figure:
                 continue
             (xs, across), (ys, up) = marks.spaced(lengths), marks.spaced(values)
             hover = (
-                f"{html.escape(axis)} = %{{customdata[1]:.3g}}, T = %{{customdata[0]}}<br>{name} = %{{z:.3g}} {unit}"
+                f"{html.escape(axis)} = %{{customdata[1]:.3g}}, T = %{{customdata[0]}}"
+                f"<br>{name} = %{{z:.3g}} {unit}"
             )
-            heat = marks.heat(xs, ys, grid, {"title": {"text": f"{name} ({unit})", "side": "top"}}, hover)
-            heat["customdata"] = [[[length, value] for length in lengths] for value in marks.numbers(values)]
-            heat |= {"colorscale": DIVERGING, "zmid": 0} if key == "exponent" else {"colorscale": "Cividis"}
+            heat = marks.heat(
+                xs, ys, grid, {"title": {"text": f"{name} ({unit})", "side": "top"}}, hover
+            )
+            heat["customdata"] = [
+                [[length, value] for length in lengths] for value in marks.numbers(values)
+            ]
+            heat |= (
+                {"colorscale": DIVERGING, "zmid": 0}
+                if key == "exponent"
+                else {"colorscale": "Cividis"}
+            )
             traces = [heat, _zero(xs, ys, grid)] if key == "exponent" else [heat]
-            layout = marks.axes({"title": "sequence length T (steps)", **across}, {"title": html.escape(axis), **up})
-            title = (
-                f"{cell}: {_crossing(axis, values, lengths, grid) if key == 'exponent' else _extent(name, unit, grid)}"
+            layout = marks.axes(
+                {"title": "sequence length T (steps)", **across}, {"title": html.escape(axis), **up}
             )
+            if key == "exponent":
+                found = _crossing(axis, values, lengths, grid)
+            else:
+                found = _extent(name, unit, grid)
+            title = f"{cell}: {found}"
             pictures.append(marks.picture((cell, axis, name), title, traces, layout))
     about = "The line is where λ₁ = 0; a blank horizon means that the gradient is felt over the whole sequence."
     return marks.Figure(about, ("cell", "axis", "shown"), pictures)
@@ -143,8 +176,16 @@ def _zero(xs: list, ys: list, grid: np.ndarray) -> marks.Record:
 def _crossing(axis: str, values: list, lengths: list, grid: np.ndarray) -> str:
     """Where λ₁ changes its sign at the longest sequence."""
     last = grid[:, -1]
-    signs = [(value, sign) for value, sign in zip(values, np.sign(last), strict=True) if np.isfinite(sign)]
-    turns = [(f"{a:.3g}", f"{b:.3g}") for (a, s), (b, t) in itertools.pairwise(signs) if s * t <= 0 and s != t]
+    signs = [
+        (value, sign)
+        for value, sign in zip(values, np.sign(last), strict=True)
+        if np.isfinite(sign)
+    ]
+    turns = [
+        (f"{a:.3g}", f"{b:.3g}")
+        for (a, s), (b, t) in itertools.pairwise(signs)
+        if s * t <= 0 and s != t
+    ]
     if turns:
         return f"λ₁ changes sign between {axis} {' and '.join(turns[0])} (T = {lengths[-1]})"
     side = "below" if signs and signs[0][1] < 0 else "above"

@@ -49,7 +49,14 @@ def _branches(axes: Axes, diagram: dict[str, Any]) -> None:
         kind = "stable" if branch["stable"] else "unstable"
         line = "-" if branch["stable"] else "--"
         colour = BLUE if branch["stable"] else RED
-        axes.plot(branch["b"], branch["x"], line, color=colour, linewidth=2, label=kind if kind not in named else None)
+        axes.plot(
+            branch["b"],
+            branch["x"],
+            line,
+            color=colour,
+            linewidth=2,
+            label=kind if kind not in named else None,
+        )
         named.add(kind)
     low, high = sorted(b for b, _ in diagram["folds"])
     axes.axvspan(low, high, color="0.93", zorder=0)
@@ -66,7 +73,9 @@ def _branches(axes: Axes, diagram: dict[str, Any]) -> None:
             fontsize=9,
         )
     axes.set(xlabel="bias b", ylabel="fixed point x", ylim=(-0.02, 1.02))
-    axes.set_title(f"Fixed points of dx/dt = −x + σ({diagram['w']:g} x + b); grey: two are stable", fontsize=10)
+    axes.set_title(
+        f"Fixed points of dx/dt = −x + σ({diagram['w']:g} x + b); grey: two are stable", fontsize=10
+    )
     axes.legend(frameon=False, loc="upper left")
 
 
@@ -86,9 +95,15 @@ def _plane(axes: Axes, diagram: dict[str, Any], plane: dict[str, Any]) -> None:
     place = np.searchsorted(w, w[0] + 0.8 * (w[-1] - w[0]))
     axes.annotate("three fixed points,\ntwo of them stable", (w[place], (lower[place] + upper[place]) / 2),
                   ha="center", va="center", fontsize=9)  # fmt: skip
-    axes.annotate("only the upper one", (0.8, 0.88), xycoords="axes fraction", ha="center", fontsize=9)
-    axes.annotate("only the lower one", (0.55, 0.22), xycoords="axes fraction", ha="center", fontsize=9)
-    axes.set(xlabel="recurrent weight w", ylabel="bias b", xlim=(w[0] - 0.3 * (w[-1] - w[0]), w[-1]))
+    axes.annotate(
+        "only the upper one", (0.8, 0.88), xycoords="axes fraction", ha="center", fontsize=9
+    )
+    axes.annotate(
+        "only the lower one", (0.55, 0.22), xycoords="axes fraction", ha="center", fontsize=9
+    )
+    axes.set(
+        xlabel="recurrent weight w", ylabel="bias b", xlim=(w[0] - 0.3 * (w[-1] - w[0]), w[-1])
+    )
     axes.set_title("Where there are how many: folds (lines) and their cusp", fontsize=10)
 
 
@@ -115,7 +130,10 @@ def walls(surfaces: Sequence[dict[str, Any]], path: Path) -> None:
             below = figure.add_subplot(grid[2 * row + 1, 1])
             _thresholds(figure.add_subplot(grid[2 * row, 1], sharex=below), below, surface)
         free = " and ".join(f"{surface['thrown'][-1]:.0%}" for surface in surfaces)
-        near = [surface["thrown"][np.asarray(surface["thresholds"]) <= 10 * surface["average"]] for surface in surfaces]
+        near = [
+            surface["thrown"][np.asarray(surface["thresholds"]) <= 10 * surface["average"]]
+            for surface in surfaces
+        ]
         held = max(share.max() for share in near)
         finding = f"The wall throws {free} of unclipped descents away; with τ up to 10 × the average norm {held:.1%}"
         figure.suptitle(finding, fontsize=12)
@@ -125,12 +143,19 @@ def walls(surfaces: Sequence[dict[str, Any]], path: Path) -> None:
 def _surface(figure: Figure, axes: Axes, surface: dict[str, Any]) -> None:
     ws, bs = np.asarray(surface["w"]), np.asarray(surface["b"])
     loss = np.maximum(np.asarray(surface["loss"]).T, FLOOR)
-    image = axes.pcolormesh(ws, bs, loss, cmap=SHADE, norm=LogNorm(FLOOR, loss.max()), rasterized=True)
+    image = axes.pcolormesh(
+        ws, bs, loss, cmap=SHADE, norm=LogNorm(FLOOR, loss.max()), rasterized=True
+    )
     figure.colorbar(image, ax=axes, label=f"loss (white: {FLOOR:g} and below)", pad=0.02)
     axes.plot(ws, surface["wall"], color=BLACK, linewidth=1.3, linestyle="--", label="the wall")
-    plain, clipped = ((np.asarray(surface[name]["w"]), np.asarray(surface[name]["b"])) for name in ("plain", "clipped"))
+    plain, clipped = (
+        (np.asarray(surface[name]["w"]), np.asarray(surface[name]["b"]))
+        for name in ("plain", "clipped")
+    )
     stride = np.hypot(np.diff(plain[0]), np.diff(plain[1]))
-    leap = int(np.argmax(~(stride < np.hypot(np.ptp(ws), np.ptp(bs)))))  # the first step longer than the picture
+    leap = int(
+        np.argmax(~(stride < np.hypot(np.ptp(ws), np.ptp(bs))))
+    )  # the first step longer than the picture
     here, there = (tuple(float(part[k]) for part in plain) for k in (leap, leap + 1))
     axes.plot(*(part[: leap + 1] for part in plain), color=RED, marker="o", markersize=3.5, linewidth=1.2,
               label="not clipped")  # fmt: skip
@@ -140,7 +165,9 @@ def _surface(figure: Figure, axes: Axes, surface: dict[str, Any]) -> None:
     axes.annotate(f"step {leap + 1} goes to w = {_signed(there[0], 3)}, b = {_signed(there[1], 3)}", (0.97, 0.95),
                   xycoords="axes fraction", ha="right", fontsize=9, color=RED)  # fmt: skip
     axes.plot(plain[0][0], plain[1][0], "*", color=BLACK, markersize=12, zorder=4, label="start")
-    axes.set(xlabel="recurrent weight w", ylabel="bias b", xlim=(ws[0], ws[-1]), ylim=(bs[0], bs[-1]))
+    axes.set(
+        xlabel="recurrent weight w", ylabel="bias b", xlim=(ws[0], ws[-1]), ylim=(bs[0], bs[-1])
+    )
     axes.set_title(surface["name"], fontsize=10)
     axes.legend(fontsize=8, loc="lower left", framealpha=0.95)
 
@@ -159,7 +186,12 @@ def _thresholds(above: Axes, below: Axes, surface: dict[str, Any]) -> None:
     below.plot(taus, middle[:-1], color=BLUE, marker="s", markersize=4, label="clipped")
     below.axhspan(low[-1], high[-1], color=RED, alpha=0.1, linewidth=0)
     below.axhline(middle[-1], color=RED, linewidth=1.4, linestyle="--", label="not clipped")
-    below.set(xscale="log", yscale="log", ylabel="loss in the end", xlabel="threshold τ / average gradient norm")
+    below.set(
+        xscale="log",
+        yscale="log",
+        ylabel="loss in the end",
+        xlabel="threshold τ / average gradient norm",
+    )
     below.legend(fontsize=8, frameon=False, ncols=2)
     for axes in (above, below):
         axes.axvspan(0.5, 10, color="0.93", zorder=0)

@@ -7,7 +7,12 @@ from typing import Any
 from rich.table import Table
 
 PHASES = {"before": "untrained", "after": "trained"}
-POINTS = {"stable": "stable fixed point", "saddle": "saddle", "unstable": "unstable point", "slow": "slow point"}
+POINTS = {
+    "stable": "stable fixed point",
+    "saddle": "saddle",
+    "unstable": "unstable point",
+    "slow": "slow point",
+}
 ATTRACTORS = {
     "point": "comes to rest", "oscillation": "oscillates", "chaos": "moves chaotically", "unsettled": "has not settled",
 }  # fmt: skip
@@ -44,20 +49,25 @@ def sentence(record: dict[str, Any], phases: int = 1) -> str:
         return f"{name}: the gradient keeps its size; {reach}."
     rate = f"{math.log(2) / abs(decay):.3g}"
     unit = "step" if rate == "1" else "steps"
-    return f"{name}: the gradient {'halves' if decay > 0 else 'doubles'} every {rate} {unit}; {reach}."
+    return (
+        f"{name}: the gradient {'halves' if decay > 0 else 'doubles'} every {rate} {unit}; {reach}."
+    )
 
 
 def finding(summary: list[dict[str, Any]]) -> str:
     """What a gradient study found, in one line."""
     phases = len({record["phase"] for record in summary})
     reach = [
-        f"{label(r, phases)} " + ("the whole sequence" if r["horizon"] is None else f"{r['horizon']} steps")
+        f"{label(r, phases)} "
+        + ("the whole sequence" if r["horizon"] is None else f"{r['horizon']} steps")
         for r in summary
     ]
     return f"How far back the gradient is felt: {', '.join(reach)}"
 
 
-def table(summary: list[dict[str, Any]], norms: list[dict[str, Any]], lengths: tuple[int, ...]) -> Table:
+def table(
+    summary: list[dict[str, Any]], norms: list[dict[str, Any]], lengths: tuple[int, ...]
+) -> Table:
     """The summary, with the mean global norm of the gradient at each length."""
     phases = len({record["phase"] for record in summary})
     grid = Table(title="How far back the gradient reaches (natural logs, means over the seeds)")
@@ -80,7 +90,9 @@ def table(summary: list[dict[str, Any]], norms: list[dict[str, Any]], lengths: t
     return grid
 
 
-def dynamics_sentence(record: dict[str, Any], points: list[dict[str, Any]], phase: list[dict[str, Any]]) -> str:
+def dynamics_sentence(
+    record: dict[str, Any], points: list[dict[str, Any]], phase: list[dict[str, Any]]
+) -> str:
     """One plain sentence about a cell in a summary of dynamics, with its fixed points and its phase diagram, such as
 
     "lstm: neighbouring states meet, λ₁ = −0.027 nats a step (seeds ±0.002); without input the state comes to rest; 1
@@ -112,7 +124,9 @@ def resting(summary: list[dict[str, Any]]) -> str:
     cells: dict[str, list[str]] = {}
     for record in summary:
         cells.setdefault(course(record), []).append(record["cell"])
-    return "Without input the state " + "; ".join(f"{does} ({', '.join(names)})" for does, names in cells.items())
+    return "Without input the state " + "; ".join(
+        f"{does} ({', '.join(names)})" for does, names in cells.items()
+    )
 
 
 def counted(counts: dict[str, Any], fading: str = "") -> str:
@@ -121,7 +135,9 @@ def counted(counts: dict[str, Any], fading: str = "") -> str:
     for kind, name in POINTS.items():
         if counts[kind]:
             shown = f"{counts[kind]:.2g}" if counts[kind] < 10 else f"{counts[kind]:.0f}"
-            parts.append(f"{shown} {name}{'' if shown == '1' else 's'}{fading if kind == 'stable' else ''}")
+            parts.append(
+                f"{shown} {name}{'' if shown == '1' else 's'}{fading if kind == 'stable' else ''}"
+            )
     if not any(counts[kind] for kind in ("stable", "saddle", "unstable")):
         parts.insert(0, "no fixed point found")
     return ", ".join(parts)
@@ -146,10 +162,16 @@ def _rest(record: dict[str, Any], points: list[dict[str, Any]]) -> str:
     if record["slow"] is None:
         return ""
     fading = ""
-    if times := [math.inf if row["slowest"] is None else row["slowest"] for row in points if row["kind"] == "stable"]:
+    if times := [
+        math.inf if row["slowest"] is None else row["slowest"]
+        for row in points
+        if row["kind"] == "stable"
+    ]:
         steps = statistics.median(times)
         fading = f" (where a push fades in {f'{steps:.3g}' if steps <= 1000 else 'more than 1000'} steps)"
-    said = counted(record, fading) + (" on average" if any(record[kind] % 1 for kind in POINTS) else "")
+    said = counted(record, fading) + (
+        " on average" if any(record[kind] % 1 for kind in POINTS) else ""
+    )
     return f"without input the state {course(record)}; {said}"
 
 
@@ -162,7 +184,11 @@ def _turn(phase: list[dict[str, Any]]) -> str:
         return ""
     if min(exponents) > 0:
         return "states part at every recurrent gain"
-    return "states meet at every recurrent gain" if max(exponents) <= 0 else "states part at some recurrent gains"
+    return (
+        "states meet at every recurrent gain"
+        if max(exponents) <= 0
+        else "states part at some recurrent gains"
+    )
 
 
 def onset(phase: list[dict[str, Any]]) -> float | None:
@@ -194,10 +220,16 @@ def dynamics_table(summary: list[dict[str, Any]]) -> Table:
         grid.add_column(f"{kind}\npoints", justify="right")
     grid.add_column("attractor\nwithout input")
     for record in summary:
-        numbers = (record[name] for name in ("exponent", "spread", "kaplan_yorke", "entropy_rate", *POINTS))
+        numbers = (
+            record[name] for name in ("exponent", "spread", "kaplan_yorke", "entropy_rate", *POINTS)
+        )
         styles = (".4f", ".4f", ".3g", ".3g", *(".3g",) * len(POINTS))
         attractor = record["attractor"] or "–"
-        grid.add_row(record["cell"], *(_short(n, style) for n, style in zip(numbers, styles, strict=True)), attractor)
+        grid.add_row(
+            record["cell"],
+            *(_short(n, style) for n, style in zip(numbers, styles, strict=True)),
+            attractor,
+        )
     return grid
 
 

@@ -128,9 +128,13 @@ def lstm(peephole: bool = False, layer_norm: bool = False) -> Step:
 def lstm_one_matrix(p, s, x):
     """The same on [h, x] and one matrix for each gate, ``[H + I, H]``."""
     both = np.concatenate([s.h, x])
-    w_i, w_f, w_g, w_o = (np.concatenate([block(p.w_h, n, 4), block(p.w_x, n, 4)]) for n in range(4))
+    w_i, w_f, w_g, w_o = (
+        np.concatenate([block(p.w_h, n, 4), block(p.w_x, n, 4)]) for n in range(4)
+    )
     b_i, b_f, b_g, b_o = (block(p.b, n, 4) for n in range(4))
-    c = sigmoid(w_f.T @ both + b_f) * s.c + sigmoid(w_i.T @ both + b_i) * np.tanh(w_g.T @ both + b_g)
+    c = sigmoid(w_f.T @ both + b_f) * s.c + sigmoid(w_i.T @ both + b_i) * np.tanh(
+        w_g.T @ both + b_g
+    )
     h = sigmoid(w_o.T @ both + b_o) * np.tanh(c)
     return LSTMState(c, h), h
 
@@ -140,7 +144,11 @@ def gru(reset: str = "after", layer_norm: bool = False, z_writes: bool = False) 
 
     def step(p, s, x):
         size = len(s.h)
-        c = np.zeros(3 * size) if p.c is None else np.concatenate([np.zeros(3 * size - len(p.c)), p.c])
+        c = (
+            np.zeros(3 * size)
+            if p.c is None
+            else np.concatenate([np.zeros(3 * size - len(p.c)), p.c])
+        )
 
         def from_x(gate):
             return block(p.w_x, gate, 3).T @ x
@@ -183,7 +191,11 @@ CELLS = [
     Twin("leaky", LeakyRNN(3), leaky(np.tanh, 0.2)),
     Twin("jordan", JordanRNN(3, feedback_size=2), jordan(np.tanh, identity)),
     Twin("lstm", LSTM(3), lstm()),
-    Twin("lstm-peephole-norm", LSTM(3, peephole=True, layer_norm=True), lstm(peephole=True, layer_norm=True)),
+    Twin(
+        "lstm-peephole-norm",
+        LSTM(3, peephole=True, layer_norm=True),
+        lstm(peephole=True, layer_norm=True),
+    ),
     Twin("gru-after", GRU(3), gru()),
     Twin("gru-before", GRU(3, "before"), gru("before")),
     Twin("gru-before-norm", GRU(3, "before", layer_norm=True), gru("before", layer_norm=True)),
@@ -195,7 +207,9 @@ VARIANTS = [
     Twin("elman-callable", RNN(3, jnp.sin), elman(np.sin)),
     Twin("elman-no-bias", RNN(3, bias=False), elman(np.tanh)),
     Twin("elman-two-biases", RNN(3, recurrent_bias=True), elman(np.tanh)),
-    Twin("pascanu-sigmoid", RNN(3, "sigmoid", "output-state", recurrent_bias=True), pascanu(sigmoid)),
+    Twin(
+        "pascanu-sigmoid", RNN(3, "sigmoid", "output-state", recurrent_bias=True), pascanu(sigmoid)
+    ),
     Twin("leaky-relu", LeakyRNN(3, "relu", alpha=0.7), leaky(relu, 0.7)),
     Twin("jordan-wide", JordanRNN(2, 4, "relu", "sigmoid"), jordan(relu, sigmoid)),
     Twin("jordan-no-bias", JordanRNN(3, bias=False), jordan(np.tanh, identity)),

@@ -38,12 +38,24 @@ def unroll(
         whole = np.stack(leaves, axis)
         return whole.reshape(*whole.shape[:axis], *batch, *whole.shape[axis + 1 :])
 
-    final = jax.tree.map(lambda *leaves: gather(0, *leaves), *[example.final for example in examples])
-    rest = jax.tree.map(lambda *leaves: gather(1, *leaves), *[(example.states, example.ys) for example in examples])
+    final = jax.tree.map(
+        lambda *leaves: gather(0, *leaves), *[example.final for example in examples]
+    )
+    rest = jax.tree.map(
+        lambda *leaves: gather(1, *leaves), *[(example.states, example.ys) for example in examples]
+    )
     return Unrolled(final, *rest)
 
 
-def _one(step: Step, params: Any, xs: np.ndarray, state: Any, length: int, resets: np.ndarray, reverse: bool) -> Any:
+def _one(
+    step: Step,
+    params: Any,
+    xs: np.ndarray,
+    state: Any,
+    length: int,
+    resets: np.ndarray,
+    reverse: bool,
+) -> Any:
     """One example: padding is not run at all, and its outputs are zero."""
     states, ys = [state] * len(xs), [None] * len(xs)
     for t in reversed(range(len(xs))) if reverse else range(len(xs)):

@@ -33,13 +33,19 @@ def record(module: torch.nn.Module, steps: int, batch: int) -> dict[str, dict[st
     dtype = module.weight_ih_l0.dtype
     number = module.num_layers * (1 + module.bidirectional)
     inputs = {"x": torch.randn(steps, batch, module.input_size, dtype=dtype)}
-    inputs |= {s: torch.randn(number, batch, module.hidden_size, dtype=dtype) for s in ("h_0", "c_0")[: 1 + lstm]}
+    inputs |= {
+        s: torch.randn(number, batch, module.hidden_size, dtype=dtype)
+        for s in ("h_0", "c_0")[: 1 + lstm]
+    }
     for value in inputs.values():
         value.requires_grad_()
 
     y, final = module(inputs["x"], (inputs["h_0"], inputs["c_0"]) if lstm else inputs["h_0"])
     outputs = {"y": y, "h_n": final[0], "c_n": final[1]} if lstm else {"y": y, "h_n": final}
-    sum((out.ravel() * torch.cos(torch.arange(out.numel(), dtype=dtype))).sum() for out in outputs.values()).backward()
+    sum(
+        (out.ravel() * torch.cos(torch.arange(out.numel(), dtype=dtype))).sum()
+        for out in outputs.values()
+    ).backward()
 
     groups = {
         "weights": module.state_dict(),
@@ -48,7 +54,10 @@ def record(module: torch.nn.Module, steps: int, batch: int) -> dict[str, dict[st
         "input_gradients": {name: value.grad for name, value in inputs.items()},
         "outputs": outputs,
     }
-    return {group: {name: value.detach().numpy() for name, value in held.items()} for group, held in groups.items()}
+    return {
+        group: {name: value.detach().numpy() for name, value in held.items()}
+        for group, held in groups.items()
+    }
 
 
 def main() -> None:
@@ -57,7 +66,11 @@ def main() -> None:
     for seed, (case, (make, options, steps, batch)) in enumerate(CASES.items()):
         torch.manual_seed(seed)
         groups = record(make(INPUTS, HIDDEN, dtype=torch.float64, **options), steps, batch)
-        arrays |= {f"{case}/{group}/{name}": value for group, held in groups.items() for name, value in held.items()}
+        arrays |= {
+            f"{case}/{group}/{name}": value
+            for group, held in groups.items()
+            for name, value in held.items()
+        }
     np.savez_compressed(FILE, **arrays)
     print(f"wrote {FILE}, {FILE.stat().st_size} bytes, with PyTorch {torch.__version__}")
 
