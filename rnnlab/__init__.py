@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rnnlab.cells import JordanRNN as JordanRNN
     from rnnlab.cells import LeakyRNN as LeakyRNN
     from rnnlab.cells import Readout as Readout
+    from rnnlab.cells import Recurrent as Recurrent
     from rnnlab.cells import Step as Step
     from rnnlab.diagnostics import GradientFlow as GradientFlow
     from rnnlab.diagnostics import gradient_flow as gradient_flow
@@ -41,6 +42,7 @@ _HOME = {
     "LeakyRNN": "cells",
     "RNN": "cells",
     "Readout": "cells",
+    "Recurrent": "cells",
     "Step": "cells",
     "bidirectional": "layers",
     "explain_engine": "explain",

@@ -108,8 +108,8 @@ def sequence(xs: Array) -> None:
         )
 
 
-def lengths(lengths: Array, steps: int, batch_shape: tuple[int, ...]) -> Array:
-    """``lengths`` as an integer array ``[...]``; ValueError unless all lie in 1..T (if they are known yet)."""
+def lengths(lengths: Array, steps: int, batch_shape: tuple[int, ...], least: int = 0) -> Array:
+    """``lengths`` as an integer array ``[...]``; ValueError unless all lie in least..T (if they are known yet)."""
     lengths = array("lengths", lengths)
     if lengths.shape != batch_shape:
         raise ValueError(
@@ -119,9 +119,9 @@ def lengths(lengths: Array, steps: int, batch_shape: tuple[int, ...]) -> Array:
         raise ValueError(f"lengths are {lengths.dtype}; they must be whole numbers of steps")
     if not isinstance(lengths, jax.core.Tracer):
         values = np.asarray(lengths)
-        if values.min() < 1 or values.max() > steps:
+        if values.min() < least or values.max() > steps:
             raise ValueError(
-                f"lengths run from {values.min()} to {values.max()}; each must lie in 1..{steps}"
+                f"lengths run from {values.min()} to {values.max()}; each must lie in {least}..{steps}"
             )
     return lengths
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from rnnlab import _check
+from rnnlab.cells.contract import stands_in
 from rnnlab.engines import run_engine, wanted
 from rnnlab.engines.plan import Engine, Marks, Sequence, select
 from rnnlab.typing import Array, Cell, Dtype, Key, PyTree
@@ -15,7 +16,7 @@ from rnnlab.typing import Array, Cell, Dtype, Key, PyTree
 class Course(NamedTuple):
     """How a sequence is run; the last three are fixed while tracing."""
 
-    lengths: Array | None = None  # [...], whole numbers in 1..T
+    lengths: Array | None = None  # [...], whole numbers in 0..T
     resets: Array | None = None  # [T, ...], True where the state starts afresh
     key: Key | None = None  # turns dropout on
     reverse: bool = False  # from the last step to the first
@@ -30,6 +31,11 @@ class Layered(Protocol):
     def run_layers(
         self, params: Any, xs: Array, state: Any, course: Course
     ) -> tuple[Any, Array]: ...
+
+
+def has_layers(cell: Any) -> bool:
+    """Whether ``cell`` runs a whole sequence itself; not where a subclass has overridden only its ``step``."""
+    return isinstance(cell, Layered) and stands_in(cell, ("run_layers",), ("step",))
 
 
 def unroll(
@@ -55,8 +61,8 @@ def unroll(
         params: its parameters, from ``cell.init``.
         xs: inputs, ``[T, ..., I]``, time first; any number of batch axes, also none.
         initial_state: s₀ with leading axes ``[...]``; ``cell.initial_state`` by default.
-        lengths: ``[...]``, whole numbers in 1..T: the steps beyond are padding. Their outputs are zero, and the
-            final state is the one at each length.
+        lengths: ``[...]``, whole numbers in 0..T: the steps beyond are padding. Their outputs are zero, and the
+            final state is the one at each length, which is the initial state where that is 0.
         resets: ``[T, ...]`` booleans: where True the state starts afresh (at ``cell.initial_state``) before that step.
         reverse: runs from the last step to the first, outputs staying at their steps: the same as flipping ``xs``
             and ``resets`` in time, running, and flipping ``ys``. With ``lengths`` each valid part is reversed.
@@ -107,7 +113,7 @@ def run(
     cell: Cell, params: PyTree, xs: Array, state: PyTree, course: Course
 ) -> tuple[PyTree, Array]:
     """The driver without its checks: for layers, which are run one by one, and for code that is traced already."""
-    if isinstance(cell, Layered):
+    if has_layers(cell):
         return cell.run_layers(params, xs, state, course)
     xs, marks = arrange(xs, course.lengths, course.resets)
     state = settle(cell, params, xs[0], state)
@@ -136,8 +142,13 @@ def arrange(xs: Array, lengths: Array | None, resets: Array | None) -> tuple[Arr
     """Inputs and marks as an engine wants them; padding is zeroed, so a NaN in it reaches no value and no gradient."""
     if lengths is None:
         return xs, Marks(None, resets)
-    valid = jnp.arange(xs.shape[0]).reshape(-1, *(1,) * lengths.ndim) < lengths
+    valid = within(lengths, xs.shape[0])
     return select(valid, xs, jnp.zeros_like(xs)), Marks(valid, resets)
+
+
+def within(lengths: Array, steps: int) -> Array:
+    """Whether each of so many steps lies within its example's length, ``[T, ...]``."""
+    return jnp.arange(steps).reshape(-1, *(1,) * lengths.ndim) < lengths
 
 
 def settle(cell: Cell, params: PyTree, x: Array | jax.ShapeDtypeStruct, state: PyTree) -> PyTree:
@@ -192,6 +203,10 @@ def prepare(
         lengths = _check.lengths(lengths, xs.shape[0], batch_shape)
     if resets is not None:
         resets = _check.resets(resets, xs.shape[:-1])
+        if (
+            lengths is not None
+        ):  # a reset in the padding would reach a valid step of the other direction
+            resets = resets & within(lengths, xs.shape[0])
     default = cell.initial_state(batch_shape)
     if lengths is not None or resets is not None:
         _check.batched("the state", default, batch_shape)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.extend import core
 
-from rnnlab.driver import arrange, prepare, settle
+from rnnlab.driver import arrange, has_layers, prepare, settle
 from rnnlab.engines import choose, run_engine, wanted
 from rnnlab.engines.plan import Engine, Sequence
 from rnnlab.layers import Bidirectional, Stack
@@ -70,7 +70,7 @@ def explain_engine(
 
 def _explain(cell: Any, params: Any, sequence: Sequence, asked: Engine) -> tuple[Explanation, Any]:
     """The explanation of a cell, and the form of its outputs."""
-    if isinstance(cell, Stack):
+    if isinstance(cell, Stack) and has_layers(cell):
         layers = []
         for below, weights, state in zip(
             cell.cells, params.layers, sequence.state.layers, strict=True

@@ -16,18 +16,19 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rnnlab.driver import Course, arrange, run, settle
+from rnnlab.cells.contract import hidden_leaf, map_leaves
+from rnnlab.driver import Course, arrange, has_layers, run, settle
 from rnnlab.engines.fused import (
     Chunk,
     before_marks,
     forward,
-    has_maps,
     one_axis,
     own_axes,
     steps_of,
     walk_back,
 )
 from rnnlab.engines.plan import before, begin, select
+from rnnlab.engines.steps import add_to_hidden
 from rnnlab.layers import Bidirectional, BidirectionalParams, Stack, StackParams, both_ways
 from rnnlab.output import split
 from rnnlab.scaled import (
@@ -74,11 +75,11 @@ def record(
     cell: Cell, params: PyTree, xs: Array, state: PyTree, course: Course, keep: bool
 ) -> Recording:
     """Runs ``cell``; returns its outputs ``ys`` and what takes ∂L/∂ys back. ``keep`` keeps the contributions."""
-    if isinstance(cell, Stack):
+    if isinstance(cell, Stack) and has_layers(cell):
         return _record_stack(cell, params, xs, state, course, keep)
     if isinstance(cell, Bidirectional):
         return _record_bidirectional(cell, params, xs, state, course, keep)
-    if has_maps(cell, params):
+    if map_leaves(cell, params) is not None:
         return _record_fused(cell, params, xs, state, course, keep)
     return _record_steps(cell, params, xs, state, course, keep)
 
@@ -98,6 +99,7 @@ def _record_fused(
     (xs, marks), state = one_axis(batch, 1, (xs, marks)), one_axis(batch, 0, state)
     _, ys, memory = forward(cell, params, xs, state, marks, reverse, states=True, gates=True)
     steps = steps_of(cell, params, xs)
+    hidden = hidden_leaf(cell, state)
 
     def step_back(
         carry: tuple[Scaled, PyTree], inputs: tuple
@@ -107,12 +109,11 @@ def _record_fused(
         inside = d_new
         if mark.valid is not None:
             inside = steps.choose(mark.valid, d_new, jax.tree.map(jnp.zeros_like, d_new))
-        d_old, room = steps.back(room, number, old, new, kept, inside, jnp.zeros_like(d_new.h))
+        no_output = jnp.zeros_like(cell.hidden(d_new))
+        d_old, room = steps.back(room, number, old, new, kept, inside, no_output)
         # ∂L/∂y of the next step is added already here, so that what the loop carries needs no scaling when it is read.
-        return (_advance(steps, before_marks(steps, mark, d_old, d_new), exponent, g), room), (
-            inside,
-            exponent,
-        )
+        d_old = before_marks(steps, mark, d_old, d_new)
+        return (_advance(cell, steps, d_old, exponent, g), room), (inside, exponent)
 
     def chunk_back(
         carry: tuple[Scaled, Scaled], chunk: Chunk
@@ -124,9 +125,9 @@ def _record_fused(
         (adjoint, seen), (inside, exponent) = lax.scan(
             step_back, start, inputs, reverse=not reverse
         )
-        norms = state_norms(None, steps.leave(inside), exponent, 2)
+        norms = state_norms(hidden, steps.leave(inside), exponent, 2)
         seen, olds = renormalise(steps.leave(seen), exponent, 2), steps.leave(chunk.olds)
-        logs = log_contributions(params, chunk.xs, olds.h, seen)
+        logs = log_contributions(cell, params, chunk.xs, cell.hidden(olds), seen)
         dxs = Scaled(steps.to_inputs(chunk.xs, seen.mantissa), seen.exponent)
 
         # The parameters are shared by the batch, so their part is taken at one scale: the largest of the chunk.
@@ -143,9 +144,8 @@ def _record_fused(
         first, coming = _one_ahead(Scaled(mantissa, exponent), reverse)
         nothing = jax.tree.map(jnp.zeros_like, steps.enter(state))
         zero_params = renormalise(jax.tree.map(jnp.zeros_like, params), jnp.int32(0), 0)
-        start = _advance(
-            steps, nothing, first.exponent, Scaled(steps.enter(first.mantissa), first.exponent)
-        )
+        entered = Scaled(steps.enter(first.mantissa), first.exponent)
+        start = _advance(cell, steps, nothing, first.exponent, entered)
         carry, (norms, logs, kept, dxs) = walk_back(
             chunk_back, (start, zero_params), cell, steps, memory, coming, reverse
         )
@@ -154,7 +154,7 @@ def _record_fused(
             norms = jax.tree.map(lambda norm: jnp.where(marks.valid, norm, -jnp.inf), norms)
         h, c, joint = own_axes(batch, 1, norms)
         initial = own_axes(
-            batch, 0, state_norms(None, steps.leave(adjoint.mantissa), adjoint.exponent, 1)[0]
+            batch, 0, state_norms(hidden, steps.leave(adjoint.mantissa), adjoint.exponent, 1)[0]
         )
         adjoints = (Adjoint(h, c, joint, initial, mean_by_lag(h, lengths, reverse)),)
         log_gradient = jax.tree.map(lambda leaf: log_norm(leaf, total.exponent, 0), total.mantissa)
@@ -169,7 +169,7 @@ def _one_ahead(g: Scaled, reverse: bool) -> tuple[Scaled, Scaled]:
     return jax.tree.map(lambda leaf: leaf[0 if reverse else -1], g), before(nothing, g, reverse)
 
 
-def _advance(steps: Any, d_old: Any, exponent: Array, g: Scaled) -> Scaled:
+def _advance(cell: Any, steps: Any, d_old: Any, exponent: Array, g: Scaled) -> Scaled:
     """``d_old · 2^exponent`` with ∂L/∂y added to that of h, which is the output, each example at a scale of its own.
 
     All scaling of a step is done here, in one product for each leaf, as the loop of ``steps`` reads it.
@@ -181,11 +181,11 @@ def _advance(steps: Any, d_old: Any, exponent: Array, g: Scaled) -> Scaled:
         return steps.times(leaf, power_of_two(jnp.clip(own - common, -(2**20), most), leaf.dtype))
 
     total = jax.tree.map(lambda leaf: scaled(leaf, exponent), d_old)
-    return Scaled(total._replace(h=total.h + scaled(g.mantissa, g.exponent)), common)
+    return Scaled(add_to_hidden(cell, total, scaled(g.mantissa, g.exponent)), common)
 
 
-def log_contributions(params: Any, xs: Array, h: Array, seen: Scaled) -> Any:
-    """ln‖·‖ of n contributions to w_x, w_h, b and c, from δ ``[n, B, gates]``, each example's at its scale.
+def log_contributions(cell: Any, params: PyTree, xs: Array, h: Array, seen: Scaled) -> PyTree:
+    """ln‖·‖ of n contributions to each parameter, from δ ``[n, B, gates]``, each example's at its scale.
 
     xs and h are ``[n, B, features]``, or ``[1, B, features]`` where all n contributions are those of one step.
     """
@@ -211,12 +211,18 @@ def log_contributions(params: Any, xs: Array, h: Array, seen: Scaled) -> Any:
         total = jnp.einsum("nb,nbf->nf", factor, d[..., d.shape[-1] - bias.size :])
         return log_norm(total, top[:, 0], 1)
 
-    return params._replace(
-        w_x=of_matrix(xs, gram_z),
-        w_h=of_matrix(h, gram_a),
-        b=of_bias(params.b, d_z),
-        c=of_bias(params.c, d_a),
-    )
+    maps = cell.maps(params)
+    logs = of_matrix(xs, gram_z), of_matrix(h, gram_a), of_bias(maps.b, d_z), of_bias(maps.c, d_a)
+    return to_params(cell, params, logs)
+
+
+def to_params(cell: Any, params: PyTree, of_maps: tuple[Array | None, ...]) -> PyTree:
+    """What is given for the maps w_x, w_h, b and c (None for one that is absent), like the parameters."""
+    leaves, tree = jax.tree.flatten(params)
+    for place, value in zip(map_leaves(cell, params) or (), of_maps, strict=True):
+        if place is not None:
+            leaves[place] = value
+    return jax.tree.unflatten(tree, leaves)
 
 
 def _contributions(steps: Any, olds: PyTree, xs: Array, seen: Scaled) -> PyTree:
@@ -247,6 +253,8 @@ def _record_steps(
     fresh = cell.initial_state(xs.shape[1:-1])
     remembers = bool(jax.tree.leaves(state))
     parts = split(cell.step, params, state, xs[0])
+    hidden = hidden_leaf(cell, state)
+    hidden = parts.hidden if hidden is None else hidden
 
     def step_back(
         carry: tuple[Scaled, Scaled], inputs: tuple
@@ -260,7 +268,7 @@ def _record_steps(
         at_state, at_output = rescale(adjoint, exponent), rescale(g, exponent)
         _, d_old, d_x, d_after = y_back(at_output)
         at_state = jax.tree.map(jnp.add, at_state, d_after)  # λₜ · 2^−exponent
-        norms = state_norms(parts.hidden, at_state, exponent, batch) if remembers else None
+        norms = state_norms(hidden, at_state, exponent, batch) if remembers else None
 
         masked = (
             at_state
@@ -302,7 +310,7 @@ def _record_steps(
         adjoints = ()
         if remembers:
             h, c, joint = norms
-            initial = state_norms(parts.hidden, adjoint.mantissa, adjoint.exponent, batch)[0]
+            initial = state_norms(hidden, adjoint.mantissa, adjoint.exponent, batch)[0]
             adjoints = (Adjoint(h, c, joint, initial, mean_by_lag(h, lengths, reverse)),)
         log_gradient = jax.tree.map(lambda leaf: log_norm(leaf, total.exponent, 0), total.mantissa)
         return Backward(adjoints, plain(total), log_gradient, logs, kept, dxs)
@@ -387,8 +395,6 @@ def state_norms(
     leaves = jax.tree.leaves(state)
     each = [log_norm(leaf, exponent, batch) for leaf in leaves]
     joint = merge(each)
-    if hasattr(state, "h"):
-        hidden = next(i for i, leaf in enumerate(leaves) if leaf is state.h)
     if hidden is None or len(each) < 2:
         return joint, None, joint
     return each[hidden], merge(each[:hidden] + each[hidden + 1 :]), joint

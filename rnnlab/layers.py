@@ -29,6 +29,7 @@ class Stack:
     """Layers of cells, each reading the outputs of the one below; made by :func:`stack`."""
 
     cells: tuple[Any, ...]
+    _: dataclasses.KW_ONLY
     residual: bool = False
     dropout: float = 0.0
 
@@ -134,7 +135,7 @@ def stack(cells: Sequence[Cell], *, residual: bool = False, dropout: float = 0.0
     Raises:
         ValueError: for no cells, a dropout outside [0, 1), or residual layers of different sizes.
     """
-    return Stack(tuple(cells), residual, dropout)
+    return Stack(tuple(cells), residual=residual, dropout=dropout)
 
 
 class BidirectionalParams(NamedTuple):

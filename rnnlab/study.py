@@ -33,11 +33,11 @@ CELLS: dict[str, Callable[[int, Dtype], Cell]] = {
     "lstm": lambda size, dtype: LSTM(size, param_dtype=dtype),
     "gru": lambda size, dtype: GRU(size, param_dtype=dtype),
     "leaky-rnn": lambda size, dtype: LeakyRNN(size, param_dtype=dtype),
-    "relu-rnn": lambda size, dtype: RNN(size, "relu", param_dtype=dtype),
+    "relu-rnn": lambda size, dtype: RNN(size, activation="relu", param_dtype=dtype),
     "irnn": lambda size, dtype: RNN(
-        size, "relu", recurrent_init=initializers.identity(), param_dtype=dtype
+        size, activation="relu", recurrent_init=initializers.identity(), param_dtype=dtype
     ),
-    "gru-before": lambda size, dtype: GRU(size, "before", param_dtype=dtype),
+    "gru-before": lambda size, dtype: GRU(size, reset="before", param_dtype=dtype),
     "peephole-lstm": lambda size, dtype: LSTM(size, peephole=True, param_dtype=dtype),
     "layernorm-lstm": lambda size, dtype: LSTM(size, layer_norm=True, param_dtype=dtype),
 }

@@ -157,9 +157,10 @@ def test_a_cell_is_its_fields(twin):
 
 
 def test_a_name_and_its_function_make_one_cell():
-    assert RNN(3) == RNN(3, "tanh") == RNN(3, jnp.tanh)
+    assert RNN(3) == RNN(3, activation="tanh") == RNN(3, activation=jnp.tanh)
     assert RNN(3, dtype="bfloat16") == RNN(3, dtype=jnp.bfloat16)
-    assert len({LSTM(3), LSTM(3, 1), LSTM(3, forget_bias=1.0), LSTM(3, 0.0)}) == 2
+    biases = 1, 1.0, 0.0
+    assert len({LSTM(3, forget_bias=forget_bias) for forget_bias in biases}) == 2
 
 
 @each(CELLS)
@@ -185,7 +186,7 @@ def test_a_cell_is_a_static_argument():
     params, xs = GRU(3).init(jax.random.key(0), INPUTS), noise(T, B, INPUTS)
     close(last(GRU(3), params, xs), last(GRU(hidden_size=3, reset="after"), params, xs))
     with pytest.raises(AssertionError):
-        last(GRU(3, "before"), params, xs)
+        last(GRU(3, reset="before"), params, xs)
 
 
 BF16, F32, F64 = jnp.bfloat16, jnp.float32, jnp.float64
@@ -286,10 +287,10 @@ def test_pascanus_form_is_elmans_network(name, phi):
     """xₜ = W φ(xₜ₋₁) + W_in uₜ + b gives φ(xₜ) = φ(W φ(xₜ₋₁) + …): Elman's state, where that starts from φ(x₀)."""
     params, state, xs = draw_params(RNN(3), INPUTS), draw_state(RNN(3), (B,)), noise(T, B, INPUTS)
     inner, _ = rnnlab.unroll_states(
-        RNN(3, name, "output-state"), params, xs, state, lengths=[5, 1, 3]
+        RNN(3, activation=name, form="output-state"), params, xs, state, lengths=[5, 1, 3]
     )
     outer, _ = rnnlab.unroll_states(
-        RNN(3, name), params, xs, RNNState(phi(state.h)), lengths=[5, 1, 3]
+        RNN(3, activation=name), params, xs, RNNState(phi(state.h)), lengths=[5, 1, 3]
     )
     close(phi(np.asarray(inner.h)), np.asarray(outer.h))
 
@@ -302,8 +303,10 @@ def test_pascanus_form_starts_where_phi_of_zero_is():
     outer, _ = rnnlab.unroll_states(RNN(3), params, xs, resets=resets)
     close(np.tanh(np.asarray(inner.h)), np.asarray(outer.h))
 
-    inner, _ = rnnlab.unroll(RNN(3, "sigmoid", "output-state"), params, xs)
-    outer, _ = rnnlab.unroll(RNN(3, "sigmoid"), params, xs, RNNState(np.full((B, 3), 0.5)))
+    inner, _ = rnnlab.unroll(RNN(3, activation="sigmoid", form="output-state"), params, xs)
+    outer, _ = rnnlab.unroll(
+        RNN(3, activation="sigmoid"), params, xs, RNNState(np.full((B, 3), 0.5))
+    )
     close(sigmoid(np.asarray(inner.h)), np.asarray(outer.h))
 
 
@@ -349,14 +352,14 @@ def test_jordans_network_remembers_only_its_output():
 
 @pytest.mark.parametrize("forget_bias", [0.0, 1.0, 2.5])
 def test_forget_bias_lives_in_the_parameters(forget_bias):
-    b = LSTM(3, forget_bias).init(jax.random.key(0), INPUTS).b
+    b = LSTM(3, forget_bias=forget_bias).init(jax.random.key(0), INPUTS).b
     close(np.asarray(b), np.float32([0.0] * 3 + [forget_bias] * 3 + [0.0] * 6))
 
 
 @pytest.mark.parametrize("forget_bias", [1.0, np.log(99.0)])
 def test_the_forget_gate_sets_how_far_a_gradient_reaches(forget_bias):
     """Zero weights: ∂c_T/∂c₀ = σ(b)^T; σ(ln(T − 1))^T = (1 − 1/T)^T, about 1/e."""
-    cell, steps = LSTM(1, float(forget_bias), param_dtype=jnp.float64), 100
+    cell, steps = LSTM(1, forget_bias=float(forget_bias), param_dtype=jnp.float64), 100
     params = cell.init(jax.random.key(0), 1)
     params = params._replace(w_x=0 * params.w_x, w_h=0 * params.w_h)
 
@@ -380,7 +383,7 @@ def test_layer_norm_forgets_the_scale_of_its_inputs():
     for cell in (
         LSTM(3, layer_norm=True),
         GRU(3, layer_norm=True),
-        GRU(3, "before", layer_norm=True),
+        GRU(3, reset="before", layer_norm=True),
     ):
         params, xs = draw_params(cell, INPUTS), 1e6 * noise(T, B, INPUTS)
         close(rnnlab.unroll(cell, params, xs), rnnlab.unroll(cell, params, 1e3 * xs))
@@ -391,7 +394,7 @@ def test_layer_norm_forgets_the_scale_of_its_inputs():
 
 @pytest.mark.parametrize(
     "cell",
-    [GRU(3), GRU(3, "before"), GRU(3, recurrent_bias=True)],
+    [GRU(3), GRU(3, reset="before"), GRU(3, recurrent_bias=True)],
     ids=["after", "before", "two-biases"],
 )
 def test_both_meanings_of_z_are_one_network(cell):
@@ -416,7 +419,7 @@ def test_an_open_update_gate_copies_the_old_state():
 
 def test_where_the_reset_acts():
     """The two forms differ in general, and agree where r = 1 and b_n's second part is zero."""
-    after, before = GRU(3), GRU(3, "before")
+    after, before = GRU(3), GRU(3, reset="before")
     params, xs = draw_params(before, INPUTS), noise(T, B, INPUTS)
     with_c = draw_params(after, INPUTS)._replace(
         w_x=params.w_x, w_h=params.w_h, b=params.b, c=np.zeros(3)
@@ -427,3 +430,32 @@ def test_where_the_reset_acts():
     )
     params.b[:3] = 1e3  # shared with with_c
     close(rnnlab.unroll(after, with_c, xs), rnnlab.unroll(before, params, xs))
+
+
+# Options
+
+
+@pytest.mark.parametrize("kind", [RNN, LSTM, GRU, LeakyRNN, JordanRNN])
+def test_options_are_given_by_name(kind):
+    """``LSTM(10, 20)`` used to be an LSTM of 10 units with a forget bias of 20."""
+    with pytest.raises(TypeError, match="positional"):
+        kind(10, 20)
+
+
+def test_no_option_is_silently_ignored():
+    chrono = rnnlab.initializers.chrono(100)
+    for kind, options in (
+        (LSTM, {"forget_bias": 0.0, "bias_init": chrono}),
+        (LSTM, {"forget_bias": 1.0, "bias_init": chrono}),
+        (LSTM, {"forget_bias": 1.0, "bias": False}),
+        (GRU, {"bias_init": chrono, "bias": False}),
+        (RNN, {"bias_init": rnnlab.initializers.zeros, "bias": False}),
+    ):
+        with pytest.raises(ValueError, match="bias"):
+            kind(4, **options)
+
+
+def test_what_is_given_where_no_forget_bias_is():
+    b = LSTM(4, bias_init=rnnlab.initializers.constant(3.0)).init(jax.random.key(0), 2).b
+    np.testing.assert_array_equal(b, np.full(16, 3.0))
+    np.testing.assert_array_equal(LSTM(4).init(jax.random.key(0), 2).b[4:8], np.ones(4))

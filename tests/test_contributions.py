@@ -30,12 +30,12 @@ def foreign():
 CELLS = {
     "rnn": RNN(H, **F64),
     "leaky": LeakyRNN(H, **F64),
-    "jordan": JordanRNN(H, 2, **F64),
+    "jordan": JordanRNN(H, feedback_size=2, **F64),
     "lstm": LSTM(H, recurrent_bias=True, **F64),
     "lstm without bias": LSTM(H, bias=False, **F64),
     "layer norm": LSTM(H, layer_norm=True, **F64),
     "gru": GRU(H, **F64),
-    "gru before": GRU(H, "before", **F64),
+    "gru before": GRU(H, reset="before", **F64),
     "stack": rnnlab.stack([GRU(H, **F64), LSTM(H, **F64), Readout(2, **F64)], residual=True),
     "foreign": foreign(),
 }

@@ -23,7 +23,7 @@ CLASSIC = jnp.array([1.4, 0.3])
 
 def simple(w, activation="tanh", dtype=jnp.float64):
     """h ← φ(W h): a cell and its parameters."""
-    cell = RNN(len(w), activation, param_dtype=dtype)
+    cell = RNN(len(w), activation=activation, param_dtype=dtype)
     return cell, cell.init(jax.random.key(0), 1)._replace(w_h=jnp.asarray(w, dtype).T)
 
 

@@ -58,7 +58,7 @@ def test_a_haiku_gru():
     hk = pytest.importorskip(
         "haiku", reason="dm-haiku is not installed; pip install 'rnnlab[peers]'"
     )
-    cell = rnnlab.GRU(H, "before", param_dtype=jnp.float64)
+    cell = rnnlab.GRU(H, reset="before", param_dtype=jnp.float64)
     own = cell.init(jax.random.key(0), I)
     # Haiku orders the gates z, r, a; its z is the complement of ours.
     z_x, r_x, n_x = (jnp.split(own.w_x, 3, axis=-1)[i] for i in (1, 0, 2))

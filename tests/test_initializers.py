@@ -1,4 +1,7 @@
-"""Initial weights: what each factory draws, and that equal factories make equal cells."""
+"""Initial weights: what each initialiser draws, and that equal ones make equal cells."""
+
+import copy
+import pickle
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +15,7 @@ from tests.reference import close
 KEY = jax.random.key(0)
 
 
-# Equal arguments, the same object
+# Equal arguments, equal initialisers
 
 
 FACTORIES = [
@@ -31,30 +34,38 @@ FACTORIES = [
 
 
 @pytest.mark.parametrize(("name", "args", "named"), FACTORIES)
-def test_the_same_call_gives_the_same_object(name, args, named):
-    """So two cells built alike are equal, and one compiled program serves both."""
+def test_equal_arguments_give_equal_cells(name, args, named):
+    """By position, by name or by default; so one compiled program serves two cells built alike."""
     factory = getattr(initializers, name)
-    assert factory(*args) is factory(*args)
-    assert factory(**named) is factory(**named)
-    one, two = (LSTM(3, recurrent_init=factory(*args)) for _ in range(2))
+    one, two = LSTM(3, recurrent_init=factory(*args)), LSTM(3, recurrent_init=factory(**named))
     assert one == two
     assert hash(one) == hash(two)
 
 
-@pytest.mark.parametrize(("name", "args", "named"), FACTORIES)
-def test_equal_arguments_give_the_same_object(name, args, named):
-    """By position, by name or by default: how an argument is written is not what it is."""
-    factory = getattr(initializers, name)
-    assert factory(*args) is factory(**named)
+CALLS = pytest.mark.parametrize(("name", "args"), [call[:2] for call in FACTORIES])
+
+
+@CALLS
+def test_an_initialiser_prints_as_the_call_that_makes_it(name, args):
+    made = getattr(initializers, name)(*args)
+    assert eval(repr(made), vars(initializers)) == made
+
+
+@CALLS
+def test_an_initialiser_can_be_pickled_and_copied(name, args):
+    made = getattr(initializers, name)(*args)
+    assert pickle.loads(pickle.dumps(made)) == copy.deepcopy(made) == made
 
 
 def test_a_whole_number_is_its_float():
-    assert initializers.chrono(100) is initializers.chrono(100.0)
-    assert initializers.identity(1) is initializers.identity(1.0)
+    assert initializers.chrono(100) == initializers.chrono(100.0)
+    assert RNN(3, recurrent_init=initializers.identity(1)) == RNN(
+        3, recurrent_init=initializers.identity()
+    )
 
 
 def test_other_arguments_make_another_cell():
-    assert initializers.identity(0.5) is not initializers.identity(0.6)
+    assert initializers.identity(0.5) != initializers.identity(0.6)
     assert RNN(3, recurrent_init=initializers.identity(0.5)) != RNN(
         3, recurrent_init=initializers.identity(0.6)
     )
@@ -84,7 +95,7 @@ def test_biases_start_at_zero():
     for cell in (
         RNN(3, recurrent_bias=True),
         GRU(3),
-        LSTM(3, 0.0, recurrent_bias=True),
+        LSTM(3, forget_bias=0.0, recurrent_bias=True),
         JordanRNN(3),
     ):
         biases = {
@@ -127,7 +138,9 @@ def test_identity():
 
 def test_identity_recurrence_keeps_a_relu_networks_state():
     """The IRNN: W = I, ReLU and no bias copy a state for ever where no input comes."""
-    cell = RNN(4, "relu", recurrent_init=initializers.identity(), param_dtype=jnp.float64)
+    cell = RNN(
+        4, activation="relu", recurrent_init=initializers.identity(), param_dtype=jnp.float64
+    )
     state = RNNState(jnp.arange(4.0))
     final, _ = unroll(cell, cell.init(KEY, 2), jnp.zeros((100, 2)), state)
     close(final, state)
@@ -135,7 +148,7 @@ def test_identity_recurrence_keeps_a_relu_networks_state():
 
 def test_orthogonal_recurrence_keeps_the_norm_of_a_gradient():
     """‖∂h_T/∂h₀‖ = 1 for a linear network, in every direction."""
-    cell = RNN(4, "identity", param_dtype=jnp.float64)
+    cell = RNN(4, activation="identity", param_dtype=jnp.float64)
     params = cell.init(KEY, 2)
     jacobian = jax.jacobian(lambda h: unroll(cell, params, jnp.ones((50, 2)), RNNState(h))[0].h)(
         jnp.ones(4)

@@ -111,8 +111,8 @@ def test_flax_cells_come_back_bit_for_bit(api, name, dtype):
 
 CELLS = {
     "rnn": rnnlab.RNN(5),
-    "rnn-relu": rnnlab.RNN(5, "relu", dtype=jnp.bfloat16),
-    "rnn-own-activation": rnnlab.RNN(5, jnp.arctan),
+    "rnn-relu": rnnlab.RNN(5, activation="relu", dtype=jnp.bfloat16),
+    "rnn-own-activation": rnnlab.RNN(5, activation=jnp.arctan),
     "lstm": rnnlab.LSTM(5),
     "gru": rnnlab.GRU(5, param_dtype=jnp.float64),
 }
@@ -166,7 +166,7 @@ LSTM, GRU, RNN = rnnlab.LSTM(5), rnnlab.GRU(5), rnnlab.RNN(5)
 REFUSED = {
     "peephole": (rnnlab.LSTM(5, peephole=True), "peephole=True"),
     "layer norm": (rnnlab.LSTM(5, layer_norm=True), "layer_norm=True"),
-    "reset before": (rnnlab.GRU(5, "before"), "reset='before'"),
+    "reset before": (rnnlab.GRU(5, reset="before"), "reset='before'"),
     "form": (rnnlab.RNN(5, form="output-state"), "form='output-state'"),
     "leaky": (rnnlab.LeakyRNN(5), "LeakyRNN"),
     "stack": (rnnlab.stack([LSTM]), "Stack"),

@@ -171,7 +171,7 @@ def test_state_dict_comes_back_bit_for_bit_and_loads(torch, kind, dtype):
 
 CELLS = {
     "rnn": rnnlab.RNN(5),
-    "rnn-relu": rnnlab.RNN(5, "relu"),
+    "rnn-relu": rnnlab.RNN(5, activation="relu"),
     "lstm": rnnlab.LSTM(5),
     "lstm-no-bias": rnnlab.LSTM(5, bias=False),
     "lstm-two-biases": rnnlab.LSTM(5, recurrent_bias=True),
@@ -281,16 +281,16 @@ LSTM, GRU, RNN = rnnlab.LSTM(5), rnnlab.GRU(5), rnnlab.RNN(5)
 REFUSED = {
     "peephole": (rnnlab.LSTM(5, peephole=True), "peephole=True"),
     "layer norm": (rnnlab.GRU(5, layer_norm=True), "layer_norm=True"),
-    "reset before": (rnnlab.GRU(5, "before"), "reset='before'"),
+    "reset before": (rnnlab.GRU(5, reset="before"), "reset='before'"),
     "leaky": (rnnlab.LeakyRNN(5), "LeakyRNN"),
     "jordan": (rnnlab.JordanRNN(5), "JordanRNN"),
     "form": (rnnlab.RNN(5, form="output-state"), "form='output-state'"),
-    "activation": (rnnlab.RNN(5, "sigmoid"), "sigmoid"),
+    "activation": (rnnlab.RNN(5, activation="sigmoid"), "sigmoid"),
     "readout": (rnnlab.stack([LSTM, rnnlab.Readout(2)]), "nn.Linear"),
     "residual": (rnnlab.stack([LSTM, LSTM], residual=True), "residual"),
     "kinds": (rnnlab.stack([LSTM, GRU]), "one kind"),
     "sizes": (rnnlab.stack([LSTM, rnnlab.LSTM(4)]), "size"),
-    "activations": (rnnlab.stack([RNN, rnnlab.RNN(5, "relu")]), "one kind"),
+    "activations": (rnnlab.stack([RNN, rnnlab.RNN(5, activation="relu")]), "one kind"),
     "directions": (rnnlab.stack([rnnlab.bidirectional(LSTM), LSTM]), "directions"),
     "directions unlike": (rnnlab.bidirectional(LSTM, GRU), "one kind"),
     "directions of layers": (

@@ -146,7 +146,7 @@ def test_a_singular_product_has_condition_infinity():
 def test_the_bound_holds_and_says_which_condition_does(activation, gamma, form):
     rng = np.random.default_rng(2)
     for gain in (0.3, 1.5, 4.5):
-        cell = RNN(8, activation, form, param_dtype=jnp.float64)
+        cell = RNN(8, activation=activation, form=form, param_dtype=jnp.float64)
         params = cell.init(jax.random.key(0), I)._replace(
             w_h=jnp.asarray(gain * rng.normal(size=(8, 8)) / np.sqrt(8))
         )

@@ -47,7 +47,7 @@ def test_readout(bias):
 @pytest.mark.parametrize("residual", [False, True])
 def test_a_stack_is_its_layers_one_after_the_other(residual, reverse):
     """A residual adds a layer's inputs to its outputs: from the second layer on, and not around a readout."""
-    cell = stack([GRU(3, "before"), RNN(3), Readout(3)], residual=residual)
+    cell = stack([GRU(3, reset="before"), RNN(3), Readout(3)], residual=residual)
     params, state, xs = draw_params(cell, INPUTS), draw_state(cell, (B,)), noise(T, B, INPUTS)
     options = marks() | {"reverse": reverse}
 
@@ -145,7 +145,7 @@ def test_a_stack_of_readouts_can_be_a_layer():
 @pytest.mark.parametrize("reverse", [False, True])
 def test_two_directions_side_by_side(reverse):
     """Two cells that know nothing of each other; with lengths the backward one starts at each last valid step."""
-    cell = bidirectional(RNN(3), GRU(3, "before"))
+    cell = bidirectional(RNN(3), GRU(3, reset="before"))
     params, state, xs = draw_params(cell, INPUTS), draw_state(cell, (B,)), noise(T, B, INPUTS)
     lengths = np.array([5, 1, 3])
     ahead = loop.unroll(ELMAN.step, params.forward, xs, state.forward, lengths, reverse=reverse)
@@ -365,7 +365,7 @@ def test_one_to_many():
 
 def test_many_to_one():
     """A label for a sequence of any length: the readout of the state at each length, whatever comes after."""
-    cell, head = GRU(3, "before"), Readout(2)
+    cell, head = GRU(3, reset="before"), Readout(2)
     params, weights, xs, lengths = (
         draw_params(cell, INPUTS),
         draw_params(head, 3),

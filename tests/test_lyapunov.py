@@ -85,7 +85,7 @@ def test_a_chaotic_network_has_the_exponents_of_mean_field_theory(gain, printed)
 CELLS = {
     "lstm": LSTM(3),
     "gru": GRU(4, reset="before", layer_norm=True),
-    "stack": rnnlab.stack([LSTM(2), RNN(3, "sigmoid"), rnnlab.Readout(2)]),
+    "stack": rnnlab.stack([LSTM(2), RNN(3, activation="sigmoid"), rnnlab.Readout(2)]),
 }
 
 

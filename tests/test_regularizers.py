@@ -41,7 +41,7 @@ def value_and_slope(cell, params, xs, loss, ratio="norms", derivative="immediate
 
 
 def orthogonal(gain, dtype=jnp.float64):
-    cell = RNN(8, "identity", param_dtype=dtype)
+    cell = RNN(8, activation="identity", param_dtype=dtype)
     params = cell.init(jax.random.key(0), I)
     return cell, params._replace(w_h=gain * params.w_h)
 
@@ -134,7 +134,9 @@ FOREIGN = rnnlab.Step(
     jax.vmap(one_example, in_axes=(None, 0, 0)),
     {"h": jnp.zeros(4, jnp.float64), "slow": jnp.zeros(4, jnp.float64)},
 )
-STACK = rnnlab.stack([LSTM(3, **F64), RNN(4, "sigmoid", **F64), rnnlab.Readout(2, **F64)])
+STACK = rnnlab.stack(
+    [LSTM(3, **F64), RNN(4, activation="sigmoid", **F64), rnnlab.Readout(2, **F64)]
+)
 CELLS = {  # each with its output as a function of the new state
     "gru": (GRU(4, reset="before", **F64), lambda _, s: s.h),
     "stack": (STACK, lambda p, s: STACK.cells[2](p.layers[2], s.layers[1].h)),

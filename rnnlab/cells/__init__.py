@@ -1,5 +1,6 @@
 """Cells: frozen dataclasses with pure methods; one family a file."""
 
+from rnnlab.cells.base import Adjoint, Maps, Recurrent
 from rnnlab.cells.gru import GRU, GRUNorm, GRUParams, GRUState
 from rnnlab.cells.jordan import JordanParams, JordanRNN, JordanState
 from rnnlab.cells.lstm import LSTM, LSTMNorm, LSTMParams, LSTMState
@@ -11,6 +12,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Adjoint",
     "GRUNorm",
     "GRUParams",
     "GRUState",
@@ -21,10 +23,12 @@ __all__ = [
     "LSTMParams",
     "LSTMState",
     "LeakyRNN",
+    "Maps",
     "RNNParams",
     "RNNState",
     "Readout",
     "ReadoutParams",
     "ReadoutState",
+    "Recurrent",
     "Step",
 ]

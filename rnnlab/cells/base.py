@@ -26,25 +26,35 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-_SLOPES: dict[Callable[[Array], Array], Callable[[Array], Array]] = {
-    jnp.tanh: lambda y: 1 - y * y,
-    jax.nn.relu: lambda y: (y > 0).astype(y.dtype),
-    jax.nn.sigmoid: lambda y: y * (1 - y),
-    identity: jnp.ones_like,
+_SLOPES: dict[str, Callable[[Array], Array]] = {
+    "tanh": lambda y: 1 - y * y,
+    "relu": lambda y: (y > 0).astype(y.dtype),
+    "sigmoid": lambda y: y * (1 - y),
+    "identity": jnp.ones_like,
 }
 
 
 def slope(phi: Activation) -> Callable[[Array], Array] | None:
     """φ′(x) as a function of y = φ(x), for the activations that have a name; None for others."""
-    return None if isinstance(phi, str) else _SLOPES.get(phi)
+    return _SLOPES.get(phi) if isinstance(phi, str) else None
 
 
-def activation(value: Activation) -> Callable[[Array], Array]:
-    """The function meant by a name or by itself; ValueError for an unknown name."""
-    if callable(value):
-        return value
-    _check.one_of("activation", value, tuple(ACTIVATIONS))
-    return ACTIVATIONS[value]
+def activation(value: Activation) -> Activation:
+    """The name of an activation where it has one, else the function; ValueError for an unknown name.
+
+    A cell keeps the name, by which it prints, compares and pickles.
+    """
+    for name, phi in ACTIVATIONS.items():
+        if value is phi:
+            return name
+    if not callable(value):
+        _check.one_of("activation", value, tuple(ACTIVATIONS))
+    return value
+
+
+def activation_function(phi: Activation) -> Callable[[Array], Array]:
+    """The function that a cell's ``activation`` stands for."""
+    return ACTIVATIONS[phi] if isinstance(phi, str) else phi
 
 
 class Maps(NamedTuple):
@@ -85,6 +95,7 @@ class Recurrent:
         hidden_size: H, the number of hidden units.
         kernel_init: draws one gate's input weights, ``[I, H]``.
         recurrent_init: draws one gate's recurrent weights, ``[H, H]``.
+        bias_init: draws the bias b as ``(gates, H)``; None for zeros.
         bias: whether there is a bias b.
         recurrent_bias: whether there is also PyTorch's second bias c beside the recurrent product.
         dtype: what to compute in; None takes it from inputs and parameters (as Flax does).
@@ -95,6 +106,7 @@ class Recurrent:
     _: dataclasses.KW_ONLY
     kernel_init: Initializer = initializers.lecun_normal()
     recurrent_init: Initializer = initializers.orthogonal()
+    bias_init: Initializer | None = None
     bias: bool = True
     recurrent_bias: bool = False
     dtype: Dtype | None = None
@@ -107,6 +119,12 @@ class Recurrent:
         object.__setattr__(self, "param_dtype", _check.float_dtype("param_dtype", self.param_dtype))
         _check.function("kernel_init", self.kernel_init)
         _check.function("recurrent_init", self.recurrent_init)
+        if self.bias_init is not None:
+            _check.function("bias_init", self.bias_init)
+            if not self.bias:
+                raise ValueError(
+                    "bias_init is given, but bias=False leaves no bias; leave one of the two out"
+                )
         if self.dtype is not None:
             object.__setattr__(self, "dtype", _check.float_dtype("dtype", self.dtype))
 
@@ -125,16 +143,25 @@ class Recurrent:
 
     def mix(self, params: Any, state: Any) -> Array:
         """W_h h + c: ``[..., H] -> [..., gates · H]``."""
-        return affine(state.h, params.w_h, params.c, self.dtype)
+        return affine(self.hidden(state), params.w_h, params.c, self.dtype)
 
     def gate(self, params: Any, state: Any, z: Array, a: Array) -> tuple[Any, Array]:
         raise NotImplementedError
+
+    def hidden(self, state: Any) -> Array:
+        """h ``[..., H]``, the part of the state that ``mix`` multiplies and that is also the output."""
+        return state.h
+
+    def with_hidden(self, state: Any, h: Array) -> Any:
+        """``state`` with another h."""
+        return state._replace(h=h)
 
     def maps(self, params: Any) -> Maps | None:
         """What ``project`` and ``mix`` multiply with; None where they are more than x W_x + b and h W_h + c.
 
         A cell with maps gives the two methods below as well: its gate works element by element on blocks of H columns
-        side by side, and its output is state.h. So blocks may be arrays of any form, also flat ones.
+        side by side, and its output is :meth:`hidden` of the new state. So blocks may be arrays of any form, also flat
+        ones.
         """
         return None
 
@@ -148,17 +175,23 @@ class Recurrent:
         """What ∂L/∂sₜ gives, element by element, so that it serves any layout."""
         raise NotImplementedError
 
-    def _zeros(self, batch_shape: tuple[int, ...], size: int | None = None) -> Array:
+    def zeros(self, batch_shape: tuple[int, ...], size: int | None = None) -> Array:
+        """``[..., H]``, or another size, in the dtype of the parameters: part of an initial state."""
         return jnp.zeros((*batch_shape, size or self.hidden_size), self.param_dtype)
 
-    def _weights(self, init: Initializer, key: Key, rows: int, gates: int) -> Array:
-        """``[rows, gates · H]``, each gate drawn on its own, so that orthogonal means orthogonal for each gate.
+    def draw_weights(self, init: Initializer, key: Key, rows: int, gates: int) -> Array:
+        """``[rows, gates · H]``; each gate is drawn on its own, so that orthogonal means orthogonal for each gate.
 
         Half-precision parameters are drawn in float32, since matrix decompositions need it.
         """
         shape, dtype = (rows, self.hidden_size), jnp.promote_types(self.param_dtype, jnp.float32)
         drawn = [init(k, shape, dtype) for k in jax.random.split(key, gates)]
         return jnp.concatenate(drawn, axis=-1).astype(self.param_dtype)
+
+    def draw_biases(self, key: Key, gates: int) -> Array:
+        """``[gates · H]``, a row of ``bias_init`` for each gate."""
+        draw = initializers.zeros if self.bias_init is None else self.bias_init
+        return draw(key, (gates, self.hidden_size), self.param_dtype).reshape(-1)
 
 
 def affine(x: Array, w: Array, b: Array | None, dtype: Dtype | None) -> Array:

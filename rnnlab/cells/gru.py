@@ -6,10 +6,10 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rnnlab import _check, initializers
+from rnnlab import _check
 from rnnlab.cells.base import Adjoint, Blocks, Maps, Recurrent, affine, keep_precision
 from rnnlab.cells.norm import layer_norm
-from rnnlab.typing import Array, Initializer, Key
+from rnnlab.typing import Array, Key
 
 
 class GRUNorm(NamedTuple):
@@ -39,7 +39,7 @@ class GRUState(NamedTuple):
     h: Array
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class GRU(Recurrent):
     """Gated recurrent unit (Cho et al. 2014, arXiv 1406.1078).
 
@@ -57,13 +57,11 @@ class GRU(Recurrent):
     Attributes:
         reset: whether r acts after or before the recurrent product.
         layer_norm: whether the products are normalised.
-        bias_init: draws b as ``(3, H)``, rows r, z, n.
+        bias_init: draws b as ``(3, H)``, rows r, z, n; None for zeros.
     """
 
     reset: Literal["after", "before"] = "after"
     layer_norm: bool = False
-    _: dataclasses.KW_ONLY
-    bias_init: Initializer = initializers.zeros
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -84,9 +82,9 @@ class GRU(Recurrent):
         elif self.bias and self.reset == "after":
             c = jnp.zeros(size, dtype)
         return GRUParams(
-            w_x=self._weights(self.kernel_init, k_in, input_size, 3),
-            w_h=self._weights(self.recurrent_init, k_rec, size, 3),
-            b=self.bias_init(k_bias, (3, size), dtype).reshape(-1) if self.bias else None,
+            w_x=self.draw_weights(self.kernel_init, k_in, input_size, 3),
+            w_h=self.draw_weights(self.recurrent_init, k_rec, size, 3),
+            b=self.draw_biases(k_bias, 3) if self.bias else None,
             c=c,
             norm=GRUNorm(jnp.ones(3 * size, dtype), jnp.ones(3 * size, dtype))
             if self.layer_norm
@@ -94,7 +92,7 @@ class GRU(Recurrent):
         )
 
     def initial_state(self, batch_shape: tuple[int, ...] = ()) -> GRUState:
-        return GRUState(h=self._zeros(batch_shape))
+        return GRUState(h=self.zeros(batch_shape))
 
     def project(self, params: GRUParams, xs: Array) -> Array:
         if params.norm is None:

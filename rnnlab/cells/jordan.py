@@ -6,9 +6,16 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rnnlab import _check, initializers
-from rnnlab.cells.base import Activation, Recurrent, activation, affine, keep_precision
-from rnnlab.typing import Array, Initializer, Key
+from rnnlab import _check
+from rnnlab.cells.base import (
+    Activation,
+    Recurrent,
+    activation,
+    activation_function,
+    affine,
+    keep_precision,
+)
+from rnnlab.typing import Array, Key
 
 
 class JordanParams(NamedTuple):
@@ -27,7 +34,7 @@ class JordanState(NamedTuple):
     h: Array
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class JordanRNN(Recurrent):
     """Jordan's network with output feedback (Jordan 1986).
 
@@ -43,8 +50,6 @@ class JordanRNN(Recurrent):
     feedback_size: int | None = None
     activation: Activation = "tanh"
     output_activation: Activation = "identity"
-    _: dataclasses.KW_ONLY
-    bias_init: Initializer = initializers.zeros
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -64,17 +69,15 @@ class JordanRNN(Recurrent):
         _check.positive_int("input_size", input_size)
         k_in, k_rec, k_bias, k_out = jax.random.split(key, 4)
         return JordanParams(
-            w_x=self._weights(self.kernel_init, k_in, input_size, 1),
-            w_h=self._weights(self.recurrent_init, k_rec, self.output_size, 1),
-            b=self.bias_init(k_bias, (1, self.hidden_size), self.param_dtype)[0]
-            if self.bias
-            else None,
+            w_x=self.draw_weights(self.kernel_init, k_in, input_size, 1),
+            w_h=self.draw_weights(self.recurrent_init, k_rec, self.output_size, 1),
+            b=self.draw_biases(k_bias, 1) if self.bias else None,
             w_y=self.kernel_init(k_out, (self.hidden_size, self.output_size), self.param_dtype),
             b_y=jnp.zeros(self.output_size, self.param_dtype) if self.bias else None,
         )
 
     def initial_state(self, batch_shape: tuple[int, ...] = ()) -> JordanState:
-        return JordanState(h=self._zeros(batch_shape, self.output_size))
+        return JordanState(h=self.zeros(batch_shape, self.output_size))
 
     def mix(self, params: JordanParams, state: JordanState) -> Array:
         return affine(state.h, params.w_h, None, self.dtype)
@@ -82,8 +85,8 @@ class JordanRNN(Recurrent):
     def gate(
         self, params: JordanParams, state: JordanState, z: Array, a: Array
     ) -> tuple[JordanState, Array]:
-        s = self.activation(z + a)  # pyright: ignore[reportCallIssue]  # sₜ = φ(W_x xₜ + W_h yₜ₋₁ + b)
+        s = activation_function(self.activation)(z + a)  # sₜ = φ(W_x xₜ + W_h yₜ₋₁ + b)
         y = affine(s, params.w_y, params.b_y, self.dtype)
-        y = self.output_activation(y)  # pyright: ignore[reportCallIssue]  # yₜ = ψ(W_y sₜ + b_y)
+        y = activation_function(self.output_activation)(y)  # yₜ = ψ(W_y sₜ + b_y)
         state = keep_precision(JordanState(y), state)
         return state, state.h

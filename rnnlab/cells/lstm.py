@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from rnnlab import _check
 from rnnlab.cells.base import Adjoint, Blocks, Maps, Recurrent, affine, keep_precision
 from rnnlab.cells.norm import layer_norm
-from rnnlab.typing import Array, Initializer, Key
+from rnnlab.typing import Array, Key
 
 
 class LSTMNorm(NamedTuple):
@@ -43,7 +43,7 @@ class LSTMState(NamedTuple):
     h: Array  # hidden state, the short-term memory and the output
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class LSTM(Recurrent):
     """Long short-term memory (Hochreiter & Schmidhuber 1997; forget gate: Gers, Schmidhuber & Cummins 2000).
 
@@ -57,23 +57,28 @@ class LSTM(Recurrent):
     Raises ValueError for a ``hidden_size`` below 1, and where both ``bias_init`` and a ``forget_bias`` are given.
 
     Attributes:
-        forget_bias: what b_f starts at; it lives in ``params.b`` (1: Jozefowicz, Zaremba & Sutskever 2015).
+        forget_bias: initial value of b_f, which is part of ``params.b``; None is 1 (Jozefowicz, Zaremba & Sutskever
+            2015), or whatever ``bias_init`` draws.
         peephole: whether the gates see the cell state.
         layer_norm: whether the products and the cell state are normalised.
-        bias_init: draws all of b as ``(4, H)``, rows i, f, g, o; it takes the place of ``forget_bias``.
+        bias_init: draws all of b as ``(4, H)``, rows i, f, g, o.
     """
 
-    forget_bias: float = 1.0
+    forget_bias: float | None = None
     peephole: bool = False
     layer_norm: bool = False
-    _: dataclasses.KW_ONLY
-    bias_init: Initializer | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.bias_init is not None and self.forget_bias not in (0.0, 1.0):
+        if self.forget_bias is None:
+            return
+        if self.bias_init is not None:
             raise ValueError(
                 "bias_init draws every bias, the forget gate's too; give it or forget_bias, not both"
+            )
+        if not self.bias:
+            raise ValueError(
+                "forget_bias is given, but bias=False leaves no bias; leave one of the two out"
             )
 
     def init(self, key: Key, input_size: int) -> LSTMParams:
@@ -86,23 +91,23 @@ class LSTM(Recurrent):
             jnp.ones(4 * size, dtype), jnp.ones(4 * size, dtype), ones, jnp.zeros(size, dtype)
         )
         return LSTMParams(
-            w_x=self._weights(self.kernel_init, k_in, input_size, 4),
-            w_h=self._weights(self.recurrent_init, k_rec, size, 4),
-            b=self._bias(k_bias) if self.bias else None,
+            w_x=self.draw_weights(self.kernel_init, k_in, input_size, 4),
+            w_h=self.draw_weights(self.recurrent_init, k_rec, size, 4),
+            b=self.draw_biases(k_bias, 4) if self.bias else None,
             c=jnp.zeros(4 * size, dtype) if self.recurrent_bias else None,
             peephole=jnp.zeros((3, size), dtype) if self.peephole else None,
             norm=norm if self.layer_norm else None,
         )
 
-    def _bias(self, key: Key) -> Array:
-        if self.bias_init is None:
-            rows = jnp.zeros((4, self.hidden_size), self.param_dtype).at[1].set(self.forget_bias)
-        else:
-            rows = self.bias_init(key, (4, self.hidden_size), self.param_dtype)
-        return rows.reshape(-1)
+    def draw_biases(self, key: Key, gates: int) -> Array:
+        biases = super().draw_biases(key, gates)
+        if self.bias_init is not None:
+            return biases
+        size = self.hidden_size
+        return biases.at[size : 2 * size].set(1.0 if self.forget_bias is None else self.forget_bias)
 
     def initial_state(self, batch_shape: tuple[int, ...] = ()) -> LSTMState:
-        return LSTMState(c=self._zeros(batch_shape), h=self._zeros(batch_shape))
+        return LSTMState(c=self.zeros(batch_shape), h=self.zeros(batch_shape))
 
     def project(self, params: LSTMParams, xs: Array) -> Array:
         if params.norm is None:

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rnnlab import _check, initializers
+from rnnlab import _check
 from rnnlab.cells.base import (
     Activation,
     Adjoint,
@@ -14,11 +14,12 @@ from rnnlab.cells.base import (
     Maps,
     Recurrent,
     activation,
+    activation_function,
     affine,
     keep_precision,
     slope,
 )
-from rnnlab.typing import Array, Initializer, Key
+from rnnlab.typing import Array, Key
 
 
 class RNNParams(NamedTuple):
@@ -36,7 +37,7 @@ class RNNState(NamedTuple):
     h: Array
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class RNN(Recurrent):
     """Simple recurrent network.
 
@@ -50,13 +51,10 @@ class RNN(Recurrent):
     Attributes:
         activation: φ: "tanh", "relu", "sigmoid", "identity", or any elementwise function.
         form: where the nonlinearity stands.
-        bias_init: draws the bias as ``(1, H)``.
     """
 
     activation: Activation = "tanh"
     form: Literal["elman", "output-state"] = "elman"
-    _: dataclasses.KW_ONLY
-    bias_init: Initializer = initializers.zeros
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -68,16 +66,14 @@ class RNN(Recurrent):
         _check.positive_int("input_size", input_size)
         k_in, k_rec, k_bias = jax.random.split(key, 3)
         return RNNParams(
-            w_x=self._weights(self.kernel_init, k_in, input_size, 1),
-            w_h=self._weights(self.recurrent_init, k_rec, self.hidden_size, 1),
-            b=self.bias_init(k_bias, (1, self.hidden_size), self.param_dtype)[0]
-            if self.bias
-            else None,
+            w_x=self.draw_weights(self.kernel_init, k_in, input_size, 1),
+            w_h=self.draw_weights(self.recurrent_init, k_rec, self.hidden_size, 1),
+            b=self.draw_biases(k_bias, 1) if self.bias else None,
             c=jnp.zeros(self.hidden_size, self.param_dtype) if self.recurrent_bias else None,
         )
 
     def initial_state(self, batch_shape: tuple[int, ...] = ()) -> RNNState:
-        return RNNState(h=self._zeros(batch_shape))
+        return RNNState(h=self.zeros(batch_shape))
 
     def mix(self, params: RNNParams, state: RNNState) -> Array:
         h = self._phi(state.h) if self.form == "output-state" else state.h
@@ -109,10 +105,10 @@ class RNN(Recurrent):
         return Adjoint(RNNState(jnp.zeros_like(d_new.h)), (d,), (), ())
 
     def _phi(self, x: Array) -> Array:
-        return self.activation(x)  # pyright: ignore[reportCallIssue]  # names were resolved in __post_init__
+        return activation_function(self.activation)(x)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class LeakyRNN(RNN):
     """Leaky (continuous-time) recurrent network (Jaeger et al. 2007).
 
@@ -123,7 +119,6 @@ class LeakyRNN(RNN):
         alpha: α, the part of the state that is replaced in one step (dimensionless); 1/α is the time constant in steps.
     """
 
-    _: dataclasses.KW_ONLY
     alpha: float = 0.2
 
     def __post_init__(self) -> None:

@@ -11,10 +11,13 @@ import numpy as np
 from jax import lax
 
 from rnnlab import _check
+from rnnlab.cells.base import Maps
+from rnnlab.cells.contract import map_leaves
 from rnnlab.driver import Course, prepare, run, settle
-from rnnlab.engines.fused import has_maps, one_axis
+from rnnlab.engines.fused import one_axis
 from rnnlab.engines.plan import before
-from rnnlab.gradients import log_contributions, state_norms
+from rnnlab.engines.steps import add_to_hidden
+from rnnlab.gradients import log_contributions, state_norms, to_params
 from rnnlab.output import split
 from rnnlab.scaled import NOTHING, Scaled, add, log_norm, plain, renormalise, rescale, zero
 from rnnlab.typing import Array, Cell, PyTree
@@ -153,7 +156,7 @@ def _back(
     cell: Cell, params: PyTree, steps: tuple, g: Scaled, row: Array, rows: int, keep: bool
 ) -> tuple[Scaled, _Seen]:
     """∂L/∂θ, and what each step gives for each row; ``row`` says which row the loss of a step belongs to."""
-    back = _fused_back if has_maps(cell, params) else _step_back
+    back = _step_back if map_leaves(cell, params) is None else _fused_back
     return back(cell, params, steps, g, row, rows, keep)
 
 
@@ -222,41 +225,34 @@ def _fused_back(
         exponent = jnp.maximum(adjoint.exponent, own)
         d_new = rescale(adjoint, exponent)
         here = rescale(g, exponent[number])
-        d_new = d_new._replace(h=d_new.h.at[number].add(here.astype(d_new.h.dtype)))
+        d_h = cell.hidden(d_new)
+        d_new = cell.with_hidden(d_new, d_h.at[number].add(here.astype(d_h.dtype)))
 
         _, kept = cell.gate_residuals(params, old, cell.project(params, x), cell.mix(params, old))
         adj = cell.gate_adjoint(params, old, new, kept, d_new)
-        joint, z, a = (_side_by_side(part, d_new.h) for part in (adj.joint, adj.z, adj.a))
-        d_h = jnp.concatenate([joint, a], axis=-1) @ w_back
-        d_old = adj.old._replace(h=adj.old.h + d_h.astype(adj.old.h.dtype))
+        joint, z, a = (_side_by_side(part, d_h) for part in (adj.joint, adj.z, adj.a))
+        d_old = add_to_hidden(cell, adj.old, jnp.concatenate([joint, a], axis=-1) @ w_back)
+        h = cell.hidden(old)
 
         delta = Scaled((joint, z, a), exponent)
-        logs = log_contributions(params, x[None], old.h[None], delta)
+        logs = log_contributions(cell, params, x[None], h[None], delta)
         top = exponent.max(axis=1)
         at_top = rescale(delta, jnp.broadcast_to(top[:, None], exponent.shape))
         whole = _summed(Scaled(at_top, top))
-        d_params = _to_params(maps, old.h, x, whole.mantissa)
+        d_maps = _to_maps(maps, h, x, whole.mantissa)
         terms = None
         if keep:
-            of_rows = jax.vmap(functools.partial(_to_params, maps, old.h, x))(at_top)
-            terms = params._replace(**plain(Scaled(of_rows, top)))
-        new_total = add(total, Scaled(d_params, whole.exponent))
+            of_rows = jax.vmap(functools.partial(_to_maps, maps, h, x))(at_top)
+            terms = to_params(cell, params, plain(Scaled(of_rows, top)))
+        new_total = add(total, Scaled(d_maps, whole.exponent))
         return (renormalise(d_old, exponent, 2), new_total), _Seen(
             logs, _mean_size(d_new, exponent), terms
         )
 
     none = jax.tree.map(lambda leaf: jnp.zeros((rows, *leaf.shape[1:]), leaf.dtype), olds)
-    carry = zero(none, (rows, xs.shape[1])), zero(_named(maps), ())
+    carry = zero(none, (rows, xs.shape[1])), zero(maps[:4], ())
     (_, total), seen = lax.scan(one_step, carry, (olds, xs, news, g, row), reverse=True)
-    return total._replace(mantissa=params._replace(**total.mantissa)), seen
-
-
-def _named(maps: Any) -> dict[str, Array]:
-    return {
-        name: getattr(maps, name)
-        for name in ("w_x", "w_h", "b", "c")
-        if getattr(maps, name) is not None
-    }
+    return total._replace(mantissa=to_params(cell, params, total.mantissa)), seen
 
 
 def _side_by_side(blocks: tuple[Array, ...], like: Array) -> Array:
@@ -265,16 +261,19 @@ def _side_by_side(blocks: tuple[Array, ...], like: Array) -> Array:
     )
 
 
-def _to_params(
-    maps: Any, h: Array, x: Array, delta: tuple[Array, Array, Array]
-) -> dict[str, Array]:
-    """The term of one step: Σ_b of inputs ⊗ δ, ``[B, ...]`` each."""
+def _to_maps(
+    maps: Maps, h: Array, x: Array, delta: tuple[Array, Array, Array]
+) -> tuple[Array | None, ...]:
+    """The term of one step for w_x, w_h, b and c: Σ_b of inputs ⊗ δ, ``[B, ...]`` each."""
     joint, z, a = delta
     d_z, d_a = jnp.concatenate([joint, z], axis=-1), jnp.concatenate([joint, a], axis=-1)
-    found = {"w_x": x.T @ d_z, "w_h": h.T @ d_a, "b": d_z.sum(axis=0)}
+    d_w_x = (x.T @ d_z).astype(maps.w_x.dtype)
+    d_w_h = (h.T @ d_a).astype(maps.w_h.dtype)
+    d_b = None if maps.b is None else d_z.sum(axis=0).astype(maps.b.dtype)
+    d_c = None
     if maps.c is not None:
-        found["c"] = d_a.sum(axis=0)[d_a.shape[-1] - maps.c.size :]
-    return {name: found[name].astype(leaf.dtype) for name, leaf in _named(maps).items()}
+        d_c = d_a.sum(axis=0)[d_a.shape[-1] - maps.c.size :].astype(maps.c.dtype)
+    return d_w_x, d_w_h, d_b, d_c
 
 
 def _summed(terms: Scaled) -> Scaled:

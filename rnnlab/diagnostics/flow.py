@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 
 from rnnlab import _check
-from rnnlab.driver import Course, Layered, prepare
+from rnnlab.driver import Course, has_layers, prepare
 from rnnlab.gradients import Adjoint, record
 from rnnlab.scaled import renormalise
 from rnnlab.typing import Array, Cell, Key, PyTree
@@ -146,7 +146,7 @@ def _flow(
         raise ValueError(
             "the cell has no state, so no gradient flows back in time; give one that remembers"
         )
-    adjoint = _as_layers(backward.adjoints) if isinstance(cell, Layered) else backward.adjoints[0]
+    adjoint = _as_layers(backward.adjoints) if has_layers(cell) else backward.adjoints[0]
     seen = [xs] if lengths is None else []  # padding may hold anything
     sound = [jnp.isfinite(x).all() for x in (*seen, ys, value)]
     sound += [

@@ -177,7 +177,7 @@ def phase_diagram(
     xs, _, _, _ = prepare(cell, params, xs, None, None, None)
     for name, tree in (("xs", xs), ("params", params)):
         _check.finite(name, tree)
-    lengths = _check.lengths(lengths, xs.shape[0], lengths.shape)
+    lengths = _check.lengths(lengths, xs.shape[0], lengths.shape, least=1)
     longest = int(np.max(np.asarray(lengths)))
     return _diagram(cell, params, xs[:longest], values, lengths, key, vary, loss)
 
@@ -203,7 +203,7 @@ def _diagram(
     def one_network(value: Array) -> tuple[Array, Array, Array]:
         varied = vary(params, value)
         norms = gradient_flow(cell, varied, beginnings, at_the_end, lengths=each).log_norm_state
-        if isinstance(cell, Stack):
+        if norms.ndim > len(batch) + 2:  # one for each layer
             norms = 0.5 * jax.nn.logsumexp(2 * norms, axis=0)
         by_lag = jax.vmap(lambda norms, own: mean_by_lag(norms, own, False), (1, 0))(norms, each)
         reach = horizon(by_lag)

@@ -56,7 +56,7 @@ def wanted(
 
 def choose(cell: Cell, params: PyTree, sequence: Sequence, engine: Engine) -> tuple[Engine, str]:
     """The engine that runs one cell where ``engine`` was asked for, and why."""
-    if isinstance(cell, Readout):
+    if isinstance(cell, Readout) and not jax.tree.leaves(sequence.state):
         return Engine("at once"), "a readout has no state, so one product serves all steps"
     if engine.name != "auto":
         return engine, "it was asked for by name"

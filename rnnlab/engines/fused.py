@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from rnnlab.cells.contract import SPLIT, has_maps, splits
 from rnnlab.engines.fold import folding, one_by_one
 from rnnlab.engines.plan import Engine, Marks, Sequence, before, select
 from rnnlab.engines.scan import scan
@@ -43,8 +44,11 @@ def fused(cell: Cell, params: PyTree, sequence: Sequence, engine: Engine) -> tup
 
 def refusal(cell: Cell) -> str | None:
     """Why ``cell`` cannot be run by the fused engine; None where it can."""
-    if not all(callable(getattr(cell, part, None)) for part in ("project", "mix", "gate")):
-        return f"{type(cell).__name__} does not tell project, mix and gate apart"
+    name = type(cell).__name__
+    if not all(callable(getattr(cell, part, None)) for part in SPLIT):
+        return f"{name} does not tell project, mix and gate apart"
+    if not splits(cell):
+        return f"{name} has a step of its own, but inherits some of project, mix and gate"
     return None
 
 
@@ -180,11 +184,6 @@ def steps_of(cell: Any, params: PyTree, xs: Array) -> Steps:
     maps = cell.maps(params)
     one_gate = maps.joint == maps.w_h.shape[0] == maps.w_x.shape[1] == maps.w_h.shape[1]
     return (Lines if one_gate else Columns)(cell, params, xs.shape[1])
-
-
-def has_maps(cell: Any, params: PyTree) -> bool:
-    """Whether the cell gives its maps and, with them, its gate's adjoint."""
-    return hasattr(cell, "maps") and cell.maps(params) is not None
 
 
 class Memory(NamedTuple):

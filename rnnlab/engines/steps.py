@@ -186,13 +186,14 @@ class Columns:
         return jax.tree.map(turn, tree)
 
     def store(self, tree: Any) -> Any:
-        return tree._replace(h=self.leave(tree.h))  # which is the output, and a factor of ∂L/∂W_h
+        # h is the output, and a factor of ∂L/∂W_h.
+        return self.cell.with_hidden(tree, self.leave(self.cell.hidden(tree)))
 
     def recall(self, tree: Any) -> Any:
-        return tree._replace(h=self.enter(tree.h))
+        return self.cell.with_hidden(tree, self.enter(self.cell.hidden(tree)))
 
     def outputs(self, states: Any) -> Array | None:
-        return None if states is None else states.h
+        return None if states is None else self.cell.hidden(states)
 
     def choose(self, flags: Array, yes: PyTree, no: PyTree) -> PyTree:
         def pick(a: Array, b: Array) -> Array:
@@ -205,7 +206,7 @@ class Columns:
         return (leaf.reshape(-1, self.batch) * factor).ravel()
 
     def step(self, old: Any, x: Array) -> tuple[Any, Array, PyTree]:
-        x, h = self._cast(x, old.h)
+        x, h = self._cast(x, self.cell.hidden(old))
         joint, z, a = (
             _plus((w @ v.reshape(-1, self.batch)).ravel(), bias)
             for w, bias, v in zip(
@@ -213,10 +214,13 @@ class Columns:
             )
         )
         new, kept = self._gate(old, joint, z, a)
-        return new, new.h, kept
+        return new, self.cell.hidden(new), kept
 
     def remember(self, olds: Any, xs: Array) -> PyTree:
-        weights, inputs = (self.w_joint, self.w_z, self.w_a), self._cast(xs, self.leave(olds.h))
+        weights, inputs = (
+            (self.w_joint, self.w_z, self.w_a),
+            self._cast(xs, self.leave(self.cell.hidden(olds))),
+        )
         both = jnp.concatenate(inputs, axis=-1), *inputs
         sums = tuple(
             _plus(_flat(v) @ w, bias).reshape(*xs.shape[:-1], w.shape[1])
@@ -238,13 +242,12 @@ class Columns:
     def back(
         self, room: PyTree, number: Array, old: Any, new: Any, kept: PyTree, d_new: Any, d_y: Array
     ) -> tuple[Any, PyTree]:
-        d_old, *blocks = self.cell.gate_adjoint(
-            self.params, old, new, kept, d_new._replace(h=d_new.h + d_y)
-        )
+        d_new = add_to_hidden(self.cell, d_new, d_y)
+        d_old, *blocks = self.cell.gate_adjoint(self.params, old, new, kept, d_new)
         room = tuple(_put(place, number, part) for place, part in zip(room, blocks, strict=True))
         joint, _, a = (lax.dynamic_index_in_dim(place, number, keepdims=False) for place in room)
         d_h = self._mix_back(joint, a)
-        return d_old._replace(h=d_old.h + d_h.astype(d_old.h.dtype)), room
+        return add_to_hidden(self.cell, d_old, d_h), room
 
     def _mix_back(self, joint: Array, a: Array) -> Array:
         """W_h δ."""
@@ -255,7 +258,7 @@ class Columns:
 
     def to_params(self, olds: Any, xs: Array, kept: PyTree, seen: PyTree) -> PyTree:
         joint, z, a = (_flat(d) for d in seen)
-        x, h = (_flat(v) for v in self._cast(xs, olds.h))
+        x, h = (_flat(v) for v in self._cast(xs, self.cell.hidden(olds)))
         d_b, d_c = (_beside(jnp.sum, joint, rest, axis=0) for rest in (z, a))
         d_maps = (
             _beside(jnp.matmul, joint, z, x.T),
@@ -308,13 +311,19 @@ class Lines(Columns):
         return (leaf.reshape(self.batch, -1) * factor[:, None]).ravel()
 
     def step(self, old: Any, x: Array) -> tuple[Any, Array, PyTree]:
-        both = jnp.concatenate(self._cast(*self.leave((x, old.h))), axis=-1)
+        both = jnp.concatenate(self._cast(*self.leave((x, self.cell.hidden(old)))), axis=-1)
         total = _plus((both @ self.w_joint).ravel(), self.line)
         new, kept = self.cell.gate_residuals(self.params, old, total, jnp.zeros_like(total))
-        return new, new.h, kept
+        return new, self.cell.hidden(new), kept
 
     def _mix_back(self, joint: Array, a: Array) -> Array:
         return (self.leave(joint) @ self.w_back).ravel()
+
+
+def add_to_hidden(cell: Any, state: PyTree, d_h: Array) -> PyTree:
+    """``state`` with ``d_h`` added to its h, in the dtype of h."""
+    h = cell.hidden(state)
+    return cell.with_hidden(state, h + d_h.astype(h.dtype))
 
 
 def _total(b: Array | None, c: Array | None, part: slice) -> Array | None:

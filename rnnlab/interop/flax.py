@@ -11,6 +11,7 @@ import numpy as np
 
 from rnnlab import _check
 from rnnlab.cells import GRU, LSTM, RNN, GRUParams, LSTMParams, RNNParams
+from rnnlab.cells.base import activation_function
 from rnnlab.interop._shared import blank, one_dtype, own_params, plain
 from rnnlab.typing import Cell, PyTree
 
@@ -126,7 +127,7 @@ def to_flax(
 
     options: dict[str, Any] = {"dtype": known.dtype, "param_dtype": known.param_dtype}
     if isinstance(known, RNN):
-        options["activation_fn"] = known.activation
+        options["activation_fn"] = activation_function(known.activation)
     make = getattr(_library(api), name)
     tree = _write(layout, jax.tree.map(jnp.array, params))
     if api == "linen":

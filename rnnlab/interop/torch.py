@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnnlab.cells import GRU, LSTM, RNN, GRUParams, LSTMParams, Readout, RNNParams
-from rnnlab.cells.base import ACTIVATIONS, Activation
+from rnnlab.cells.base import Activation
 from rnnlab.cells.base import activation as named
 from rnnlab.interop._shared import blank, one_dtype, own_params, plain
 from rnnlab.layers import (
@@ -68,7 +68,7 @@ def from_torch(
     options: dict[str, Any] = {"param_dtype": param_dtype, "bias": "bias_ih_l0" in arrays}
     if kind is RNN:
         options["activation"] = _torch_activation(activation)
-    elif named(activation) is not ACTIVATIONS["tanh"]:
+    elif named(activation) != "tanh":
         raise ValueError(
             f"activation is for an RNN, but the weights are those of a {kind.__name__}; leave it out"
         )
@@ -226,7 +226,7 @@ def _check_shapes(arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[i
 
 def _torch_activation(value: Activation) -> Any:
     phi = named(value)
-    if phi not in (ACTIVATIONS["tanh"], ACTIVATIONS["relu"]):
+    if phi not in ("tanh", "relu"):
         raise ValueError(
             f'PyTorch has no RNN with {getattr(phi, "__name__", phi)}; give one with "tanh" or "relu"'
         )

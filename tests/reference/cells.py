@@ -197,21 +197,29 @@ CELLS = [
         lstm(peephole=True, layer_norm=True),
     ),
     Twin("gru-after", GRU(3), gru()),
-    Twin("gru-before", GRU(3, "before"), gru("before")),
-    Twin("gru-before-norm", GRU(3, "before", layer_norm=True), gru("before", layer_norm=True)),
+    Twin("gru-before", GRU(3, reset="before"), gru("before")),
+    Twin(
+        "gru-before-norm", GRU(3, reset="before", layer_norm=True), gru("before", layer_norm=True)
+    ),
 ]
 VARIANTS = [
-    Twin("elman-relu", RNN(3, "relu"), elman(relu)),
-    Twin("elman-sigmoid", RNN(3, "sigmoid"), elman(sigmoid)),
-    Twin("elman-identity", RNN(3, "identity"), elman(identity)),
-    Twin("elman-callable", RNN(3, jnp.sin), elman(np.sin)),
+    Twin("elman-relu", RNN(3, activation="relu"), elman(relu)),
+    Twin("elman-sigmoid", RNN(3, activation="sigmoid"), elman(sigmoid)),
+    Twin("elman-identity", RNN(3, activation="identity"), elman(identity)),
+    Twin("elman-callable", RNN(3, activation=jnp.sin), elman(np.sin)),
     Twin("elman-no-bias", RNN(3, bias=False), elman(np.tanh)),
     Twin("elman-two-biases", RNN(3, recurrent_bias=True), elman(np.tanh)),
     Twin(
-        "pascanu-sigmoid", RNN(3, "sigmoid", "output-state", recurrent_bias=True), pascanu(sigmoid)
+        "pascanu-sigmoid",
+        RNN(3, activation="sigmoid", form="output-state", recurrent_bias=True),
+        pascanu(sigmoid),
     ),
-    Twin("leaky-relu", LeakyRNN(3, "relu", alpha=0.7), leaky(relu, 0.7)),
-    Twin("jordan-wide", JordanRNN(2, 4, "relu", "sigmoid"), jordan(relu, sigmoid)),
+    Twin("leaky-relu", LeakyRNN(3, activation="relu", alpha=0.7), leaky(relu, 0.7)),
+    Twin(
+        "jordan-wide",
+        JordanRNN(2, feedback_size=4, activation="relu", output_activation="sigmoid"),
+        jordan(relu, sigmoid),
+    ),
     Twin("jordan-no-bias", JordanRNN(3, bias=False), jordan(np.tanh, identity)),
     Twin("lstm-one-matrix", LSTM(3), lstm_one_matrix),
     Twin("lstm-no-bias", LSTM(3, bias=False), lstm()),

@@ -64,6 +64,6 @@ def _one(
                 state = jax.tree.map(np.zeros_like, state)
             state, ys[t] = step(params, state, xs[t])
         states[t] = state
-    silence = np.zeros_like(ys[0])
+    silence = np.zeros_like(step(params, state, np.zeros_like(xs[0]))[1])
     ys = [silence if y is None else y for y in ys]
     return Unrolled(state, jax.tree.map(lambda *leaves: np.stack(leaves), *states), np.stack(ys))
