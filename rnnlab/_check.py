@@ -189,9 +189,9 @@ def differentiable(name: str, tree: PyTree) -> None:
             raise ValueError(f"{name}{where} is {dtype}, which has no gradient; {mend}")
 
 
-def scalar_loss(loss: Callable[[Array], Array], ys: Array) -> None:
-    """ValueError unless ``loss(ys)`` is a scalar."""
-    shape = jax.eval_shape(loss, ys)
+def scalar_loss(loss: Callable[..., Array], ys: Array, *loss_args: object) -> None:
+    """ValueError unless ``loss(ys, *loss_args)`` is a scalar."""
+    shape = jax.eval_shape(loss, ys, *loss_args)
     if getattr(shape, "shape", None) != ():
         raise ValueError(
             f"loss(ys) must be a scalar, not {shape}; reduce it, for example with jnp.mean"

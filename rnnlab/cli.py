@@ -138,7 +138,8 @@ class Gradients(Command, GradientSettings):
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        return ("norms", "flow", *(CLOSER if self.detail else ()))
+        training = ("training",) if self.train_steps else ()
+        return ("norms", "flow", "reach", *training, *(CLOSER if self.detail else ()))
 
     def settings(self) -> GradientSettings:
         return _only(GradientSettings, self)
@@ -157,8 +158,19 @@ class Gradients(Command, GradientSettings):
         from rnnlab.report import figures
 
         norms, flow = run.records["norms"], run.records["flow"]
-        columns = ("cell", "seed", "length", "phase", "parameter", "lag", "log_norm")
-        tables = {"norm": norms, "flow": flow}
+        columns = ("cell", "seed", "length", "phase", "parameter", "lag", "log_norm", "horizon", "vanishes",
+                   "horizon_low", "horizon_high", "decay_per_step", "fit_last_lag", "late_decay_per_step",
+                   "late_first_lag", "lags", "zero_share")  # fmt: skip
+        tables = {"norm": norms, "flow": flow, "reach": run.records["reach"]}
+        if trained := run.records.get("training"):
+            columns += (
+                "loss_before",
+                "loss_after",
+                "accuracy_before",
+                "accuracy_after",
+                "clipped_share",
+            )
+            tables |= {"training": trained}
         if self.detail:
             from rnnlab.report import detail
 
@@ -212,7 +224,7 @@ class Dynamics(Command, DynamicsSettings):
 
         columns = (
             "cell", "seed", "index", "step", "exponent", "theory", "number", "kind", "unstable", "q", "slowest",
-            "period", "example", "pc1", "pc2", "axis", "value", "length", "horizon", "decay_per_step",
+            "period", "example", "pc1", "pc2", "axis", "value", "length", "horizon", "vanishes", "decay_per_step",
         )  # fmt: skip
         records.write_csv(run.folder / "dynamics.csv", columns, run.records)
         dynamics.draw(run.records, run.summary, run.folder)
@@ -221,8 +233,9 @@ class Dynamics(Command, DynamicsSettings):
         from rnnlab.report import words
 
         yield words.dynamics_table(run.summary)
-        for record in run.summary:
-            yield record["sentence"]
+        yield from words.dynamics_sentences(
+            run.summary, run.records["fixed_points"], run.records["phase"]
+        )
         yield f"The figures are spectrum.png, portrait.png and phase.png in {run.folder}; the numbers are beside them."
 
 

@@ -32,7 +32,7 @@ def look_closer(network: Stack, params: StackParams, xs: Array, labels: Array) -
     """The records of networks with a leading axis of seeds, for a loss at every step.
 
     ``xs [S, T, B, I]``, labels ``[S, T, B]``. Singular values are those of one example; of many an even choice is kept.
-    The matrix is the mean over the seeds.
+    The matrix is the median over the seeds.
     """
     steps = xs.shape[1]
     lags, cuts = spaced(steps, LAGS), spaced(steps, CUTS)
@@ -48,16 +48,18 @@ def look_closer(network: Stack, params: StackParams, xs: Array, labels: Array) -
         for seed in range(xs.shape[0])
     ]
     matrices = [seed.matrix for seed in seeds]
-    with np.errstate(invalid="ignore"):
-        mean = {
-            name: np.mean([matrix[name] for matrix in matrices], axis=0) for name in matrices[0]
-        }
+    middle = {}
+    for name in matrices[
+        0
+    ]:  # the median, since one zero in one seed would make a mean of logs −inf
+        over_seeds = np.stack([matrix[name] for matrix in matrices])
+        middle[name] = np.quantile(over_seeds, 0.5, axis=0, method="inverted_cdf")
     return {
         "singular_values": [
             row for seed, one in enumerate(seeds) for row in _values(seed, one.values, lags)
         ],
         "contributions": [
-            row for name, matrix in mean.items() for row in _matrix(name, matrix, seeds[0].last)
+            row for name, matrix in middle.items() for row in _matrix(name, matrix, seeds[0].last)
         ],
         "truncation": [
             {"seed": seed, "steps": cut, "cosine": number(cosine), "relative_norm": number(norm)}
@@ -80,19 +82,21 @@ def _look(
     weights, readout_weights = params.layers
     steps = len(xs)
 
-    def loss(ys: Array) -> Array:
-        return cross_entropy(readout(readout_weights, ys), labels)
+    def loss(ys: Array, weights: PyTree, labels: Array) -> Array:
+        return cross_entropy(readout(weights, ys), labels)
+
+    given = readout_weights, labels
 
     values = jacobian_products(
         cell, weights, xs[:, :1], pairs=[(steps, steps - lag) for lag in lags]
     )
-    found = bptt_contributions(cell, weights, xs, loss)
+    found = bptt_contributions(cell, weights, xs, loss, *given)
     named = {
         ".".join(entry.name for entry in path): leaf
         for path, leaf in jax.tree_util.tree_leaves_with_path(found.log_norms)
     }
     named["all"] = merge(list(named.values()))
-    bias = truncation_bias(cell, weights, xs, loss, cuts)
+    bias = truncation_bias(cell, weights, xs, loss, *given, steps=cuts)
     return Looked(
         values.mean_log_singular_values, found.last, named, bias.cosine, bias.relative_norm
     )

@@ -21,9 +21,8 @@ from rnnlab.diagnostics import (
 )
 from rnnlab.driver import unroll_states
 from rnnlab.report.records import Records, number
-from rnnlab.report.words import dynamics_sentence
 from rnnlab.settings import DynamicsSettings
-from rnnlab.study import Source, draw, model
+from rnnlab.study import CELLS, Source, draw, model
 from rnnlab.typing import Array, Cell, PyTree
 
 PARTS = {
@@ -67,8 +66,29 @@ class Measured(NamedTuple):
 
 
 def units(settings: DynamicsSettings) -> list[Unit]:
-    """Everything that is to be measured, in the order in which it is done."""
+    """Everything that is to be measured, in the order in which it is done.
+
+    ValueError where more exponents are asked for than a state has numbers.
+    """
+    for cell in settings.cells:
+        size = state_size(settings, cell)
+        if settings.exponents is not None and settings.exponents > size:
+            raise ValueError(
+                f"exponents is {settings.exponents}, but the state of {cell} has {size} numbers; "
+                "ask for at most so many, or add hidden units"
+            )
     return [Unit(cell, part) for cell in settings.cells for part in PARTS]
+
+
+def state_size(settings: DynamicsSettings, name: str) -> int:
+    """The numbers in the state of a cell: h, and an LSTM's c."""
+    cell = CELLS[name](settings.hidden_size, jnp.dtype("float32"))
+    return sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(cell.initial_state)))
+
+
+def leading_exponents(settings: DynamicsSettings, name: str) -> int:
+    """How many exponents of a cell are measured: 16, or all where there are fewer, by default."""
+    return settings.exponents or min(16, state_size(settings, name))
 
 
 def finished(records: Records) -> set[Unit]:
@@ -101,7 +121,12 @@ def measure(
                 params = recurrent_gain(params, jnp.asarray(settings.gain))
                 if unit.part == "spectrum":
                     found = _spectrum(
-                        settings, cell, params, driven[seed], seed, settings.leading(unit.cell)
+                        settings,
+                        cell,
+                        params,
+                        driven[seed],
+                        seed,
+                        leading_exponents(settings, unit.cell),
                     )
                 else:
                     found = _portrait(settings, cell, params, driven[seed], seed)
@@ -253,19 +278,24 @@ def _phase(settings: DynamicsSettings, data: Source, name: str) -> list[dict[str
     found = jax.device_get(
         phase_diagram(cell, params, xs, gains, jnp.asarray(settings.lengths), key=jax.random.key(0))
     )
-    return [
-        {
-            "cell": name,
-            "axis": "gain",
-            "value": gain,
-            "length": length,
-            "horizon": number(found.horizon[v, n]),
-            "decay_per_step": number(found.decay_per_step[v, n]),
-            "exponent": number(found.exponent[v, n]),
-        }
-        for v, gain in enumerate(settings.gains)
-        for n, length in enumerate(settings.lengths)
-    ]
+    rows = []
+    for v, gain in enumerate(settings.gains):
+        for n, length in enumerate(settings.lengths):
+            decay = found.decay_per_step[v, n]
+            sound = not np.isnan(decay)
+            rows.append(
+                {
+                    "cell": name,
+                    "axis": "gain",
+                    "value": gain,
+                    "length": length,
+                    "horizon": int(found.horizon[v, n]) if sound else None,
+                    "vanishes": bool(found.vanishes[v, n]) if sound else None,
+                    "decay_per_step": number(decay),
+                    "exponent": number(found.exponent[v, n]),
+                }
+            )
+    return rows
 
 
 def summarise(settings: DynamicsSettings, records: Records) -> list[dict[str, Any]]:
@@ -273,8 +303,7 @@ def summarise(settings: DynamicsSettings, records: Records) -> list[dict[str, An
 
     exponent: λ₁, nats a step. spread: its standard deviation over the seeds. kaplan_yorke: the dimension; None where it
     takes more exponents. entropy_rate: its upper bound, nats a step. stable, saddle, unstable, slow: how many such
-    points are found. attractor: the kinds to which states come without input, the most frequent first. sentence: all
-    that in words.
+    points are found. attractor: the kinds to which states come without input, the most frequent first.
     """
     done = finished(records)
     summary = []
@@ -294,9 +323,7 @@ def summarise(settings: DynamicsSettings, records: Records) -> list[dict[str, An
                 "attractor": " or ".join(kind for kind, _ in ends) or None,
                 **counts,
             }
-            summary.append(
-                {**record, "sentence": dynamics_sentence(record, own["fixed_points"], own["phase"])}
-            )
+            summary.append(record)
     return summary
 
 
@@ -312,7 +339,7 @@ def _rates(
     lines = np.array(list(seeds.values()))  # [S, k]; records of a seed stand in order of index
     if not lines.size or not np.isfinite(lines[:, 0]).all():
         return dict.fromkeys(("exponent", "spread", "kaplan_yorke", "entropy_rate"))
-    dimensions = kaplan_yorke(jnp.asarray(lines), settings.state_size(cell))
+    dimensions = kaplan_yorke(jnp.asarray(lines), state_size(settings, cell))
     return {
         "exponent": number(lines[:, 0].mean()),
         "spread": number(lines[:, 0].std()),

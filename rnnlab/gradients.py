@@ -10,7 +10,7 @@ each example, so 100 000 steps neither underflow nor overflow, and scaling by po
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +43,7 @@ from rnnlab.scaled import (
     power_of_two,
     renormalise,
     rescale,
+    zero,
 )
 from rnnlab.typing import Array, Cell, PyTree
 
@@ -54,21 +55,35 @@ class Adjoint(NamedTuple):
     c: Array | None  # the rest of the state, such as an LSTM's cell state
     joint: Array  # the whole state
     initial: Array  # the hidden state before the first step, [...]
-    by_lag: Array  # mean of h over the batch against the lag behind each example's last step, [T]
+    course: Course  # how the layer was run
+
+
+class ParameterGradients(NamedTuple):
+    """What a backward pass gives for the parameters."""
+
+    gradient: PyTree  # ∂L/∂θ, like the parameters
+    log_gradient: PyTree  # ln‖∂L/∂θ‖ of each parameter, free of overflow and underflow
+    log_contributions: PyTree  # ln‖·‖ of each step's contribution to each parameter, [T]
+    contributions: PyTree | None  # the contributions themselves, [T, *parameter], where asked for
 
 
 class Backward(NamedTuple):
     """What one backward pass through a cell or a stack gives."""
 
     adjoints: tuple[Adjoint, ...]  # one for each recurrent layer and direction, first to last
-    gradient: PyTree  # ∂L/∂θ, like the parameters
-    log_gradient: PyTree  # ln‖∂L/∂θ‖ of each parameter, free of overflow and underflow
-    log_contributions: PyTree  # ln‖·‖ of each step's contribution to each parameter, [T]
-    contributions: PyTree | None  # the contributions themselves, [T, *parameter], where asked for
+    params: ParameterGradients | None  # None where only the adjoints were asked for
     dxs: Scaled  # ∂L/∂xₜ, mantissa [T, ..., I] and exponent [T, ...]
 
 
-Recording = tuple[Array, Callable[[Scaled], Backward]]
+class Back(Protocol):
+    """Takes ∂L/∂ys back through a recorded run."""
+
+    def __call__(self, g: Scaled, *, adjoints_only: bool = False) -> Backward:
+        """``adjoints_only`` leaves the gradients of the parameters out, which is quicker."""
+        ...
+
+
+Recording = tuple[Array, Back]
 
 
 def record(
@@ -93,8 +108,8 @@ def _record_fused(
     contributes Σ_b h_b ⊗ δ_b to ∂L/∂W_h, whose squared norm is Σ_bb' (h_b · h_b') (δ_b · δ_b'): two Gram matrices of
     the batch, and never a matrix of the weights' size (the "ghost norm" of Goodfellow 2015, arXiv 1510.01799).
     """
-    reverse, lengths, batch = course.reverse, course.lengths, xs.shape[1:-1]
-    xs, marks = arrange(xs, lengths, course.resets)
+    reverse, batch = course.reverse, xs.shape[1:-1]
+    xs, marks = arrange(xs, course.lengths, course.resets)
     state = settle(cell, params, xs[0], state)
     (xs, marks), state = one_axis(batch, 1, (xs, marks)), one_axis(batch, 0, state)
     _, ys, memory = forward(cell, params, xs, state, marks, reverse, states=True, gates=True)
@@ -116,8 +131,8 @@ def _record_fused(
         return (_advance(cell, steps, d_old, exponent, g), room), (inside, exponent)
 
     def chunk_back(
-        carry: tuple[Scaled, Scaled], chunk: Chunk
-    ) -> tuple[tuple[Scaled, Scaled], tuple]:
+        carry: tuple[Scaled, Scaled | None], chunk: Chunk
+    ) -> tuple[tuple[Scaled, Scaled | None], tuple]:
         adjoint, total = carry
         g = Scaled(steps.enter(chunk.extra.mantissa), chunk.extra.exponent)
         inputs = chunk.numbers, chunk.olds, chunk.states, chunk.kept, chunk.marks, g
@@ -126,9 +141,12 @@ def _record_fused(
             step_back, start, inputs, reverse=not reverse
         )
         norms = state_norms(hidden, steps.leave(inside), exponent, 2)
-        seen, olds = renormalise(steps.leave(seen), exponent, 2), steps.leave(chunk.olds)
-        logs = log_contributions(cell, params, chunk.xs, cell.hidden(olds), seen)
+        seen = renormalise(steps.leave(seen), exponent, 2)
         dxs = Scaled(steps.to_inputs(chunk.xs, seen.mantissa), seen.exponent)
+        if total is None:
+            return (adjoint, None), (norms, None, None, dxs)
+        olds = steps.leave(chunk.olds)
+        logs = log_contributions(cell, params, chunk.xs, cell.hidden(olds), seen)
 
         # The parameters are shared by the batch, so their part is taken at one scale: the largest of the chunk.
         top = seen.exponent.max()
@@ -137,17 +155,17 @@ def _record_fused(
         kept = _contributions(steps, olds, chunk.xs, seen) if keep else None
         return (adjoint, add(total, own)), (norms, logs, kept, dxs)
 
-    def back(g: Scaled) -> Backward:
+    def back(g: Scaled, *, adjoints_only: bool = False) -> Backward:
         mantissa, exponent = one_axis(batch, 1, g)
         if marks.valid is not None:
             mantissa = select(marks.valid, mantissa, jnp.zeros_like(mantissa))
         first, coming = _one_ahead(Scaled(mantissa, exponent), reverse)
         nothing = jax.tree.map(jnp.zeros_like, steps.enter(state))
-        zero_params = renormalise(jax.tree.map(jnp.zeros_like, params), jnp.int32(0), 0)
+        total = None if adjoints_only else zero(params, ())
         entered = Scaled(steps.enter(first.mantissa), first.exponent)
         start = _advance(cell, steps, nothing, first.exponent, entered)
         carry, (norms, logs, kept, dxs) = walk_back(
-            chunk_back, (start, zero_params), cell, steps, memory, coming, reverse
+            chunk_back, (start, total), cell, steps, memory, coming, reverse
         )
         adjoint, total = carry
         if marks.valid is not None:
@@ -156,11 +174,16 @@ def _record_fused(
         initial = own_axes(
             batch, 0, state_norms(hidden, steps.leave(adjoint.mantissa), adjoint.exponent, 1)[0]
         )
-        adjoints = (Adjoint(h, c, joint, initial, mean_by_lag(h, lengths, reverse)),)
-        log_gradient = jax.tree.map(lambda leaf: log_norm(leaf, total.exponent, 0), total.mantissa)
-        return Backward(adjoints, plain(total), log_gradient, logs, kept, own_axes(batch, 1, dxs))
+        found = None if total is None else _parameter_gradients(total, logs, kept)
+        adjoints = (Adjoint(h, c, joint, initial, course),)
+        return Backward(adjoints, found, own_axes(batch, 1, dxs))
 
     return own_axes(batch, 1, ys), back
+
+
+def _parameter_gradients(total: Scaled, logs: PyTree, kept: PyTree | None) -> ParameterGradients:
+    log_gradient = jax.tree.map(lambda leaf: log_norm(leaf, total.exponent, 0), total.mantissa)
+    return ParameterGradients(plain(total), log_gradient, logs, kept)
 
 
 def _one_ahead(g: Scaled, reverse: bool) -> tuple[Scaled, Scaled]:
@@ -244,9 +267,8 @@ def _record_steps(
     cell: Cell, params: PyTree, xs: Array, state: PyTree, course: Course, keep: bool
 ) -> Recording:
     """For any cell: the derivative of the whole step, one step after the other."""
-    reverse, lengths = course.reverse, course.lengths
-    batch = xs.ndim - 2
-    xs, marks = arrange(xs, lengths, course.resets)
+    reverse, batch = course.reverse, xs.ndim - 2
+    xs, marks = arrange(xs, course.lengths, course.resets)
     state = settle(cell, params, xs[0], state)
     states, ys = run(cell, params, xs, state, course._replace(every=True))
     olds = before(state, states, reverse)
@@ -257,8 +279,8 @@ def _record_steps(
     hidden = parts.hidden if hidden is None else hidden
 
     def step_back(
-        carry: tuple[Scaled, Scaled], inputs: tuple
-    ) -> tuple[tuple[Scaled, Scaled], tuple]:
+        carry: tuple[Scaled, Scaled | None], inputs: tuple
+    ) -> tuple[tuple[Scaled, Scaled | None], tuple]:
         adjoint, total = carry
         old, x, g, mark = inputs
         after, f_back = jax.vjp(parts.state, params, begin(mark, fresh, old), x)
@@ -283,6 +305,11 @@ def _record_steps(
             d_old = select(mark.valid, d_old, at_state)
             norms = jax.tree.map(lambda norm: jnp.where(mark.valid, norm, -jnp.inf), norms)
 
+        d_start = renormalise(d_old, exponent, batch)
+        dxs = renormalise(d_x, exponent, batch)
+        if total is None:
+            return (d_start, None), (norms, None, None, dxs)
+
         # The parameters are shared by the batch, so their part is taken at the batch's largest scale.
         top = exponent.max()
         shift = jnp.broadcast_to(top, exponent.shape)
@@ -293,27 +320,23 @@ def _record_steps(
         )
         own = Scaled(d_params, top)
         logs = jax.tree.map(lambda leaf: log_norm(leaf, top, 0), d_params)
-        seen = norms, logs, plain(own) if keep else None, renormalise(d_x, exponent, batch)
-        return (renormalise(d_old, exponent, batch), add(total, own)), seen
+        return (d_start, add(total, own)), (norms, logs, plain(own) if keep else None, dxs)
 
-    def back(g: Scaled) -> Backward:
+    def back(g: Scaled, *, adjoints_only: bool = False) -> Backward:
         if marks.valid is not None:
             g = Scaled(select(marks.valid, g.mantissa, jnp.zeros_like(g.mantissa)), g.exponent)
-        zero_state = renormalise(
-            jax.tree.map(jnp.zeros_like, state), jnp.zeros(xs.shape[1:-1], jnp.int32), batch
-        )
-        zero_params = renormalise(jax.tree.map(jnp.zeros_like, params), jnp.int32(0), 0)
+        start = zero(state, xs.shape[1:-1]), None if adjoints_only else zero(params, ())
         carry, (norms, logs, kept, dxs) = lax.scan(
-            step_back, (zero_state, zero_params), (olds, xs, g, marks), reverse=not reverse
+            step_back, start, (olds, xs, g, marks), reverse=not reverse
         )
         adjoint, total = carry
         adjoints = ()
         if remembers:
             h, c, joint = norms
             initial = state_norms(hidden, adjoint.mantissa, adjoint.exponent, batch)[0]
-            adjoints = (Adjoint(h, c, joint, initial, mean_by_lag(h, lengths, reverse)),)
-        log_gradient = jax.tree.map(lambda leaf: log_norm(leaf, total.exponent, 0), total.mantissa)
-        return Backward(adjoints, plain(total), log_gradient, logs, kept, dxs)
+            adjoints = (Adjoint(h, c, joint, initial, course),)
+        found = None if total is None else _parameter_gradients(total, logs, kept)
+        return Backward(adjoints, found, dxs)
 
     return ys, back
 
@@ -338,10 +361,10 @@ def _record_stack(
         backs.append(layer_back)
         masks.append(mask)
 
-    def back(g: Scaled) -> Backward:
+    def back(g: Scaled, *, adjoints_only: bool = False) -> Backward:
         layers = []
         for number in reversed(range(len(backs))):
-            layer = backs[number](g)
+            layer = backs[number](g, adjoints_only=adjoints_only)
             through = layer.dxs
             if masks[number] is not None:
                 through = Scaled(through.mantissa * masks[number], through.exponent)
@@ -365,9 +388,11 @@ def _record_bidirectional(
     zs, back_backward = record(cell.backward, params.backward, xs, state.backward, turned, keep)
     width = ys.shape[-1]
 
-    def back(g: Scaled) -> Backward:
-        forward = back_forward(renormalise(g.mantissa[..., :width], g.exponent, g.exponent.ndim))
-        backward = back_backward(renormalise(g.mantissa[..., width:], g.exponent, g.exponent.ndim))
+    def back(g: Scaled, *, adjoints_only: bool = False) -> Backward:
+        left, right = g.mantissa[..., :width], g.mantissa[..., width:]
+        lead = g.exponent.ndim
+        forward = back_forward(renormalise(left, g.exponent, lead), adjoints_only=adjoints_only)
+        backward = back_backward(renormalise(right, g.exponent, lead), adjoints_only=adjoints_only)
         dxs = add(forward.dxs, backward.dxs)
         return _gather(lambda pair: BidirectionalParams(*pair), [forward, backward], dxs)
 
@@ -376,16 +401,18 @@ def _record_bidirectional(
 
 def _gather(make: Callable[[tuple], PyTree], parts: list[Backward], dxs: Scaled) -> Backward:
     """The backward passes of several layers as that of the cell made of them."""
-    return Backward(
-        adjoints=sum((part.adjoints for part in parts), ()),
-        gradient=make(tuple(part.gradient for part in parts)),
-        log_gradient=make(tuple(part.log_gradient for part in parts)),
-        log_contributions=make(tuple(part.log_contributions for part in parts)),
-        contributions=None
-        if parts[0].contributions is None
-        else make(tuple(part.contributions for part in parts)),
-        dxs=dxs,
+    adjoints = sum((part.adjoints for part in parts), ())
+    each = [part.params for part in parts if part.params is not None]
+    if not each:
+        return Backward(adjoints, None, dxs)
+    contributions = [part.contributions for part in each]
+    found = ParameterGradients(
+        gradient=make(tuple(part.gradient for part in each)),
+        log_gradient=make(tuple(part.log_gradient for part in each)),
+        log_contributions=make(tuple(part.log_contributions for part in each)),
+        contributions=None if contributions[0] is None else make(tuple(contributions)),
     )
+    return Backward(adjoints, found, dxs)
 
 
 def state_norms(
@@ -398,15 +425,3 @@ def state_norms(
     if hidden is None or len(each) < 2:
         return joint, None, joint
     return each[hidden], merge(each[:hidden] + each[hidden + 1 :]), joint
-
-
-def mean_by_lag(log_norms: Array, lengths: Array | None, reverse: bool) -> Array:
-    """The mean over the batch of ``[T, ...]`` against the lag behind each example's last step, ``[T]``."""
-    axes = tuple(range(1, log_norms.ndim))
-    if lengths is None:
-        return jnp.mean(log_norms if reverse else log_norms[::-1], axis=axes)
-    lags = jnp.arange(log_norms.shape[0]).reshape(-1, *(1,) * lengths.ndim)
-    there = lags < lengths
-    if not reverse:
-        log_norms = jnp.take_along_axis(log_norms, jnp.where(there, lengths - 1 - lags, 0), axis=0)
-    return jnp.mean(log_norms, axis=axes, where=there)

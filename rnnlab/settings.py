@@ -17,6 +17,10 @@ CELLS = (
 )
 
 
+UNTRAINED, TRAINED = "untrained", "trained"
+"""When a network is measured."""
+
+
 @dataclasses.dataclass(frozen=True)
 class StudySettings:
     """What every study is told: which networks, and what they read.
@@ -68,7 +72,7 @@ class GradientSettings(StudySettings):
 
     Attributes:
         lengths: sequence lengths T, in steps.
-        train_steps: steps of next-symbol training between a measurement before and one after; 0 does not train.
+        train_steps: steps of next-symbol training, measured before and after; 0 does not train.
         train_length: steps of a training sequence; None for the longest of the lengths, up to 100.
         learning_rate: learning rate of Adam.
         clip: global norm to which training clips its gradients; None does not clip.
@@ -98,8 +102,8 @@ class GradientSettings(StudySettings):
 
     @property
     def phases(self) -> tuple[str, ...]:
-        """When the gradient is measured: before training, and after it where there is any."""
-        return ("before", "after") if self.train_steps else ("before",)
+        """When the gradient is measured: untrained, and trained where there is training."""
+        return (UNTRAINED, TRAINED) if self.train_steps else (UNTRAINED,)
 
     @property
     def closer_length(self) -> int:
@@ -122,8 +126,7 @@ class GradientSettings(StudySettings):
 class DynamicsSettings(StudySettings):
     """The settings of a study of what the state does; equal settings give equal numbers.
 
-    Raises ValueError, in one sentence, as the gradient study does, for a gain that is not positive, and for more
-    exponents than a state has numbers.
+    Raises ValueError, in one sentence, as the gradient study does, and for a gain that is not positive.
 
     Attributes:
         hidden_size: hidden units H.
@@ -160,12 +163,6 @@ class DynamicsSettings(StudySettings):
         _positive("gain", self.gain)
         if self.exponents is not None:
             _whole("exponents", self.exponents, 1)
-        for name in self.cells:
-            if self.leading(name) > (size := self.state_size(name)):
-                raise ValueError(
-                    f"exponents is {self.exponents}, but the state of {name} has {size} numbers; "
-                    "ask for at most so many, or add hidden units"
-                )
         for name, least in (
             ("steps", 1),
             ("burn_in", 0),
@@ -175,14 +172,6 @@ class DynamicsSettings(StudySettings):
             ("longest", 2),
         ):
             _whole(name, getattr(self, name), least)
-
-    def state_size(self, cell: str) -> int:
-        """Numbers in the state of a cell: h, and an LSTM's c."""
-        return self.hidden_size * (2 if cell.endswith("lstm") else 1)
-
-    def leading(self, cell: str) -> int:
-        """How many exponents of a cell are measured."""
-        return self.exponents or min(16, self.state_size(cell))
 
     @property
     def total(self) -> int:

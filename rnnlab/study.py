@@ -2,11 +2,13 @@
 
 import functools
 import importlib.metadata
+import math
 import os
 import platform
+import statistics
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,11 +19,12 @@ from rnnlab import initializers
 from rnnlab.cells import GRU, LSTM, RNN, LeakyRNN, Readout
 from rnnlab.data import encode, read_text, standard_library
 from rnnlab.detail import look_closer
-from rnnlab.diagnostics import decay_per_step, gradient_flow, horizon
+from rnnlab.diagnostics import gradient_flow
+from rnnlab.driver import unroll
 from rnnlab.layers import Stack, StackParams, stack
 from rnnlab.losses import cross_entropy
 from rnnlab.report.records import Records, number
-from rnnlab.settings import GradientSettings, StudySettings
+from rnnlab.settings import TRAINED, GradientSettings, StudySettings
 from rnnlab.train import TrainState, adam, train_step
 from rnnlab.typing import Array, Cell, Dtype, PyTree
 
@@ -56,12 +59,12 @@ class Source(NamedTuple):
 
 
 class Unit(NamedTuple):
-    """One measurement: a cell, before or after training, at one length, for all seeds."""
+    """One measurement, for all seeds: of a cell, untrained or trained, at one length."""
 
     cell: str
     phase: str
     length: int
-    closer: bool = False  # what a closer look shows, in place of norms and flow
+    what: Literal["flow", "training", "closer"] = "flow"
 
 
 class Measured(NamedTuple):
@@ -71,21 +74,30 @@ class Measured(NamedTuple):
     records: Records
 
 
+KIND = {"flow": "reach", "training": "training", "closer": "truncation"}
+"""A kind of records that a measurement always gives, by which it is known to be finished."""
+
+
 def units(settings: GradientSettings) -> list[Unit]:
     """Everything that is to be measured, in the order in which it is done."""
-    closer = [(settings.closer_length, True)] if settings.detail else []
-    lengths = [*((length, False) for length in settings.lengths), *closer]
-    return [
-        Unit(c, p, *length) for c in settings.cells for p in settings.phases for length in lengths
-    ]
+    found = []
+    for cell in settings.cells:
+        for phase in settings.phases:
+            if phase == TRAINED:
+                found.append(Unit(cell, phase, settings.training_length, "training"))
+            found += [Unit(cell, phase, length) for length in settings.lengths]
+            if settings.detail:
+                found.append(Unit(cell, phase, settings.closer_length, "closer"))
+    return found
 
 
 def finished(records: Records) -> set[Unit]:
     """The units whose records are there."""
-    kinds = (False, records["norms"]), (True, records.get("truncation", []))
-    return {
-        Unit(r["cell"], r["phase"], r["length"], closer) for closer, rows in kinds for r in rows
-    }
+    done = set()
+    for what, kind in KIND.items():
+        for record in records.get(kind, []):
+            done.add(Unit(record["cell"], record["phase"], record["length"], what))
+    return done
 
 
 def source(settings: StudySettings) -> Source:
@@ -143,47 +155,52 @@ def measure(
     wanted: list[Unit],
     progress: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Measured]:
-    """Yields each of the ``wanted`` units as it is finished. Seeds run in one program.
+    """Yields each of the ``wanted`` units as it is finished; all seeds run in one program.
 
-    ``progress`` is told in a few words what is being done.
+    ``progress`` is called with a few words on what is being done.
     """
     networks = {name: model(settings, data, name) for name in settings.cells}
-    programs = list(dict.fromkeys((unit.cell, unit.length) for unit in wanted if not unit.closer))
+    names = list(dict.fromkeys(unit.cell for unit in wanted))
+    programs = list(dict.fromkeys((u.cell, u.length) for u in wanted if u.what == "flow"))
     with ThreadPoolExecutor(2) as ahead:  # compiles what comes next while this thread computes
+        weights = {name: ahead.submit(_initial, settings, data, networks[name]) for name in names}
         compiled = {
             p: ahead.submit(_compile, settings, data, networks[p[0]], p[1]) for p in programs
         }
         try:
-            for name, network in networks.items():
-                mine = [unit for unit in wanted if unit.cell == name]
-                if not mine:
-                    continue
-                params = _initial(settings, data, network)
+            for name in names:
+                run = _Run(settings, data, name, networks[name], progress)
+                params = weights[name].result()
                 for phase in settings.phases:
-                    here = [unit for unit in mine if unit.phase == phase]
-                    if phase == "after" and here:
-                        params = train(
-                            settings,
-                            data,
-                            network,
-                            params,
-                            lambda n, name=name: progress(f"{name}, training step {n}"),
-                        )
-                    for unit in here:
-                        what = "a closer look" if unit.closer else f"length {unit.length}"
-                        progress(f"{name}, {what}" + (", trained" if phase == "after" else ""))
-                        if unit.closer:
-                            yield _look_closer(settings, data, network, params, unit)
+                    mine = [u for u in wanted if (u.cell, u.phase) == (name, phase)]
+                    if phase == TRAINED and mine:
+                        params, record = train(run, params)
+                    for unit in mine:
+                        progress(_described(unit))
+                        if unit.what == "training":
+                            yield Measured(unit, {"training": record})
+                        elif unit.what == "closer":
+                            yield _look_closer(run, params, unit)
                         else:
-                            yield _measure_unit(
-                                settings,
-                                data,
-                                compiled[unit.cell, unit.length].result(),
-                                params,
-                                unit,
-                            )
+                            program = compiled[name, unit.length].result()
+                            yield _measure_unit(run, program, params, unit)
         finally:
             ahead.shutdown(wait=False, cancel_futures=True)
+
+
+class _Run(NamedTuple):
+    """What is measured: one network under the settings of the study."""
+
+    settings: GradientSettings
+    data: Source
+    name: str
+    network: Stack
+    progress: Callable[[str], None]
+
+
+def _described(unit: Unit) -> str:
+    what = {"flow": f"length {unit.length}", "training": "training", "closer": "a closer look"}
+    return f"{unit.cell}, {unit.phase}, {what[unit.what]}"
 
 
 def model(settings: StudySettings, data: Source, name: str) -> Stack:
@@ -192,10 +209,14 @@ def model(settings: StudySettings, data: Source, name: str) -> Stack:
     return stack([cell, Readout(data.size, param_dtype=settings.precision)])
 
 
+def initial_params(network: Stack, input_size: int, seeds: int) -> StackParams:
+    """Fresh parameters with a leading axis of seeds, drawn in one program."""
+    draw = jax.jit(lambda keys: lax.map(lambda key: network.init(key, input_size), keys))
+    return draw(jnp.stack([jax.random.key(seed) for seed in range(seeds)]))
+
+
 def _initial(settings: GradientSettings, data: Source, network: Stack) -> StackParams:
-    """Fresh parameters with a leading axis of seeds."""
-    made = [network.init(jax.random.key(seed), data.size) for seed in range(settings.seeds)]
-    return jax.tree.map(lambda *seeds: jnp.stack(seeds), *made)
+    return initial_params(network, data.size, settings.seeds)
 
 
 def draw(
@@ -203,10 +224,12 @@ def draw(
 ) -> tuple[Array, Array]:
     """One batch for every seed, ``[S, T, B, …]``: the same for every cell, whatever else is measured."""
     purpose = ("measure", "train").index(use)
-    randoms = [np.random.default_rng((seed, purpose, number)) for seed in range(settings.seeds)]
-    inputs, labels = zip(
-        *(data.draw(random, length, settings.batch_size) for random in randoms), strict=True
-    )
+    inputs, labels = [], []
+    for seed in range(settings.seeds):
+        random = np.random.default_rng((seed, purpose, number))
+        xs, ys = data.draw(random, length, settings.batch_size)
+        inputs.append(xs)
+        labels.append(ys)
     return jnp.asarray(np.stack(inputs)), jnp.asarray(np.stack(labels))
 
 
@@ -217,84 +240,113 @@ def _over_seeds(run: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *given: lax.map(lambda own: run(*own), given)
 
 
+class Seen(NamedTuple):
+    """What is measured of one network."""
+
+    log_norms: PyTree  # ln‖∂L/∂θ‖ of each parameter, cell and readout
+    log_norm_by_lag: Array
+    reach: dict[str, Array]
+    finite: Array
+
+
+def _last_step(ys: Array, readout: Readout, weights: PyTree, labels: Array) -> Array:
+    """The cross-entropy of the last step, in nats."""
+    return cross_entropy(readout(weights, ys[-1]), labels[-1])
+
+
 def _compile(
     settings: GradientSettings, data: Source, network: Stack, length: int
-) -> Callable[..., tuple]:
-    """The compiled measurement ``(params, inputs, labels) -> (log-norms, by lag, finite)`` of all seeds at a length."""
+) -> Callable[..., Seen]:
+    """The compiled measurement ``(params, inputs, labels) -> Seen`` of all seeds at a length."""
     cell, readout = network.cells
 
+    def loss(ys: Array, weights: PyTree, labels: Array) -> Array:
+        return _last_step(ys, readout, weights, labels)
+
     @_over_seeds
-    def flow(params: StackParams, inputs: Array, labels: Array) -> tuple[PyTree, Array, Array]:
+    def measured(params: StackParams, inputs: Array, labels: Array) -> Seen:
         weights, readout_weights = params.layers
-
-        def loss(ys: Array, readout_weights: PyTree = readout_weights) -> Array:
-            return cross_entropy(readout(readout_weights, ys[-1]), labels[-1])
-
-        flow = gradient_flow(cell, weights, data.embed(inputs), loss)
-        of_readout = jax.grad(loss, argnums=1)(flow.outputs, readout_weights)
-        log_norms = (
-            flow.log_norm_gradient,
-            jax.tree.map(lambda g: jnp.log(jnp.linalg.norm(g.ravel())), of_readout),
+        flow = gradient_flow(
+            cell, weights, data.embed(inputs), loss, readout_weights, labels,
+            differentiate_loss_args=True,
+        )  # fmt: skip
+        of_readout = jax.tree.map(
+            lambda g: jnp.log(jnp.linalg.norm(g.ravel())), (flow.loss_args_gradient or ({},))[0]
         )
-        return log_norms, flow.log_norm_by_lag, flow.finite
+        fields = ("horizon", "vanishes", "horizon_range", "decay_per_step", "late_decay_per_step",
+                  "lags", "zero_share")  # fmt: skip
+        reach = {name: getattr(flow, name) for name in fields}
+        norms = flow.log_norm_gradient, of_readout
+        return Seen(norms, flow.log_norm_by_lag, reach, flow.finite)
 
     def of_all_seeds(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((settings.seeds, *leaf.shape), leaf.dtype)
 
-    params = jax.tree.map(
-        of_all_seeds, jax.eval_shape(lambda key: network.init(key, data.size), jax.random.key(0))
-    )
+    one = jax.eval_shape(lambda key: network.init(key, data.size), jax.random.key(0))
+    params = jax.tree.map(of_all_seeds, one)
     inputs, labels = (
         jax.ShapeDtypeStruct((settings.seeds, length, *batch.shape[2:]), batch.dtype)
         for batch in draw(settings, data, "measure", 1, 0)
     )
-    return jax.jit(flow).lower(params, inputs, labels).compile()
+    return jax.jit(measured).lower(params, inputs, labels).compile()
 
 
 def _measure_unit(
-    settings: GradientSettings,
-    data: Source,
-    flow: Callable[..., tuple],
-    params: StackParams,
-    unit: Unit,
+    run: _Run, program: Callable[..., Seen], params: StackParams, unit: Unit
 ) -> Measured:
-    inputs, labels = draw(settings, data, "measure", unit.length, unit.length)
-    log_norms, by_lag, finite = jax.device_get(flow(params, inputs, labels))
-    by_lag = np.where(finite[:, None], by_lag, np.nan)
+    settings = run.settings
+    inputs, labels = draw(settings, run.data, "measure", unit.length, unit.length)
+    seen = jax.device_get(program(params, inputs, labels))
     names = {
         f"{part}.{name}": value
-        for part, layer in zip(("cell", "readout"), log_norms, strict=True)
+        for part, layer in zip(("cell", "readout"), seen.log_norms, strict=True)
         for name, value in _named(layer)
     }
     names["all"] = 0.5 * np.logaddexp.reduce([2 * value for value in names.values()])
     where = {"cell": unit.cell, "length": unit.length, "phase": unit.phase}
-    norms = [
-        {
-            **where,
-            "seed": seed,
-            "parameter": name,
-            "log_norm": number(value[seed] if finite[seed] else np.nan),
-        }
-        for seed in range(settings.seeds)
-        for name, value in names.items()
-    ]
-    flows = [
-        {**where, "seed": seed, "lag": lag, "log_norm": number(value)}
-        for seed in range(settings.seeds)
-        for lag, value in enumerate(by_lag[seed])
-    ]
-    return Measured(unit, {"norms": norms, "flow": flows})
+    records: Records = {"norms": [], "flow": [], "reach": []}
+    for seed, finite in enumerate(seen.finite):
+        here = {**where, "seed": seed}
+        for name, value in names.items():
+            log_norm = number(value[seed] if finite else np.nan)
+            records["norms"].append({**here, "parameter": name, "log_norm": log_norm})
+        for lag, value in enumerate(seen.log_norm_by_lag[seed]):
+            log_norm = number(value if finite else np.nan)
+            records["flow"].append({**here, "lag": lag, "log_norm": log_norm})
+        own = {name: value[seed] for name, value in seen.reach.items()}
+        records["reach"].append({**here, **_reach_record(own, bool(finite))})
+    return Measured(unit, records)
 
 
-def _look_closer(
-    settings: GradientSettings, data: Source, network: Stack, params: StackParams, unit: Unit
-) -> Measured:
-    inputs, labels = draw(settings, data, "measure", unit.length, unit.length)
-    where = {"cell": unit.cell, "length": unit.length, "phase": unit.phase}
-    found = look_closer(network, params, data.embed(inputs), labels)
-    return Measured(
-        unit, {kind: [{**where, **row} for row in rows] for kind, rows in found.items()}
+def _reach_record(own: dict[str, np.ndarray], finite: bool) -> dict[str, Any]:
+    """How far back the gradient of one seed reaches: the fields of GradientFlow, with the lags of both fits."""
+    names = ("horizon", "vanishes", "horizon_low", "horizon_high", "decay_per_step", "fit_last_lag",
+             "late_decay_per_step", "late_first_lag", "lags", "zero_share")  # fmt: skip
+    if not finite:
+        return dict.fromkeys(names)
+    lags, horizon, vanishes = int(own["lags"]), int(own["horizon"]), bool(own["vanishes"])
+    late = vanishes and lags - horizon > 1
+    values = (
+        horizon,
+        vanishes,
+        int(own["horizon_range"][0]),
+        int(own["horizon_range"][1]),
+        number(own["decay_per_step"]) if lags > 1 else None,
+        min(horizon, lags - 1),
+        number(own["late_decay_per_step"]) if late else None,
+        horizon if late else None,
+        lags,
+        number(own["zero_share"]),
     )
+    return dict(zip(names, values, strict=True))
+
+
+def _look_closer(run: _Run, params: StackParams, unit: Unit) -> Measured:
+    inputs, labels = draw(run.settings, run.data, "measure", unit.length, unit.length)
+    where = {"cell": unit.cell, "length": unit.length, "phase": unit.phase}
+    found = look_closer(run.network, params, run.data.embed(inputs), labels)
+    records = {kind: [{**where, **row} for row in rows] for kind, rows in found.items()}
+    return Measured(unit, records)
 
 
 def _named(layer: PyTree) -> Iterator[tuple[str, np.ndarray]]:
@@ -303,68 +355,139 @@ def _named(layer: PyTree) -> Iterator[tuple[str, np.ndarray]]:
         yield ".".join(entry.name for entry in path), value
 
 
-def train(
-    settings: GradientSettings,
-    data: Source,
-    model: Stack,
-    params: StackParams,
-    progress: Callable[[int], None],
-) -> StackParams:
-    """``params`` after ``settings.train_steps`` steps of next-symbol prediction at every position."""
+def train(run: _Run, params: StackParams) -> tuple[StackParams, list[dict[str, Any]]]:
+    """``params`` after the training steps of next-symbol prediction, and a record for each seed.
+
+    The records hold loss (nats) and accuracy on the sequences that are measured, before and after, and
+    in how many of the steps the gradient was clipped.
+    """
+    settings, data = run.settings, run.data
     optimiser = adam(settings.learning_rate, settings.clip)
-    step = train_step(model, optimiser)
+    step = train_step(run.network, optimiser)
 
     @functools.partial(jax.jit, donate_argnums=0)
     @_over_seeds
-    def advance(state: TrainState, inputs: Array, labels: Array) -> TrainState:
-        return step(state, data.embed(inputs), labels)[0]
+    def advance(state: TrainState, inputs: Array, labels: Array) -> tuple[TrainState, Array]:
+        state, metrics = step(state, data.embed(inputs), labels)
+        return state, metrics.gradient_norm
 
+    length = settings.training_length
+    scored = _scores(run)
+    held_out = draw(settings, data, "measure", length, length)
+    before = jax.device_get(scored(params, *held_out))
     state = TrainState(jax.tree.map(jnp.copy, params), jax.vmap(optimiser.init)(params))
+    clipped = np.zeros(settings.seeds)
     for done in range(settings.train_steps):
-        state = advance(state, *draw(settings, data, "train", settings.training_length, done))
+        state, norms = advance(state, *draw(settings, data, "train", length, done))
+        if settings.clip is not None:
+            clipped += np.asarray(norms) >= settings.clip
         if done % 10 == 0:
-            progress(done)
+            run.progress(f"{run.name}, training step {done} of {settings.train_steps}")
             jax.block_until_ready(state)
-    return state.params
+    after = jax.device_get(scored(state.params, *held_out))
+    records = []
+    for seed in range(settings.seeds):
+        share = None if settings.clip is None else number(clipped[seed] / settings.train_steps)
+        records.append({
+            "cell": run.name, "length": length, "phase": TRAINED, "seed": seed,
+            "loss_before": number(before.loss[seed]), "loss_after": number(after.loss[seed]),
+            "accuracy_before": number(before.accuracy[seed]),
+            "accuracy_after": number(after.accuracy[seed]), "clipped_share": share,
+        })  # fmt: skip
+    return state.params, records
+
+
+class Scores(NamedTuple):
+    """How well a network predicts the next symbol."""
+
+    loss: Array  # mean cross-entropy, nats
+    accuracy: Array  # the share of symbols that are the most likely prediction
+
+
+def _scores(run: _Run) -> Callable[..., Scores]:
+    @jax.jit
+    @_over_seeds
+    def scored(params: StackParams, inputs: Array, labels: Array) -> Scores:
+        _, logits = unroll(run.network, params, run.data.embed(inputs))
+        right = jnp.argmax(logits, axis=-1) == labels
+        return Scores(cross_entropy(logits, labels), right.mean(dtype=logits.dtype))
+
+    return scored
 
 
 def summarise(settings: GradientSettings, records: Records) -> list[dict[str, Any]]:
-    """One record for each cell and phase, from the longest length that is there; means over the seeds.
+    """One record for each cell and phase, from the longest length that is there.
 
-    decay_per_step: how fast ln‖∂L/∂h‖ falls with the lag, nats a step (least squares). half_life: ln 2 over it, steps;
-    None where the gradient does not shrink. horizon: the smallest lag at which the gradient is below 1/1000 of that at
-    lag 0; None where there is none. doubtful: seeds left out since their numbers are not finite.
+    horizon, vanishes, decay_per_step, late_decay_per_step: as in GradientFlow, of the median seed.
+    horizon_low, horizon_high: the range over the seeds. example_low, example_high: the range over all
+    examples of all seeds. half_life: ln 2 over the decay, steps; None where the gradient does not
+    shrink. zero_share: the mean over the seeds. lags: how many lags there are. doubtful: seeds left out
+    since their numbers are not finite. loss (nats) and accuracy: of next-symbol prediction, where the
+    network was trained; clipped_share: in how many of its training steps the gradient was clipped.
     """
-    curves: dict[tuple[str, str, int], dict[int, list[tuple[int, float | None]]]] = {}
-    for record in records["flow"]:
-        unit = curves.setdefault((record["cell"], record["phase"], record["length"]), {})
-        unit.setdefault(record["seed"], []).append((record["lag"], record["log_norm"]))
     summary = []
     for cell in settings.cells:
         for phase in settings.phases:
-            done = [length for c, p, length in curves if (c, p) == (cell, phase)]
-            if done:
-                summary.append(
-                    {"cell": cell, "phase": phase, **_reach(curves[cell, phase, max(done)])}
-                )
+            mine = [r for r in records["reach"] if (r["cell"], r["phase"]) == (cell, phase)]
+            if not mine:
+                continue
+            longest = max(record["length"] for record in mine)
+            seeds = [record for record in mine if record["length"] == longest]
+            trained = [r for r in records.get("training", []) if r["cell"] == cell]
+            record = {"cell": cell, "phase": phase, "length": longest, **_over_all_seeds(seeds)}
+            summary.append(record | _learned(trained, phase))
     return summary
 
 
-def _reach(curves: dict[int, list[tuple[int, float | None]]]) -> dict[str, Any]:
-    lines = np.array(
-        [[np.nan if y is None else y for _, y in sorted(curve)] for curve in curves.values()]
+def _over_all_seeds(seeds: list[dict[str, Any]]) -> dict[str, Any]:
+    sound = [record for record in seeds if record["horizon"] is not None]
+    names = ("horizon", "vanishes", "horizon_low", "horizon_high", "example_low", "example_high",
+             "decay_per_step", "half_life", "late_decay_per_step", "zero_share", "lags")  # fmt: skip
+    doubtful = {"seeds": len(seeds), "doubtful": len(seeds) - len(sound)}
+    if not sound:
+        return dict.fromkeys(names) | doubtful
+    horizons = sorted(record["horizon"] for record in sound)
+    middle = statistics.median_low(horizons)
+    lags = max(record["lags"] for record in sound)
+    # A gradient that is exactly zero after one step has no decay on record: it falls infinitely fast.
+    decays = [_decay(record) for record in sound if record["lags"] > 1]
+    decay = statistics.median_low(decays) if decays else None
+    late = [r["late_decay_per_step"] for r in sound if r["late_decay_per_step"] is not None]
+    values = (
+        middle,
+        middle < lags,
+        horizons[0],
+        horizons[-1],
+        min(record["horizon_low"] for record in sound),
+        max(record["horizon_high"] for record in sound),
+        None if decay is None else number(decay),
+        number(math.log(2) / decay) if decay else None,
+        statistics.median_low(late) if late else None,
+        number(statistics.fmean(record["zero_share"] for record in sound)),
+        lags,
     )
-    sound = np.isfinite(lines[:, 0])
-    mean = lines[sound].mean(axis=0) if sound.any() else np.full(lines.shape[1], np.nan)
-    decay = float(decay_per_step(jnp.asarray(mean)))
-    reach = int(horizon(jnp.where(jnp.isnan(mean), -jnp.inf, mean))) if sound.any() else -1
-    return {
-        "decay_per_step": number(decay),
-        "half_life": number(np.log(2) / decay) if decay > 0 else None,
-        "horizon": None if reach < 0 else reach,
-        "length": lines.shape[1],
-        "doubtful": int((~sound).sum()),
-    }
+    return dict(zip(names, values, strict=True)) | doubtful
+
+
+def _decay(record: dict[str, Any]) -> float:
+    decay = record["decay_per_step"]
+    return math.inf if decay is None else decay
+
+
+def _learned(trained: list[dict[str, Any]], phase: str) -> dict[str, Any]:
+    """What training did, the mean over the seeds; nothing where there was none."""
+    if not trained:
+        return {}
+    side = "after" if phase == TRAINED else "before"
+    found = {name: _mean(trained, f"{name}_{side}") for name in ("loss", "accuracy")}
+    if phase == TRAINED:
+        found["clipped_share"] = _mean(trained, "clipped_share")
+    return found
+
+
+def _mean(records: list[dict[str, Any]], name: str) -> float | None:
+    values = [record[name] for record in records]
+    return None if None in values else number(statistics.fmean(values))
 
 
 def environment() -> dict[str, Any]:

@@ -11,6 +11,13 @@ from rnnlab.losses import cross_entropy
 from rnnlab.typing import Array, Cell, PyTree
 
 
+class Metrics(NamedTuple):
+    """What one training step saw, before its update; scalars."""
+
+    loss: Array  # mean cross-entropy, nats
+    gradient_norm: Array  # ‖∂L/∂θ‖ over all parameters, before clipping
+
+
 class TrainState(NamedTuple):
     """What training carries from step to step."""
 
@@ -29,18 +36,19 @@ def adam(learning_rate: float, clip: float | None = None) -> optax.GradientTrans
 
 def train_step(
     model: Cell, optimiser: optax.GradientTransformation
-) -> Callable[[TrainState, Array, Array], tuple[TrainState, Array]]:
-    """A pure function ``(state, xs, labels) -> (state, loss)`` that takes one step on the mean cross-entropy, in nats.
+) -> Callable[[TrainState, Array, Array], tuple[TrainState, Metrics]]:
+    """A pure function ``(state, xs, labels) -> (state, metrics)``: one step on the mean cross-entropy, in nats.
 
     xs ``[T, B, I]``, labels ``[T, B]``. It is not compiled: put ``jax.jit``, and ``jax.vmap`` over seeds, around it.
     """
 
-    def step(state: TrainState, xs: Array, labels: Array) -> tuple[TrainState, Array]:
+    def step(state: TrainState, xs: Array, labels: Array) -> tuple[TrainState, Metrics]:
         def loss(params: PyTree) -> Array:
             return cross_entropy(unroll(model, params, xs)[1], labels)
 
         value, gradient = jax.value_and_grad(loss)(state.params)
         updates, optimiser_state = optimiser.update(gradient, state.optimiser, state.params)
-        return TrainState(optax.apply_updates(state.params, updates), optimiser_state), value
+        metrics = Metrics(value, optax.global_norm(gradient))
+        return TrainState(optax.apply_updates(state.params, updates), optimiser_state), metrics
 
     return step

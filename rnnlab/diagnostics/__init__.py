@@ -7,7 +7,7 @@ from rnnlab.diagnostics.clipping import clip_adjoints
 from rnnlab.diagnostics.contributions import BpttContributions, bptt_contributions
 from rnnlab.diagnostics.cycles import LimitCycles, limit_cycles
 from rnnlab.diagnostics.fixed import FixedPoints, fixed_points, sample_states
-from rnnlab.diagnostics.flow import FELT, GradientFlow, decay_per_step, gradient_flow, horizon
+from rnnlab.diagnostics.flow import GradientFlow, gradient_flow
 from rnnlab.diagnostics.jacobians import JacobianProducts, jacobian_products, step_jacobians
 from rnnlab.diagnostics.lyapunov import LyapunovSpectrum, kaplan_yorke, lyapunov_spectrum
 from rnnlab.diagnostics.monitors import GradientLooks, monitor_gradients, read_monitor
@@ -19,14 +19,16 @@ from rnnlab.diagnostics.phase import (
     phase_diagram,
     recurrent_gain,
 )
+from rnnlab.diagnostics.reach import VANISHED, ExampleReach, decay_per_step, horizon
 from rnnlab.diagnostics.regularizers import flossing_loss, pascanu_omega
 from rnnlab.diagnostics.truncation import TruncationBias, truncation_bias
 
 __all__ = [
-    "FELT",
+    "VANISHED",
     "AnyDepth",
     "AttractorKind",
     "BpttContributions",
+    "ExampleReach",
     "FixedPoints",
     "GradientFlow",
     "GradientLooks",

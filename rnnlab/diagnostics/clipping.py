@@ -14,6 +14,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from rnnlab import _check
+from rnnlab._results import result
 from rnnlab.diagnostics.one_neuron import LossSurface
 from rnnlab.layers import Bidirectional
 from rnnlab.typing import Array, Cell, Key, PyTree
@@ -44,8 +45,15 @@ def clip_adaptively(ratio: ArrayLike) -> optax.GradientTransformation:
     return optax.adaptive_grad_clip(_positive("ratio", ratio))
 
 
+@result
 class ThresholdRange(NamedTuple):
-    """Thresholds worth a try; scalars, in units of the gradient."""
+    """Thresholds worth a try; scalars, in units of the gradient.
+
+    Attributes:
+        low: half the average.
+        average: the average norm.
+        high: ten times the average.
+    """
 
     low: Array
     average: Array
@@ -123,6 +131,9 @@ def clip_adjoints(cell: Cell, threshold: float) -> ClippedAdjoint:
         cell: any cell or stack with a ``step``, also :class:`rnnlab.Step`, with batch axes first in its state.
         threshold: τ, a number above 0; infinity clips nothing.
 
+    Returns:
+        The cell, whose parameters and states are those of ``cell``.
+
     Raises:
         ValueError: for a bidirectional cell, what is no cell, and a threshold that is not a number above 0.
     """
@@ -169,17 +180,21 @@ def _back(threshold: float, batch: int, _: None, adjoint: list[Array]) -> tuple[
 _gate.defvjp(_there, _back)
 
 
+@result
 class WallPaths(NamedTuple):
-    """Where M optimisers take one neuron's two weights in N steps; NaN from where a gradient is not finite."""
+    """Where M optimisers take one neuron's two weights in N steps; NaN from where a gradient is not finite.
+
+    Attributes:
+        w: ``[N + 1, M]``, from the start on.
+        b: ``[N + 1, M]``.
+        loss: ``[N + 1, M]``.
+        gradient_norm: ‖(∂L/∂w, ∂L/∂b)‖ before any clipping, ``[N + 1, M]``.
+    """
 
     w: Array
-    """``[N + 1, M]``, from the start on."""
     b: Array
-    """``[N + 1, M]``."""
     loss: Array
-    """``[N + 1, M]``."""
     gradient_norm: Array
-    """‖(∂L/∂w, ∂L/∂b)‖ before any clipping, ``[N + 1, M]``."""
 
 
 def wall_paths(
@@ -200,6 +215,9 @@ def wall_paths(
         start: (w, b).
         optimisers: any of optax.
         steps: N.
+
+    Returns:
+        The :class:`WallPaths`.
 
     Raises:
         ValueError: for no optimiser, a start that is not two finite numbers, steps that are no whole number, and a loss

@@ -11,8 +11,12 @@ import numpy as np
 from jax import lax
 
 from rnnlab import _check
+from rnnlab._functions import ByValue
+from rnnlab._results import result
 from rnnlab.cells.base import Maps
 from rnnlab.cells.contract import map_leaves
+from rnnlab.diagnostics.flow import entering_gradient, loss_gradient
+from rnnlab.diagnostics.reach import median
 from rnnlab.driver import Course, prepare, run, settle
 from rnnlab.engines.fused import one_axis
 from rnnlab.engines.plan import before
@@ -26,33 +30,41 @@ ROWS = 50
 """How many rows a matrix of contributions has at most, where nothing else is asked for."""
 
 
+@result
 class BpttContributions(NamedTuple):
-    """The terms ∂E_t/∂sₜ · ∂sₜ/∂sₖ · ∂⁺sₖ/∂θ of the gradient; natural logarithms (nats), −inf where a term is zero.
+    """The terms ∂E_t/∂sₜ · ∂sₜ/∂sₖ · ∂⁺sₖ/∂θ of the gradient, for R rows of loss steps t and T steps k.
 
-    Row r holds the losses of the steps ``last[r − 1] < t ≤ last[r]``, column k is the step at which the weights act.
+    Row r holds the losses of the steps ``last[r − 1] < t ≤ last[r]``, column k is the step at which the
+    weights act. Logarithms are natural (nats), −inf where a term is exactly zero.
+
+    Attributes:
+        last: ``[R]``, the last step t of each row, counted from 1.
+        log_norms: ``[R, T]`` for each parameter, ln of the norm of each term, summed over the batch.
+        log_norm_state: ``[R, T]``, ln‖∂E_t/∂sₖ‖ of the whole state: the median over the batch.
+        contribution_arrays: ``[R, T, *parameter]``, the terms themselves, where ``keep_contributions``;
+            else None.
+        gradient: ∂L/∂θ, the sum of all terms, like the parameters.
+        loss_args_gradient: ∂L/∂ of each of ``loss_args``, where asked for; else None.
     """
 
     last: Array
-    """The last step t of each row, ``[R]``, counted from 1."""
     log_norms: PyTree
-    """ln of the norm of each term, ``[R, T]``, for every parameter; summed over the batch."""
     log_norm_state: Array
-    """ln‖∂E_t/∂sₖ‖ of the whole state, ``[R, T]``: the mean over the batch."""
     contribution_arrays: PyTree | None
-    """The terms themselves, ``[R, T, *parameter]``, where ``keep_contributions``; else None."""
     gradient: PyTree
-    """∂L/∂θ, the sum of all terms."""
+    loss_args_gradient: PyTree | None
 
 
 def bptt_contributions(
     cell: Cell,
     params: PyTree,
     xs: Array,
-    loss: Callable[[Array], Array],
+    loss: Callable[..., Array],
+    *loss_args: Any,
     initial_state: PyTree | None = None,
-    *,
     rows: int | None = None,
     keep_contributions: bool = False,
+    differentiate_loss_args: bool = False,
 ) -> BpttContributions:
     """The matrix of all terms of the gradient, by where its losses arise and where its weights act.
 
@@ -66,11 +78,16 @@ def bptt_contributions(
         cell: any cell or stack with a ``step``, also :class:`rnnlab.Step`.
         params: its parameters.
         xs: inputs, ``[T, ..., I]``.
-        loss: ``loss(ys) -> scalar``, with ys ``[T, ..., O]``. A new function is compiled anew: define it once.
+        loss: ``loss(ys, *loss_args) -> scalar``, with ys ``[T, ..., O]``.
+        *loss_args: what else the loss needs, such as labels; traced, so that new values compile nothing.
         initial_state: s₀, ``cell.initial_state`` by default.
         rows: R, into how many groups of neighbours the steps t are put; T for a row each, at most 50 by default. Time
             goes with R · T.
         keep_contributions: also returns the terms as arrays, R · T times the memory of the parameters.
+        differentiate_loss_args: also returns the gradient with respect to ``loss_args``.
+
+    Returns:
+        A :class:`BpttContributions`.
 
     Raises:
         ValueError: as :func:`rnnlab.gradient_flow` does, for a bidirectional cell, which has no ``step``, and for more
@@ -82,7 +99,18 @@ def bptt_contributions(
         raise ValueError(
             f"rows is {count}, but xs has {xs.shape[0]} steps; ask for at most so many"
         )
-    return _matrix(cell, params, xs, state, loss, count, keep_contributions)
+    _check.function("loss", loss)
+    return _matrix(
+        cell,
+        params,
+        xs,
+        state,
+        loss_args,
+        loss=ByValue(loss),
+        rows=count,
+        keep=keep_contributions,
+        of_args=differentiate_loss_args,
+    )
 
 
 def prepared(cell: Cell, params: PyTree, xs: Array, state: PyTree | None) -> tuple[Array, PyTree]:
@@ -114,37 +142,31 @@ class _Seen(NamedTuple):
     terms: PyTree | None  # [R, *parameter]
 
 
-@functools.partial(jax.jit, static_argnames=("cell", "loss", "rows", "keep"))
+@functools.partial(jax.jit, static_argnames=("cell", "loss", "rows", "keep", "of_args"))
 def _matrix(
     cell: Cell,
     params: PyTree,
     xs: Array,
     state: PyTree,
-    loss: Callable[[Array], Array],
+    loss_args: tuple[Any, ...],
+    *,
+    loss: Callable[..., Array],
     rows: int,
     keep: bool,
+    of_args: bool,
 ) -> BpttContributions:
     state = settle(cell, params, xs[0], state)
     states, ys = run(cell, params, xs, state, Course(every=True))
-    g = entering(loss, ys)
+    _, g, args_gradient = loss_gradient(loss, ys, loss_args, of_args)
+    g = entering_gradient(g)
     last = np.array([steps[-1] for steps in np.array_split(np.arange(1, len(xs) + 1), rows)])
     row = jnp.asarray(np.searchsorted(last, np.arange(1, len(xs) + 1)))
     olds = before(state, states, False)
     total, seen = _back(cell, params, (olds, xs, states), g, row, rows, keep)
     in_rows = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), seen)
     return BpttContributions(
-        jnp.asarray(last), in_rows.logs, in_rows.size, in_rows.terms, plain(total)
+        jnp.asarray(last), in_rows.logs, in_rows.size, in_rows.terms, plain(total), args_gradient
     )
-
-
-def entering(loss: Callable[[Array], Array], ys: Array) -> Scaled:
-    """∂L/∂y, each step and example at its scale."""
-    _check.scalar_loss(loss, ys)
-    g = jax.grad(loss)(ys)
-    g = lax.optimization_barrier(
-        g
-    )  # a constant g, as that of a linear loss, would be scaled while compiling: seconds
-    return renormalise(g, jnp.zeros(g.shape[:-1], jnp.int32), g.ndim - 1)
 
 
 def whole_gradient(cell: Cell, params: PyTree, steps: tuple, g: Scaled) -> Scaled:
@@ -198,7 +220,7 @@ def _step_back(
         )
         terms = Scaled(d_params, top)
         logs = jax.tree.map(lambda leaf: log_norm(leaf, top, 1), d_params)
-        size = _mean_size(at_state, exponent)
+        size = _median_size(at_state, exponent)
         seen = _Seen(logs, size, plain(terms) if keep else None)
         return (renormalise(d_old, exponent, lead), add(total, _summed(terms))), seen
 
@@ -246,7 +268,7 @@ def _fused_back(
             terms = to_params(cell, params, plain(Scaled(of_rows, top)))
         new_total = add(total, Scaled(d_maps, whole.exponent))
         return (renormalise(d_old, exponent, 2), new_total), _Seen(
-            logs, _mean_size(d_new, exponent), terms
+            logs, _median_size(d_new, exponent), terms
         )
 
     none = jax.tree.map(lambda leaf: jnp.zeros((rows, *leaf.shape[1:]), leaf.dtype), olds)
@@ -283,7 +305,7 @@ def _summed(terms: Scaled) -> Scaled:
     return Scaled(jax.tree.map(lambda leaf: leaf.sum(axis=0), at_top), top)
 
 
-def _mean_size(adjoint: PyTree, exponent: Array) -> Array:
-    """ln‖·‖ of each row's adjoint, ``[R]``: the mean over the batch."""
+def _median_size(adjoint: PyTree, exponent: Array) -> Array:
+    """ln‖·‖ of each row's adjoint, ``[R]``: the lower median over the batch."""
     _, _, norms = state_norms(None, adjoint, exponent, exponent.ndim)
-    return norms.reshape(norms.shape[0], -1).mean(axis=1)
+    return median(norms.reshape(norms.shape[0], -1))

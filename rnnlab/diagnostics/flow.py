@@ -1,107 +1,240 @@
 """Gradient flow: how large the gradient is at every step, and what every step contributes to it."""
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from rnnlab import _check
-from rnnlab.driver import Course, has_layers, prepare
-from rnnlab.gradients import Adjoint, record
-from rnnlab.scaled import renormalise
+from rnnlab import _check, _wording
+from rnnlab._functions import ByValue
+from rnnlab._results import result
+from rnnlab.diagnostics import reach
+from rnnlab.diagnostics.reach import ExampleReach
+from rnnlab.driver import Course, has_layers, prepare, within
+from rnnlab.gradients import Adjoint, Back, record
+from rnnlab.scaled import Scaled, log_norm, plain, renormalise
 from rnnlab.typing import Array, Cell, Key, PyTree
 
-FELT = math.log(1000)
-"""A gradient that has fallen by this much, in nats, is no longer felt: the horizon's threshold of 1/1000."""
 
-
+@result
 class GradientFlow(NamedTuple):
-    """Where a gradient comes from and how far back it reaches. Norms are Euclidean, logs natural (nats), lags in steps.
+    """Where a gradient comes from and how far back it reaches.
 
-    Per-step norms are ``[T, ...]`` for a cell. For a stack each gets a leading axis, ``[L, T, ...]``, one entry for
-    each recurrent layer (direction, of a bidirectional one), and ``decay_per_step`` and ``horizon`` are one for each.
-    −inf marks a gradient that is exactly zero, as it is in padding.
+    Norms are Euclidean, logarithms natural (nats), lags in steps; −inf marks a gradient that is exactly
+    zero. In a stack, per-step norms and everything about the reach get a leading axis, one entry for
+    each recurrent layer (and direction, of a bidirectional one).
+
+    Attributes:
+        loss: L(y₁ … y_T), a scalar.
+        outputs: y₁ … y_T, ``[T, ..., O]``.
+        log_norm_state: ``[T, ...]``, ln‖∂L/∂hₜ‖ of the whole loss, for every step and example; −inf in
+            padding. h is the hidden state: what the cell's ``hidden`` names, else the state's field h,
+            else what the step returns as its output, else the whole state.
+        log_norm_cell: ``[T, ...]``, the same for the rest of the state, an LSTM's cₜ, with hₜ held fixed;
+            None where there is no rest (in a stack, −inf for the layers that have none).
+        log_norm_joint: ``[T, ...]``, the same for the whole state.
+        log_norm_initial: ``[...]``, ln‖∂L/∂h₀‖.
+        log_norm_input: ``[T, ...]``, ln‖∂L/∂xₜ‖ (without a layer axis).
+        input_gradient: ``[T, ..., I]``, ∂L/∂xₜ.
+        log_norm_by_lag: ``[T]``, ln‖∂E/∂h‖ by the distance from the step at which the loss E is taken: the
+            median over the examples of its fall from lag 0, from the median there. −inf from ``lags`` on.
+        lags: how many lags there are, a whole number: 0 … ``lags − 1``.
+        horizon: the smallest lag, in steps, at which the gradient has fallen below 1/1000 in half of the
+            examples; ``lags`` (T, for a loss at the last step) where there is none.
+        vanishes: whether there is such a lag.
+        horizon_range: ``[2]``, the smallest and the largest horizon of an example.
+        decay_per_step: how fast ln‖∂E/∂h‖ falls down to the horizon, nats a step: the median over the
+            examples of minus the least-squares slope. Negative where the gradient explodes, inf where it
+            is exactly zero after one step, 0 where there are fewer than two lags.
+        decay_range: ``[2]``, the smallest and the largest decay of an example.
+        late_decay_per_step: how fast it falls beyond the horizon; 0 where there are fewer than two lags.
+        zero_share: the share of the examples in which the gradient becomes exactly zero, as behind a
+            dead ReLU; 0 … 1.
+        examples: the same for each example, with the step from which its lags count.
+        contributions: ``[T]`` for each parameter, ln of the norm of what each step adds to ∂L/∂θ, summed
+            over the batch.
+        contribution_arrays: ``[T, *parameter]``, what each step adds to ∂L/∂θ, where
+            ``keep_contributions``; else None.
+        gradient: ∂L/∂θ, the sum of the contributions, like the parameters.
+        log_norm_gradient: ln‖∂L/∂θ‖ of each parameter, finite even where ``gradient`` over- or underflows.
+        loss_args_gradient: ∂L/∂ of each of ``loss_args``, where asked for; None otherwise, and for what
+            is not a float.
+        finite: whether inputs, outputs, loss and gradient are free of NaN and infinity; where False,
+            nothing else means anything.
     """
 
     loss: Array
-    """L(y₁ … y_T), a scalar."""
     outputs: Array
-    """y₁ … y_T, ``[T, ..., O]``."""
     log_norm_state: Array
-    """ln‖∂L/∂hₜ‖ for every step and example. h is the state's field h, else what the step returns as its output, else
-    the whole state."""
     log_norm_cell: Array | None
-    """The same for the rest of the state, an LSTM's cₜ, with hₜ held fixed; None where there is no rest (in a stack:
-    NaN for the layers that have none)."""
     log_norm_joint: Array
-    """The same for the whole state."""
     log_norm_initial: Array
-    """ln‖∂L/∂h₀‖, ``[...]``."""
+    log_norm_input: Array
+    input_gradient: Array
     log_norm_by_lag: Array
-    """``[T]``: the mean over the batch of ln‖∂L/∂h‖ at each lag behind the last step that its example ran; NaN where no
-    example is so long."""
-    contributions: PyTree
-    """ln of the norm of each step's own contribution to ∂L/∂θ, ``[T]``, for every parameter, summed over the batch."""
-    contribution_arrays: PyTree | None
-    """The contributions themselves, ``[T, *parameter]``, where ``keep_contributions``; else None."""
-    gradient: PyTree
-    """∂L/∂θ, the sum of the contributions, like the parameters."""
-    log_norm_gradient: PyTree
-    """ln‖∂L/∂θ‖ for every parameter, finite even where ``gradient`` overflows or underflows."""
+    lags: Array
+    horizon: Array
+    vanishes: Array
+    horizon_range: Array
     decay_per_step: Array
-    """How fast ``log_norm_by_lag`` falls, nats a step: minus the least-squares slope over the lags where it is finite.
-    Positive where the gradient vanishes, negative where it explodes; NaN with fewer than two lags."""
-    horizon: Any
-    """The smallest lag at which ``log_norm_by_lag`` lies below ln(1/1000) under its value at lag 0, else None
-    (a tuple for a stack). Under ``jit``, ``vmap`` or ``grad`` an integer array instead, with −1 for None."""
+    decay_range: Array
+    late_decay_per_step: Array
+    zero_share: Array
+    examples: ExampleReach
+    contributions: PyTree
+    contribution_arrays: PyTree | None
+    gradient: PyTree
+    log_norm_gradient: PyTree
+    loss_args_gradient: PyTree | None
     finite: Array
-    """Whether inputs, outputs, loss and gradient are free of NaN and infinity; where False, believe nothing else."""
+
+    def finding(self) -> str:
+        """How far back the gradient reaches, in a sentence for each layer, and what was measured."""
+        if not self.finite:
+            return "inputs, outputs, loss or gradient hold NaN or infinity, so nothing can be said."
+        layers = 1 if np.ndim(self.horizon) == 0 else len(self.horizon)
+        sentences = [self._sentence(layer, layers) for layer in range(layers)]
+        return "\n  ".join([*sentences, self._measured()])
+
+    def _sentence(self, layer: int, layers: int) -> str:
+        def own(values: Array) -> Any:
+            return (
+                np.asarray(values)[layer]
+                if layers > 1 or np.ndim(self.horizon)
+                else np.asarray(values)
+            )
+
+        count = own(self.examples.lags).size
+        low, high = own(self.horizon_range)
+        sentence = _wording.reach(
+            int(own(self.horizon)),
+            bool(own(self.vanishes)),
+            float(own(self.decay_per_step)),
+            int(own(self.lags)),
+            horizon_range=(int(low), int(high)),
+            over=f"{count} examples",
+            zero_share=float(own(self.zero_share)),
+        )
+        return f"layer {layer}: {sentence}." if layers > 1 else f"{sentence}."
+
+    def _measured(self) -> str:
+        several = int(np.max(self.examples.loss_steps))
+        steps = np.asarray(self.examples.loss_step)
+        taken = steps[steps >= 0]
+        if not taken.size:
+            return "The loss does not depend on the outputs."
+        first, last = int(taken.min()) + 1, int(taken.max()) + 1
+        where = f"step {last}" if first == last else f"steps {first} to {last}"
+        of = f" of {self.outputs.shape[0]}"
+        if several <= 1:
+            return f"The loss is taken at {where}{of}."
+        return f"The loss is taken at {several} steps; lags count from one of them in each example, {where}{of}."
 
 
 def gradient_flow(
     cell: Cell,
     params: PyTree,
     xs: Array,
-    loss: Callable[[Array], Array],
+    loss: Callable[..., Array],
+    *loss_args: Any,
     initial_state: PyTree | None = None,
-    *,
     lengths: Array | None = None,
     resets: Array | None = None,
     reverse: bool = False,
     key: Key | None = None,
     keep_contributions: bool = False,
+    differentiate_loss_args: bool = False,
 ) -> GradientFlow:
-    """Per-step gradient norms and per-step contributions from one compiled backward pass.
+    """Gradient norms at every step, each step's contribution, and how far back the gradient reaches.
 
-    ∂L/∂θ = Σₜ ∂L/∂sₜ · ∂⁺sₜ/∂θ (Pascanu, Mikolov & Bengio 2013, arXiv 1211.5063, eq. 3–5): the norms of the first
-    factor say how far back the gradient reaches, the terms of the sum what each step adds to it. ∂L/∂hₜ is the total
-    derivative: through the later steps, through the output yₜ and, in a stack, through the layers above. The adjoint
-    is carried with an exponent of its own for each example, so that 100 000 steps neither underflow nor overflow.
+    ∂L/∂θ = Σₜ ∂L/∂sₜ · ∂⁺sₜ/∂θ (Pascanu, Mikolov & Bengio 2013, arXiv 1211.5063, eq. 3–5): the norms of
+    the first factor and the terms of the sum come from one compiled backward pass. ∂L/∂hₜ is the total
+    derivative: through the later steps, through the output yₜ and, in a stack, through the layers above.
+    The adjoint is carried with an exponent of its own for each example, so that 100 000 steps neither
+    underflow nor overflow.
+
+    How far back it reaches is asked of one loss step E at a time, since the norms of a loss over many
+    steps add up what has travelled far and what has just entered: lags count from E's own step. Where the
+    loss enters at one step, that is the pass above. Where it enters at several, as in a language model, a
+    second pass follows the adjoints alone, each example from a loss step of its own in the half with the
+    longest history; for a loss that is no sum over steps, E stands for all that enters through one yₜ.
 
     Args:
         cell: any cell, stack, bidirectional cell or :class:`rnnlab.Step`.
         params: its parameters.
         xs: inputs, ``[T, ..., I]``.
-        loss: ``loss(ys) -> scalar``, with ys ``[T, ..., O]``. A new function is compiled anew: define it once.
+        loss: ``loss(ys, *loss_args) -> scalar``, with ys ``[T, ..., O]``. A function is compiled once; one
+            with the same code, written again, is found again unless it uses a variable that may be changed
+            in place, such as a NumPy array: give arrays as ``loss_args``.
+        *loss_args: what else the loss needs, such as labels or the weights of a readout: any pytrees of
+            arrays. They are traced, so that new values compile nothing.
         initial_state, lengths, resets, reverse, key: as for :func:`rnnlab.unroll`.
         keep_contributions: also returns the contributions as arrays, T times the memory of the parameters.
+        differentiate_loss_args: also returns the gradient with respect to ``loss_args``.
+
+    Returns:
+        A :class:`GradientFlow`; ``print`` it for a short table and the finding.
 
     Raises:
-        ValueError: as :func:`rnnlab.unroll` does, for a loss that is not a scalar, and for parameters or states that
-            are not floats. A NaN raises nothing: it makes ``finite`` False.
+        ValueError: as :func:`rnnlab.unroll` does, for a loss that is not a real scalar, and for parameters or
+            states that are not floats. A NaN raises nothing: it makes ``finite`` False.
+
+    >>> import jax, rnnlab
+    >>> cell = rnnlab.GRU(16)
+    >>> params = cell.init(jax.random.key(0), input_size=4)
+    >>> xs = jax.random.normal(jax.random.key(1), (60, 8, 4))
+    >>> targets = jax.random.normal(jax.random.key(2), (60, 8, 16))
+    >>> flow = rnnlab.gradient_flow(cell, params, xs, lambda ys, t: ((ys - t) ** 2).mean(), targets)
+    >>> bool(flow.vanishes), int(flow.horizon) < 30
+    (True, True)
+    """
+    return measured_flow(
+        cell,
+        params,
+        xs,
+        loss,
+        loss_args,
+        initial_state=initial_state,
+        lengths=lengths,
+        resets=resets,
+        reverse=reverse,
+        key=key,
+        keep_contributions=keep_contributions,
+        differentiate_loss_args=differentiate_loss_args,
+    )
+
+
+def measured_flow(
+    cell: Cell,
+    params: PyTree,
+    xs: Array,
+    loss: Callable[..., Array],
+    loss_args: tuple[Any, ...],
+    *,
+    initial_state: PyTree | None = None,
+    lengths: Array | None = None,
+    resets: Array | None = None,
+    reverse: bool = False,
+    key: Key | None = None,
+    keep_contributions: bool = False,
+    differentiate_loss_args: bool = False,
+    one_step: bool = False,
+) -> GradientFlow:
+    """:func:`gradient_flow`; ``one_step`` says that the loss reads one step of each example.
+
+    Then no second pass is compiled. The loss's own program shows it only where the step is a constant.
     """
     xs, state, lengths, resets = prepare(cell, params, xs, initial_state, lengths, resets)
+    _check.function("loss", loss)
     _check.linear_adjoint(cell)
     _check.differentiable("params", params)
     _check.differentiable("the state", state)
     _check.batched("the state", state, xs.shape[1:-1])
-    flow = _flow(
+    return _flow(
         cell,
         params,
         xs,
@@ -109,19 +242,18 @@ def gradient_flow(
         lengths,
         resets,
         key,
-        loss=loss,
+        loss_args,
+        loss=ByValue(loss),
         reverse=reverse,
         keep=keep_contributions,
+        of_args=differentiate_loss_args,
+        one_step=one_step,
     )
-    if isinstance(flow.horizon, jax.core.Tracer):
-        return flow
-    horizon = np.asarray(flow.horizon)
-    if horizon.ndim == 0:
-        return flow._replace(horizon=None if horizon < 0 else int(horizon))
-    return flow._replace(horizon=tuple(None if lag < 0 else int(lag) for lag in horizon))
 
 
-@functools.partial(jax.jit, static_argnames=("cell", "loss", "reverse", "keep"))
+@functools.partial(
+    jax.jit, static_argnames=("cell", "loss", "reverse", "keep", "of_args", "one_step")
+)
 def _flow(
     cell: Cell,
     params: PyTree,
@@ -130,28 +262,36 @@ def _flow(
     lengths: Array | None,
     resets: Array | None,
     key: Key | None,
+    loss_args: tuple[Any, ...],
     *,
-    loss: Callable[[Array], Array],
+    loss: Callable[..., Array],
     reverse: bool,
     keep: bool,
+    of_args: bool,
+    one_step: bool,
 ) -> GradientFlow:
-    ys, back = record(cell, params, xs, state, Course(lengths, resets, key, reverse), keep)
-    _check.scalar_loss(loss, ys)
-    value, g = jax.value_and_grad(loss)(ys)
-    g = lax.optimization_barrier(
-        g
-    )  # a constant g, as that of a linear loss, would be scaled while compiling: seconds
-    backward = back(renormalise(g, jnp.zeros(g.shape[:-1], jnp.int32), g.ndim - 1))
-    if not backward.adjoints:
+    course = Course(lengths, resets, key, reverse)
+    ys, back = record(cell, params, xs, state, course, keep)
+    value, g, args_gradient = loss_gradient(loss, ys, loss_args, of_args)
+    entering = entering_gradient(g)
+    backward = back(entering)
+    if not backward.adjoints or backward.params is None:
         raise ValueError(
             "the cell has no state, so no gradient flows back in time; give one that remembers"
         )
-    adjoint = _as_layers(backward.adjoints) if has_layers(cell) else backward.adjoints[0]
-    seen = [xs] if lengths is None else []  # padding may hold anything
-    sound = [jnp.isfinite(x).all() for x in (*seen, ys, value)]
-    sound += [
-        norm < jnp.inf for norm in jax.tree.leaves(backward.log_gradient)
-    ]  # False for NaN too
+    enters = jnp.any(entering.mantissa != 0, axis=-1)
+    if lengths is not None:
+        enters = enters & within(lengths, xs.shape[0])
+    several = not one_step and len(steps_read(loss, ys, loss_args)) > 1
+    examples = _follow(back, backward.adjoints, entering, enters, several)
+    layers = has_layers(cell)
+    adjoint = _as_layers(backward.adjoints) if layers else backward.adjoints[0]
+    examples = jax.tree.map(lambda *each: jnp.stack(each), *examples) if layers else examples[0]
+    over = jax.vmap(reach.over_examples)(examples) if layers else reach.over_examples(examples)
+
+    read = [xs] if lengths is None else []  # padding may hold anything
+    sound = [jnp.isfinite(x).all() for x in (*read, ys, value)]
+    sound += [norm < jnp.inf for norm in jax.tree.leaves(backward.params.log_gradient)]  # NaN too
     return GradientFlow(
         loss=value,
         outputs=ys,
@@ -159,39 +299,115 @@ def _flow(
         log_norm_cell=adjoint.c,
         log_norm_joint=adjoint.joint,
         log_norm_initial=adjoint.initial,
-        log_norm_by_lag=adjoint.by_lag,
-        contributions=backward.log_contributions,
-        contribution_arrays=backward.contributions,
-        gradient=backward.gradient,
-        log_norm_gradient=backward.log_gradient,
-        decay_per_step=decay_per_step(adjoint.by_lag),
-        horizon=horizon(adjoint.by_lag),
+        log_norm_input=log_norm(backward.dxs.mantissa, backward.dxs.exponent, xs.ndim - 1),
+        input_gradient=plain(backward.dxs),
+        examples=examples,
+        contributions=backward.params.log_contributions,
+        contribution_arrays=backward.params.contributions,
+        gradient=backward.params.gradient,
+        log_norm_gradient=backward.params.log_gradient,
+        loss_args_gradient=args_gradient,
         finite=jnp.stack(sound).all(),
+        **over._asdict(),
     )
 
 
-def decay_per_step(by_lag: Array) -> Array:
-    """Minus the least-squares slope of log-norms ``[..., T]`` over their lags, nats a step; NaN where none fits."""
-    there = jnp.isfinite(by_lag)
-    count = there.sum(axis=-1)
-    lags = jnp.arange(by_lag.shape[-1], dtype=by_lag.dtype)
-    centred = jnp.where(
-        there, lags - jnp.mean(lags * jnp.ones_like(by_lag), -1, where=there, keepdims=True), 0
-    )
-    slope = jnp.sum(centred * jnp.where(there, by_lag, 0), -1) / jnp.sum(centred**2, -1)
-    return jnp.where(count < 2, jnp.nan, -slope)
+def loss_gradient(
+    loss: Callable[..., Array], ys: Array, loss_args: tuple[Any, ...], of_args: bool
+) -> tuple[Array, Array, PyTree | None]:
+    """``L, ∂L/∂ys`` and, where asked for, ∂L/∂ of the floats in ``loss_args``, None for the rest."""
+    _check.scalar_loss(loss, ys, *loss_args)
+    leaves, tree = jax.tree.flatten(loss_args)
+    floats = [place for place, leaf in enumerate(leaves)
+              if of_args and jnp.issubdtype(jnp.result_type(leaf), jnp.floating)]  # fmt: skip
+
+    def of(ys: Array, given: list[Array]) -> Array:
+        filled = list(leaves)
+        for place, leaf in zip(floats, given, strict=True):
+            filled[place] = leaf
+        return loss(ys, *jax.tree.unflatten(tree, filled))
+
+    value, (g, found) = jax.value_and_grad(of, (0, 1))(ys, [leaves[place] for place in floats])
+    if not of_args:
+        return value, g, None
+    gradients: list[Array | None] = [None] * len(leaves)
+    for place, gradient in zip(floats, found, strict=True):
+        gradients[place] = gradient
+    return value, g, jax.tree.unflatten(tree, gradients)
 
 
-def horizon(by_lag: Array) -> Array:
-    """The smallest lag at which log-norms ``[..., T]`` lie more than ln 1000 under lag 0; −1 where there is none."""
-    fallen = by_lag < by_lag[..., :1] - FELT
-    return jnp.where(fallen.any(axis=-1), fallen.argmax(axis=-1), -1)
+def entering_gradient(g: Array) -> Scaled:
+    """∂L/∂ys with an exponent for each step and example."""
+    # A constant g, as that of a linear loss, would be scaled by XLA while it compiles, which takes seconds.
+    g = lax.optimization_barrier(g)
+    return renormalise(g, jnp.zeros(g.shape[:-1], jnp.int32), g.ndim - 1)
+
+
+def steps_read(loss: Callable[..., Array], ys: Array, loss_args: tuple[Any, ...]) -> set[int]:
+    """The steps of ``ys`` that the loss reads, as far as its program shows: all, unless it cuts some out."""
+    traced = jax.make_jaxpr(loss)(ys, *loss_args).jaxpr
+    return _read(traced, traced.invars[0], ys.shape[0])
+
+
+def _read(jaxpr: Any, var: Any, steps: int) -> set[int]:
+    everything = set(range(steps))
+    if var in jaxpr.outvars:
+        return everything
+    read: set[int] = set()
+    for equation in jaxpr.eqns:
+        if var not in equation.invars:
+            continue
+        if equation.primitive.name == "slice":
+            first, end = equation.params["start_indices"][0], equation.params["limit_indices"][0]
+            read |= set(range(first, end))
+        elif equation.primitive.name in ("jit", "pjit") and equation.invars.count(var) == 1:
+            inner = equation.params["jaxpr"].jaxpr
+            read |= _read(inner, inner.invars[equation.invars.index(var)], steps)
+        else:
+            return everything
+    return read
+
+
+def _follow(
+    back: Back, adjoints: tuple[Adjoint, ...], entering: Scaled, enters: Array, several: bool
+) -> list[ExampleReach]:
+    """How far back one loss step of each example reaches, in each recurrent layer.
+
+    Where the loss reads one step alone (``several`` is False) there is no second pass to compile.
+    """
+    step, count = reach.loss_step(enters, tuple(adjoint.course.reverse for adjoint in adjoints))
+    number = jnp.arange(enters.shape[0], dtype=jnp.int32).reshape(-1, *(1,) * step.ndim)
+    alone = (number == step[None])[..., None]
+
+    def second_pass() -> list[Array]:
+        own = jnp.where(alone, entering.mantissa, jnp.zeros_like(entering.mantissa))
+        found = back(renormalise(own, entering.exponent, enters.ndim), adjoints_only=True)
+        return [adjoint.h for adjoint in found.adjoints]
+
+    first_pass = [adjoint.h for adjoint in adjoints]
+    norms = first_pass
+    if several:
+        norms = lax.cond((count > 1).any(), second_pass, lambda: first_pass)
+    examples = []
+    for adjoint, norm in zip(adjoints, norms, strict=True):
+        before = reach.history(adjoint.course, enters.shape)
+        lags = jnp.take_along_axis(before, jnp.maximum(step, 0)[None], axis=0)[0]
+        lags = jnp.where(count > 0, lags, 0)
+        by_lag = reach.by_lag(norm, step, lags, adjoint.course.reverse)
+        examples.append(reach.example_reach(by_lag, step, count, lags))
+    return examples
 
 
 def _as_layers(adjoints: tuple[Adjoint, ...]) -> Adjoint:
-    """The adjoints of several layers as one with a leading axis; NaN where a layer has no cell state and others do."""
-    if any(adjoint.c is not None for adjoint in adjoints):
-        adjoints = tuple(
-            a if a.c is not None else a._replace(c=jnp.full_like(a.h, jnp.nan)) for a in adjoints
-        )
-    return jax.tree.map(lambda *layers: jnp.stack(layers), *adjoints)
+    """The adjoints of several layers as one with a leading axis; −inf where a layer has no cell state."""
+    cells = [adjoint.c for adjoint in adjoints]
+    if any(c is not None for c in cells):
+        absent = jnp.full_like(adjoints[0].h, -jnp.inf)
+        cells = [absent if c is None else c for c in cells]
+    return Adjoint(
+        h=jnp.stack([adjoint.h for adjoint in adjoints]),
+        c=None if cells[0] is None else jnp.stack([c for c in cells if c is not None]),
+        joint=jnp.stack([adjoint.joint for adjoint in adjoints]),
+        initial=jnp.stack([adjoint.initial for adjoint in adjoints]),
+        course=adjoints[0].course,
+    )

@@ -12,6 +12,7 @@ from jax import lax
 from jax.tree_util import keystr
 
 from rnnlab import _check
+from rnnlab._results import result
 from rnnlab.scaled import log_norm, merge
 from rnnlab.typing import Array, PyTree
 
@@ -30,25 +31,28 @@ class MonitorState(NamedTuple):
     log_norm_by_lag: Array | None  # [capacity, L, K]
 
 
+@result
 class GradientLooks(NamedTuple):
     """The last N looks of a monitor, oldest first; numpy arrays. Norms Euclidean, logs natural (nats), lags in steps.
 
     −inf marks a gradient that is exactly zero. Where training was vmapped its axes come first: ``[S, N]`` for S seeds.
+
+    Attributes:
+        steps: ``[N]``, the number of each look's step, counted from 0.
+        log_norm: ``[N]``, ln‖∂L/∂θ‖ for every group: each parameter, each part of the tree that holds some, and "all".
+        lags: ``[K + 1]``, the edges of the K buckets: bucket k is lags[k] ≤ lag < lags[k + 1]. None without ``lags``.
+        log_norm_by_lag: ``[N, L, K]``, the mean over each bucket of the log-norms that ``flow`` gave (of logs: it is
+            the log of a geometric mean), over those that are finite; −inf where none is. None without ``lags``.
+        finite: ``[N]``, whether the gradient was free of NaN and infinity.
+        lost: how many older looks the newer ones have overwritten.
     """
 
     steps: np.ndarray
-    """The number of each look's step, ``[N]``, counted from 0."""
     log_norm: dict[str, np.ndarray]
-    """ln‖∂L/∂θ‖ ``[N]`` for every group: each parameter, each part of the tree that holds some, and "all"."""
     lags: np.ndarray | None
-    """The edges of the K buckets, ``[K + 1]``: bucket k is lags[k] ≤ lag < lags[k + 1]. None without ``lags``."""
     log_norm_by_lag: np.ndarray | None
-    """The mean over each bucket of the log-norms that ``flow`` gave, ``[N, L, K]`` (of logs: it is the log of a
-    geometric mean), over those that are not NaN; NaN where all are. None without ``lags``."""
     finite: np.ndarray
-    """Whether the gradient was free of NaN and infinity, ``[N]``."""
     lost: int
-    """How many older looks the newer ones have overwritten."""
 
 
 def monitor_gradients(
@@ -85,6 +89,9 @@ def monitor_gradients(
             log-norms by lag, ``[T]`` or ``[layers, T]``, as ``log_norm_by_lag`` of :func:`rnnlab.gradient_flow` is.
         layers: L, how many recurrent layers ``flow`` tells apart.
         capacity: how many looks are kept, the last ones.
+
+    Returns:
+        The transformation, for ``optax.chain``; its state holds what was recorded, for :func:`read_monitor`.
 
     Raises:
         ValueError: for numbers below 1, edges that do not rise, an ``every`` that is not one boolean, parameters
@@ -130,7 +137,7 @@ def monitor_gradients(
             )
         norms = norms.reshape(layers, steps)
         parts = [norms[:, first:end] for first, end in itertools.pairwise(edges)]
-        return jnp.stack([jnp.mean(part, axis=1, where=~jnp.isnan(part)) for part in parts], axis=1)
+        return jnp.stack([_finite_mean(part) for part in parts], axis=1)
 
     def init(params: PyTree) -> Any:
         return MonitorState(
@@ -185,6 +192,9 @@ def monitor_gradients(
 
 def read_monitor(opt_state: PyTree) -> GradientLooks:
     """What the one monitor in ``opt_state`` has seen, wherever optax has put it: in chains, masks, ``MultiSteps`` ….
+
+    Returns:
+        The :class:`GradientLooks`.
 
     Raises:
         ValueError: where there is no monitor or more than one, and where seeds have made different numbers of looks.
@@ -256,6 +266,14 @@ def _groups(tree: PyTree, group: Callable[[str], str | None] | None) -> dict[str
             if name in leaves or members != everything
         }
     return groups | {ALL: everything}
+
+
+def _finite_mean(norms: Array) -> Array:
+    """The mean of the finite log-norms ``[L, K]`` over K; −inf where all gradients are exactly zero."""
+    there = jnp.isfinite(norms)
+    count = there.sum(axis=1)
+    mean = jnp.sum(jnp.where(there, norms, 0), axis=1) / jnp.maximum(count, 1)
+    return jnp.where(count > 0, mean, -jnp.inf)
 
 
 def _log_norm(leaf: Array) -> Array:

@@ -18,65 +18,91 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from rnnlab import _check
+from rnnlab._results import result
 from rnnlab.typing import Array
 
 
+@result
 class Folds(NamedTuple):
     """Where two fixed points meet and vanish: first the lower with the middle one, then the upper with the middle one.
 
     NaN for w < 4, where there are none.
+
+    Attributes:
+        x: ``[..., 2]``, rising.
+        b: ``[..., 2]``: the lower one is there below the first b, the upper one above the second;
+            both in between.
     """
 
     x: Array
-    """``[..., 2]``, rising."""
     b: Array
-    """``[..., 2]``: the lower one is there below the first b, the upper one above the second; both in between."""
 
 
+@result
 class Cusp(NamedTuple):
-    """Where the two folds meet; scalars."""
+    """Where the two folds meet; scalars.
+
+    Attributes:
+        w: 4.
+        b: −2 without input, −2 − 4 w′u with it.
+        x: ½, or w′u + ½ with an input.
+    """
 
     w: Array
     b: Array
     x: Array
 
 
+@result
 class NeuronFixedPoints(NamedTuple):
-    """The lower, the middle and the upper fixed point, NaN where there is none; for w ≤ 4 the only one is lower."""
+    """The lower, the middle and the upper fixed point, NaN where there is none; for w ≤ 4 the only one is lower.
+
+    Attributes:
+        x: ``[..., 3]``.
+        eigenvalues: −1 + w y (1 − y) ``[..., 3]``, per unit of time: how fast a small push grows
+            (positive) or dies away.
+        stable: ``[..., 3]``, whether it is there and dies away.
+    """
 
     x: Array
-    """``[..., 3]``."""
     eigenvalues: Array
-    """−1 + w y (1 − y) ``[..., 3]``, per unit of time: how fast a small push grows (positive) or dies away."""
     stable: Array
-    """``[..., 3]``, whether it is there and dies away."""
 
 
+@result
 class BifurcationDiagram(NamedTuple):
-    """The lower, the middle and the upper branch of fixed points over b, ending exactly in the folds."""
+    """The lower, the middle and the upper branch of fixed points over b, ending exactly in the folds.
+
+    Attributes:
+        b: ``[3, N]``, rising; NaN for a branch that is not there in the range.
+        x: ``[3, N]``.
+        eigenvalues: ``[3, N]``, per unit of time.
+        stable: ``[3]``: the middle branch is not.
+        folds: where the branches meet, ``[2]``.
+    """
 
     b: Array
-    """``[3, N]``, rising; NaN for a branch that is not there in the range."""
     x: Array
-    """``[3, N]``."""
     eigenvalues: Array
-    """``[3, N]``, per unit of time."""
     stable: Array
-    """``[3]``: the middle branch is not."""
     folds: Folds
-    """Where the branches meet, ``[2]``."""
 
 
+@result
 class LossSurface(NamedTuple):
-    """A loss of the neuron's last state for each (w, b), and its gradient; ``[...]`` each."""
+    """A loss of the neuron's last state for each (w, b), and its gradient; ``[...]`` each.
+
+    Attributes:
+        loss: L.
+        d_w: ∂L/∂w.
+        d_b: ∂L/∂b.
+        state: x at the end; NaN, as the rest, where the solver gave up.
+    """
 
     loss: Array
     d_w: Array
-    """∂L/∂w."""
     d_b: Array
-    """∂L/∂b."""
     state: Array
-    """x at the end; NaN, as the rest, where the solver gave up."""
 
 
 def fold_points(w: ArrayLike, drive: ArrayLike = 0.0) -> Folds:
@@ -104,6 +130,9 @@ def neuron_fixed_points(w: ArrayLike, b: ArrayLike, drive: ArrayLike = 0.0) -> N
         b: the bias.
         drive: w′u, what a constant input adds. All three are broadcast to ``[...]``.
 
+    Returns:
+        The :class:`NeuronFixedPoints`, with leading axes ``[...]``.
+
     Raises:
         ValueError: for what cannot be read or broadcast, NaN and infinity.
     """
@@ -120,6 +149,9 @@ def bifurcation_diagram(
         b: the range, lowest and highest.
         drive: w′u, what a constant input adds, a number.
         points: N for each branch, closer to each other towards its ends, where x turns fastest.
+
+    Returns:
+        A :class:`BifurcationDiagram`.
 
     Raises:
         ValueError: for what is not a number, or an empty range.

@@ -11,29 +11,40 @@ import numpy as np
 from jax import lax
 
 from rnnlab import _check
+from rnnlab._functions import ByValue
+from rnnlab._results import result
 from rnnlab.cells.lstm import LSTMParams
-from rnnlab.diagnostics.flow import decay_per_step, gradient_flow, horizon
+from rnnlab.diagnostics.flow import measured_flow
 from rnnlab.diagnostics.lyapunov import lyapunov_spectrum
+from rnnlab.diagnostics.reach import ExampleReach, example_reach, over_examples
 from rnnlab.driver import prepare
-from rnnlab.gradients import mean_by_lag
 from rnnlab.layers import Stack, StackState
+from rnnlab.scaled import merge
 from rnnlab.typing import Array, Cell, Key, PyTree
 
 
+@result
 class PhaseDiagram(NamedTuple):
-    """V networks at N lengths; means over the batch, natural logarithms."""
+    """V networks at N sequence lengths; the median over the batch.
+
+    Attributes:
+        values: ``[V]``, what was varied.
+        lengths: ``[N]``, T, steps.
+        horizon: ``[V, N]``, the smallest lag, in steps, at which ‖∂L/∂hₜ‖ is below 1/1000 of its value
+            at lag 0; the length T where there is none.
+        vanishes: ``[V, N]``, whether there is such a lag.
+        decay_per_step: ``[V, N]``, how fast ln‖∂L/∂hₜ‖ falls down to the horizon, nats a step; negative
+            where the gradient explodes, inf where it is exactly zero after one step.
+        exponent: ``[V, N]``, λ₁ over the T steps, nats a step: positive where nearby trajectories
+            diverge; the mean over the batch.
+    """
 
     values: Array
-    """What was varied, ``[V]``."""
     lengths: Array
-    """T ``[N]``, steps."""
     horizon: Array
-    """The smallest lag at which ‖∂L/∂hₜ‖ is below 1/1000 of that at lag 0, ``[V, N]``, steps; NaN where the gradient is
-    felt down to the first step, and where there is none at lag 0 either (``decay_per_step`` is NaN there too)."""
+    vanishes: Array
     decay_per_step: Array
-    """How fast ln‖∂L/∂hₜ‖ falls with the lag, ``[V, N]``, nats a step; negative where the gradient explodes."""
     exponent: Array
-    """λ₁ over the T steps, ``[V, N]``, nats a step: positive where neighbouring states part."""
 
 
 def recurrent_gain(params: PyTree, gain: Array) -> PyTree:
@@ -53,7 +64,10 @@ def recurrent_gain(params: PyTree, gain: Array) -> PyTree:
 
 
 def forget_bias(params: PyTree, bias: Array) -> PyTree:
-    """``params`` with the forget gate's bias of every LSTM at ``bias``."""
+    """``params`` with the forget gate's bias of every LSTM at ``bias``.
+
+    An LSTM from PyTorch has two biases, whose sum is what acts: b takes the value and c becomes zero.
+    """
     found = []
 
     def biased(node: Any) -> Any:
@@ -61,7 +75,9 @@ def forget_bias(params: PyTree, bias: Array) -> PyTree:
             return node
         found.append(node)
         size = node.b.size // 4  # gates in the order i, f, g, o
-        return node._replace(b=node.b.at[size : 2 * size].set(jnp.asarray(bias, node.b.dtype)))
+        forget = slice(size, 2 * size)
+        node = node._replace(b=node.b.at[forget].set(jnp.asarray(bias, node.b.dtype)))
+        return node if node.c is None else node._replace(c=node.c.at[forget].set(0))
 
     new = jax.tree.map(biased, params, is_leaf=lambda node: isinstance(node, LSTMParams))
     if not found:
@@ -143,7 +159,8 @@ def phase_diagram(
     lengths: Array,
     *,
     vary: Callable[[PyTree, Array], PyTree] = recurrent_gain,
-    loss: Callable[[Array], Array] = squares,
+    loss: Callable[..., Array] = squares,
+    loss_args: tuple[Any, ...] = (),
     key: Key | None = None,
 ) -> PhaseDiagram:
     """Horizon, decay and λ₁ over a grid of networks and sequence lengths, in one compiled call.
@@ -160,9 +177,14 @@ def phase_diagram(
         values: ``[V]``, what ``vary`` is given.
         lengths: ``[N]``, whole numbers of steps of at least 1.
         vary: ``vary(params, value) -> params``: :func:`recurrent_gain`, :func:`forget_bias`, :func:`depth` or a
-            function of your own, defined once, since a new one is compiled anew.
-        loss: ``loss(last) -> scalar`` of the outputs at the last step, ``[N, ..., O]``: a sum over examples.
+            function of your own.
+        loss: ``loss(last, *loss_args) -> scalar`` of the outputs at the last step, ``[N, ..., O]``: a sum over
+            examples. For a loss at every step call :func:`gradient_flow` for each value.
+        loss_args: what else the loss needs; traced, so that new values compile nothing.
         key: draws the first direction for λ₁; a unit vector by default.
+
+    Returns:
+        A :class:`PhaseDiagram`.
 
     Raises:
         ValueError: as :func:`rnnlab.gradient_flow` does, for lengths outside of 1..T, and for values that are not one
@@ -179,7 +201,14 @@ def phase_diagram(
         _check.finite(name, tree)
     lengths = _check.lengths(lengths, xs.shape[0], lengths.shape, least=1)
     longest = int(np.max(np.asarray(lengths)))
-    return _diagram(cell, params, xs[:longest], values, lengths, key, vary, loss)
+    _check.function("vary", vary)
+    _check.function("loss", loss)
+    functions = {"vary": ByValue(vary), "loss": ByValue(loss)}
+    return _diagram(cell, params, xs[:longest], values, lengths, key, loss_args, **functions)
+
+
+_BY_LENGTH = ExampleReach(*[1 if name == "log_norm" else 0 for name in ExampleReach._fields])
+"""Where the axis of lengths is among the examples; time comes first in the log-norms."""
 
 
 @functools.partial(jax.jit, static_argnames=("cell", "vary", "loss"))
@@ -190,30 +219,33 @@ def _diagram(
     values: Array,
     lengths: Array,
     key: Key | None,
+    loss_args: tuple[Any, ...],
+    *,
     vary: Callable[[PyTree, Array], PyTree],
-    loss: Callable[[Array], Array],
+    loss: Callable[..., Array],
 ) -> PhaseDiagram:
     batch = xs.shape[1:-1]
     each = jnp.broadcast_to(lengths.reshape(-1, *(1,) * len(batch)), (lengths.size, *batch))
     beginnings = jnp.broadcast_to(xs[:, None], (xs.shape[0], lengths.size, *xs.shape[1:]))
 
-    def at_the_end(ys: Array) -> Array:
-        return loss(jnp.take_along_axis(ys, (each - 1)[None, ..., None], axis=0)[0])
+    def at_the_end(ys: Array, *loss_args: Any) -> Array:
+        last = jnp.take_along_axis(ys, (each - 1)[None, ..., None], axis=0)[0]
+        return loss(last, *loss_args)
 
-    def one_network(value: Array) -> tuple[Array, Array, Array]:
+    def one_network(value: Array) -> tuple[Array, ...]:
         varied = vary(params, value)
-        norms = gradient_flow(cell, varied, beginnings, at_the_end, lengths=each).log_norm_state
-        if norms.ndim > len(batch) + 2:  # one for each layer
-            norms = 0.5 * jax.nn.logsumexp(2 * norms, axis=0)
-        by_lag = jax.vmap(lambda norms, own: mean_by_lag(norms, own, False), (1, 0))(norms, each)
-        reach = horizon(by_lag)
+        flow = measured_flow(
+            cell, varied, beginnings, at_the_end, loss_args, lengths=each, one_step=True
+        )
+        examples = flow.examples
+        if flow.horizon.ndim:  # one for each layer
+            norms = merge(list(examples.log_norm))
+            first = jax.tree.map(lambda leaf: leaf[0], examples)
+            examples = example_reach(norms, first.loss_step, first.loss_steps, first.lags)
+        over = jax.vmap(over_examples, in_axes=(_BY_LENGTH,))(examples)
         trace = lyapunov_spectrum(cell, varied, xs, key=key, count=1).trace[..., 0]
         exponents = trace.mean(axis=tuple(range(1, trace.ndim)))[lengths - 1]
-        return (
-            jnp.where(reach < 0, jnp.nan, reach.astype(trace.dtype)),
-            decay_per_step(by_lag),
-            exponents,
-        )
+        return over.horizon, over.vanishes, over.decay_per_step, exponents
 
     # Several networks at once would turn every product into a batch of small ones, which a CPU does badly.
     found = (

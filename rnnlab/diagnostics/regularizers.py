@@ -2,13 +2,14 @@
 
 import functools
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from rnnlab import _check
+from rnnlab._functions import ByValue
 from rnnlab.diagnostics.lyapunov import lyapunov_spectrum
 from rnnlab.diagnostics.state_map import state_map
 from rnnlab.driver import Course, run
@@ -22,9 +23,9 @@ def pascanu_omega(
     cell: Cell,
     params: PyTree,
     xs: Array,
-    loss: Callable[[Array], Array],
+    loss: Callable[..., Array],
+    *loss_args: Any,
     initial_state: PyTree | None = None,
-    *,
     ratio: Literal["norms", "squares"] = "norms",
     derivative: Literal["immediate", "full"] = "immediate",
 ) -> Array:
@@ -45,12 +46,15 @@ def pascanu_omega(
             belongs into the stack or into ``loss``.
         params: its parameters.
         xs: inputs, ``[T, ..., I]``.
-        loss: E, ``loss(ys) -> scalar``, with ys ``[T, ..., O]``. It may leave steps or examples out. A new function is
-            compiled anew: define it once, or call this under ``jit``.
+        loss: E, ``loss(ys, *loss_args) -> scalar``, with ys ``[T, ..., O]``. It may leave steps or examples out.
+        *loss_args: what else the loss needs, such as labels; traced, so that new values compile nothing.
         initial_state: s₀, ``cell.initial_state`` by default.
         ratio: of the "norms", as in the paper, or of their "squares", as in the authors' code.
         derivative: what ∂Ω/∂params means; the value is the same. "immediate" is the paper's: states and λ are held, and
             only ∂sₖ₊₁/∂sₖ itself is differentiated, all steps at once. "full" goes through states and λ as well.
+
+    Returns:
+        Ω, a scalar.
 
     Raises:
         ValueError: as :func:`rnnlab.unroll` does, for a cell without a ``step``, for a state without derivatives, NaN
@@ -59,7 +63,9 @@ def pascanu_omega(
     _check.one_of("ratio", ratio, ("norms", "squares"))
     _check.one_of("derivative", derivative, ("immediate", "full"))
     _, xs, state = state_map(cell, params, xs, initial_state)
-    return _omega(cell, params, xs, state, loss=loss, ratio=ratio, derivative=derivative)
+    _check.function("loss", loss)
+    options = {"loss": ByValue(loss), "ratio": ratio, "derivative": derivative}
+    return _omega(cell, params, xs, state, loss_args, **options)
 
 
 def flossing_loss(
@@ -85,6 +91,9 @@ def flossing_loss(
         cell, params, xs, initial_state, key, burn_in, warm_up, qr_every: as for :func:`lyapunov_spectrum`.
         count: k, how many of the leading exponents are drawn to zero.
 
+    Returns:
+        The loss, a scalar.
+
     Raises:
         ValueError: as :func:`lyapunov_spectrum` does.
     """
@@ -108,16 +117,18 @@ def _omega(
     params: PyTree,
     xs: Array,
     state: PyTree,
+    loss_args: tuple[Any, ...],
     *,
-    loss: Callable[[Array], Array],
+    loss: Callable[..., Array],
     ratio: str,
     derivative: str,
 ) -> Array:
     def hold(tree: PyTree) -> PyTree:
         return lax.stop_gradient(tree) if derivative == "immediate" else tree
 
-    # What the loss closes over, such as a readout, is held as well.
-    states, adjoints = hold(_directions(cell, hold(params), hold(xs), hold(state), loss))
+    # What the loss closes over or is given, such as a readout, is held as well.
+    given = hold((params, xs, state, loss_args))
+    states, adjoints = hold(_directions(cell, *given, loss))
 
     def through(state: PyTree, x: Array, adjoint: PyTree) -> PyTree:
         return jax.vjp(lambda s: cell.step(params, s, x)[0], state)[1](adjoint)[
@@ -138,15 +149,20 @@ def _omega(
 
 
 def _directions(
-    cell: Cell, params: PyTree, xs: Array, state: PyTree, loss: Callable[[Array], Array]
+    cell: Cell,
+    params: PyTree,
+    xs: Array,
+    state: PyTree,
+    loss_args: tuple[Any, ...],
+    loss: Callable[..., Array],
 ) -> tuple[PyTree, PyTree]:
     """The state before each step and, up to a power of two for each step and example, ∂E/∂sₜ after it; ``[T, ...]``."""
     batch = xs.ndim - 2
     states, ys = run(cell, params, xs, state, Course(every=True))
     olds = before(state, states, reverse=False)
-    _check.scalar_loss(loss, ys)
+    _check.scalar_loss(loss, ys, *loss_args)
     g = lax.optimization_barrier(
-        jax.grad(loss)(ys)
+        jax.grad(loss)(ys, *loss_args)
     )  # a constant, as of a linear loss, would be scaled while compiling
     g = renormalise(g, jnp.zeros(g.shape[:-1], jnp.int32), batch + 1)
     parts = split(cell.step, params, state, xs[0])

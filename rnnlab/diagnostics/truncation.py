@@ -1,8 +1,9 @@
 """What truncated backpropagation through time loses."""
 
 import functools
+import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,10 @@ import numpy as np
 from jax import lax
 
 from rnnlab import _check
-from rnnlab.diagnostics.contributions import entering, prepared, whole_gradient
+from rnnlab._functions import ByValue
+from rnnlab._results import result
+from rnnlab.diagnostics.contributions import prepared, whole_gradient
+from rnnlab.diagnostics.flow import entering_gradient, loss_gradient
 from rnnlab.driver import Course, run, settle
 from rnnlab.engines.plan import before
 from rnnlab.output import split
@@ -18,29 +22,45 @@ from rnnlab.scaled import NOTHING, Scaled, add, log_norm, merge, plain, renormal
 from rnnlab.typing import Array, Cell, PyTree
 
 
+@result
 class TruncationBias(NamedTuple):
-    """The gradient of truncated backpropagation through time beside the full one, for N truncations."""
+    """The gradient of truncated backpropagation through time beside the full one, for N truncations.
+
+    Attributes:
+        steps: ``[N]``, K: how many steps each loss reaches back; 1 is only the step at which it arises.
+        cosine: ``[N]``, the cosine between the truncated and the full gradient of all parameters
+            together; 0 where one of them is zero.
+        relative_norm: ``[N]``, the norm of the truncated gradient over that of the full one; 0 where
+            both are zero.
+        truncated: ``[N, *parameter]``, the truncated gradients.
+        gradient: ∂L/∂θ, like the parameters.
+        loss_args_gradient: ∂L/∂ of each of ``loss_args``, where asked for; else None.
+    """
 
     steps: Array
-    """K ``[N]``: how many steps each loss reaches back; 1 is only the step at which it arises."""
     cosine: Array
-    """The cosine between the truncated and the full gradient of all parameters together, ``[N]``; NaN where one is
-    zero."""
     relative_norm: Array
-    """The norm of the truncated gradient over that of the full one, ``[N]``."""
     truncated: PyTree
-    """The truncated gradients, ``[N, *parameter]``."""
     gradient: PyTree
-    """∂L/∂θ."""
+    loss_args_gradient: PyTree | None
+
+    def finding(self) -> str:
+        """The shortest truncation that keeps the direction."""
+        near = np.flatnonzero(np.asarray(self.cosine) >= 0.99)
+        if not near.size:
+            return f"no truncation up to {int(self.steps[-1])} steps has a cosine of 0.99."
+        return f"{int(self.steps[near[0]])} steps give the direction (a cosine of 0.99)."
 
 
 def truncation_bias(
     cell: Cell,
     params: PyTree,
     xs: Array,
-    loss: Callable[[Array], Array],
+    loss: Callable[..., Array],
+    *loss_args: Any,
     steps: Sequence[int],
     initial_state: PyTree | None = None,
+    differentiate_loss_args: bool = False,
 ) -> TruncationBias:
     """How far the gradient of truncated backpropagation through time points from the full one, and how long it is.
 
@@ -49,8 +69,12 @@ def truncation_bias(
     arXiv 1705.08209). All steps go back together, one lag after the other: time goes with T times the largest K.
 
     Args:
-        cell, params, xs, loss, initial_state: as for :func:`bptt_contributions`.
+        cell, params, xs, loss, loss_args, initial_state: as for :func:`bptt_contributions`.
         steps: the truncations K, each in 1..T.
+        differentiate_loss_args: also returns the gradient with respect to ``loss_args``.
+
+    Returns:
+        A :class:`TruncationBias`.
 
     Raises:
         ValueError: as :func:`bptt_contributions` does, and for a truncation that is not in 1..T.
@@ -61,22 +85,28 @@ def truncation_bias(
         raise ValueError(
             f"steps are {wanted}; give at least one, and none beyond the {xs.shape[0]} steps of xs"
         )
-    return _truncated(cell, params, xs, state, loss, wanted)
+    _check.function("loss", loss)
+    given = {"loss": ByValue(loss), "steps": wanted, "of_args": differentiate_loss_args}
+    return _truncated(cell, params, xs, state, loss_args, **given)
 
 
-@functools.partial(jax.jit, static_argnames=("cell", "loss", "steps"))
+@functools.partial(jax.jit, static_argnames=("cell", "loss", "steps", "of_args"))
 def _truncated(
     cell: Cell,
     params: PyTree,
     xs: Array,
     state: PyTree,
-    loss: Callable[[Array], Array],
+    loss_args: tuple[Any, ...],
+    *,
+    loss: Callable[..., Array],
     steps: tuple[int, ...],
+    of_args: bool,
 ) -> TruncationBias:
     state = settle(cell, params, xs[0], state)
     states, ys = run(cell, params, xs, state, Course(every=True))
     olds = before(state, states, False)
-    g = entering(loss, ys)
+    _, g, args_gradient = loss_gradient(loss, ys, loss_args, of_args)
+    g = entering_gradient(g)
     lead = g.exponent.ndim  # time, and the batch
     parts = split(cell.step, params, state, xs[0])
     all_states = jax.vmap(parts.state, (None, 0, 0))
@@ -123,10 +153,8 @@ def _truncated(
     def to_params(window: Scaled) -> Scaled:
         top = jnp.maximum(window.exponent.max(), g.exponent.max())
         shift = jnp.broadcast_to(top, g.exponent.shape)
-        through_state, through_output = (
-            f_back(rescale(window, shift))[0],
-            y_back(rescale(g, shift))[0],
-        )
+        through_state = f_back(rescale(window, shift))[0]
+        through_output = y_back(rescale(g, shift))[0]
         return Scaled(jax.tree.map(jnp.add, through_state, through_output), top)
 
     truncated = lax.map(to_params, windows)
@@ -136,21 +164,25 @@ def _truncated(
     products = jax.tree.map(
         lambda each, one: jnp.sum(each * one, axis=tuple(range(1, each.ndim))), units, unit
     )
+    cosine = sum(jax.tree.leaves(products), jnp.zeros((), log_full.dtype))
+    both = jnp.isfinite(logs) & jnp.isfinite(log_full)
     return TruncationBias(
-        jnp.asarray(steps),
-        sum(jax.tree.leaves(products), jnp.zeros(())),
-        jnp.exp(logs - log_full),
-        jax.vmap(plain)(truncated),
-        plain(full),
+        steps=jnp.asarray(steps),
+        cosine=cosine,
+        relative_norm=jnp.where(both, jnp.exp(jnp.where(both, logs - log_full, 0)), 0),
+        truncated=jax.vmap(plain)(truncated),
+        gradient=plain(full),
+        loss_args_gradient=args_gradient,
     )
 
 
 def _unit(value: Scaled) -> tuple[PyTree, Array]:
-    """The direction of ``value``, a tree of length one, and ln‖value‖; NaN and −inf of zero."""
+    """The direction of ``value``, a tree of length one, and ln‖value‖; zero and −inf of zero."""
     own = renormalise(value.mantissa, value.exponent, 0)
-    log = merge(
-        [log_norm(leaf, jnp.zeros_like(own.exponent), 0) for leaf in jax.tree.leaves(own.mantissa)]
-    )
-    return jax.tree.map(lambda leaf: leaf / jnp.exp(log), own.mantissa), log + jnp.log(
-        2.0
-    ) * own.exponent
+    each = [
+        log_norm(leaf, jnp.zeros_like(own.exponent), 0) for leaf in jax.tree.leaves(own.mantissa)
+    ]
+    log = merge(each)
+    length = jnp.where(log == -jnp.inf, 1, jnp.exp(log))
+    unit = jax.tree.map(lambda leaf: leaf / length.astype(leaf.dtype), own.mantissa)
+    return unit, log + math.log(2) * own.exponent.astype(log.dtype)

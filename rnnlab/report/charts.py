@@ -5,7 +5,12 @@ import math
 import numpy as np
 
 from rnnlab.report import marks
-from rnnlab.report.words import short
+from rnnlab.report.findings import (
+    contribution_reach,
+    largest_singular_value,
+    truncation_needed,
+)
+from rnnlab.report.words import finding, short
 
 
 def norms_by_length(norms: list[marks.Record], summary: list[marks.Record]) -> marks.Figure:
@@ -27,7 +32,7 @@ def norms_by_length(norms: list[marks.Record], summary: list[marks.Record]) -> m
         )
     layout = marks.axes(
         {"title": "sequence length T (steps)", "type": "log", "tickvals": lengths},
-        {"title": "‖∂L/∂θ‖ (nats per unit weight)", **marks.decades(seen)},
+        {"title": "‖∂L/∂θ‖", **marks.decades(seen)},
         "T = %{x} steps",
     )
     ends = f"From T = {lengths[0]} to T = {lengths[-1]} the gradient's norm changes"
@@ -52,19 +57,9 @@ def flow_by_lag(flow: list[marks.Record], summary: list[marks.Record]) -> marks.
         {"title": "‖∂L/∂h‖ relative to lag 0", **marks.decades(seen), "range": [max(min(seen), -marks.FLOOR) - 0.2,
          min(max(seen), marks.FLOOR) + 0.5]},
         "lag %{x} steps",
-    ) | marks.level(-3, "1/1000: no longer felt")  # fmt: skip
+    ) | marks.level(-3, "1/1000")  # fmt: skip
     about = f"Hidden state, T = {longest} steps{marks.bands(flow)}."
-    fall = [
-        f"{look['name']} "
-        + (
-            f"not in {marks.steps(r['length'] - 1)}"
-            if r["horizon"] is None
-            else marks.steps(r["horizon"])
-        )
-        for r, look in marks.looks(summary)
-    ]
-    title = f"Steps back at which the gradient is below 1/1000 of that at the last step: {', '.join(fall)}"
-    return marks.Figure(about, (), [marks.picture((), title, traces, layout)])
+    return marks.Figure(about, (), [marks.picture((), finding(summary), traces, layout)])
 
 
 def singular_values(records: list[marks.Record]) -> marks.Figure:
@@ -87,9 +82,8 @@ def singular_values(records: list[marks.Record]) -> marks.Figure:
                 look = marks.look(cell, of_phase) | {"dash": dash, "legend": name == "largest"}
                 traces += marks.line(lags, seeds, look, marks.power, f"{name}: {{}}")
                 seen += list(marks.mean_over(seeds))
-                if name == "largest":
-                    found.append(f"{cell} {marks.power(marks.mean_over(seeds)[-1])}")
-        last = max(record["lag"] for record in of_phase)
+            last, value = largest_singular_value(mine)
+            found.append(f"{cell} {'zero' if value is None else marks.power(value / math.log(10))}")
         top = max((y for y in seen if np.isfinite(y)), default=0.0)
         bottom = min((y for y in seen if np.isfinite(y)), default=0.0)
         layout = marks.axes(
@@ -117,35 +111,21 @@ def contributions(records: list[marks.Record]) -> marks.Figure:
         bottom = max(finite.min(initial=np.inf), top - marks.FLOOR)
         scale = {"zmin": bottom, "zmax": top} if finite.size else {}
         bar = {
-            "title": {"text": "norm (nats per unit weight)", "side": "top"},
+            "title": {"text": "norm", "side": "top"},
             **marks.decades([bottom, top]),
         }
-        heat = marks.heat(ks, ts, grid, bar, "t = %{y}, k = %{x}<br>10<sup>%{z:.2f}</sup> nats per unit weight") | {
+        heat = marks.heat(ks, ts, grid, bar, "t = %{y}, k = %{x}<br>10<sup>%{z:.2f}</sup>") | {
             "colorscale": "Cividis", **scale}  # fmt: skip
         layout = marks.axes({"title": "step k that contributes"}, {"title": "step t of the error"})
-        title = f"{cell}, {parameter}: {_reach(ts, ks, grid)}"
+        counts = contribution_reach(mine)
+        back = "the whole sequence" if counts is None else f"{marks.steps(counts)} back"
+        title = f"{cell}, {parameter}: weights count for 1/1000 of the largest contribution {back}"
         pictures.append(
             marks.picture((cell, *marks.phase_name(phase), parameter), title, [heat], layout)
         )
     pictures.sort(key=lambda picture: picture["key"][-1] != "all")  # shown first where it is there
     about = f"‖∂Eₜ/∂hₜ · ∂hₜ/∂hₖ · ∂⁺hₖ/∂θ‖; colours end {marks.FLOOR} decades below the largest."
     return marks.Figure(about, ("cell", "phase", "parameter"), pictures)
-
-
-def _reach(ts: list, ks: list, grid: np.ndarray) -> str:
-    """How far back contributions are felt, from their mean log-norm at each lag."""
-    lags = np.subtract.outer(ts, ks)
-    by_lag = {
-        int(lag): marks.mean_over(grid[lags == lag][:, None])[0]
-        for lag in np.unique(lags[lags >= 0])
-    }
-    known = {lag: value for lag, value in by_lag.items() if np.isfinite(value)}
-    if 0 not in known:
-        return "no contribution at lag 0 to compare with"
-    for lag, value in known.items():
-        if value < known[0] - 3:
-            return f"contributions are below 1/1000 of those at lag 0 from {marks.steps(lag)} back"
-    return f"contributions stay above 1/1000 of those at lag 0 up to {marks.steps(max(known))} back"
 
 
 def truncation(records: list[marks.Record]) -> marks.Figure:
@@ -157,12 +137,8 @@ def truncation(records: list[marks.Record]) -> marks.Figure:
             look = marks.look(cell, of_phase)
             steps, seeds = marks.seeds(mine, "steps", "cosine")
             traces += marks.line(steps, seeds, look, short, "cosine {}", log=True)
-            near = [
-                step
-                for step, mean in zip(steps, marks.mean_over(seeds), strict=True)
-                if mean >= 0.99
-            ]
-            needed.append(f"{cell} {near[0] if near else f'more than {steps[-1]}'}")
+            enough = truncation_needed(mine)
+            needed.append(f"{cell} {f'more than {steps[-1]}' if enough is None else enough}")
             cosines += list(seeds[np.isfinite(seeds)])
             steps, seeds = marks.seeds(mine, "steps", "relative_norm")
             of_norm = marks.line(steps, seeds, look | {"legend": False}, short, "norm {}", log=True)

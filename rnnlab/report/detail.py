@@ -1,6 +1,5 @@
 """The figures of a closer look: singular values, the matrix of contributions, and truncation."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.ticker import FuncFormatter
 
+from rnnlab.report.findings import contribution_reach, largest_singular_value, truncation_needed
 from rnnlab.report.plot import band, decades, drawing, layout, looks, plain, title
 from rnnlab.report.records import Records
 from rnnlab.report.words import label
@@ -56,9 +56,8 @@ def singular_values(rows: list[dict[str, Any]], names: dict[Group, str], folder:
                     (row["lag"], decades(row["log_value"])) for row in own if row["index"] == index
                 ]
                 band(axes, points, color=colours(ranks(index)), linewidth=1.2)
-            last = max(row["lag"] for row in own)
-            ends = [row["log_value"] for row in own if row["lag"] == last and row["index"] == 1]
-            found.append(f"{name} {_said(ends)}")
+            _, value = largest_singular_value(own)
+            found.append(f"{name} {_power(value)}")
             axes.axhline(0, color="0.45", linewidth=0.8, linestyle=":")
             axes.set_ylim(max(seen.min() - 0.5, seen.max() - DEEPEST), seen.max() + 0.5)
             axes.yaxis.set_major_formatter(
@@ -117,7 +116,8 @@ def contributions(rows: list[dict[str, Any]], names: dict[Group, str], folder: P
             axes.set_facecolor("0.93")
             axes.set(xlabel="weights act at k (step)", ylabel="loss arises at t (step)", title=name)
             axes.set_aspect("equal")
-            found.append(f"{name} {_reach(grid, steps)}")
+            counts = contribution_reach(own)
+            found.append(f"{name} {'all' if counts is None else counts}")
         if mesh is not None:
             bar = figure.colorbar(
                 mesh, ax=list(panels[: len(names)]), label="contribution, relative to the largest"
@@ -137,14 +137,8 @@ def truncation(rows: list[dict[str, Any]], names: dict[Group, str], folder: Path
             for axes, key in ((left, "cosine"), (right, "relative_norm")):
                 points = [(row["steps"], row[key]) for row in own]
                 band(axes, points, name=name, **style)
-            cuts = sorted({row["steps"] for row in own})
-            mean = {
-                cut: np.mean([row["cosine"] or 0 for row in own if row["steps"] == cut])
-                for cut in cuts
-            }
-            found.append(
-                f"{name} {next((cut for cut in cuts if mean[cut] >= 0.99), f'beyond {cuts[-1]}')}"
-            )
+            needed = truncation_needed(own)
+            found.append(f"{name} {needed or _more_than(own)}")
         for axes in (left, right):
             axes.axhline(1, color="0.45", linewidth=0.8, linestyle=":")
             axes.set(xlabel="truncated to K (steps)", xscale="log")
@@ -174,22 +168,13 @@ def truncation(rows: list[dict[str, Any]], names: dict[Group, str], folder: Path
         )
 
 
-def _said(logs: list[float | None]) -> str:
-    """The geometric mean of numbers that are given by their logs."""
-    mean = np.mean([math.nan if log is None else log for log in logs]) / math.log(10)
-    if not math.isfinite(mean):
+def _more_than(rows: list[dict[str, Any]]) -> str:
+    return f"more than {max(row['steps'] for row in rows)}"
+
+
+def _power(log_value: float | None) -> str:
+    """A number that is given by its logarithm."""
+    if log_value is None:
         return "zero"
-    return f"{10**mean:.2g}" if -3 < mean < 4 else f"$10^{{{mean:.0f}}}$"
-
-
-def _reach(grid: np.ndarray, steps: list[int]) -> str:
-    """The median over the rows' lags from which on contributions stay below 1/1000 of the row's largest."""
-    lags = []
-    for row, line in enumerate(grid):
-        here = line[: row + 1]
-        felt = np.flatnonzero(here >= np.nanmax(here) - 3)
-        if (
-            felt.size and felt[0] > 0
-        ):  # else it is felt down to the first step, and the row is too short to tell
-            lags.append(steps[row] - steps[felt[0]])
-    return f"{np.median(lags):.0f}" if lags else "all"
+    exponent = decades(log_value)
+    return f"{10**exponent:.2g}" if -3 < exponent < 4 else f"$10^{{{exponent:.0f}}}$"

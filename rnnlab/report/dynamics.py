@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from rnnlab.report.plot import band, drawing, layout, look, plain, title
 from rnnlab.report.records import Records
-from rnnlab.report.words import counted, onset, resting, short, verdict
+from rnnlab.report.words import counted, divergence, resting, short, turning
 
 KINDS = {
     "slow": ("s", "#999999", 5),
@@ -83,7 +83,7 @@ def spectrum(
         figure.legend(
             handles, labels, loc="outside lower center", ncols=min(len(labels), 6), frameon=False
         )
-        title(figure, _divergence(summary), 100)
+        title(figure, divergence(summary), 100)
 
 
 def portrait(
@@ -195,16 +195,19 @@ def phase(records: list[dict[str, Any]], folder: Path) -> None:
         legend = [
             Line2D([], [], color="black", linewidth=1.8, label="λ₁ = 0"),
             Patch(
-                facecolor="0.93", edgecolor="0.6", hatch="////", label="felt down to the first step"
+                facecolor="0.93",
+                edgecolor="0.6",
+                hatch="////",
+                label="above 1/1000 at the first step",
             ),
             Patch(facecolor="white", edgecolor="0.6", label="no finite number"),
         ]
         figure.legend(handles=legend, loc="outside lower center", ncols=3, frameon=False)
-        title(figure, _turning(records, cells), 34 * columns + 10)
+        title(figure, turning(records), 34 * columns + 10)
 
 
 def _map(axes: Axes, rows: list[dict[str, Any]], key: str, colours: str, norm: Normalize) -> Any:
-    """A heat map over gain and length, both logarithmic; hatched where there is no horizon though there is a decay."""
+    """A heat map over gain and length, both logarithmic; hatched where the gradient does not vanish."""
     gains, lengths = (sorted({row[name] for row in rows}) for name in ("value", "length"))
     found = {(row["length"], row["value"]): row for row in rows}
     borders = _edges(gains), _edges(lengths)
@@ -214,11 +217,11 @@ def _map(axes: Axes, rows: list[dict[str, Any]], key: str, colours: str, norm: N
 
     mesh = axes.pcolormesh(*borders, grid(key), cmap=colours, norm=norm, rasterized=True)
     if key == "horizon":
-        felt = np.isnan(grid(key)) & np.isfinite(grid("decay_per_step"))
+        reaches = grid("vanishes") == 0
         grey = ListedColormap(["0.93"])
         axes.pcolor(
             *borders,
-            np.ma.masked_where(~felt, felt),
+            np.ma.masked_where(~reaches, reaches),
             cmap=grey,
             hatch="////",
             edgecolor="0.6",
@@ -256,26 +259,3 @@ def _edges(centres: list[float]) -> np.ndarray:
     steps = np.diff(logs) if len(logs) > 1 else np.array([0.5])
     between = logs[:-1] + steps / 2 if len(logs) > 1 else np.array([])
     return np.exp(np.concatenate([[logs[0] - steps[0] / 2], between, [logs[-1] + steps[-1] / 2]]))
-
-
-def _divergence(summary: list[dict[str, Any]]) -> str:
-    parts: dict[str, list[str]] = {}
-    for record in summary:
-        exponent = (
-            "not finite" if record["exponent"] is None else f"λ₁ = {short(record['exponent'])}"
-        )
-        parts.setdefault(verdict(record), []).append(f"{record['cell']} ({exponent})")
-    return "Neighbouring states " + "; ".join(
-        f"{does}: {', '.join(cells)}" for does, cells in parts.items()
-    )
-
-
-def _turning(records: list[dict[str, Any]], cells: list[str]) -> str:
-    gains = {cell: onset([row for row in records if row["cell"] == cell]) for cell in cells}
-    found = ", ".join(f"{gain:.3g} ({cell})" for cell, gain in gains.items() if gain is not None)
-    without = ", ".join(cell for cell, gain in gains.items() if gain is None)
-    most = f"{max(row['value'] for row in records):g}"
-    if not found:
-        return f"No recurrent gain up to {most} from which on neighbouring states part ({without})"
-    said = f"Neighbouring states part from a recurrent gain of {found} on"
-    return said + (f"; no such gain up to {most} for {without}" if without else "")

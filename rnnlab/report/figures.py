@@ -51,9 +51,7 @@ def _against_length(axes: Axes, norms: list[dict[str, Any]], summary: list[dict[
     lengths = sorted({norm["length"] for norm in norms})
     axes.set_xticks(lengths, [str(length) for length in lengths])
     axes.set_xticks([], minor=True)
-    axes.set(
-        xlabel="sequence length T (steps)", ylabel="gradient norm ‖∂L/∂θ‖ (nats per unit weight)"
-    )
+    axes.set(xlabel="sequence length T (steps)", ylabel="gradient norm ‖∂L/∂θ‖")
     seeds = len({norm["seed"] for norm in norms})
     bands = f"; bands: range of {seeds} seeds" if seeds > 1 else ""
     axes.set_title(f"All parameters, loss at the last step{bands}", fontsize=10)
@@ -77,7 +75,7 @@ def _against_lag(axes: Axes, flow: list[dict[str, Any]], summary: list[dict[str,
         longest = max(longest, record["length"])
     axes.axhline(-3, color="0.45", linewidth=0.8, linestyle=":")
     axes.annotate(
-        "1/1000: no longer felt",
+        "1/1000",
         (1, -3),
         xytext=(3, 3),
         textcoords="offset points",

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rnnlab.report.words import PHASES, label, short
+from rnnlab.report.words import label, short
+from rnnlab.settings import TRAINED, UNTRAINED
 
 Record = dict[str, Any]
 Show = Callable[[float], str]
@@ -201,7 +202,7 @@ def picture(key: tuple, title: str, data: list[Record], layout: Record) -> Recor
 def looks(summary: list[Record]) -> list[tuple[Record, Record]]:
     """Each record of a gradient study's summary with its name, colour, marker and dashes."""
     phases = len({record["phase"] for record in summary})
-    dash = {"before": "solid", "after": "dash"} if phases > 1 else {}
+    dash = {UNTRAINED: "solid", TRAINED: "dash"} if phases > 1 else {}
     return [
         (
             r,
@@ -222,8 +223,7 @@ def look(cell: str, records: list[Record]) -> Record:
 
 def phase_name(phase: Any) -> tuple[str]:
     """When a network was measured, in words, as part of a picture's key."""
-    name = phase[0] if isinstance(phase, tuple) else phase
-    return (PHASES.get(name, str(name)),)
+    return (str(phase[0] if isinstance(phase, tuple) else phase),)
 
 
 def bands(records: list[Record]) -> str:

@@ -103,26 +103,12 @@ def _gradients(content: Record) -> Section:
         key = norm["cell"], norm["phase"], norm["length"], norm["parameter"]
         by_name.setdefault(key, []).extend([] if norm["log_norm"] is None else [norm["log_norm"]])
     rows = []
-    for r in summary:
-        felt = r["horizon"]
-        if felt is None and r["decay_per_step"] is not None:
-            felt = (r["length"], f"over {r['length'] - 1}")
-        found = [
-            _mean(by_name.get((r["cell"], r["phase"], length, "all"), [])) for length in lengths
+    for record in summary:
+        norms_of = [
+            _mean(by_name.get((record["cell"], record["phase"], n, "all"), [])) for n in lengths
         ]
-        rows.append(
-            (
-                words.label(r, phases),
-                r["decay_per_step"],
-                r["half_life"],
-                felt,
-                r["length"],
-                r["doubtful"],
-                *found,
-            )
-        )
-    columns = ("cell", "decay (nats/step)", "half-life (steps)", "horizon (steps)", "T (steps)", "seeds left out",
-               *(f"ln‖∂L/∂θ‖, T = {length}" for length in lengths))  # fmt: skip
+        rows.append((words.label(record, phases), *_reach(record), *norms_of))
+    columns = ("cell", *REACH, *(f"ln‖∂L/∂θ‖, T = {length}" for length in lengths))
     each = [
         (words.label({"cell": cell, "phase": phase}, phases), length, name, _mean(seeds), min(seeds, default=None),
          max(seeds, default=None), len(seeds))
@@ -130,7 +116,7 @@ def _gradients(content: Record) -> Section:
     ]  # fmt: skip
     of_each = ("cell", "T (steps)", "parameter", "mean of ln‖∂L/∂θ‖", "lowest", "highest", "seeds")
     tables = [
-        Table("Summary: means over the seeds", columns, rows),
+        Table("Summary: median over the seeds", columns, rows),
         Table("Norms of the gradient", of_each, each),
     ]
     made = {"singular_values": charts.singular_values, "contributions": charts.contributions,
@@ -156,18 +142,35 @@ def _gradients(content: Record) -> Section:
     )
 
 
+REACH = (
+    "below 1/1000 after (steps)", "least of a seed", "most of a seed", "least of an example",
+    "most of an example", "half-life (steps)", "decay (nats/step)", "decay beyond (nats/step)",
+    "exactly zero (share)", "T (steps)", "seeds left out", "loss (nats)", "accuracy", "steps clipped (share)",
+)  # fmt: skip
+
+
+def _reach(record: Record) -> tuple[Any, ...]:
+    """The columns of REACH for one record of a summary; a horizon beyond the sequence is shown as "≥ T"."""
+    names = ("horizon", "horizon_low", "horizon_high", "example_low", "example_high")
+    horizons = []
+    for name in names:
+        value = record[name]
+        beyond = value is not None and value >= record["lags"]
+        horizons.append((value, f"≥ {value}") if beyond else value)
+    rest = ("half_life", "decay_per_step", "late_decay_per_step", "zero_share", "length", "doubtful",
+            "loss", "accuracy", "clipped_share")  # fmt: skip
+    return (*horizons, *(record.get(name) for name in rest))
+
+
 def _dynamics(content: Record) -> Section:
     summary = content["summary"]
     if not summary:
         raise ValueError("no cell is finished")
-    figures = [
-        draw(content[name])
-        for name, draw in {
-            "spectrum": state_charts.spectrum,
-            "trace": state_charts.convergence,
-        }.items()
-        if content.get(name)
-    ]
+    figures = []
+    if content.get("spectrum"):
+        figures.append(state_charts.spectrum(content["spectrum"], summary))
+    if content.get("trace"):
+        figures.append(state_charts.convergence(content["trace"]))
     points, runs = content.get("fixed_points") or [], content.get("trajectories") or []
     figures += [state_charts.portrait(points, runs)] if points or runs else []
     figures += [state_charts.phase_diagram(content["phase"])] if content.get("phase") else []
@@ -198,7 +201,7 @@ def _dynamics(content: Record) -> Section:
     else:
         exponents = ", ".join(f"{r['cell']} {_said(r['exponent'])}" for r in summary)
         finding = f"Largest Lyapunov exponent, nats a step: {exponents}"
-    sentences = [r["sentence"] for r in summary if r.get("sentence")]
+    sentences = words.dynamics_sentences(summary, points, content.get("phase") or [])
     return Section("What the state does", finding, sentences, figures, tables)
 
 

@@ -13,6 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from rnnlab.settings import TRAINED, UNTRAINED
+
 # Okabe and Ito's colours, told apart with every kind of colour vision, in an order of rising lightness for grey print.
 COLOURS = (
     "#000000",
@@ -26,7 +28,7 @@ COLOURS = (
     "#999999",
 )
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<")
-DASHES = {"before": (None, None), "after": (5, 2)}
+DASHES = {UNTRAINED: (None, None), TRAINED: (5, 2)}
 STYLE: Any = {"font.size": 10, "svg.hashsalt": "rnnlab", "svg.fonttype": "none", "axes.spines.top": False,
          "axes.spines.right": False, "hatch.linewidth": 0.5}  # fmt: skip
 

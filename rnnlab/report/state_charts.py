@@ -1,12 +1,11 @@
 """The interactive figures of a dynamics study: records in, what plotly.js draws out."""
 
 import html
-import itertools
 
 import numpy as np
 
 from rnnlab.report import marks
-from rnnlab.report.words import short
+from rnnlab.report.words import counted, divergence, short, turning
 
 KINDS = {
     "stable": ("circle", 3),
@@ -18,13 +17,12 @@ KINDS = {
 DIVERGING = [[0, "#2166ac"], [0.5, "#f4f4f4"], [1, "#b2182b"]]
 
 
-def spectrum(records: list[marks.Record]) -> marks.Figure:
+def spectrum(records: list[marks.Record], summary: list[marks.Record]) -> marks.Figure:
     """Lyapunov exponents by their index."""
-    traces, found = [], []
+    traces = []
     for (cell,), mine in marks.groups(records, "cell").items():
         indices, seeds = marks.seeds(mine, "index", "exponent")
         traces += marks.line(indices, seeds, marks.look(cell, records), short, "{} nats/step")
-        found.append(f"{cell} {int((marks.mean_over(seeds) > 0).sum())} of {len(indices)}")
     known = [record for record in records if record.get("theory") is not None]
     traces += [
         _theory(cell, mine, first=number == 0)
@@ -33,7 +31,7 @@ def spectrum(records: list[marks.Record]) -> marks.Figure:
     layout = marks.axes(
         {"title": "index"}, {"title": "Lyapunov exponent (nats/step)"}, "exponent %{x}"
     ) | marks.level(0, "")
-    title = f"Directions in which a disturbance grows: {', '.join(found)}"
+    title = divergence(summary)
     about = f"Exponents above 0 are directions that grow, below 0 such that die out{marks.bands(records)}."
     about += " Theory: ln |eigenvalue| where the state has come to rest." if known else ""
     return marks.Figure(about, (), [marks.picture((), title, traces, layout)])
@@ -86,12 +84,8 @@ def portrait(points: list[marks.Record], trajectories: list[marks.Record]) -> ma
             for number, run in enumerate(marks.groups(runs, "example").values())
         ]
         traces += [_fixed(kind, mine) for (kind,), mine in reversed(kinds)]  # the rarest on top
-        counts = ", ".join(f"{len(mine)} {kind}" for (kind,), mine in kinds)
-        title = (
-            f"{cell}, seed {seed}: fixed points: {counts}"
-            if found
-            else f"{cell}, seed {seed}: no fixed point found"
-        )
+        counts = {kind: sum(point["kind"] == kind for point in found) for kind in KINDS}
+        title = f"{cell}, seed {seed}: {counted(counts)}"
         axes = marks.axes(
             {"title": "first principal component"}, {"title": "second principal component"}
         )
@@ -156,12 +150,11 @@ def phase_diagram(records: list[marks.Record]) -> marks.Figure:
                 {"title": "sequence length T (steps)", **across}, {"title": html.escape(axis), **up}
             )
             if key == "exponent":
-                found = _crossing(axis, values, lengths, grid)
+                found = turning(mine)
             else:
-                found = _extent(name, unit, grid)
-            title = f"{cell}: {found}"
-            pictures.append(marks.picture((cell, axis, name), title, traces, layout))
-    about = "The line is where λ₁ = 0; a blank horizon means that the gradient is felt over the whole sequence."
+                found = f"{cell}: {_extent(name, unit, grid)}"
+            pictures.append(marks.picture((cell, axis, name), found, traces, layout))
+    about = "The line is where λ₁ = 0; a horizon of T means that the gradient is above 1/1000 over the whole sequence."
     return marks.Figure(about, ("cell", "axis", "shown"), pictures)
 
 
@@ -171,25 +164,6 @@ def _zero(xs: list, ys: list, grid: np.ndarray) -> marks.Record:
         "hoverinfo": "skip", "contours": {"coloring": "lines", "start": 0, "end": 0, "size": 1}, "line": {"width": 2.5},
         "colorscale": [[0, "#000000"], [1, "#000000"]],
     }  # fmt: skip
-
-
-def _crossing(axis: str, values: list, lengths: list, grid: np.ndarray) -> str:
-    """Where λ₁ changes its sign at the longest sequence."""
-    last = grid[:, -1]
-    signs = [
-        (value, sign)
-        for value, sign in zip(values, np.sign(last), strict=True)
-        if np.isfinite(sign)
-    ]
-    turns = [
-        (f"{a:.3g}", f"{b:.3g}")
-        for (a, s), (b, t) in itertools.pairwise(signs)
-        if s * t <= 0 and s != t
-    ]
-    if turns:
-        return f"λ₁ changes sign between {axis} {' and '.join(turns[0])} (T = {lengths[-1]})"
-    side = "below" if signs and signs[0][1] < 0 else "above"
-    return f"λ₁ stays {side} 0 (T = {lengths[-1]})"
 
 
 def _extent(name: str, unit: str, grid: np.ndarray) -> str:

@@ -6,7 +6,9 @@ from typing import Any
 
 from rich.table import Table
 
-PHASES = {"before": "untrained", "after": "trained"}
+from rnnlab._wording import percent, reach
+from rnnlab.report.findings import longest, mean_norm, zero_crossing
+
 POINTS = {
     "stable": "stable fixed point",
     "saddle": "saddle",
@@ -23,46 +25,65 @@ DIGITS = 5e-4
 
 
 def label(record: dict[str, Any], phases: int) -> str:
-    """The name of a cell, with its phase where there are two."""
-    return record["cell"] if phases == 1 else f"{record['cell']} ({PHASES[record['phase']]})"
+    """The name of a cell, with "untrained" or "trained" where both are there."""
+    return record["cell"] if phases == 1 else f"{record['cell']} ({record['phase']})"
 
 
 def sentence(record: dict[str, Any], phases: int = 1) -> str:
-    """One plain sentence about a record of the summary, such as
+    """What became of the gradient of one cell, and what training did, such as
 
-    "rnn: the gradient halves every 1.9 steps; nothing earlier than 19 steps back is felt."
+    "rnn: the gradient halves every 11.8 steps and is below 1/1000 after 118 steps (96 to 131 over 5 seeds)."
     """
-    name, decay, horizon = label(record, phases), record["decay_per_step"], record["horizon"]
-    left_out = "1 seed" if record["doubtful"] == 1 else f"{record['doubtful']} seeds"
-    if decay is None and horizon is None:
-        return f"{name}: the gradient is not finite or too short to be judged; nothing can be said."
-    if horizon is not None:
-        steps = "1 step" if horizon == 1 else f"{horizon} steps"
-        reach = f"nothing earlier than {steps} back is felt"
-    else:
-        reach = f"it is still felt at the start of the sequence, {record['length'] - 1} steps back"
-    if record["doubtful"]:
-        reach += f" (without {left_out} whose numbers are not finite)"
-    if decay is None:
-        return f"{name}: the gradient dies at once; {reach}."
-    if abs(decay) * record["length"] < 0.01:
-        return f"{name}: the gradient keeps its size; {reach}."
-    rate = f"{math.log(2) / abs(decay):.3g}"
-    unit = "step" if rate == "1" else "steps"
-    return (
-        f"{name}: the gradient {'halves' if decay > 0 else 'doubles'} every {rate} {unit}; {reach}."
+    name, seeds = label(record, phases), record["seeds"]
+    if record["horizon"] is None:
+        return f"{name}: inputs, weights or gradients are not finite, so nothing can be said."
+    said = reach(
+        record["horizon"],
+        record["vanishes"],
+        record["decay_per_step"],
+        record["lags"],
+        horizon_range=(record["horizon_low"], record["horizon_high"]),
+        over=f"{seeds} seeds",
+        zero_share=record["zero_share"],
     )
+    if record["doubtful"]:
+        left_out = "1 seed" if record["doubtful"] == 1 else f"{record['doubtful']} seeds"
+        said += f" (without {left_out} whose numbers are not finite)"
+    return f"{name}: {said}.{_learned(record)}"
+
+
+def _learned(record: dict[str, Any]) -> str:
+    """How well the network predicts, where the study trains, and how often clipping acted."""
+    if record.get("loss") is None:
+        return ""
+    said = f" It predicts the next symbol with a loss of {record['loss']:.3g} nats"
+    if record.get("accuracy") is not None:
+        said += f" and an accuracy of {percent(record['accuracy'])}"
+    if record.get("clipped_share") is not None:
+        said += f"; the gradient was clipped in {percent(record['clipped_share'])} of the training steps"
+    return f"{said}."
 
 
 def finding(summary: list[dict[str, Any]]) -> str:
     """What a gradient study found, in one line."""
     phases = len({record["phase"] for record in summary})
-    reach = [
-        f"{label(r, phases)} "
-        + ("the whole sequence" if r["horizon"] is None else f"{r['horizon']} steps")
-        for r in summary
-    ]
-    return f"How far back the gradient is felt: {', '.join(reach)}"
+    seeds = max((record["seeds"] for record in summary), default=1)
+    over = f" (median and range of {seeds} seeds)" if seeds > 1 else ""
+    found = [f"{label(record, phases)} {horizon_text(record)}" for record in summary]
+    return f"Steps back until the gradient is below 1/1000{over}: {', '.join(found)}"
+
+
+def horizon_text(record: dict[str, Any]) -> str:
+    """The horizon with its range over the seeds, "118 (96–131)"; "≥ 1000" where the gradient does not vanish."""
+    if record["horizon"] is None:
+        return "not finite"
+
+    def text(horizon: int) -> str:
+        return f"≥ {horizon}" if horizon >= record["lags"] else str(horizon)
+
+    low, high = record["horizon_low"], record["horizon_high"]
+    middle = text(record["horizon"])
+    return middle if low == high else f"{middle} ({low}–{text(high)})"
 
 
 def table(
@@ -70,23 +91,32 @@ def table(
 ) -> Table:
     """The summary, with the mean global norm of the gradient at each length."""
     phases = len({record["phase"] for record in summary})
-    grid = Table(title="How far back the gradient reaches (natural logs, means over the seeds)")
+    grid = Table(
+        title="How far back the gradient reaches (natural logs; median and range over the seeds)"
+    )
     grid.add_column("cell")
-    grid.add_column("decay\nnats/step", justify="right")
+    grid.add_column("below 1/1000\nafter steps", justify="right")
     grid.add_column("half-life\nsteps", justify="right")
-    grid.add_column("horizon\nsteps", justify="right")
+    grid.add_column("decay\nnats/step", justify="right")
+    learned = any(record.get("loss") is not None for record in summary)
+    if learned:
+        grid.add_column("loss\nnats", justify="right")
+        grid.add_column("accuracy\n%", justify="right")
     for length in lengths:
         grid.add_column(f"ln‖∂L/∂θ‖\nT = {length}", justify="right")
     for record in summary:
-        found = [_mean_norm(norms, record["cell"], record["phase"], length) for length in lengths]
-        horizon = "none" if record["horizon"] is None else str(record["horizon"])
-        grid.add_row(
+        found = [mean_norm(norms, record["cell"], record["phase"], length) for length in lengths]
+        cells = [
             label(record, phases),
-            _short(record["decay_per_step"], ".4f"),
+            horizon_text(record),
             _short(record["half_life"], ".3g"),
-            horizon,
-            *(_short(norm, ".2f") for norm in found),
-        )
+            _short(record["decay_per_step"], ".4f"),
+        ]
+        if learned:
+            accuracy = record.get("accuracy")
+            cells += [_short(record.get("loss"), ".3f")]
+            cells += [_short(None if accuracy is None else 100 * accuracy, ".1f")]
+        grid.add_row(*cells, *(_short(norm, ".2f") for norm in found))
     return grid
 
 
@@ -100,6 +130,17 @@ def dynamics_sentence(
     """
     said = _neighbours(record), _rest(record, points), _turn(phase)
     return f"{record['cell']}: {'; '.join(part for part in said if part)}."
+
+
+def dynamics_sentences(
+    summary: list[dict[str, Any]], points: list[dict[str, Any]], phase: list[dict[str, Any]]
+) -> list[str]:
+    """The sentence of each cell of a summary, from the fixed points and the phase diagrams of all cells."""
+    sentences = []
+    for record in summary:
+        mine = [[row for row in rows if row["cell"] == record["cell"]] for rows in (points, phase)]
+        sentences.append(dynamics_sentence(record, *mine))
+    return sentences
 
 
 def verdict(record: dict[str, Any]) -> str:
@@ -177,8 +218,8 @@ def _rest(record: dict[str, Any], points: list[dict[str, Any]]) -> str:
 
 def _turn(phase: list[dict[str, Any]]) -> str:
     """Where in the phase diagram states begin to part."""
-    exponents = [row["exponent"] for row in _longest(phase)]
-    if (gain := onset(phase)) is not None:
+    exponents = [row["exponent"] for row in longest(phase)]
+    if (gain := zero_crossing(phase)) is not None:
         return f"states part from a recurrent gain of {gain:.3g} on"
     if not exponents or None in exponents:
         return ""
@@ -191,23 +232,30 @@ def _turn(phase: list[dict[str, Any]]) -> str:
     )
 
 
-def onset(phase: list[dict[str, Any]]) -> float | None:
-    """The value from which on λ₁ of the longest sequences is positive, between two of the grid; None where it is not.
-
-    ``phase`` are the records of one cell.
-    """
-    rows = [row for row in _longest(phase) if row["exponent"] is not None]
-    last = max((place for place, row in enumerate(rows) if row["exponent"] <= 0), default=None)
-    if last is None or last == len(rows) - 1:
-        return None
-    below, above = rows[last], rows[last + 1]
-    part = below["exponent"] / (below["exponent"] - above["exponent"])
-    return below["value"] * (above["value"] / below["value"]) ** part
+def divergence(summary: list[dict[str, Any]]) -> str:
+    """What nearby trajectories of all cells do, in one line."""
+    parts: dict[str, list[str]] = {}
+    for record in summary:
+        exponent = record["exponent"]
+        value = "not finite" if exponent is None else f"λ₁ = {short(exponent)}"
+        parts.setdefault(verdict(record), []).append(f"{record['cell']} ({value})")
+    said = [f"{does}: {', '.join(cells)}" for does, cells in parts.items()]
+    return "Neighbouring states " + "; ".join(said)
 
 
-def _longest(phase: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    longest = max((row["length"] for row in phase), default=0)
-    return sorted((row for row in phase if row["length"] == longest), key=lambda row: row["value"])
+def turning(records: list[dict[str, Any]]) -> str:
+    """From which recurrent gain on nearby trajectories diverge, in one line for all cells of a phase diagram."""
+    cells: dict[str, list[dict[str, Any]]] = {}
+    for record in records:
+        cells.setdefault(record["cell"], []).append(record)
+    gains = {cell: zero_crossing(rows) for cell, rows in cells.items()}
+    found = ", ".join(f"{gain:.3g} ({cell})" for cell, gain in gains.items() if gain is not None)
+    without = ", ".join(cell for cell, gain in gains.items() if gain is None)
+    most = f"{max(record['value'] for record in records):g}"
+    if not found:
+        return f"No recurrent gain up to {most} from which on neighbouring states part ({without})"
+    said = f"Neighbouring states part from a recurrent gain of {found} on"
+    return said + (f"; no such gain up to {most} for {without}" if without else "")
 
 
 def dynamics_table(summary: list[dict[str, Any]]) -> Table:
@@ -236,17 +284,6 @@ def dynamics_table(summary: list[dict[str, Any]]) -> Table:
 def short(value: float | None) -> str:
     """Three digits, and a dash for what is missing."""
     return "–" if value is None or not math.isfinite(value) else f"{value:.3g}".replace("-", "−")
-
-
-def _mean_norm(norms: list[dict[str, Any]], cell: str, phase: str, length: int) -> float | None:
-    wanted = (cell, phase, length, "all")
-    found = [
-        record["log_norm"]
-        for record in norms
-        if (record["cell"], record["phase"], record["length"], record["parameter"]) == wanted
-        and record["log_norm"] is not None
-    ]
-    return sum(found) / len(found) if found else None
 
 
 def _short(value: float | None, style: str) -> str:

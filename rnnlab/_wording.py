@@ -1,0 +1,69 @@
+"""Sentences about how far back a gradient reaches; free of JAX, shared by results, tables and pages."""
+
+import math
+
+
+def reach(
+    horizon: int,
+    vanishes: bool,
+    decay_per_step: float | None,
+    lags: int,
+    *,
+    horizon_range: tuple[int, int] | None = None,
+    over: str = "",
+    zero_share: float | None = None,
+) -> str:
+    """What became of a gradient on its way back, without a full stop, such as
+
+    "the gradient halves every 3.7 steps and is below 1/1000 after 37 steps (28 to 102 over 5 seeds)".
+
+    Args:
+        horizon: the smallest lag at which the gradient is below 1/1000, steps.
+        vanishes: whether there is such a lag.
+        decay_per_step: how fast it falls down to there, nats a step; inf where it is zero at once,
+            None where there is nothing to fit.
+        lags: how many lags were looked at, 0 … lags − 1.
+        horizon_range: the smallest and the largest horizon.
+        over: of what, such as "5 seeds".
+        zero_share: the share of the examples in which the gradient becomes exactly zero.
+    """
+    if lags < 1 or (vanishes and horizon == 0):
+        return "no gradient flows back: it is zero where the loss is taken"
+    if lags == 1:
+        return "the loss is taken at the first step, so there is no step to go back to"
+    rate = _rate(decay_per_step, lags)
+    spread = ""
+    if horizon_range is not None and horizon_range[0] < horizon_range[1]:
+        low, high = horizon_range
+        most = "the whole sequence" if high >= lags else f"{high}"
+        spread = f" ({low} to {most} over {over})"
+    if vanishes:
+        end = f"is below 1/1000 after {steps(horizon)}{spread}"
+    else:
+        end = f"is still above 1/1000 at the first step, {steps(lags - 1)} back{spread}"
+    sentence = f"the gradient {rate} and {end}" if rate else f"the gradient {end}"
+    if zero_share:
+        sentence += (
+            f"; it is exactly zero from some lag on for {percent(zero_share)} of the examples"
+        )
+    return sentence
+
+
+def _rate(decay_per_step: float | None, lags: int) -> str:
+    if decay_per_step is None or math.isnan(decay_per_step) or math.isinf(decay_per_step):
+        return ""
+    if abs(decay_per_step) * lags < 0.01:
+        return "keeps its size"
+    period = f"{math.log(2) / abs(decay_per_step):.3g}"
+    unit = "step" if period == "1" else "steps"
+    return f"{'halves' if decay_per_step > 0 else 'doubles'} every {period} {unit}"
+
+
+def steps(count: int) -> str:
+    """A number of steps in words."""
+    return "1 step" if count == 1 else f"{count} steps"
+
+
+def percent(share: float) -> str:
+    """A share as a percentage, with no more digits than it needs."""
+    return f"{100 * share:.3g} %"

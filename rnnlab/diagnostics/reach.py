@@ -1,0 +1,229 @@
+"""How far back a gradient reaches: horizon and decay of log-norms by lag, for each example and over all."""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from rnnlab._results import result
+from rnnlab.driver import Course
+from rnnlab.typing import Array
+
+VANISHED = math.log(1000)
+"""A gradient that has fallen by this much, in nats, has vanished: the horizon's threshold of 1/1000."""
+
+
+@result
+class ExampleReach(NamedTuple):
+    """How far back the gradient of one loss step reaches, for each example ``[...]``.
+
+    In a stack every field has a leading axis, one entry for each recurrent layer and direction.
+
+    Attributes:
+        loss_steps: ``[...]``, at how many steps the loss enters.
+        loss_step: ``[...]``, the one of them, counted from 0, whose gradient is followed: lags count
+            from it. −1 where the loss enters nowhere.
+        lags: ``[...]``, how many lags there are: 0 at the loss step itself, ``lags − 1`` at the first
+            step of the sequence, or after the last reset. 0 where the loss enters nowhere.
+        log_norm: ``[T, ...]``, ln‖∂E/∂h‖ by lag, nats, where E is the loss at that step alone; −inf
+            where the gradient is exactly zero and beyond the lags that there are.
+        horizon: ``[...]``, the smallest lag, in steps, at which the norm is below 1/1000 of its value
+            at lag 0; ``lags`` where there is none.
+        vanishes: ``[...]``, whether there is such a lag.
+        decay_per_step: ``[...]``, how fast the log-norm falls on lags 0 … ``horizon``, nats a step
+            (least squares): what counts. inf where it is exactly zero from lag 1 on, 0 where there are
+            fewer than two lags.
+        late_decay_per_step: ``[...]``, the same beyond the horizon; 0 where there are fewer than two lags.
+        zero: ``[...]``, whether the gradient is exactly zero from some lag on.
+    """
+
+    loss_steps: Array
+    loss_step: Array
+    lags: Array
+    log_norm: Array
+    horizon: Array
+    vanishes: Array
+    decay_per_step: Array
+    late_decay_per_step: Array
+    zero: Array
+
+
+class Reach(NamedTuple):
+    """How far back a gradient reaches in the median example; the fields are those of GradientFlow."""
+
+    log_norm_by_lag: Array  # [T]
+    lags: Array
+    horizon: Array
+    vanishes: Array
+    horizon_range: Array  # [2]
+    decay_per_step: Array
+    decay_range: Array  # [2]
+    late_decay_per_step: Array
+    zero_share: Array
+
+
+def history(course: Course, shape: tuple[int, ...]) -> Array:
+    """How many steps lead up to each step, itself included, ``[T, ...]``: since the start or the last reset."""
+    steps = shape[0]
+    number = jnp.broadcast_to(_lags(steps, len(shape)), shape)
+    if not course.reverse:
+        first = jnp.zeros(shape, jnp.int32)  # the first step of the sequence that each step is in
+        if course.resets is not None:
+            first = lax.cummax(jnp.where(course.resets, number, 0), axis=0)
+        return number - first + 1
+    first = jnp.full(shape, steps - 1, jnp.int32)
+    if course.lengths is not None:
+        first = jnp.broadcast_to(course.lengths[None].astype(jnp.int32) - 1, shape)
+    if course.resets is not None:
+        first = lax.cummin(jnp.where(course.resets, number, first), axis=0, reverse=True)
+    return first - number + 1
+
+
+def loss_step(enters: Array, reverse: tuple[bool, ...]) -> tuple[Array, Array]:
+    """The step whose loss is followed, for each example of ``enters [T, ...]``, and at how many it enters.
+
+    Examples take different steps, spread evenly over the half of the loss steps that has the longest
+    history: the later half, the earlier one where all layers run in reverse, all of them where both
+    directions occur. So one backward pass sees many losses, each with many lags.
+    """
+    count = enters.sum(axis=0, dtype=jnp.int32)
+    examples = max(math.prod(count.shape), 1)
+    number = jnp.arange(examples, dtype=jnp.float32).reshape(count.shape)
+    place = 1 - number / examples  # in (0, 1]; the first example takes the last step
+    if all(reverse):
+        place = (1 - place) / 2
+    elif not any(reverse):
+        place = (1 + place) / 2
+    rank = jnp.ceil(place * count.astype(jnp.float32)).astype(jnp.int32)
+    rank = jnp.clip(rank, 1, jnp.maximum(count, 1))
+    chosen = enters & (jnp.cumsum(enters, axis=0, dtype=jnp.int32) == rank[None])
+    return jnp.where(count > 0, chosen.argmax(axis=0).astype(jnp.int32), -1), count
+
+
+def by_lag(log_norms: Array, step: Array, lags: Array, reverse: bool) -> Array:
+    """``log_norms [T, ...]`` by their distance from ``step [...]``; −inf beyond the lags that there are."""
+    lag = _lags(*_steps_and_rank(log_norms))
+    there = lag < lags[None]
+    source = step[None] + lag if reverse else step[None] - lag
+    picked = jnp.take_along_axis(log_norms, jnp.where(there, source, 0), axis=0)
+    return jnp.where(there, picked, -jnp.inf)
+
+
+def example_reach(log_norm: Array, step: Array, count: Array, lags: Array) -> ExampleReach:
+    """Horizon and decay of each example from its log-norms by lag, ``[T, ...]``."""
+    lag = _lags(*_steps_and_rank(log_norm))
+    reach = horizon(log_norm, lags)
+    vanishes = reach < lags
+    zero = (log_norm == -jnp.inf) & (lag < lags[None])
+    dies_at_once = vanishes & (reach <= 1) & (log_norm[:2][-1] == -jnp.inf)
+    decay = decay_per_step(log_norm, lag <= reach[None])
+    return ExampleReach(
+        loss_steps=count,
+        loss_step=step,
+        lags=lags,
+        log_norm=log_norm,
+        horizon=reach,
+        vanishes=vanishes,
+        decay_per_step=jnp.where(dies_at_once, jnp.inf, decay),
+        late_decay_per_step=decay_per_step(log_norm, lag >= reach[None]),
+        zero=zero.any(axis=0),
+    )
+
+
+def over_examples(examples: ExampleReach) -> Reach:
+    """The median over the examples in which the loss enters somewhere, and its range."""
+    log_norm = examples.log_norm.reshape(examples.log_norm.shape[0], -1)
+    each = jax.tree.map(jnp.ravel, examples)  # the log-norms are taken from the line above
+    lag = _lags(log_norm.shape[0], 2)
+    counts = each.lags > 0
+    most = each.lags.max()
+
+    # An example is asked only at lags that it has: one that is cut off says nothing about later ones.
+    asked = lag < each.lags[None]
+    fallen = (asked & (each.horizon[None] <= lag)).sum(axis=1)
+    halfway = (fallen > 0) & (2 * fallen >= asked.sum(axis=1))
+    middle = jnp.where(halfway.any(), halfway.argmax().astype(jnp.int32), most)
+
+    first = log_norm[:1]
+    relative = log_norm - jnp.where(first == -jnp.inf, 0, first)
+    curve = median(first[0], counts) + median(relative, asked)
+
+    fitted = counts & (each.lags > 1)
+    beyond = counts & each.vanishes & (each.lags - each.horizon > 1)
+    reached = jnp.where(each.vanishes, each.horizon, most)
+    zero_share = jnp.sum(each.zero & counts, dtype=jnp.int32) / jnp.maximum(counts.sum(), 1)
+    return Reach(
+        log_norm_by_lag=curve,
+        lags=most,
+        horizon=middle,
+        vanishes=halfway.any(),
+        horizon_range=_range(reached, counts, 0),
+        decay_per_step=median(each.decay_per_step, fitted, 0.0),
+        decay_range=_range(each.decay_per_step, fitted, 0.0),
+        late_decay_per_step=median(each.late_decay_per_step, beyond, 0.0),
+        zero_share=zero_share.astype(log_norm.dtype),
+    )
+
+
+def horizon(log_norm: Array, lags: Array | None = None) -> Array:
+    """The smallest lag at which log-norms ``[T, ...]`` are more than ln 1000 below lag 0, steps ``[...]``.
+
+    A norm that is exactly zero (−inf) is below, at lag 0 too. Where there is none the answer is ``lags``
+    ``[...]``, how many lags are looked at; all T by default.
+
+    >>> import jax.numpy as jnp
+    >>> int(horizon(-0.5 * jnp.arange(100.0)))
+    14
+    """
+    if lags is None:
+        lags = jnp.full(log_norm.shape[1:], log_norm.shape[0], jnp.int32)
+    fallen = (log_norm < log_norm[:1] - VANISHED) | (log_norm == -jnp.inf)
+    fallen = fallen & (_lags(*_steps_and_rank(log_norm)) < lags[None])
+    first = fallen.argmax(axis=0).astype(jnp.int32)
+    return jnp.where(fallen.any(axis=0), first, lags.astype(jnp.int32))
+
+
+def decay_per_step(log_norm: Array, where: Array | None = None) -> Array:
+    """Minus the least-squares slope of log-norms ``[T, ...]`` over their lags, nats a step, ``[...]``.
+
+    The fit is over the lags at which the norm is finite and, where given, ``where [T, ...]`` is True; 0
+    with fewer than two of them.
+    """
+    there = jnp.isfinite(log_norm)
+    if where is not None:
+        there = there & where
+    count = there.sum(axis=0, dtype=log_norm.dtype)
+    lag = _lags(*_steps_and_rank(log_norm)).astype(log_norm.dtype)
+    mean = jnp.sum(jnp.where(there, lag, 0), axis=0) / jnp.maximum(count, 1)
+    centred = jnp.where(there, lag - mean[None], 0)
+    squares = jnp.sum(centred**2, axis=0)
+    slope = jnp.sum(centred * jnp.where(there, log_norm, 0), axis=0)
+    return -slope / jnp.where(count < 2, 1, squares)
+
+
+def _steps_and_rank(log_norm: Array) -> tuple[int, int]:
+    return log_norm.shape[0], log_norm.ndim
+
+
+def _lags(steps: int, rank: int) -> Array:
+    """0 … T − 1 along the first of so many axes."""
+    return jnp.arange(steps, dtype=jnp.int32).reshape(-1, *(1,) * (rank - 1))
+
+
+def median(values: Array, where: Array | None = None, missing: float = -math.inf) -> Array:
+    """The lower median over the last axis of the values that count; ``missing`` where there are none."""
+    where = jnp.ones(values.shape, bool) if where is None else where
+    count = where.sum(axis=-1, keepdims=True)
+    ordered = jnp.sort(jnp.where(where, values, jnp.inf), axis=-1)
+    middle = jnp.maximum(count - 1, 0) // 2
+    picked = jnp.take_along_axis(ordered, middle, axis=-1)
+    return jnp.where(count > 0, picked, missing)[..., 0]
+
+
+def _range(values: Array, where: Array, missing: float) -> Array:
+    """The smallest and the largest of the values that count, ``[2]``."""
+    low = jnp.where(where, values, values.max()).min()
+    high = jnp.where(where, values, values.min()).max()
+    return jnp.where(where.any(), jnp.stack([low, high]), missing)
