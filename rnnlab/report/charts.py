@@ -48,7 +48,7 @@ def flow_by_lag(flow: list[marks.Record], summary: list[marks.Record]) -> marks.
         mine = [step for step in flow if marks.agree(step, record, "cell", "phase", "length")]
         lags, seeds = marks.seeds(mine, "lag", "log_norm")
         seeds = (seeds - seeds[:, :1])[np.isfinite(seeds[:, 0])] / math.log(10)
-        traces += marks.line(lags[1:], seeds[:, 1:], look, marks.power, log=True)
+        traces += marks.line(lags[1:], seeds[:, 1:], look, marks.power, log=True, median=True)
         seen += list(seeds[np.isfinite(seeds)])
     longest = max(record["length"] for record in summary)
     layout = marks.axes(
@@ -58,7 +58,7 @@ def flow_by_lag(flow: list[marks.Record], summary: list[marks.Record]) -> marks.
          min(max(seen), marks.FLOOR) + 0.5]},
         "lag %{x} steps",
     ) | marks.level(-3, "1/1000")  # fmt: skip
-    about = f"Hidden state, T = {longest} steps{marks.bands(flow)}."
+    about = f"Hidden state, T = {longest} steps{marks.bands(flow, 'median')}."
     return marks.Figure(about, (), [marks.picture((), finding(summary), traces, layout)])
 
 

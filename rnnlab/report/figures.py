@@ -69,7 +69,14 @@ def _against_lag(axes: Axes, flow: list[dict[str, Any]], summary: list[dict[str,
         lines = lines - lines[:, :1]
         points = [(lag, value) for line in lines for lag, value in enumerate(line[1:], 1)]
         marks = _spread(lines.shape[1] - 1, index)
-        band(axes, points, name=label(record, len(_phases(summary))), markevery=marks, **style)
+        band(
+            axes,
+            points,
+            name=label(record, len(_phases(summary))),
+            median=True,
+            markevery=marks,
+            **style,
+        )
         seen = lines[np.isfinite(lines)]
         lowest, highest = min(lowest, seen.min(initial=0)), max(highest, seen.max(initial=0))
         longest = max(longest, record["length"])

@@ -73,6 +73,13 @@ def longest(phase: Iterable[Record]) -> list[Record]:
     return sorted((row for row in rows if row["length"] == length), key=lambda row: row["value"])
 
 
+def median_over_seeds(seeds: np.ndarray) -> np.ndarray:
+    """The lower median over the first axis, as the horizon's; NaN where a seed has no value."""
+    missing = np.isnan(seeds).any(axis=0)
+    middle = np.sort(seeds, axis=0)[(len(seeds) - 1) // 2]
+    return np.where(missing, np.nan, middle)
+
+
 def mean_norm(norms: Iterable[Record], cell: str, phase: str, length: int) -> float | None:
     """The mean over the seeds of ln‖∂L/∂θ‖ of all parameters; None where none is finite."""
     wanted = (cell, phase, length, "all")

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rnnlab.report.findings import median_over_seeds
 from rnnlab.report.words import label, short
 from rnnlab.settings import TRAINED, UNTRAINED
 
@@ -63,14 +64,18 @@ def line(
     said: str = "{}",
     *,
     log: bool = False,
+    median: bool = False,
 ) -> list[Record]:
-    """The mean over the seeds as a line, their range as a band; both gone after one click on the legend.
+    """The mean over the seeds, or their median, as a line, their range as a band.
+
+    One click on the legend hides both.
 
     Hovering says the values, as ``show`` puts them into words, in place of the braces of ``said``.
     """
     places = thinned(len(xs), log=log)
     xs, seeds = [xs[place] for place in places], seeds[:, places]
-    mean, low, high = mean_over(seeds), over_seeds(np.min, seeds), over_seeds(np.max, seeds)
+    mean = median_over_seeds(seeds) if median and len(seeds) else mean_over(seeds)
+    low, high = over_seeds(np.min, seeds), over_seeds(np.max, seeds)
     several = len(seeds) > 1
     texts = [
         said.format(show(middle) + (f" (seeds {show(least)} to {show(most)})" if several else ""))
@@ -226,10 +231,10 @@ def phase_name(phase: Any) -> tuple[str]:
     return (str(phase[0] if isinstance(phase, tuple) else phase),)
 
 
-def bands(records: list[Record]) -> str:
+def bands(records: list[Record], middle: str = "mean") -> str:
     """What the bands of a figure are, where it has some."""
     seeds = len({record["seed"] for record in records})
-    return f"; line: mean, band: range of {seeds} seeds" if seeds > 1 else ""
+    return f"; line: {middle}, band: range of {seeds} seeds" if seeds > 1 else ""
 
 
 def agree(record: Record, other: Record, *names: str) -> bool:

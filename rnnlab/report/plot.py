@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from rnnlab.report.findings import median_over_seeds
 from rnnlab.settings import TRAINED, UNTRAINED
 
 # Okabe and Ito's colours, told apart with every kind of colour vision, in an order of rising lightness for grey print.
@@ -77,10 +78,13 @@ def band(
     points: Sequence[tuple[float, float | None]],
     marks: int | None = None,
     name: str = "",
+    *,
+    median: bool = False,
     **style: Any,
 ) -> None:
-    """The mean over the seeds as a line, their range as a band; ``points`` are (x, y) of all seeds, y None where it is
-    missing.
+    """The mean over the seeds, or their median, as a line, and their range as a band.
+
+    ``points`` are (x, y) of all seeds, y None where it is missing.
 
     ``marks`` is how many markers there are at most, where the style has one and does not say where; None for one at
     every x.
@@ -93,7 +97,8 @@ def band(
     lines = np.array(list(by_x.values()), float)
     every = 1 if marks is None else max(len(by_x) // marks, 1)
     drawn = {"linewidth": 1.6, "markersize": 5, "markevery": every, **style}
-    axes.plot(list(by_x), lines.mean(axis=1), label=name, **drawn)
+    middle = median_over_seeds(lines.T) if median else lines.mean(axis=1)
+    axes.plot(list(by_x), middle, label=name, **drawn)
     axes.fill_between(
         list(by_x),
         lines.min(axis=1),

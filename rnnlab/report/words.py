@@ -74,7 +74,7 @@ def finding(summary: list[dict[str, Any]]) -> str:
 
 
 def horizon_text(record: dict[str, Any]) -> str:
-    """The horizon with its range over the seeds, "118 (96–131)"; "≥ 1000" where the gradient does not vanish."""
+    """The horizon with its range over the seeds, "118 (96 to 131)"; "≥ 1000" where the gradient does not vanish."""
     if record["horizon"] is None:
         return "not finite"
 
@@ -83,7 +83,7 @@ def horizon_text(record: dict[str, Any]) -> str:
 
     low, high = record["horizon_low"], record["horizon_high"]
     middle = text(record["horizon"])
-    return middle if low == high else f"{middle} ({low}–{text(high)})"
+    return middle if low == high else f"{middle} ({low} to {text(high)})"
 
 
 def table(
