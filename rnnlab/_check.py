@@ -1,5 +1,6 @@
 """Trace-time checks: every fault is one sentence that names the fault and the mend."""
 
+import inspect
 import numbers
 from collections.abc import Callable, Sequence
 
@@ -187,6 +188,23 @@ def differentiable(name: str, tree: PyTree) -> None:
         if not jnp.issubdtype(dtype, jnp.floating):
             mend = "make it a float, or keep it in the step function instead"
             raise ValueError(f"{name}{where} is {dtype}, which has no gradient; {mend}")
+
+
+def loss_function(loss: object, loss_args: tuple[object, ...]) -> None:
+    """ValueError unless ``loss`` can be called as ``loss(ys, *loss_args)``."""
+    function("loss", loss)
+    try:
+        signature = inspect.signature(loss)  # pyright: ignore[reportArgumentType]
+    except (TypeError, ValueError):  # of some built-in functions it is not known
+        return
+    try:
+        signature.bind(None, *loss_args)
+    except TypeError:
+        count = len(loss_args)
+        raise ValueError(
+            f"loss{signature} cannot be called with ys and {count} of loss_args; give it ys and whatever "
+            "else it takes, and options such as initial_state by name"
+        ) from None
 
 
 def scalar_loss(loss: Callable[..., Array], ys: Array, *loss_args: object) -> None:

@@ -635,7 +635,7 @@ FOREIGN = {
 INSTRUMENTS = {
     "gradient_flow": lambda cell: diagnostics.gradient_flow(cell, ONE, X, jnp.sum),
     "bptt_contributions": lambda cell: diagnostics.bptt_contributions(cell, ONE, X, jnp.sum),
-    "truncation_bias": lambda cell: diagnostics.truncation_bias(cell, ONE, X, jnp.sum, [1]),
+    "truncation_bias": lambda cell: diagnostics.truncation_bias(cell, ONE, X, jnp.sum, steps=[1]),
     "jacobian_products": lambda cell: diagnostics.jacobian_products(cell, ONE, X),
     "step_jacobians": lambda cell: diagnostics.step_jacobians(cell, ONE, X),
     "lyapunov_spectrum": lambda cell: diagnostics.lyapunov_spectrum(cell, ONE, X),

@@ -421,5 +421,5 @@ def test_instruments_refuse_what_clips_on_its_way_back(wrap):
     words = "ClippedAdjoint", "give the cell inside it"
     one_sentence(lambda: diagnostics.gradient_flow(cell, params, xs, jnp.sum), *words)
     one_sentence(lambda: diagnostics.bptt_contributions(cell, params, xs, jnp.sum), *words)
-    one_sentence(lambda: diagnostics.truncation_bias(cell, params, xs, jnp.sum, [1]), *words)
+    one_sentence(lambda: diagnostics.truncation_bias(cell, params, xs, jnp.sum, steps=[1]), *words)
     one_sentence(lambda: diagnostics.lyapunov_spectrum(cell, params, xs), *words)

@@ -32,7 +32,8 @@ def test_a_scaled_orthogonal_network_reaches_as_far_as_its_gain_says():
         lag = np.where(
             rates < -1e-9, np.floor(np.log(1000) / np.maximum(-rates, 1e-300)) + 1, np.inf
         )
-    np.testing.assert_array_equal(found.horizon, np.where(lag < lengths, lag, np.nan))
+    np.testing.assert_array_equal(found.horizon, np.minimum(lag, lengths))
+    np.testing.assert_array_equal(found.vanishes, lag < lengths)
 
 
 def test_the_exponent_of_an_lstm_without_weights_is_its_forget_gate():
@@ -80,8 +81,8 @@ def test_each_entry_is_that_of_one_network_at_one_length(name):
             np.testing.assert_allclose(
                 found.decay_per_step[row, column], flow.decay_per_step, rtol=1e-9
             )
-            horizon = np.nan if flow.horizon is None else flow.horizon
-            np.testing.assert_array_equal(found.horizon[row, column], horizon)
+            assert found.horizon[row, column] == flow.horizon
+            assert found.vanishes[row, column] == flow.vanishes
 
 
 def doubled(cell, params, state, x):
@@ -114,6 +115,24 @@ def test_gain_and_forget_bias_change_nothing_else():
     assert isinstance(params, LSTMParams)
     close(recurrent_gain(params, 0.5), params._replace(w_h=0.5 * params.w_h))
     close(forget_bias(params, -2.0), params._replace(b=params.b.at[2:4].set(-2.0)))
+
+
+def test_the_forget_bias_of_an_lstm_from_pytorch_is_the_sum_of_its_two():
+    """Asked for 2, with a second bias of 2, it used to be 4."""
+    params = LSTM(3, recurrent_bias=True).init(jax.random.key(0), 2)
+    imported = params._replace(c=params.c + 2.0)
+    changed = forget_bias(imported, 2.0)
+    np.testing.assert_array_equal((changed.b + changed.c)[3:6], np.full(3, 2.0))
+    rest = np.r_[0:3, 6:12]
+    np.testing.assert_array_equal(changed.c[rest], imported.c[rest])
+    np.testing.assert_array_equal(changed.b[rest], imported.b[rest])
+    alone = params._replace(b=(imported.b + imported.c).at[3:6].set(2.0), c=0 * params.c)
+    xs = jax.random.normal(jax.random.key(1), (30, 2, 2))
+    both = LSTM(3, recurrent_bias=True)
+    diagrams = [
+        phase_diagram(both, p, xs, [0.0, 3.0], [30], vary=forget_bias) for p in (imported, alone)
+    ]
+    np.testing.assert_allclose(diagrams[0].decay_per_step, diagrams[1].decay_per_step, rtol=1e-5)
 
 
 def test_the_whole_grid_is_compiled_once():

@@ -40,14 +40,15 @@ class GradientFlow(NamedTuple):
         log_norm_initial: ``[...]``, ln‖∂L/∂h₀‖.
         log_norm_input: ``[T, ...]``, ln‖∂L/∂xₜ‖ (without a layer axis).
         input_gradient: ``[T, ..., I]``, ∂L/∂xₜ.
-        log_norm_by_lag: ``[T]``, ln‖∂E/∂h‖ by the distance from the step at which the loss E is taken: the
-            median over the examples of its fall from lag 0, from the median there. −inf from ``lags`` on.
+        log_norm_by_lag: ``[T]``, ln‖∂E/∂s‖ of the whole state s (an LSTM's c and h) by the distance from
+            the step at which the loss E is taken: the median over the examples of its fall from lag 0,
+            added to the median there. −inf from ``lags`` on.
         lags: how many lags there are, a whole number: 0 … ``lags − 1``.
         horizon: the smallest lag, in steps, at which the gradient has fallen below 1/1000 in half of the
             examples; ``lags`` (T, for a loss at the last step) where there is none.
         vanishes: whether there is such a lag.
         horizon_range: ``[2]``, the smallest and the largest horizon of an example.
-        decay_per_step: how fast ln‖∂E/∂h‖ falls down to the horizon, nats a step: the median over the
+        decay_per_step: how fast ln‖∂E/∂s‖ falls down to the horizon, nats a step: the median over the
             examples of minus the least-squares slope. Negative where the gradient explodes, inf where it
             is exactly zero after one step, 0 where there are fewer than two lags.
         decay_range: ``[2]``, the smallest and the largest decay of an example.
@@ -158,7 +159,8 @@ def gradient_flow(
     underflow nor overflow.
 
     How far back it reaches is asked of one loss step E at a time, since the norms of a loss over many
-    steps add up what has travelled far and what has just entered: lags count from E's own step. Where the
+    steps add up what has travelled far and what has just entered: lags count from E's own step, and the
+    norm is that of the whole state, since an LSTM's gradient travels through c as well as h. Where the
     loss enters at one step, that is the pass above. Where it enters at several, as in a language model, a
     second pass follows the adjoints alone, each example from a loss step of its own in the half with the
     longest history; for a loss that is no sum over steps, E stands for all that enters through one yₜ.
@@ -229,7 +231,7 @@ def measured_flow(
     Then no second pass is compiled. The loss's own program shows it only where the step is a constant.
     """
     xs, state, lengths, resets = prepare(cell, params, xs, initial_state, lengths, resets)
-    _check.function("loss", loss)
+    _check.loss_function(loss, loss_args)
     _check.linear_adjoint(cell)
     _check.differentiable("params", params)
     _check.differentiable("the state", state)
@@ -382,9 +384,9 @@ def _follow(
     def second_pass() -> list[Array]:
         own = jnp.where(alone, entering.mantissa, jnp.zeros_like(entering.mantissa))
         found = back(renormalise(own, entering.exponent, enters.ndim), adjoints_only=True)
-        return [adjoint.h for adjoint in found.adjoints]
+        return [adjoint.joint for adjoint in found.adjoints]
 
-    first_pass = [adjoint.h for adjoint in adjoints]
+    first_pass = [adjoint.joint for adjoint in adjoints]
     norms = first_pass
     if several:
         norms = lax.cond((count > 1).any(), second_pass, lambda: first_pass)

@@ -30,10 +30,10 @@ class PhaseDiagram(NamedTuple):
     Attributes:
         values: ``[V]``, what was varied.
         lengths: ``[N]``, T, steps.
-        horizon: ``[V, N]``, the smallest lag, in steps, at which ‖∂L/∂hₜ‖ is below 1/1000 of its value
+        horizon: ``[V, N]``, the smallest lag, in steps, at which ‖∂L/∂sₜ‖ is below 1/1000 of its value
             at lag 0; the length T where there is none.
         vanishes: ``[V, N]``, whether there is such a lag.
-        decay_per_step: ``[V, N]``, how fast ln‖∂L/∂hₜ‖ falls down to the horizon, nats a step; negative
+        decay_per_step: ``[V, N]``, how fast ln‖∂L/∂sₜ‖ falls down to the horizon, nats a step; negative
             where the gradient explodes, inf where it is exactly zero after one step.
         exponent: ``[V, N]``, λ₁ over the T steps, nats a step: positive where nearby trajectories
             diverge; the mean over the batch.
@@ -99,8 +99,7 @@ class AnyDepth:
     """A stack of which only the first ``params.depth`` layers are there, so that depth can be varied like a weight.
 
     The output is that of layer ``depth``; the states of the layers above rest. Layers must have outputs of one size.
-    As for any cell that is not told apart by layer, ∂L/∂hₜ is that of the joint state, each layer's with the others'
-    held fixed.
+    ∂L/∂sₜ is that of the joint state of all layers, each layer's with the others' held fixed.
     """
 
     stack: Stack
@@ -168,7 +167,7 @@ def phase_diagram(
     At g = 1 the random network h ↦ g J tanh(h) turns from order, in which gradients vanish, to chaos, in which they
     explode (Sompolinsky, Crisanti & Sommers 1988); the line λ₁ = 0 is where they may keep their size (Engelken, Wolf &
     Abbott 2023, arXiv 2006.02427). All lengths of a network are one batch: each sequence is the beginning of ``xs``.
-    In a stack ‖∂L/∂hₜ‖ is taken over the hidden states of all layers.
+    ‖∂L/∂sₜ‖ is that of the whole state, in a stack over all layers.
 
     Args:
         cell: any cell or stack with a ``step``, also :class:`rnnlab.Step`; :class:`AnyDepth` to vary the depth.
@@ -202,7 +201,7 @@ def phase_diagram(
     lengths = _check.lengths(lengths, xs.shape[0], lengths.shape, least=1)
     longest = int(np.max(np.asarray(lengths)))
     _check.function("vary", vary)
-    _check.function("loss", loss)
+    _check.loss_function(loss, loss_args)
     functions = {"vary": ByValue(vary), "loss": ByValue(loss)}
     return _diagram(cell, params, xs[:longest], values, lengths, key, loss_args, **functions)
 

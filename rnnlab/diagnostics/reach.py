@@ -27,8 +27,8 @@ class ExampleReach(NamedTuple):
             from it. −1 where the loss enters nowhere.
         lags: ``[...]``, how many lags there are: 0 at the loss step itself, ``lags − 1`` at the first
             step of the sequence, or after the last reset. 0 where the loss enters nowhere.
-        log_norm: ``[T, ...]``, ln‖∂E/∂h‖ by lag, nats, where E is the loss at that step alone; −inf
-            where the gradient is exactly zero and beyond the lags that there are.
+        log_norm: ``[T, ...]``, ln‖∂E/∂s‖ of the whole state by lag, nats, where E is the loss at that
+            step alone; −inf where the gradient is exactly zero and beyond the lags that there are.
         horizon: ``[...]``, the smallest lag, in steps, at which the norm is below 1/1000 of its value
             at lag 0; ``lags`` where there is none.
         vanishes: ``[...]``, whether there is such a lag.

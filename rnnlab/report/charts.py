@@ -42,7 +42,7 @@ def norms_by_length(norms: list[marks.Record], summary: list[marks.Record]) -> m
 
 
 def flow_by_lag(flow: list[marks.Record], summary: list[marks.Record]) -> marks.Figure:
-    """‖∂L/∂h‖ relative to lag 0, against the lag."""
+    """‖∂L/∂s‖ relative to lag 0, against the lag."""
     traces, seen = [], [-3.5, 0.0]
     for record, look in marks.looks(summary):
         mine = [step for step in flow if marks.agree(step, record, "cell", "phase", "length")]
@@ -54,11 +54,11 @@ def flow_by_lag(flow: list[marks.Record], summary: list[marks.Record]) -> marks.
     layout = marks.axes(
         {"title": "lag (steps back from the last)", **marks.log_axis(1, longest),
          "range": [0, math.log10(max(longest, 2))]},
-        {"title": "‖∂L/∂h‖ relative to lag 0", **marks.decades(seen), "range": [max(min(seen), -marks.FLOOR) - 0.2,
+        {"title": "‖∂L/∂s‖ relative to lag 0", **marks.decades(seen), "range": [max(min(seen), -marks.FLOOR) - 0.2,
          min(max(seen), marks.FLOOR) + 0.5]},
         "lag %{x} steps",
     ) | marks.level(-3, "1/1000")  # fmt: skip
-    about = f"Hidden state, T = {longest} steps{marks.bands(flow, 'median')}."
+    about = f"Gradient of the whole state (an LSTM's c and h), T = {longest} steps{marks.bands(flow, 'median')}."
     return marks.Figure(about, (), [marks.picture((), finding(summary), traces, layout)])
 
 

@@ -93,8 +93,13 @@ def _against_lag(axes: Axes, flow: list[dict[str, Any]], summary: list[dict[str,
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set(xlim=(1, longest), ylim=(max(lowest, -FLOOR) - 0.2, min(highest, FLOOR) + 0.5))
-    axes.set(xlabel="lag (steps back from the last)", ylabel="‖∂L/∂h at the lag‖ relative to lag 0")
-    axes.set_title(f"Hidden state, T = {max(record['length'] for record in summary)}", fontsize=10)
+    axes.set(
+        xlabel="lag (steps back from the last)", ylabel="‖∂L/∂s‖ of the state, relative to lag 0"
+    )
+    axes.set_title(
+        f"State (with an LSTM's cell), T = {max(record['length'] for record in summary)}",
+        fontsize=10,
+    )
     _decade_ticks(axes)
 
 
