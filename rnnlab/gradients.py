@@ -48,13 +48,19 @@ from rnnlab.scaled import (
 from rnnlab.typing import Array, Cell, PyTree
 
 
-class Adjoint(NamedTuple):
+class StateNorms(NamedTuple):
     """ln‖∂L/∂·ₜ‖ in one recurrent layer and direction, ``[T, ...]``; −inf where the gradient is exactly zero."""
 
     h: Array  # the hidden state: the state's field h, or what the step returns as its output
     c: Array | None  # the rest of the state, such as an LSTM's cell state
     joint: Array  # the whole state
     initial: Array  # the hidden state before the first step, [...]
+
+
+class Adjoint(NamedTuple):
+    """The adjoint of one recurrent layer and direction."""
+
+    norms: StateNorms
     course: Course  # how the layer was run
 
 
@@ -175,7 +181,7 @@ def _record_fused(
             batch, 0, state_norms(hidden, steps.leave(adjoint.mantissa), adjoint.exponent, 1)[0]
         )
         found = None if total is None else _parameter_gradients(total, logs, kept)
-        adjoints = (Adjoint(h, c, joint, initial, course),)
+        adjoints = (Adjoint(StateNorms(h, c, joint, initial), course),)
         return Backward(adjoints, found, own_axes(batch, 1, dxs))
 
     return own_axes(batch, 1, ys), back
@@ -334,7 +340,7 @@ def _record_steps(
         if remembers:
             h, c, joint = norms
             initial = state_norms(hidden, adjoint.mantissa, adjoint.exponent, batch)[0]
-            adjoints = (Adjoint(h, c, joint, initial, course),)
+            adjoints = (Adjoint(StateNorms(h, c, joint, initial), course),)
         found = None if total is None else _parameter_gradients(total, logs, kept)
         return Backward(adjoints, found, dxs)
 

@@ -6,7 +6,7 @@ import math
 import os
 import platform
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, NamedTuple
 
@@ -19,7 +19,8 @@ from rnnlab import initializers
 from rnnlab.cells import GRU, LSTM, RNN, LeakyRNN, Readout
 from rnnlab.data import encode, read_text, standard_library
 from rnnlab.detail import look_closer
-from rnnlab.diagnostics import gradient_flow
+from rnnlab.diagnostics import reach
+from rnnlab.diagnostics.flow import compiled_flow
 from rnnlab.driver import unroll
 from rnnlab.layers import Stack, StackParams, stack
 from rnnlab.losses import cross_entropy
@@ -58,12 +59,16 @@ class Source(NamedTuple):
     about: dict[str, Any]
 
 
+SHORT = 300
+"""Lengths up to this are measured in one program, padded to the longest: compiling takes longer than running."""
+
+
 class Unit(NamedTuple):
-    """One measurement, for all seeds: of a cell, untrained or trained, at one length."""
+    """One measurement, for all seeds: of a cell, untrained or trained, at some lengths."""
 
     cell: str
     phase: str
-    length: int
+    lengths: tuple[int, ...]
     what: Literal["flow", "training", "closer"] = "flow"
 
 
@@ -78,16 +83,24 @@ KIND = {"flow": "reach", "training": "training", "closer": "truncation"}
 """A kind of records that a measurement always gives, by which it is known to be finished."""
 
 
+def together(lengths: Iterable[int]) -> list[tuple[int, ...]]:
+    """The lengths that are measured in one program each, by rising length."""
+    ordered = sorted(set(lengths))
+    short = tuple(length for length in ordered if length <= SHORT)
+    long = [(length,) for length in ordered if length > SHORT]
+    return [short, *long] if short else long
+
+
 def units(settings: GradientSettings) -> list[Unit]:
     """Everything that is to be measured, in the order in which it is done."""
     found = []
     for cell in settings.cells:
         for phase in settings.phases:
             if phase == TRAINED:
-                found.append(Unit(cell, phase, settings.training_length, "training"))
-            found += [Unit(cell, phase, length) for length in settings.lengths]
+                found.append(Unit(cell, phase, (settings.training_length,), "training"))
+            found += [Unit(cell, phase, lengths) for lengths in together(settings.lengths)]
             if settings.detail:
-                found.append(Unit(cell, phase, settings.closer_length, "closer"))
+                found.append(Unit(cell, phase, (settings.closer_length,), "closer"))
     return found
 
 
@@ -95,8 +108,12 @@ def finished(records: Records) -> set[Unit]:
     """The units whose records are there."""
     done = set()
     for what, kind in KIND.items():
+        lengths: dict[tuple[str, str], set[int]] = {}
         for record in records.get(kind, []):
-            done.add(Unit(record["cell"], record["phase"], record["length"], what))
+            lengths.setdefault((record["cell"], record["phase"]), set()).add(record["length"])
+        for (cell, phase), there in lengths.items():
+            groups = together(there) if what == "flow" else [(length,) for length in there]
+            done |= {Unit(cell, phase, group, what) for group in groups}
     return done
 
 
@@ -161,7 +178,7 @@ def measure(
     """
     networks = {name: model(settings, data, name) for name in settings.cells}
     names = list(dict.fromkeys(unit.cell for unit in wanted))
-    programs = list(dict.fromkeys((u.cell, u.length) for u in wanted if u.what == "flow"))
+    programs = list(dict.fromkeys((u.cell, u.lengths) for u in wanted if u.what == "flow"))
     with ThreadPoolExecutor(2) as ahead:  # compiles what comes next while this thread computes
         weights = {name: ahead.submit(_initial, settings, data, networks[name]) for name in names}
         compiled = {
@@ -182,7 +199,7 @@ def measure(
                         elif unit.what == "closer":
                             yield _look_closer(run, params, unit)
                         else:
-                            program = compiled[name, unit.length].result()
+                            program = compiled[name, unit.lengths].result()
                             yield _measure_unit(run, program, params, unit)
         finally:
             ahead.shutdown(wait=False, cancel_futures=True)
@@ -199,7 +216,9 @@ class _Run(NamedTuple):
 
 
 def _described(unit: Unit) -> str:
-    what = {"flow": f"length {unit.length}", "training": "training", "closer": "a closer look"}
+    steps = ", ".join(map(str, unit.lengths))
+    flow = f"length {steps}" if len(unit.lengths) == 1 else f"lengths {steps}"
+    what = {"flow": flow, "training": "training", "closer": "a closer look"}
     return f"{unit.cell}, {unit.phase}, {what[unit.what]}"
 
 
@@ -221,7 +240,7 @@ def _initial(settings: GradientSettings, data: Source, network: Stack) -> StackP
 
 def draw(
     settings: StudySettings, data: Source, use: str, length: int, number: int
-) -> tuple[Array, Array]:
+) -> tuple[np.ndarray, np.ndarray]:
     """One batch for every seed, ``[S, T, B, …]``: the same for every cell, whatever else is measured."""
     purpose = ("measure", "train").index(use)
     inputs, labels = [], []
@@ -230,7 +249,7 @@ def draw(
         xs, ys = data.draw(random, length, settings.batch_size)
         inputs.append(xs)
         labels.append(ys)
-    return jnp.asarray(np.stack(inputs)), jnp.asarray(np.stack(labels))
+    return np.stack(inputs), np.stack(labels)
 
 
 def _over_seeds(run: Callable[..., Any]) -> Callable[..., Any]:
@@ -241,109 +260,155 @@ def _over_seeds(run: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Seen(NamedTuple):
-    """What is measured of one network."""
+    """What is measured of one network at one length; the verdict on it is left to NumPy."""
 
     log_norms: PyTree  # ln‖∂L/∂θ‖ of each parameter, cell and readout
-    log_norm_by_lag: Array
-    reach: dict[str, Array]
+    log_norm_state: Array  # ln‖∂L/∂s‖ of the whole state, [T, B]
+    loss_step: Array  # where the loss is taken, [B]
+    loss_steps: Array
     finite: Array
 
 
-def _last_step(ys: Array, readout: Readout, weights: PyTree, labels: Array) -> Array:
-    """The cross-entropy of the last step, in nats."""
-    return cross_entropy(readout(weights, ys[-1]), labels[-1])
-
-
 def _compile(
-    settings: GradientSettings, data: Source, network: Stack, length: int
+    settings: GradientSettings, data: Source, network: Stack, lengths: tuple[int, ...]
 ) -> Callable[..., Seen]:
-    """The compiled measurement ``(params, inputs, labels) -> Seen`` of all seeds at a length."""
+    """The compiled measurement of all seeds at some lengths; leaves ``[S, N, ...]``.
+
+    It takes parameters ``[S, ...]``, inputs and labels ``[S, N, T, B, ...]`` and the lengths ``[N]``.
+    """
     cell, readout = network.cells
 
-    def loss(ys: Array, weights: PyTree, labels: Array) -> Array:
-        return _last_step(ys, readout, weights, labels)
+    def loss(ys: Array, weights: PyTree, labels: Array, last: Array) -> Array:
+        step = functools.partial(lax.dynamic_index_in_dim, index=last, keepdims=False)
+        return cross_entropy(readout(weights, step(ys)), step(labels))
 
-    @_over_seeds
-    def measured(params: StackParams, inputs: Array, labels: Array) -> Seen:
+    def at_one_length(params: StackParams, inputs: Array, labels: Array, length: Array) -> Seen:
         weights, readout_weights = params.layers
-        flow = gradient_flow(
-            cell, weights, data.embed(inputs), loss, readout_weights, labels,
+        padded = None if len(lengths) == 1 else jnp.full(inputs.shape[1], length)
+        flow = compiled_flow(
+            cell,
+            weights,
+            data.embed(inputs),
+            loss,
+            (readout_weights, labels, length - 1),
+            lengths=padded,
             differentiate_loss_args=True,
-        )  # fmt: skip
-        of_readout = jax.tree.map(
-            lambda g: jnp.log(jnp.linalg.norm(g.ravel())), (flow.loss_args_gradient or ({},))[0]
+            one_step=True,
         )
-        fields = ("horizon", "vanishes", "horizon_range", "decay_per_step", "late_decay_per_step",
-                  "lags", "zero_share")  # fmt: skip
-        reach = {name: getattr(flow, name) for name in fields}
-        norms = flow.log_norm_gradient, of_readout
-        return Seen(norms, flow.log_norm_by_lag, reach, flow.finite)
+        of_readout = None if flow.loss_args_gradient is None else flow.loss_args_gradient[0]
+        log_readout = jax.tree.map(lambda g: jnp.log(jnp.linalg.norm(g.ravel())), of_readout)
+        norms = flow.params.log_gradient, log_readout
+        log_norm = flow.followed[0].log_norm
+        return Seen(norms, log_norm, flow.loss_step, flow.loss_steps, flow.finite)
+
+    @jax.jit
+    def measured(params: StackParams, inputs: Array, labels: Array, lengths: Array) -> Seen:
+        each = jax.vmap(at_one_length, (None, 0, 0, 0))
+        over_seeds = _over_seeds(lambda *seed: each(*seed, lengths))
+        return over_seeds(params, inputs, labels)
 
     def of_all_seeds(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((settings.seeds, *leaf.shape), leaf.dtype)
 
     one = jax.eval_shape(lambda key: network.init(key, data.size), jax.random.key(0))
-    params = jax.tree.map(of_all_seeds, one)
-    inputs, labels = (
-        jax.ShapeDtypeStruct((settings.seeds, length, *batch.shape[2:]), batch.dtype)
-        for batch in draw(settings, data, "measure", 1, 0)
-    )
-    return jax.jit(measured).lower(params, inputs, labels).compile()
+    inputs, labels = _padded(settings, data, (1,))
+    shape = settings.seeds, len(lengths), max(lengths)
+    return measured.lower(
+        jax.tree.map(of_all_seeds, one),
+        jax.ShapeDtypeStruct((*shape, *inputs.shape[3:]), inputs.dtype),
+        jax.ShapeDtypeStruct((*shape, *labels.shape[3:]), labels.dtype),
+        jax.ShapeDtypeStruct((len(lengths),), jnp.int32),
+    ).compile()
+
+
+def _padded(
+    settings: GradientSettings, data: Source, lengths: tuple[int, ...]
+) -> tuple[Array, Array]:
+    """The sequences of each length, padded with zeros: ``[S, N, T, B, ...]``."""
+    longest = max(lengths)
+
+    def padded(batch: Array) -> Array:
+        room = [(0, 0)] * batch.ndim
+        room[1] = (0, longest - batch.shape[1])
+        return np.pad(batch, room)
+
+    drawn = [draw(settings, data, "measure", length, length) for length in lengths]
+    inputs = np.stack([padded(inputs) for inputs, _ in drawn], axis=1)
+    labels = np.stack([padded(labels) for _, labels in drawn], axis=1)
+    return jnp.asarray(inputs), jnp.asarray(labels)
 
 
 def _measure_unit(
     run: _Run, program: Callable[..., Seen], params: StackParams, unit: Unit
 ) -> Measured:
-    settings = run.settings
-    inputs, labels = draw(settings, run.data, "measure", unit.length, unit.length)
-    seen = jax.device_get(program(params, inputs, labels))
-    names = {
-        f"{part}.{name}": value
-        for part, layer in zip(("cell", "readout"), seen.log_norms, strict=True)
-        for name, value in _named(layer)
-    }
-    names["all"] = 0.5 * np.logaddexp.reduce([2 * value for value in names.values()])
-    where = {"cell": unit.cell, "length": unit.length, "phase": unit.phase}
+    inputs, labels = _padded(run.settings, run.data, unit.lengths)
+    lengths = jnp.asarray(unit.lengths, jnp.int32)
+    seen = jax.device_get(program(params, inputs, labels, lengths))
     records: Records = {"norms": [], "flow": [], "reach": []}
-    for seed, finite in enumerate(seen.finite):
-        here = {**where, "seed": seed}
-        for name, value in names.items():
-            log_norm = number(value[seed] if finite else np.nan)
-            records["norms"].append({**here, "parameter": name, "log_norm": log_norm})
-        for lag, value in enumerate(seen.log_norm_by_lag[seed]):
-            log_norm = number(value if finite else np.nan)
-            records["flow"].append({**here, "lag": lag, "log_norm": log_norm})
-        own = {name: value[seed] for name, value in seen.reach.items()}
-        records["reach"].append({**here, **_reach_record(own, bool(finite))})
+    for place, length in enumerate(unit.lengths):
+        where = {"cell": unit.cell, "length": length, "phase": unit.phase}
+        for seed in range(run.settings.seeds):
+            own = jax.tree.map(lambda leaf, seed=seed, place=place: leaf[seed, place], seen)
+            for kind, rows in _records(own, length).items():
+                records[kind] += [{**where, "seed": seed, **row} for row in rows]
     return Measured(unit, records)
 
 
-def _reach_record(own: dict[str, np.ndarray], finite: bool) -> dict[str, Any]:
-    """How far back the gradient of one seed reaches: the fields of GradientFlow, with the lags of both fits."""
+def _records(seen: Seen, length: int) -> Records:
+    """The records of one network at one length."""
+    norms = {}
+    for part, layer in zip(("cell", "readout"), seen.log_norms, strict=True):
+        norms |= {f"{part}.{name}": value for name, value in _named(layer)}
+    norms["all"] = 0.5 * np.logaddexp.reduce([2 * value for value in norms.values()])
+    found = _reach(seen.log_norm_state[:length], seen.loss_step, seen.loss_steps)
+
+    def known(value: np.ndarray) -> float | None:
+        return number(value if seen.finite else np.nan)
+
+    return {
+        "norms": [{"parameter": name, "log_norm": known(value)} for name, value in norms.items()],
+        "flow": [
+            {"lag": lag, "log_norm": known(value)}
+            for lag, value in enumerate(found.log_norm_by_lag)
+        ],
+        "reach": [_reach_record(found, bool(seen.finite))],
+    }
+
+
+def _reach(log_norm: np.ndarray, step: np.ndarray, count: np.ndarray) -> Any:
+    """How far back the gradient reaches in the median example, from its norms at every step ``[T, B]``."""
+    lags = reach.history(len(log_norm), step, reverse=False, lengths=None, resets=None)
+    by_lag = reach.by_lag(log_norm, step, lags, reverse=False)
+    return reach.over_examples(reach.example_reach(by_lag, step, count, lags))
+
+
+def _reach_record(found: reach.Reach, finite: bool) -> dict[str, Any]:
+    """The fields of GradientFlow on the reach, with the lags over which each decay was fitted."""
     names = ("horizon", "vanishes", "horizon_low", "horizon_high", "decay_per_step", "fit_last_lag",
              "late_decay_per_step", "late_first_lag", "lags", "zero_share")  # fmt: skip
     if not finite:
         return dict.fromkeys(names)
-    lags, horizon, vanishes = int(own["lags"]), int(own["horizon"]), bool(own["vanishes"])
+    lags, horizon, vanishes = int(found.lags), int(found.horizon), bool(found.vanishes)
     late = vanishes and lags - horizon > 1
     values = (
         horizon,
         vanishes,
-        int(own["horizon_range"][0]),
-        int(own["horizon_range"][1]),
-        number(own["decay_per_step"]) if lags > 1 else None,
+        int(found.horizon_range[0]),
+        int(found.horizon_range[1]),
+        number(found.decay_per_step) if lags > 1 else None,
         min(horizon, lags - 1),
-        number(own["late_decay_per_step"]) if late else None,
+        number(found.late_decay_per_step) if late else None,
         horizon if late else None,
         lags,
-        number(own["zero_share"]),
+        number(found.zero_share),
     )
     return dict(zip(names, values, strict=True))
 
 
 def _look_closer(run: _Run, params: StackParams, unit: Unit) -> Measured:
-    inputs, labels = draw(run.settings, run.data, "measure", unit.length, unit.length)
-    where = {"cell": unit.cell, "length": unit.length, "phase": unit.phase}
+    (length,) = unit.lengths
+    inputs, labels = draw(run.settings, run.data, "measure", length, length)
+    where = {"cell": unit.cell, "length": length, "phase": unit.phase}
     found = look_closer(run.network, params, run.data.embed(inputs), labels)
     records = {kind: [{**where, **row} for row in rows] for kind, rows in found.items()}
     return Measured(unit, records)

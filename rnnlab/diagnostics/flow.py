@@ -1,10 +1,12 @@
 """Gradient flow: how large the gradient is at every step, and what every step contributes to it."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -15,7 +17,7 @@ from rnnlab._results import result
 from rnnlab.diagnostics import reach
 from rnnlab.diagnostics.reach import ExampleReach
 from rnnlab.driver import Course, has_layers, prepare, within
-from rnnlab.gradients import Adjoint, Back, record
+from rnnlab.gradients import Back, ParameterGradients, StateNorms, record
 from rnnlab.scaled import Scaled, log_norm, plain, renormalise
 from rnnlab.typing import Array, Cell, Key, PyTree
 
@@ -194,7 +196,7 @@ def gradient_flow(
     >>> bool(flow.vanishes), int(flow.horizon) < 30
     (True, True)
     """
-    return measured_flow(
+    compiled = compiled_flow(
         cell,
         params,
         xs,
@@ -208,9 +210,43 @@ def gradient_flow(
         keep_contributions=keep_contributions,
         differentiate_loss_args=differentiate_loss_args,
     )
+    return with_reach(compiled, lengths)
 
 
-def measured_flow(
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("log_norm", "resets"),
+    meta_fields=("reverse",),
+)
+@dataclasses.dataclass(frozen=True)
+class Followed:
+    """The adjoint of one loss step of each example in one recurrent layer, and how the layer was run."""
+
+    log_norm: Array  # ln‖∂E/∂s‖, [T, ...]
+    resets: Array | None  # [T, ...]
+    reverse: bool
+
+
+class CompiledFlow(NamedTuple):
+    """What the compiled program of a gradient flow gives: all but the verdict on how far it reaches."""
+
+    loss: Array
+    outputs: Array
+    adjoints: tuple[StateNorms, ...]  # one for each recurrent layer and direction
+    params: ParameterGradients
+    log_norm_input: Array
+    input_gradient: Array
+    loss_args_gradient: PyTree | None
+    finite: Array
+    followed: tuple[Followed, ...]
+    loss_step: Array
+    loss_steps: Array
+    layered: (
+        bool | None
+    )  # None, or True in a cell made of cells, whose results have an axis of layers
+
+
+def compiled_flow(
     cell: Cell,
     params: PyTree,
     xs: Array,
@@ -225,10 +261,11 @@ def measured_flow(
     keep_contributions: bool = False,
     differentiate_loss_args: bool = False,
     one_step: bool = False,
-) -> GradientFlow:
-    """:func:`gradient_flow`; ``one_step`` says that the loss reads one step of each example.
+) -> CompiledFlow:
+    """The first half of :func:`gradient_flow`, checked and compiled.
 
-    Then no second pass is compiled. The loss's own program shows it only where the step is a constant.
+    ``one_step`` says that the loss reads one step of each example, which its program shows only where the
+    step is a constant: then no second pass is compiled.
     """
     xs, state, lengths, resets = prepare(cell, params, xs, initial_state, lengths, resets)
     _check.loss_function(loss, loss_args)
@@ -236,7 +273,7 @@ def measured_flow(
     _check.differentiable("params", params)
     _check.differentiable("the state", state)
     _check.batched("the state", state, xs.shape[1:-1])
-    return _flow(
+    found = _flow(
         cell,
         params,
         xs,
@@ -251,6 +288,7 @@ def measured_flow(
         of_args=differentiate_loss_args,
         one_step=one_step,
     )
+    return found._replace(layered=has_layers(cell))
 
 
 @functools.partial(
@@ -271,7 +309,7 @@ def _flow(
     keep: bool,
     of_args: bool,
     one_step: bool,
-) -> GradientFlow:
+) -> CompiledFlow:
     course = Course(lengths, resets, key, reverse)
     ys, back = record(cell, params, xs, state, course, keep)
     value, g, args_gradient = loss_gradient(loss, ys, loss_args, of_args)
@@ -284,34 +322,104 @@ def _flow(
     enters = jnp.any(entering.mantissa != 0, axis=-1)
     if lengths is not None:
         enters = enters & within(lengths, xs.shape[0])
+    step, count = reach.loss_step(enters, tuple(a.course.reverse for a in backward.adjoints))
     several = not one_step and len(steps_read(loss, ys, loss_args)) > 1
-    examples = _follow(back, backward.adjoints, entering, enters, several)
-    layers = has_layers(cell)
-    adjoint = _as_layers(backward.adjoints) if layers else backward.adjoints[0]
-    examples = jax.tree.map(lambda *each: jnp.stack(each), *examples) if layers else examples[0]
-    over = jax.vmap(reach.over_examples)(examples) if layers else reach.over_examples(examples)
+    norms = [adjoint.norms.joint for adjoint in backward.adjoints]
+    if several:
+        norms = _followed_norms(back, norms, entering, step, count)
+    followed = [
+        Followed(norm, adjoint.course.resets, adjoint.course.reverse)
+        for norm, adjoint in zip(norms, backward.adjoints, strict=True)
+    ]
 
     read = [xs] if lengths is None else []  # padding may hold anything
     sound = [jnp.isfinite(x).all() for x in (*read, ys, value)]
     sound += [norm < jnp.inf for norm in jax.tree.leaves(backward.params.log_gradient)]  # NaN too
-    return GradientFlow(
+    return CompiledFlow(
         loss=value,
         outputs=ys,
-        log_norm_state=adjoint.h,
-        log_norm_cell=adjoint.c,
-        log_norm_joint=adjoint.joint,
-        log_norm_initial=adjoint.initial,
+        adjoints=tuple(adjoint.norms for adjoint in backward.adjoints),
+        params=backward.params,
         log_norm_input=log_norm(backward.dxs.mantissa, backward.dxs.exponent, xs.ndim - 1),
         input_gradient=plain(backward.dxs),
-        examples=examples,
-        contributions=backward.params.log_contributions,
-        contribution_arrays=backward.params.contributions,
-        gradient=backward.params.gradient,
-        log_norm_gradient=backward.params.log_gradient,
         loss_args_gradient=args_gradient,
         finite=jnp.stack(sound).all(),
+        followed=tuple(followed),
+        loss_step=step,
+        loss_steps=count,
+        layered=None,
+    )
+
+
+def _followed_norms(
+    back: Back, first_pass: list[Array], entering: Scaled, step: Array, count: Array
+) -> list[Array]:
+    """ln‖∂E/∂s‖ of one loss step of each example: of a second pass, where an example has several."""
+    number = jnp.arange(entering.exponent.shape[0], dtype=step.dtype)
+    alone = number.reshape(-1, *(1,) * step.ndim) == step[None]
+
+    def second_pass() -> list[Array]:
+        own = jnp.where(alone[..., None], entering.mantissa, jnp.zeros_like(entering.mantissa))
+        found = back(renormalise(own, entering.exponent, alone.ndim), adjoints_only=True)
+        return [adjoint.norms.joint for adjoint in found.adjoints]
+
+    return lax.cond((count > 1).any(), second_pass, lambda: first_pass)
+
+
+def examples_reach(compiled: CompiledFlow, lengths: Array | None) -> list[ExampleReach]:
+    """How far back one loss step of each example reaches, in each recurrent layer.
+
+    Computed with NumPy where the values are known, else traced.
+    """
+    step, count = compiled.loss_step, compiled.loss_steps
+    given = compiled.followed, step, count, lengths
+    if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(given)):
+        given = jax.device_get(given)
+    followed, step, count, lengths = given
+    examples = []
+    for layer in followed:
+        steps = layer.log_norm.shape[0]
+        lags = reach.history(steps, step, layer.reverse, lengths, layer.resets)
+        by_lag = reach.by_lag(layer.log_norm, step, lags, layer.reverse)
+        examples.append(reach.example_reach(by_lag, step, count, lags))
+    return examples
+
+
+def with_reach(compiled: CompiledFlow, lengths: Array | None) -> GradientFlow:
+    """The second half of :func:`gradient_flow`: the verdict."""
+    examples = examples_reach(
+        compiled, None if lengths is None else _check.array("lengths", lengths)
+    )
+    over = [reach.over_examples(layer) for layer in examples]
+    norms = compiled.adjoints[0]
+    if compiled.layered:
+        norms = _stacked(compiled.adjoints)
+        examples, over = [jax.tree.map(_side_by_side, *layers) for layers in (examples, over)]
+    else:
+        examples, over = examples[0], over[0]
+    examples, over = jax.tree.map(jnp.asarray, (examples, over))
+    return GradientFlow(
+        loss=compiled.loss,
+        outputs=compiled.outputs,
+        log_norm_state=norms.h,
+        log_norm_cell=norms.c,
+        log_norm_joint=norms.joint,
+        log_norm_initial=norms.initial,
+        log_norm_input=compiled.log_norm_input,
+        input_gradient=compiled.input_gradient,
+        examples=examples,
+        contributions=compiled.params.log_contributions,
+        contribution_arrays=compiled.params.contributions,
+        gradient=compiled.params.gradient,
+        log_norm_gradient=compiled.params.log_gradient,
+        loss_args_gradient=compiled.loss_args_gradient,
+        finite=compiled.finite,
         **over._asdict(),
     )
+
+
+def _side_by_side(*layers: Array) -> Array:
+    return jnp.stack(layers)
 
 
 def loss_gradient(
@@ -370,46 +478,15 @@ def _read(jaxpr: Any, var: Any, steps: int) -> set[int]:
     return read
 
 
-def _follow(
-    back: Back, adjoints: tuple[Adjoint, ...], entering: Scaled, enters: Array, several: bool
-) -> list[ExampleReach]:
-    """How far back one loss step of each example reaches, in each recurrent layer.
-
-    Where the loss reads one step alone (``several`` is False) there is no second pass to compile.
-    """
-    step, count = reach.loss_step(enters, tuple(adjoint.course.reverse for adjoint in adjoints))
-    number = jnp.arange(enters.shape[0], dtype=jnp.int32).reshape(-1, *(1,) * step.ndim)
-    alone = (number == step[None])[..., None]
-
-    def second_pass() -> list[Array]:
-        own = jnp.where(alone, entering.mantissa, jnp.zeros_like(entering.mantissa))
-        found = back(renormalise(own, entering.exponent, enters.ndim), adjoints_only=True)
-        return [adjoint.joint for adjoint in found.adjoints]
-
-    first_pass = [adjoint.joint for adjoint in adjoints]
-    norms = first_pass
-    if several:
-        norms = lax.cond((count > 1).any(), second_pass, lambda: first_pass)
-    examples = []
-    for adjoint, norm in zip(adjoints, norms, strict=True):
-        before = reach.history(adjoint.course, enters.shape)
-        lags = jnp.take_along_axis(before, jnp.maximum(step, 0)[None], axis=0)[0]
-        lags = jnp.where(count > 0, lags, 0)
-        by_lag = reach.by_lag(norm, step, lags, adjoint.course.reverse)
-        examples.append(reach.example_reach(by_lag, step, count, lags))
-    return examples
-
-
-def _as_layers(adjoints: tuple[Adjoint, ...]) -> Adjoint:
-    """The adjoints of several layers as one with a leading axis; −inf where a layer has no cell state."""
-    cells = [adjoint.c for adjoint in adjoints]
+def _stacked(adjoints: tuple[StateNorms, ...]) -> StateNorms:
+    """The norms of several layers with a leading axis; −inf where a layer has no cell state and others do."""
+    cells = [norms.c for norms in adjoints]
     if any(c is not None for c in cells):
         absent = jnp.full_like(adjoints[0].h, -jnp.inf)
         cells = [absent if c is None else c for c in cells]
-    return Adjoint(
-        h=jnp.stack([adjoint.h for adjoint in adjoints]),
+    return StateNorms(
+        h=jnp.stack([norms.h for norms in adjoints]),
         c=None if cells[0] is None else jnp.stack([c for c in cells if c is not None]),
-        joint=jnp.stack([adjoint.joint for adjoint in adjoints]),
-        initial=jnp.stack([adjoint.initial for adjoint in adjoints]),
-        course=adjoints[0].course,
+        joint=jnp.stack([norms.joint for norms in adjoints]),
+        initial=jnp.stack([norms.initial for norms in adjoints]),
     )

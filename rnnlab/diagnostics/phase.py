@@ -14,7 +14,7 @@ from rnnlab import _check
 from rnnlab._functions import ByValue
 from rnnlab._results import result
 from rnnlab.cells.lstm import LSTMParams
-from rnnlab.diagnostics.flow import measured_flow
+from rnnlab.diagnostics.flow import compiled_flow, examples_reach
 from rnnlab.diagnostics.lyapunov import lyapunov_spectrum
 from rnnlab.diagnostics.reach import ExampleReach, example_reach, over_examples
 from rnnlab.driver import prepare
@@ -71,13 +71,13 @@ def forget_bias(params: PyTree, bias: Array) -> PyTree:
     found = []
 
     def biased(node: Any) -> Any:
-        if not isinstance(node, LSTMParams) or node.b is None:
+        if not isinstance(node, LSTMParams) or (node.b is None and node.c is None):
             return node
         found.append(node)
-        size = node.b.size // 4  # gates in the order i, f, g, o
-        forget = slice(size, 2 * size)
-        node = node._replace(b=node.b.at[forget].set(jnp.asarray(bias, node.b.dtype)))
-        return node if node.c is None else node._replace(c=node.c.at[forget].set(0))
+        if node.b is None:
+            return node._replace(c=_with_forget(node.c, bias))
+        c = None if node.c is None else _with_forget(node.c, 0)
+        return node._replace(b=_with_forget(node.b, bias), c=c)
 
     new = jax.tree.map(biased, params, is_leaf=lambda node: isinstance(node, LSTMParams))
     if not found:
@@ -85,6 +85,12 @@ def forget_bias(params: PyTree, bias: Array) -> PyTree:
             "params are not those of an LSTM with a bias; give a function of your own as vary"
         )
     return new
+
+
+def _with_forget(biases: Array, value: Any) -> Array:
+    """The biases ``[4H]`` of an LSTM, gates in the order i, f, g, o, with those of f at ``value``."""
+    size = biases.size // 4
+    return biases.at[size : 2 * size].set(jnp.asarray(value, biases.dtype))
 
 
 class DepthParams(NamedTuple):
@@ -233,14 +239,14 @@ def _diagram(
 
     def one_network(value: Array) -> tuple[Array, ...]:
         varied = vary(params, value)
-        flow = measured_flow(
+        flow = compiled_flow(
             cell, varied, beginnings, at_the_end, loss_args, lengths=each, one_step=True
         )
-        examples = flow.examples
-        if flow.horizon.ndim:  # one for each layer
-            norms = merge(list(examples.log_norm))
-            first = jax.tree.map(lambda leaf: leaf[0], examples)
-            examples = example_reach(norms, first.loss_step, first.loss_steps, first.lags)
+        layers = examples_reach(flow, each)
+        examples = layers[0]
+        if len(layers) > 1:
+            norms = merge([layer.log_norm for layer in layers])
+            examples = example_reach(norms, examples.loss_step, examples.loss_steps, examples.lags)
         over = jax.vmap(over_examples, in_axes=(_BY_LENGTH,))(examples)
         trace = lyapunov_spectrum(cell, varied, xs, key=key, count=1).trace[..., 0]
         exponents = trace.mean(axis=tuple(range(1, trace.ndim)))[lengths - 1]

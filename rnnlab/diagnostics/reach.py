@@ -1,14 +1,11 @@
 """How far back a gradient reaches: horizon and decay of log-norms by lag, for each example and over all."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
-from jax import lax
 
 from rnnlab._results import result
-from rnnlab.driver import Course
 from rnnlab.typing import Array
 
 VANISHED = math.log(1000)
@@ -64,23 +61,6 @@ class Reach(NamedTuple):
     zero_share: Array
 
 
-def history(course: Course, shape: tuple[int, ...]) -> Array:
-    """How many steps lead up to each step, itself included, ``[T, ...]``: since the start or the last reset."""
-    steps = shape[0]
-    number = jnp.broadcast_to(_lags(steps, len(shape)), shape)
-    if not course.reverse:
-        first = jnp.zeros(shape, jnp.int32)  # the first step of the sequence that each step is in
-        if course.resets is not None:
-            first = lax.cummax(jnp.where(course.resets, number, 0), axis=0)
-        return number - first + 1
-    first = jnp.full(shape, steps - 1, jnp.int32)
-    if course.lengths is not None:
-        first = jnp.broadcast_to(course.lengths[None].astype(jnp.int32) - 1, shape)
-    if course.resets is not None:
-        first = lax.cummin(jnp.where(course.resets, number, first), axis=0, reverse=True)
-    return first - number + 1
-
-
 def loss_step(enters: Array, reverse: tuple[bool, ...]) -> tuple[Array, Array]:
     """The step whose loss is followed, for each example of ``enters [T, ...]``, and at how many it enters.
 
@@ -102,22 +82,53 @@ def loss_step(enters: Array, reverse: tuple[bool, ...]) -> tuple[Array, Array]:
     return jnp.where(count > 0, chosen.argmax(axis=0).astype(jnp.int32), -1), count
 
 
+# What follows takes NumPy arrays as well as JAX's, and computes with NumPy on those: the verdict on a
+# gradient that has been computed would otherwise be compiled for every shape, for a second or more.
+
+
+def history(
+    steps: int,
+    step: Array,
+    reverse: bool,
+    lengths: Array | None,
+    resets: Array | None,
+) -> Array:
+    """How many steps lead up to ``step [...]``, itself included: since the start or the last reset; 0 for −1."""
+    xp = step.__array_namespace__()
+    start = xp.zeros_like(step)  # where the sequence that the step belongs to starts
+    if reverse:
+        start = start + (steps - 1)
+        if lengths is not None:
+            start = lengths.astype(step.dtype) - 1
+    if resets is not None:
+        number = _lags(xp, steps, step.ndim + 1)
+        inside = resets & ((number >= step[None]) if reverse else (number <= step[None]))
+        if reverse:
+            start = xp.where(inside, number, start[None]).min(axis=0)
+        else:
+            start = xp.where(inside, number, 0).max(axis=0)
+    count = (start - step if reverse else step - start) + 1
+    return xp.where(step < 0, 0, count)
+
+
 def by_lag(log_norms: Array, step: Array, lags: Array, reverse: bool) -> Array:
     """``log_norms [T, ...]`` by their distance from ``step [...]``; −inf beyond the lags that there are."""
-    lag = _lags(*_steps_and_rank(log_norms))
+    xp = log_norms.__array_namespace__()
+    lag = _lags(xp, *_steps_and_rank(log_norms))
     there = lag < lags[None]
     source = step[None] + lag if reverse else step[None] - lag
-    picked = jnp.take_along_axis(log_norms, jnp.where(there, source, 0), axis=0)
-    return jnp.where(there, picked, -jnp.inf)
+    picked = xp.take_along_axis(log_norms, xp.where(there, source, 0), axis=0)
+    return xp.where(there, picked, -math.inf)
 
 
 def example_reach(log_norm: Array, step: Array, count: Array, lags: Array) -> ExampleReach:
     """Horizon and decay of each example from its log-norms by lag, ``[T, ...]``."""
-    lag = _lags(*_steps_and_rank(log_norm))
+    xp = log_norm.__array_namespace__()
+    lag = _lags(xp, *_steps_and_rank(log_norm))
     reach = horizon(log_norm, lags)
     vanishes = reach < lags
-    zero = (log_norm == -jnp.inf) & (lag < lags[None])
-    dies_at_once = vanishes & (reach <= 1) & (log_norm[:2][-1] == -jnp.inf)
+    zero = (log_norm == -math.inf) & (lag < lags[None])
+    dies_at_once = vanishes & (reach <= 1) & (log_norm[:2][-1] == -math.inf)
     decay = decay_per_step(log_norm, lag <= reach[None])
     return ExampleReach(
         loss_steps=count,
@@ -126,7 +137,7 @@ def example_reach(log_norm: Array, step: Array, count: Array, lags: Array) -> Ex
         log_norm=log_norm,
         horizon=reach,
         vanishes=vanishes,
-        decay_per_step=jnp.where(dies_at_once, jnp.inf, decay),
+        decay_per_step=xp.where(dies_at_once, math.inf, decay),
         late_decay_per_step=decay_per_step(log_norm, lag >= reach[None]),
         zero=zero.any(axis=0),
     )
@@ -134,9 +145,10 @@ def example_reach(log_norm: Array, step: Array, count: Array, lags: Array) -> Ex
 
 def over_examples(examples: ExampleReach) -> Reach:
     """The median over the examples in which the loss enters somewhere, and its range."""
+    xp = examples.log_norm.__array_namespace__()
     log_norm = examples.log_norm.reshape(examples.log_norm.shape[0], -1)
-    each = jax.tree.map(jnp.ravel, examples)  # the log-norms are taken from the line above
-    lag = _lags(log_norm.shape[0], 2)
+    each = ExampleReach(*[leaf.reshape(-1) for leaf in examples])
+    lag = _lags(xp, log_norm.shape[0], 2)
     counts = each.lags > 0
     most = each.lags.max()
 
@@ -144,16 +156,16 @@ def over_examples(examples: ExampleReach) -> Reach:
     asked = lag < each.lags[None]
     fallen = (asked & (each.horizon[None] <= lag)).sum(axis=1)
     halfway = (fallen > 0) & (2 * fallen >= asked.sum(axis=1))
-    middle = jnp.where(halfway.any(), halfway.argmax().astype(jnp.int32), most)
+    middle = xp.where(halfway.any(), halfway.argmax().astype(most.dtype), most)
 
     first = log_norm[:1]
-    relative = log_norm - jnp.where(first == -jnp.inf, 0, first)
+    relative = log_norm - xp.where(first == -math.inf, 0, first)
     curve = median(first[0], counts) + median(relative, asked)
 
     fitted = counts & (each.lags > 1)
     beyond = counts & each.vanishes & (each.lags - each.horizon > 1)
-    reached = jnp.where(each.vanishes, each.horizon, most)
-    zero_share = jnp.sum(each.zero & counts, dtype=jnp.int32) / jnp.maximum(counts.sum(), 1)
+    reached = xp.where(each.vanishes, each.horizon, most)
+    zeros = (each.zero & counts).sum().astype(log_norm.dtype)
     return Reach(
         log_norm_by_lag=curve,
         lags=most,
@@ -163,7 +175,7 @@ def over_examples(examples: ExampleReach) -> Reach:
         decay_per_step=median(each.decay_per_step, fitted, 0.0),
         decay_range=_range(each.decay_per_step, fitted, 0.0),
         late_decay_per_step=median(each.late_decay_per_step, beyond, 0.0),
-        zero_share=zero_share.astype(log_norm.dtype),
+        zero_share=zeros / xp.maximum(counts.sum(), 1).astype(log_norm.dtype),
     )
 
 
@@ -177,12 +189,13 @@ def horizon(log_norm: Array, lags: Array | None = None) -> Array:
     >>> int(horizon(-0.5 * jnp.arange(100.0)))
     14
     """
+    xp = log_norm.__array_namespace__()
     if lags is None:
-        lags = jnp.full(log_norm.shape[1:], log_norm.shape[0], jnp.int32)
-    fallen = (log_norm < log_norm[:1] - VANISHED) | (log_norm == -jnp.inf)
-    fallen = fallen & (_lags(*_steps_and_rank(log_norm)) < lags[None])
-    first = fallen.argmax(axis=0).astype(jnp.int32)
-    return jnp.where(fallen.any(axis=0), first, lags.astype(jnp.int32))
+        lags = xp.full(log_norm.shape[1:], log_norm.shape[0], dtype="int32")
+    fallen = (log_norm < log_norm[:1] - VANISHED) | (log_norm == -math.inf)
+    fallen = fallen & (_lags(xp, *_steps_and_rank(log_norm)) < lags[None])
+    first = fallen.argmax(axis=0).astype(lags.dtype)
+    return xp.where(fallen.any(axis=0), first, lags)
 
 
 def decay_per_step(log_norm: Array, where: Array | None = None) -> Array:
@@ -191,39 +204,42 @@ def decay_per_step(log_norm: Array, where: Array | None = None) -> Array:
     The fit is over the lags at which the norm is finite and, where given, ``where [T, ...]`` is True; 0
     with fewer than two of them.
     """
-    there = jnp.isfinite(log_norm)
+    xp = log_norm.__array_namespace__()
+    there = xp.isfinite(log_norm)
     if where is not None:
         there = there & where
-    count = there.sum(axis=0, dtype=log_norm.dtype)
-    lag = _lags(*_steps_and_rank(log_norm)).astype(log_norm.dtype)
-    mean = jnp.sum(jnp.where(there, lag, 0), axis=0) / jnp.maximum(count, 1)
-    centred = jnp.where(there, lag - mean[None], 0)
-    squares = jnp.sum(centred**2, axis=0)
-    slope = jnp.sum(centred * jnp.where(there, log_norm, 0), axis=0)
-    return -slope / jnp.where(count < 2, 1, squares)
+    count = there.sum(axis=0).astype(log_norm.dtype)
+    lag = _lags(xp, *_steps_and_rank(log_norm)).astype(log_norm.dtype)
+    mean = xp.where(there, lag, 0).sum(axis=0) / xp.maximum(count, 1)
+    centred = xp.where(there, lag - mean[None], 0)
+    squares = (centred * centred).sum(axis=0)
+    slope = (centred * xp.where(there, log_norm, 0)).sum(axis=0)
+    return -slope / xp.where(count < 2, 1, squares)
+
+
+def median(values: Array, where: Array | None = None, missing: float = -math.inf) -> Array:
+    """The lower median over the last axis of the values that count; ``missing`` where there are none."""
+    xp = values.__array_namespace__()
+    where = xp.ones(values.shape, dtype=bool) if where is None else where
+    count = where.sum(axis=-1, keepdims=True)
+    ordered = xp.sort(xp.where(where, values, math.inf), axis=-1)
+    middle = xp.maximum(count - 1, 0) // 2
+    picked = xp.take_along_axis(ordered, middle, axis=-1)
+    return xp.where(count > 0, picked, missing)[..., 0]
+
+
+def _range(values: Array, where: Array, missing: float) -> Array:
+    """The smallest and the largest of the values that count, ``[2]``."""
+    xp = values.__array_namespace__()
+    low = xp.where(where, values, values.max()).min()
+    high = xp.where(where, values, values.min()).max()
+    return xp.where(where.any(), xp.stack([low, high]), missing)
 
 
 def _steps_and_rank(log_norm: Array) -> tuple[int, int]:
     return log_norm.shape[0], log_norm.ndim
 
 
-def _lags(steps: int, rank: int) -> Array:
+def _lags(xp: Any, steps: int, rank: int) -> Array:
     """0 … T − 1 along the first of so many axes."""
-    return jnp.arange(steps, dtype=jnp.int32).reshape(-1, *(1,) * (rank - 1))
-
-
-def median(values: Array, where: Array | None = None, missing: float = -math.inf) -> Array:
-    """The lower median over the last axis of the values that count; ``missing`` where there are none."""
-    where = jnp.ones(values.shape, bool) if where is None else where
-    count = where.sum(axis=-1, keepdims=True)
-    ordered = jnp.sort(jnp.where(where, values, jnp.inf), axis=-1)
-    middle = jnp.maximum(count - 1, 0) // 2
-    picked = jnp.take_along_axis(ordered, middle, axis=-1)
-    return jnp.where(count > 0, picked, missing)[..., 0]
-
-
-def _range(values: Array, where: Array, missing: float) -> Array:
-    """The smallest and the largest of the values that count, ``[2]``."""
-    low = jnp.where(where, values, values.max()).min()
-    high = jnp.where(where, values, values.min()).max()
-    return jnp.where(where.any(), jnp.stack([low, high]), missing)
+    return xp.arange(steps, dtype="int32").reshape(-1, *(1,) * (rank - 1))
