@@ -81,14 +81,14 @@ def test_the_median_example_decides(count):
     flow = rnnlab.gradient_flow(cell, params, xs, lambda ys: ys[-1].sum())
     alive = count <= 15
     assert bool(flow.vanishes) != alive
-    assert flow.horizon == (50 if alive else 24)
+    assert flow.horizon == (50 if alive else 25)
     np.testing.assert_allclose(flow.zero_share, count / 32)
-    assert flow.examples.horizon.tolist() == [24] * count + [50] * (32 - count)
+    assert flow.examples.horizon.tolist() == [25] * count + [50] * (32 - count)
     np.testing.assert_allclose(flow.decay_per_step, 0, atol=1e-6)
     sentence = flow.finding()
     assert ("exactly zero" in sentence) == (count > 0)
     if 0 < count < 32:
-        assert "24 to the whole sequence over 32 examples" in sentence
+        assert "25 to the whole sequence over 32 examples" in sentence
     if count == 1:
         assert "3.12 % of the examples" in sentence
 
@@ -205,7 +205,8 @@ def test_one_loss_step_needs_no_second_pass_and_gives_the_same():
     hidden = rnnlab.gradient_flow(
         cell, params, xs, lambda ys, i: jnp.sin(jnp.take(ys, i, axis=0)).sum(), T - 1
     )
-    close(shown._replace(finite=0), hidden._replace(finite=0))
+    sound = jnp.ones(())
+    close(shown._replace(finite=sound), hidden._replace(finite=sound))
 
 
 def test_the_matrix_of_contributions_agrees():
@@ -310,11 +311,15 @@ def test_new_labels_and_a_loss_written_again_compile_nothing(instrument):
             cell, params, xs, lambda ys, w, labels: sequence_loss(ys, w, labels), weights, labels
         )
 
+    def size(found):
+        return np.linalg.norm(jax.tree.leaves(getattr(found, "gradient", found))[0])
+
+    others = (labels + 1) % 6
     first = ask(labels)
     with watch() as work:
-        second = ask((labels + 1) % 6)
+        second = ask(others)
     assert work.compiled == []
-    assert not np.allclose(jax.tree.leaves(first)[0], jax.tree.leaves(second)[0])
+    assert not np.isclose(size(first), size(second))
 
 
 def test_a_phase_diagram_takes_arguments_of_its_loss():
