@@ -3,8 +3,11 @@
 import abc
 import contextlib
 import dataclasses
+import importlib
 import shlex
+import stat
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
@@ -49,6 +52,8 @@ class Command(abc.ABC):
     cache: bool = True
 
     name: ClassVar[str]
+    drawing: ClassVar[str]
+    """The module that draws."""
 
     def __post_init__(self) -> None:  # noqa: B027 (meant to do nothing)
         """Leaves the checks to the settings, whose one sentence is then shown without a frame."""
@@ -110,11 +115,11 @@ class Command(abc.ABC):
             raise ValueError("--out is empty; give the directory to write into")
         if not settings.data:
             raise ValueError('--data is empty; give "text", "noise", or the path of a UTF-8 file')
-        path = Path(settings.data)
-        if settings.data not in ("text", "noise") and (not path.exists() or path.is_dir()):
+        if settings.data not in ("text", "noise") and not _is_file(Path(settings.data)):
             from rnnlab.data import read_text
 
-            read_text(path)
+            # It says why not.
+            read_text(settings.data)
         return settings
 
     def _complete(self, run: Run, settings: StudySettings, arguments: list[str]) -> None:
@@ -132,6 +137,8 @@ class Command(abc.ABC):
         if remark := self.remark():
             terminal.note(f"note: {remark}")
         terminal.say_when_interrupted(self._farewell(run, arguments))
+        # It takes a second, in which this thread mostly waits for compiled code.
+        threading.Thread(target=_import_ahead, args=(self.drawing,), daemon=True).start()
 
         def summarise(found: records.Records) -> list[dict[str, Any]]:
             return study.summarise(settings, found)
@@ -142,6 +149,7 @@ class Command(abc.ABC):
                 for measured in study.measure(settings, data, list(run.missing), say):
                     run.add(measured.unit, measured.records)
                     run.save(summarise, when_due=True)
+                    terminal.say_when_interrupted(self._farewell(run, arguments))
                     advance()
             finally:
                 run.save(summarise, when_due=False)
@@ -150,6 +158,8 @@ class Command(abc.ABC):
             run.finish()
 
     def _farewell(self, run: Run, arguments: list[str]) -> str:
+        if not any(run.records.values()):
+            return "interrupted; nothing was measured yet"
         again = shlex.join(["rnnlab", *arguments, *([] if self.resume else ["--resume"])])
         return f"interrupted; what was measured is in {run.unfinished}; go on with: {again}"
 
@@ -176,6 +186,7 @@ class Gradients(Command, GradientSettings):
     out: Annotated[str, tyro.conf.arg(metavar="DIR")] = "runs/gradients"
 
     name: ClassVar = "gradients"
+    drawing: ClassVar = "rnnlab.report.figures"
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -234,6 +245,7 @@ class Dynamics(Command, DynamicsSettings):
     out: Annotated[str, tyro.conf.arg(metavar="DIR")] = "runs/dynamics"
 
     name: ClassVar = "dynamics"
+    drawing: ClassVar = "rnnlab.report.dynamics"
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -291,6 +303,20 @@ class Report:
         with terminal.printing():
             terminal.show(terminal.console(), f"The page is {page}.")
         return DONE
+
+
+def _import_ahead(module: str) -> None:
+    # What is wrong with it is told when it is used.
+    with contextlib.suppress(Exception):
+        importlib.import_module(module)
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is anything but a directory; also what can be read only once, such as a pipe."""
+    try:
+        return not stat.S_ISDIR(path.stat().st_mode)
+    except OSError:
+        return False
 
 
 def _only(kind: type[Settings], options: object) -> Settings:

@@ -69,7 +69,7 @@ class Run:
             with contextlib.suppress(OSError):
                 _remove_rest(self.unfinished)
         for folder in self._made:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, ValueError):
                 folder.rmdir()
         if self._lock is not None:
             os.close(self._lock)
@@ -86,10 +86,11 @@ class Run:
             _try_to_write(self.unfinished)
             self._admitted = True
         except OSError as fault:
-            blocked = isinstance(fault, FileExistsError | NotADirectoryError)
-            reason = "Not a directory" if blocked else fault.strerror
+            where, reason = self.folder, fault.strerror
+            if isinstance(fault, FileExistsError):
+                where, reason = fault.filename, "Not a directory"
             raise ValueError(
-                f"{self.folder} cannot be written ({reason}); choose another --out"
+                f"{where} cannot be written ({reason}); choose another --out"
             ) from None
 
     def open(
@@ -116,6 +117,7 @@ class Run:
         if resume and source.exists():
             self._load(source, finished)
             self.is_whole = source == whole and not self.missing and not faults(self.folder)
+            self._unsaved = source == whole
         if not self.is_whole:
             write_json(self.unfinished / CONFIG, self.config)
 
