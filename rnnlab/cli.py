@@ -4,6 +4,7 @@ import abc
 import contextlib
 import dataclasses
 import importlib
+import os
 import shlex
 import stat
 import sys
@@ -115,7 +116,7 @@ class Command(abc.ABC):
             raise ValueError("--out is empty; give the directory to write into")
         if not settings.data:
             raise ValueError('--data is empty; give "text", "noise", or the path of a UTF-8 file')
-        if settings.data not in ("text", "noise") and not _is_file(Path(settings.data)):
+        if settings.data not in ("text", "noise") and not _can_be_read(Path(settings.data)):
             from rnnlab.data import read_text
 
             # It says why not.
@@ -311,12 +312,13 @@ def _import_ahead(module: str) -> None:
         importlib.import_module(module)
 
 
-def _is_file(path: Path) -> bool:
-    """Whether there is anything but a directory; also what can be read only once, such as a pipe."""
+def _can_be_read(path: Path) -> bool:
+    """Whether it is there, readable and no directory; it may be a pipe, which can be read only once."""
     try:
-        return not stat.S_ISDIR(path.stat().st_mode)
+        is_folder = stat.S_ISDIR(path.stat().st_mode)
     except OSError:
         return False
+    return not is_folder and os.access(path, os.R_OK)
 
 
 def _only(kind: type[Settings], options: object) -> Settings:
@@ -325,7 +327,7 @@ def _only(kind: type[Settings], options: object) -> Settings:
 
 def _parse(arguments: list[str]) -> Command | Report | None:
     """The command that is asked for; None where printing was all. SystemExit for help and for what cannot be parsed."""
-    with terminal.printing():
+    with terminal.printing(), terminal.room_for_help():
         if arguments == ["--version"]:
             print(f"rnnlab {__version__}")
             return None

@@ -530,6 +530,16 @@ print(code, *{"jax", "matplotlib"} & set(sys.modules))
     assert ran.stdout.splitlines()[-1] == str(code)
 
 
+@pytest.mark.parametrize("columns", [1, 20, 80])
+def test_help_can_be_read_at_any_width(capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with pytest.raises(SystemExit):
+        cli.main(["gradients", "--help"])
+    words = capsys.readouterr().out.split()
+    assert {"hidden", "units", "--hidden-size"} <= set(words)
+    assert os.environ["COLUMNS"] == str(columns)
+
+
 def test_help_tells_of_the_cache(capsys):
     with pytest.raises(SystemExit):
         cli.main(["dynamics", "--help"])

@@ -28,7 +28,11 @@ def number(value: float) -> float | None:
 
 def write_text(path: Path, text: str) -> None:
     """Puts ``text`` in the place of ``path`` in one move."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=PART)
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=PART)
+    except OSError as fault:
+        fault.filename = str(path)
+        raise
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
             file.write(text)

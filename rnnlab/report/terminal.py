@@ -4,6 +4,7 @@ import codecs
 import contextlib
 import io
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -21,6 +22,9 @@ INTERRUPTED = 130
 
 WIDTH = 120
 """Columns of what is not printed on a terminal."""
+
+HELP = 40
+"""Columns in which help can be read."""
 
 QUIET = 5.0
 """Seconds between two lines of progress, at first; later a twentieth of the time that has passed."""
@@ -189,6 +193,20 @@ class Log:
 
     def advance(self) -> None:
         self.done += 1
+
+
+@contextlib.contextmanager
+def room_for_help() -> Iterator[None]:
+    """Around tyro, which prints help a letter a line in less than ``HELP`` columns: the terminal breaks its lines."""
+    before = os.environ.get("COLUMNS")
+    if shutil.get_terminal_size().columns < HELP:
+        os.environ["COLUMNS"] = str(HELP)
+    try:
+        yield
+    finally:
+        os.environ.pop("COLUMNS", None)
+        if before is not None:
+            os.environ["COLUMNS"] = before
 
 
 def console() -> "Console":
