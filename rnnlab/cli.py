@@ -180,8 +180,8 @@ class Gradients(Command, GradientSettings):
 
     For each cell, length and seed it takes the loss at the last step of a sequence of that length, and measures the
     norm of the gradient for each parameter and its flow to every earlier step. DIR then holds gradients.json,
-    gradients.csv, gradient_norms.png, gradient_norms.svg and config.json; with --detail also singular_values,
-    contributions and truncation, each as .png and .svg. Logarithms are natural.
+    gradients.csv, gradient_norms.png, gradient_norms.svg, config.json and SHA256SUMS, which lists them; with --detail
+    also singular_values, contributions and truncation, each as .png and .svg. Logarithms are natural.
     """
 
     out: Annotated[str, tyro.conf.arg(metavar="DIR")] = "runs/gradients"
@@ -240,7 +240,8 @@ class Dynamics(Command, DynamicsSettings):
     For each cell it measures the leading Lyapunov exponents along trajectories (with --drive none beside those of
     linear theory where the state comes to rest), the fixed points under zero input, and,
     for the first seed, how far gradients reach over recurrent gain and sequence length. DIR then holds dynamics.json,
-    dynamics.csv, spectrum, portrait and phase, each as .png and .svg, and config.json. Logarithms are natural.
+    dynamics.csv, spectrum, portrait and phase, each as .png and .svg, config.json, and SHA256SUMS, which lists them.
+    Logarithms are natural.
     """
 
     out: Annotated[str, tyro.conf.arg(metavar="DIR")] = "runs/dynamics"
