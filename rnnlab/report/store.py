@@ -22,13 +22,13 @@ CONFIG = "config.json"
 PAGE = "report.html"
 
 UNFINISHED = "unfinished"
-"""The directory, inside that of the run, in which a run is until it is finished."""
+"""The subdirectory that holds a run until it is finished."""
 
 CHECKSUMS = "SHA256SUMS"
 """The list of a finished run's files, in the form that ``sha256sum --check`` reads."""
 
 SHARE = 10
-"""The time between two saves is at least so many times that of a save."""
+"""The time between two saves is at least this many times the time that a save takes."""
 
 
 class Run:
@@ -41,7 +41,7 @@ class Run:
     * before the list is written, an earlier run is whole, and ``unfinished`` holds what was measured so far;
     * after it, the list in ``unfinished`` says what still has to be moved, and ``settle`` moves it.
 
-    Leaving the context gives the directory back and removes what is empty.
+    On leaving the context the directory is released, and removed where it is empty.
     """
 
     def __init__(self, folder: Path, name: str, kinds: Iterable[str]) -> None:
@@ -76,10 +76,10 @@ class Run:
             self._lock = None
 
     def admit(self, settings: dict[str, Any]) -> None:
-        """Takes the directory; ValueError where it cannot be written or holds something else."""
+        """Claims the directory; ValueError where it cannot be written or holds something else."""
         try:
             self._make(self.folder)
-            self._take()
+            self._lock_folder()
             settle(self.folder)
             self._compare(settings)
             self._make(self.unfinished)
@@ -100,7 +100,7 @@ class Run:
         units: Iterable[Any],
         finished: Callable[[Records], set[Any]],
     ) -> None:
-        """Starts a run, or goes on with what is ``finished``, as the records tell.
+        """Starts a run, or resumes one: ``missing`` then lacks the units that are ``finished``.
 
         ValueError for what must not be overwritten or continued.
         """
@@ -122,7 +122,7 @@ class Run:
             write_json(self.unfinished / CONFIG, self.config)
 
     def add(self, unit: Any, records: Records) -> None:
-        """Takes the records of a unit that was missing."""
+        """Adds the records of a unit that was missing."""
         for kind, rows in records.items():
             self.records[kind] += rows
         self.missing.remove(unit)
@@ -153,8 +153,8 @@ class Run:
         self._made = absent + self._made
         folder.mkdir(parents=True, exist_ok=True)
 
-    def _take(self) -> None:
-        """ValueError where another process is writing the run; its end, however it comes, gives the directory free."""
+    def _lock_folder(self) -> None:
+        """Locks the directory until the process ends; ValueError where another process has locked it."""
         if fcntl is None:
             return
         self._lock = os.open(self.folder, os.O_RDONLY)

@@ -21,10 +21,10 @@ INTERRUPTED = 130
 """The exit code of a process that SIGINT ended, as shells give it: 128 + 2."""
 
 WIDTH = 120
-"""Columns of what is not printed on a terminal."""
+"""Columns where standard output is no terminal."""
 
 HELP = 40
-"""Columns in which help can be read."""
+"""The fewest columns in which help is readable."""
 
 QUIET = 5.0
 """Seconds between two lines of progress, at first; later a twentieth of the time that has passed."""
@@ -33,7 +33,7 @@ ASCII = {
     "−": "-", "–": "-", "—": "-", "‖": "|", "∂": "d", "λ": "lambda", "θ": "theta", "Ω": "Omega", "×": "x", "±": "+-",
     "·": "*", "•": "*", "“": '"', "”": '"', "‘": "'", "’": "'", "│": "|", "┃": "|", "─": "-", "━": "-", "═": "=",
 }  # fmt: skip
-"""What stands for a character in an encoding that lacks it; letters lose their accents, and the rest is "?"."""
+"""Replacements in encodings that lack these characters. Other letters lose their accents; the rest becomes "?"."""
 
 
 def prepare_streams() -> None:
@@ -77,16 +77,16 @@ def printable(text: str) -> str:
 
 
 def note(text: str) -> None:
-    """Prints a line on standard error, if anybody is there to read it."""
+    """Prints a line on standard error; a standard error that is closed or full is ignored."""
     with contextlib.suppress(OSError, ValueError):
         print(printable(text), file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
 def printing() -> Iterator[None]:
-    """Around what is printed on standard output: an OSError says that it comes from there.
+    """Flushes standard output at the end of the block; an OSError names standard output as its file.
 
-    The text is written out at the end. A closed pipe, as in ``| head -1``, is no error: the reader has what it wanted.
+    A closed pipe, as in ``| head -1``, is no error: the reader has what it wanted.
     """
     try:
         try:
@@ -102,7 +102,7 @@ def printing() -> Iterator[None]:
 
 
 def _discard() -> None:
-    """Lets standard output lead nowhere, since Python tries to write what is left when it ends."""
+    """Redirects standard output to the null device: Python writes what is left in the buffer when it exits."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
@@ -121,9 +121,10 @@ def say_when_interrupted(text: str) -> None:
 def leave_when_interrupted() -> None:
     """From now on SIGINT (Ctrl-C) ends the process at once, with one line and the exit code 130.
 
-    Python's own handler raises KeyboardInterrupt in the main thread: only when compiled code comes back, which takes
-    seconds while XLA compiles, then through whatever is being imported, and after that the other threads are waited
-    for. Here a thread of its own reads the signal and ends the process; files are written so that this is safe.
+    Python's own handler raises KeyboardInterrupt in the main thread. That waits until compiled code returns, which
+    takes seconds while XLA compiles; modules that are being imported may swallow the exception; and at exit Python
+    waits for the other threads. Here a separate thread reads the signal and exits, which is safe since files are
+    written whole or not at all.
     """
     if os.name != "posix" or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # It is ignored where a shell started the process in the background.
@@ -149,11 +150,11 @@ def _wait_for_interrupt(reader: int) -> None:
 
 @contextlib.contextmanager
 def progress(done: int, total: int) -> Iterator[tuple[Callable[[str], None], Callable[[], None]]]:
-    """``(say, advance)``: says what is being done, and that one thing more of ``total`` is done.
+    """``(say, advance)``: show what is being done, and count one more of ``total`` as done.
 
     On standard error: a bar on a terminal, elsewhere a line now and then.
     """
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         log = Log(done, total)
         yield log.say, log.advance
         return
@@ -197,7 +198,7 @@ class Log:
 
 @contextlib.contextmanager
 def room_for_help() -> Iterator[None]:
-    """Around tyro, which prints help a letter a line in less than ``HELP`` columns: the terminal breaks its lines."""
+    """Tells tyro of at least ``HELP`` columns; with fewer it prints one letter of the help a line."""
     before = os.environ.get("COLUMNS")
     if shutil.get_terminal_size().columns < HELP:
         os.environ["COLUMNS"] = str(HELP)
