@@ -3,28 +3,32 @@
 import abc
 import contextlib
 import dataclasses
-import json
+import importlib
+import os
 import shlex
+import stat
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 import tyro
 
 from rnnlab import __version__
-from rnnlab.report import records
-from rnnlab.report.records import Run
+from rnnlab.report import records, terminal
+from rnnlab.report.store import Run
 from rnnlab.settings import DynamicsSettings, GradientSettings, StudySettings
-from rnnlab.startup import quick_start
+from rnnlab.startup import kept_programs, quick_start
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.table import Table
 
 CLOSER = ("singular_values", "contributions", "truncation")
 """The kinds of records, and the figures, of a closer look."""
 
-DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, USAGE = 0, 1, 2
+"""Exit codes, with ``terminal.INTERRUPTED``."""
 
 Settings = TypeVar("Settings", bound=StudySettings)
 
@@ -34,16 +38,23 @@ class Command(abc.ABC):
     """A study as a command: it measures what is missing in a directory, draws it and tells what was found.
 
     Attributes:
-        out: where to write; a directory that holds other settings is refused.
-        resume: complete what is missing in DIR.
+        out: where to write; a directory that holds other settings is refused. Until the run is finished it is in
+            DIR/unfinished, and an earlier run stays what it is.
+        resume: go on with the run in DIR/unfinished, or draw again what is missing in DIR.
         json: print the summary as JSON on standard output, and nothing else there.
+        cache: compile everything anew, and keep nothing. By default compiled programs are kept in rnnlab in the user's
+            cache directory (XDG_CACHE_HOME, or ~/.cache), at most 100 MiB, so that the next run starts sooner; where
+            JAX_COMPILATION_CACHE_DIR is set, in that directory.
     """
 
-    out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs")
+    out: Annotated[str, tyro.conf.arg(metavar="DIR")] = "runs"
     resume: bool = False
     json: bool = False
+    cache: bool = True
 
     name: ClassVar[str]
+    drawing: ClassVar[str]
+    """The module that draws."""
 
     def __post_init__(self) -> None:  # noqa: B027 (meant to do nothing)
         """Leaves the checks to the settings, whose one sentence is then shown without a frame."""
@@ -63,11 +74,11 @@ class Command(abc.ABC):
         """The module of the study, with JAX loaded: its ``units``, ``finished``, ``measure`` and ``summarise``."""
 
     @abc.abstractmethod
-    def draw(self, run: Run) -> None:
-        """Writes the table and the figures."""
+    def draw(self, run: Run, folder: Path) -> None:
+        """Writes the table and the figures into ``folder``."""
 
     @abc.abstractmethod
-    def tell(self, run: Run) -> "Iterator[RenderableType]":
+    def tell(self, run: Run) -> "Iterator[str | Table]":
         """What was found, for people."""
 
     def remark(self) -> str | None:
@@ -76,50 +87,91 @@ class Command(abc.ABC):
 
     def run(self, arguments: list[str]) -> int:
         """Runs the study; returns the exit code."""
-        with _asking():
-            settings = self.settings()
-            run = Run(self.out, self.name, self.kinds)
-            run.admit(dataclasses.asdict(settings))
+        with contextlib.ExitStack() as stack:
+            with _asking():
+                settings = self._checked_settings()
+                run = stack.enter_context(Run(Path(self.out), self.name, self.kinds))
+                run.admit(dataclasses.asdict(settings))
 
-        quick_start()
+            # Only now, so that help and refusals come at once.
+            quick_start()
+            import jax
 
-        import jax  # only now, so that help and refusals come at once
-        from rich.console import Console
+            if settings.precision == "float64":
+                jax.config.update("jax_enable_x64", True)
+            if self.cache:
+                stack.enter_context(kept_programs())
+            try:
+                self._complete(run, settings, arguments)
+            except KeyboardInterrupt:
+                terminal.note(f"rnnlab: {self._farewell(run, arguments)}")
+                return terminal.INTERRUPTED
+        self._print(run)
+        return DONE
 
-        if settings.precision == "float64":
-            jax.config.update("jax_enable_x64", True)
+    def _checked_settings(self) -> StudySettings:
+        """The settings, with what can be said about ``--out`` and ``--data`` at once."""
+        settings = self.settings()
+        if not self.out:
+            raise ValueError("--out is empty; give the directory to write into")
+        if not settings.data:
+            raise ValueError('--data is empty; give "text", "noise", or the path of a UTF-8 file')
+        if settings.data not in ("text", "noise") and not _can_be_read(Path(settings.data)):
+            from rnnlab.data import read_text
 
+            # It says why not.
+            read_text(settings.data)
+        return settings
+
+    def _complete(self, run: Run, settings: StudySettings, arguments: list[str]) -> None:
+        """Measures what is missing, draws it, and puts the run in its place."""
         from rnnlab.study import environment, source
 
-        notes = Console(stderr=True, highlight=False)
         with _asking():
             study, data = self.study, source(settings)
             config = {"settings": dataclasses.asdict(settings), "data": data.about, **environment()}
             config["command"] = shlex.join(["rnnlab", *arguments])
-            run.open(config, self.resume, study.units(settings), study.finished)
+            units = study.units(settings)
+            run.open(config, self.resume, units, study.finished)
+        if run.is_whole:
+            return
         if remark := self.remark():
-            notes.print(f"note: {remark}")
-        try:
-            with _progress(notes, len(run.missing)) as (say, advance):
-                for measured in study.measure(settings, data, run.missing, say):
-                    run.add(measured.records)
-                    run.save(study.summarise(settings, run.records))
+            terminal.note(f"note: {remark}")
+        terminal.say_when_interrupted(self._farewell(run, arguments))
+        # It takes a second, in which this thread mostly waits for compiled code.
+        threading.Thread(target=_import_ahead, args=(self.drawing,), daemon=True).start()
+
+        def summarise(found: records.Records) -> list[dict[str, Any]]:
+            return study.summarise(settings, found)
+
+        done = len(units) - len(run.missing)
+        with terminal.progress(done, len(units)) as (say, advance):
+            try:
+                for measured in study.measure(settings, data, list(run.missing), say):
+                    run.add(measured.unit, measured.records)
+                    run.save(summarise, when_due=True)
+                    terminal.say_when_interrupted(self._farewell(run, arguments))
                     advance()
-            self.draw(run)
-        except KeyboardInterrupt:
-            again = shlex.join(["rnnlab", *arguments, *([] if self.resume else ["--resume"])])
-            notes.print(
-                f"interrupted; what was finished is in {self.out}; go on with: {again}",
-                soft_wrap=True,
-            )
-            return INTERRUPTED
-        if self.json:
-            print(json.dumps(run.summary))
-        else:
-            console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-            for shown in self.tell(run):
-                console.print(shown, soft_wrap=isinstance(shown, str))
-        return DONE
+            finally:
+                run.save(summarise, when_due=False)
+            say("drawing")
+            self.draw(run, run.unfinished)
+            run.finish()
+
+    def _farewell(self, run: Run, arguments: list[str]) -> str:
+        if not any(run.records.values()):
+            return "interrupted; nothing was measured yet"
+        again = shlex.join(["rnnlab", *arguments, *([] if self.resume else ["--resume"])])
+        return f"interrupted; what was measured is in {run.unfinished}; go on with: {again}"
+
+    def _print(self, run: Run) -> None:
+        with terminal.printing():
+            if self.json:
+                print(records.as_json(run.summary))
+                return
+            out = terminal.console()
+            for what in self.tell(run):
+                terminal.show(out, what)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,13 +180,14 @@ class Gradients(Command, GradientSettings):
 
     For each cell, length and seed it takes the loss at the last step of a sequence of that length, and measures the
     norm of the gradient for each parameter and its flow to every earlier step. DIR then holds gradients.json,
-    gradients.csv, gradient_norms.png, gradient_norms.svg and config.json; with --detail also singular_values,
-    contributions and truncation, each as .png and .svg. Logarithms are natural.
+    gradients.csv, gradient_norms.png, gradient_norms.svg, config.json and SHA256SUMS, which lists them; with --detail
+    also singular_values, contributions and truncation, each as .png and .svg. Logarithms are natural.
     """
 
-    out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/gradients")
+    out: Annotated[str, tyro.conf.arg(metavar="DIR")] = "runs/gradients"
 
     name: ClassVar = "gradients"
+    drawing: ClassVar = "rnnlab.report.figures"
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -154,7 +207,7 @@ class Gradients(Command, GradientSettings):
 
         return study
 
-    def draw(self, run: Run) -> None:
+    def draw(self, run: Run, folder: Path) -> None:
         from rnnlab.report import figures
 
         norms, flow = run.records["norms"], run.records["flow"]
@@ -176,11 +229,11 @@ class Gradients(Command, GradientSettings):
 
             columns += ("index", "log_value", "t", "k", "steps", "cosine", "relative_norm")
             tables |= {kind: run.records[kind] for kind in CLOSER}
-            detail.draw(run.records, run.folder)
-        records.write_csv(run.folder / "gradients.csv", columns, tables)
-        figures.gradient_norms(norms, flow, run.summary, run.folder)
+            detail.draw(run.records, folder)
+        records.write_csv(folder / "gradients.csv", columns, tables)
+        figures.gradient_norms(norms, flow, run.summary, folder)
 
-    def tell(self, run: Run) -> "Iterator[RenderableType]":
+    def tell(self, run: Run) -> "Iterator[str | Table]":
         from rnnlab.report import words
 
         settings = self.settings()
@@ -199,12 +252,14 @@ class Dynamics(Command, DynamicsSettings):
     For each cell it measures the leading Lyapunov exponents along trajectories (with --drive none beside those of
     linear theory where the state comes to rest), the fixed points under zero input, and,
     for the first seed, how far gradients reach over recurrent gain and sequence length. DIR then holds dynamics.json,
-    dynamics.csv, spectrum, portrait and phase, each as .png and .svg, and config.json. Logarithms are natural.
+    dynamics.csv, spectrum, portrait and phase, each as .png and .svg, config.json, and SHA256SUMS, which lists them.
+    Logarithms are natural.
     """
 
-    out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/dynamics")
+    out: Annotated[str, tyro.conf.arg(metavar="DIR")] = "runs/dynamics"
 
     name: ClassVar = "dynamics"
+    drawing: ClassVar = "rnnlab.report.dynamics"
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -219,17 +274,17 @@ class Dynamics(Command, DynamicsSettings):
 
         return dynamics
 
-    def draw(self, run: Run) -> None:
+    def draw(self, run: Run, folder: Path) -> None:
         from rnnlab.report import dynamics
 
         columns = (
             "cell", "seed", "index", "step", "exponent", "theory", "number", "kind", "unstable", "q", "slowest",
             "period", "example", "pc1", "pc2", "axis", "value", "length", "horizon", "vanishes", "decay_per_step",
         )  # fmt: skip
-        records.write_csv(run.folder / "dynamics.csv", columns, run.records)
-        dynamics.draw(run.records, run.summary, run.folder)
+        records.write_csv(folder / "dynamics.csv", columns, run.records)
+        dynamics.draw(run.records, run.summary, folder)
 
-    def tell(self, run: Run) -> "Iterator[RenderableType]":
+    def tell(self, run: Run) -> "Iterator[str | Table]":
         from rnnlab.report import words
 
         yield words.dynamics_table(run.summary)
@@ -247,51 +302,78 @@ class Report:
         folder: the directory of a finished run, its --out.
     """
 
-    folder: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DIR")]]
+    folder: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="DIR")]]
 
     def run(self, arguments: list[str]) -> int:
-        """Writes the page; returns the exit code."""
+        """Writes the page, and says what is missing in the directory; returns the exit code."""
         from rnnlab.report.page import write_page
+        from rnnlab.report.store import faults
 
         with _asking():
-            page = write_page(self.folder)
-        print(f"The page is {page}.")
+            if not self.folder:
+                raise ValueError("DIR is empty; give the --out directory of a finished run")
+            page = write_page(Path(self.folder))
+        for fault in faults(page.parent):
+            terminal.note(f"note: {fault}")
+        with terminal.printing():
+            terminal.show(terminal.console(), f"The page is {page}.")
         return DONE
+
+
+def _import_ahead(module: str) -> None:
+    # What is wrong with it is told when it is used.
+    with contextlib.suppress(Exception):
+        importlib.import_module(module)
+
+
+def _can_be_read(path: Path) -> bool:
+    """Whether it is there, readable and no directory; it may be a pipe, which can be read only once."""
+    try:
+        is_folder = stat.S_ISDIR(path.stat().st_mode)
+    except OSError:
+        return False
+    return not is_folder and os.access(path, os.R_OK)
 
 
 def _only(kind: type[Settings], options: object) -> Settings:
     return kind(**{field.name: getattr(options, field.name) for field in dataclasses.fields(kind)})
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns 0 when done, 1 when it failed, 2 for wrong usage, 130 when interrupted."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if arguments == ["--version"]:
-        print(f"rnnlab {__version__}")
-        return DONE
-    try:
-        options = tyro.extras.subcommand_cli_from_dict(
+def _parse(arguments: list[str]) -> Command | Report | None:
+    """The command that is asked for; None where printing was all. SystemExit for help and for what cannot be parsed."""
+    with terminal.printing(), terminal.room_for_help():
+        if arguments == ["--version"]:
+            print(f"rnnlab {__version__}")
+            return None
+        return tyro.extras.subcommand_cli_from_dict(
             {"gradients": Gradients, "dynamics": Dynamics, "report": Report},
             prog="rnnlab",
             description="A laboratory for recurrent networks.",
-            args=arguments or ["--help"],
+            args=arguments,
             config=(tyro.conf.FlagCreatePairsOff,),
         )
-        return options.run(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns 0 when done, 1 when it failed, 2 for wrong usage, 130 when interrupted."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        command = _parse(arguments or ["--help"])
+        return command.run(arguments) if command else DONE
     except UsageError as fault:
-        print(f"rnnlab: {fault}", file=sys.stderr)
+        terminal.note(f"rnnlab: {fault}")
         return USAGE
     except OSError as fault:
         where = f"{fault.filename}: " if fault.filename else ""
-        print(f"rnnlab: {where}{fault.strerror or fault}", file=sys.stderr)
+        terminal.note(f"rnnlab: {where}{fault.strerror or fault}")
         return FAILED
     except KeyboardInterrupt:
-        print("rnnlab: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        terminal.note("rnnlab: interrupted")
+        return terminal.INTERRUPTED
 
 
 class UsageError(Exception):
-    """A fault in what was asked for; one sentence that says the mend."""
+    """A fault in what was asked for; one sentence that says the fix."""
 
 
 @contextlib.contextmanager
@@ -301,23 +383,3 @@ def _asking() -> Iterator[None]:
         yield
     except ValueError as fault:
         raise UsageError(fault) from None
-
-
-@contextlib.contextmanager
-def _progress(
-    console: "Console", total: int
-) -> Iterator[tuple[Callable[[str], None], Callable[[], None]]]:
-    """``(say, advance)`` of a progress bar, which is shown on a terminal only."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
-        task = bar.add_task("starting", total=total)
-        yield lambda text: bar.update(task, description=text), lambda: bar.advance(task)

@@ -6,15 +6,20 @@ import errno
 import io
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import matplotlib
 import pytest
 
 from rnnlab import cli
+from rnnlab.report import store
 
 SMALL = [
     "--cells",
@@ -30,7 +35,6 @@ SMALL = [
     "--seeds",
     "2",
 ]
-GRADIENTS = ["gradients", *SMALL]
 DYNAMICS = [
     "dynamics", "--cells", "rnn", "gru", "--hidden-size", "4", "--batch-size", "2", "--seeds", "2", "--data", "noise",
     "--steps", "20", "--burn-in", "5", "--warm-up", "5", "--starts", "4", "--grid", "3", "--longest", "8",
@@ -47,55 +51,63 @@ KEYS = {
         "slow", "sentence",
     },
 }  # fmt: skip
-ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"JAX_PLATFORMS": "cpu"}
+TINY = [
+    "gradients", "--cells", "rnn", "--lengths", "5", "--hidden-size", "4", "--batch-size", "2", "--seeds", "1",
+    "--data", "noise",
+]  # fmt: skip
+FIGURES = {"gradient_norms.png", "gradient_norms.svg"}
+RUN = {"config.json", "gradients.json", "gradients.csv", "SHA256SUMS", *FIGURES}
 
 
-def rnnlab(*arguments, cwd):
+@pytest.fixture(scope="module", autouse=True)
+def environment(tmp_path_factory):
+    """Of this process and of those that the tests start: a user's cache directory of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MPLCONFIGDIR", matplotlib.get_configdir())  # with its list of fonts
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("JAX_PLATFORMS", "cpu")
+        yield {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+
+
+def rnnlab(*arguments, **options):
+    """A process that runs the command line; options as of ``subprocess.run``."""
     command = [sys.executable, "-m", "rnnlab", *map(str, arguments)]
-    return subprocess.run(
-        command, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False
-    )
+    given = {"capture_output": True, "text": True, "timeout": 300, "check": False, **options}
+    given["env"] = {
+        name: value for name, value in os.environ.items() if name != "XLA_FLAGS"
+    } | given.get("env", {})
+    return subprocess.run(command, **given)
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A small run on real text, in float64, with training and a closer look."""
     folder = tmp_path_factory.mktemp("run")
-    ran = rnnlab(
-        *(
-            "gradients",
-            *SMALL,
-            "--train-steps",
-            3,
-            "--clip",
-            1,
-            "--precision",
-            "float64",
-            "--detail",
-            "--out",
-            "out",
-        ),
-        cwd=folder,
-    )
-    return folder, ran
+    more = ["--train-steps", "3", "--clip", "1", "--precision", "float64", "--detail"]
+    return folder, rnnlab("gradients", *SMALL, *more, "--out", "out", cwd=folder)
 
 
 def test_a_run_prints_a_table_and_a_sentence_for_each_cell(finished):
     _, ran = finished
     assert ran.returncode == 0, ran.stderr
-    assert ran.stderr == ""  # no progress where there is no terminal
     for name in ("rnn (untrained)", "rnn (trained)", "gru (untrained)", "gru (trained)"):
         assert f"{name}: the gradient" in ran.stdout
     assert "\x1b" not in ran.stdout
 
 
+def test_progress_is_told_where_there_is_no_terminal(finished):
+    """A line at the start and one now and then, each with what is being done and how many measurements there are."""
+    _, ran = finished
+    lines = ran.stderr.splitlines()
+    assert re.fullmatch(r"\d:\d\d  rnn, length 3 \(1 of 12\)", lines[0])
+    assert all(re.fullmatch(r"\d+:\d\d  .+ \(\d+ of 12\)", line) for line in lines)
+
+
 def test_a_run_writes_its_files(finished):
     folder, _ = finished
     out = folder / "out"
-    assert {file.name for file in out.iterdir()} == {
-        "config.json", "gradients.csv", "gradients.json", "gradient_norms.png", "gradient_norms.svg",
-        *(f"{kind}.{form}" for kind in cli.CLOSER for form in ("png", "svg")),
-    }  # fmt: skip
+    closer = {f"{kind}.{form}" for kind in cli.CLOSER for form in ("png", "svg")}
+    assert {file.name for file in out.iterdir()} == RUN | closer
     content = json.loads((out / "gradients.json").read_text())
     assert list(content) == ["config", "norms", "flow", *cli.CLOSER, "summary"]
     assert set(content["norms"][0]) == {"cell", "seed", "length", "phase", "parameter", "log_norm"}
@@ -145,74 +157,161 @@ def test_the_global_norm_is_that_of_all_parameters(finished):
         )
 
 
-def test_json_prints_the_summary_and_nothing_else(finished):
+def test_json_prints_the_summary_and_nothing_else(finished, capsys):
+    """A finished run is told again; null is the only missing value."""
+    folder, ran = finished
+    assert ran.returncode == 0, ran.stderr
+    out = folder / "out"
+    command = json.loads((out / "config.json").read_text())["command"]
+    with contextlib.chdir(folder):
+        assert cli.main([*shlex.split(command)[1:], "--resume", "--json"]) == 0
+    printed = capsys.readouterr().out
+    text = (out / "gradients.json").read_text()
+    assert json.loads(printed) == json.loads(text)["summary"]
+    assert printed.count("\n") == 1
+    assert not re.search(r"NaN|Infinity", text + printed)
+
+
+def contents(folder):
+    """All files below a directory, with what is in them."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_other_settings_are_refused_and_nothing_is_touched(finished, capsys):
     folder, _ = finished
-    again = rnnlab(
-        "gradients", *SMALL, "--train-steps", 3, "--clip", 1, "--precision", "float64", "--detail", "--out", "out",
-        "--resume", "--json", cwd=folder,
-    )  # fmt: skip
-    assert again.returncode == 0, again.stderr
-    assert (
-        json.loads(again.stdout)
-        == json.loads((folder / "out" / "gradients.json").read_text())["summary"]
+    before = contents(folder)
+    assert cli.main(["gradients", *SMALL, "--out", str(folder / "out")]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.count("\n") == 1
+    assert "holds a run with another clip, detail, precision, train_steps" in printed.err
+    assert contents(folder) == before
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A run that takes no time, for what surrounds the measurement."""
+    out = tmp_path_factory.mktemp("tiny") / "out"
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert cli.main([*TINY, "--out", str(out)]) == 0
+    return out
+
+
+def test_the_command_again_keeps_the_finished_run_until_the_new_one_is_done(
+    tiny, tmp_path, monkeypatch, capsys
+):
+    from rnnlab import study
+
+    out, measure = tmp_path / "out", study.measure
+    shutil.copytree(tiny, out)
+    before = contents(out)
+
+    def interrupted(*given):
+        yield next(measure(*given))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(study, "measure", interrupted)
+    command = [*TINY, "--out", str(out)]
+    assert cli.main(command) == 130
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == (
+        f"rnnlab: interrupted; what was measured is in {out / 'unfinished'}; "
+        f"go on with: {shlex.join(['rnnlab', *command, '--resume'])}"
     )
-    assert again.stdout.count("\n") == 1
+    after = contents(out)
+    assert set(after) - set(before) == {"unfinished/config.json", "unfinished/gradients.json"}
+    assert before.items() <= after.items()
+    monkeypatch.undo()
+
+    assert cli.main(command) == 2
+    assert "holds an unfinished run; add --resume to go on, or remove" in capsys.readouterr().err
+    assert cli.main(["report", str(out)]) == 0
+    assert "note: A later run is not finished: it is in unfinished." in capsys.readouterr().err
+    assert cli.main([*command, "--resume"]) == 0
+    assert set(contents(out)) == RUN  # without the page, which was of the earlier run
+    for name in {*FIGURES, "gradients.csv"}:
+        assert (out / name).read_bytes() == before[name]  # equal settings give equal numbers
+    assert cli.main([*command, "--resume"]) == 0
+    assert cli.main(command) == 0
+    assert set(contents(out)) == RUN
 
 
-def test_other_settings_are_refused_and_nothing_is_touched(finished):
-    folder, _ = finished
-    before = {file.name: file.read_bytes() for file in (folder / "out").iterdir()}
-    ran = rnnlab("gradients", *SMALL, "--out", "out", cwd=folder)
-    assert ran.returncode == 2
-    assert ran.stdout == ""
-    assert ran.stderr.count("\n") == 1
-    assert "another" in ran.stderr
-    assert before == {file.name: file.read_bytes() for file in (folder / "out").iterdir()}
+def test_resume_draws_again_what_is_missing(tiny, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(tiny, out)
+    (out / "gradient_norms.png").unlink()
+    (out / "gradients.csv").write_text("something else")
+    assert cli.main([*TINY, "--out", str(out), "--resume"]) == 0
+    for name in {*FIGURES, "gradients.csv", "gradients.json"}:
+        assert (out / name).read_bytes() == (tiny / name).read_bytes()
 
 
-def test_an_interrupted_run_is_readable_and_goes_on(tmp_path):
-    arguments = [
-        "gradients",
-        *SMALL,
-        "--lengths",
-        "3",
-        "8",
-        "5000",
-        "--data",
-        "noise",
-        "--out",
-        "out",
+def test_report_says_what_is_missing_or_does_not_belong(tiny, tmp_path, capsys):
+    out = tmp_path / "out"
+    shutil.copytree(tiny, out)
+    (out / "gradient_norms.png").unlink()
+    (out / "gradients.csv").write_text("of another run")
+    assert cli.main(["report", str(out)]) == 0
+    notes = [
+        "gradient_norms.png is missing.",
+        "gradients.csv does not belong to this run: its checksum differs.",
     ]
-    whole = rnnlab(*arguments[:-1], "whole", cwd=tmp_path)
-    assert whole.returncode == 0, whole.stderr
+    assert capsys.readouterr().err.splitlines() == [f"note: {note}" for note in notes]
+    assert " ".join(notes) in (out / "report.html").read_text(encoding="utf-8")
+
+
+def test_an_interrupted_run_goes_on(tmp_path):
+    """Ctrl-C ends the process at once, though it computes; the rest is measured later, to the same numbers."""
+    arguments = [*TINY, "--cells", "rnn", "gru", "lstm", "--lengths", "3", "8", "--out"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "rnnlab", *arguments],
+        [sys.executable, "-m", "rnnlab", *arguments, "out"],
         cwd=tmp_path,
-        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    results = tmp_path / "out" / "gradients.json"
+    results = tmp_path / "out" / "unfinished" / "gradients.json"
     deadline = time.monotonic() + 200
     while not results.exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+        time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=200)
-    assert process.returncode == 130, said
-    assert "--resume" in said
+    printed, said = process.communicate(timeout=200)
+    assert (process.returncode, printed) == (130, ""), said
     assert "Traceback" not in said
+    assert said.splitlines()[-1].startswith(
+        "rnnlab: interrupted; what was measured is in out/unfinished; go on with"
+    )
     partly = json.loads(results.read_text())
-    everything = json.loads((tmp_path / "whole" / "gradients.json").read_text())
-    assert 0 < len(partly["norms"]) < len(everything["norms"])
-
-    without = rnnlab(*arguments, cwd=tmp_path)
-    assert without.returncode == 2
-    assert "add --resume" in without.stderr
-    assert rnnlab(*arguments, "--resume", cwd=tmp_path).returncode == 0
-    completed = json.loads(results.read_text())
-    order = lambda records: sorted(map(json.dumps, records))  # noqa: E731
+    assert partly["norms"]
+    assert partly["missing"]
+    with contextlib.chdir(tmp_path), contextlib.redirect_stdout(io.StringIO()):
+        assert cli.main([*arguments, "out", "--resume"]) == 0
+        assert cli.main([*arguments, "whole"]) == 0
+    completed, everything = (
+        json.loads((tmp_path / name / "gradients.json").read_text()) for name in ("out", "whole")
+    )
     for key in ("norms", "flow", "summary"):
-        assert order(completed[key]) == order(everything[key])
+        assert in_order(completed[key]) == in_order(everything[key])
+    assert "missing" not in completed
+
+
+def in_order(records):
+    return sorted(map(json.dumps, records))
+
+
+def test_an_interrupt_before_anything_is_measured_is_one_line(tmp_path):
+    """Also while modules are imported, where an exception could be swallowed."""
+    command = [sys.executable, "-m", "rnnlab", *TINY, "--out", str(tmp_path / "out")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "out" / "unfinished").exists():  # JAX is imported next
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=100)
+    assert (process.returncode, said) == (130, "rnnlab: interrupted\n")
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +335,7 @@ def test_dynamics_writes_its_files(moving):
     out, printed = moving
     assert {file.name for file in out.iterdir()} == {
         "config.json", "dynamics.json", "dynamics.csv", "spectrum.png", "spectrum.svg", "portrait.png", "portrait.svg",
-        "phase.png", "phase.svg",
+        "phase.png", "phase.svg", "SHA256SUMS",
     }  # fmt: skip
     content = json.loads((out / "dynamics.json").read_text())
     assert list(content) == ["config", *KEYS]
@@ -271,7 +370,7 @@ def test_interrupted_dynamics_keeps_what_was_finished_and_goes_on(
     monkeypatch.setattr(dynamics, "measure", interrupted)
     assert cli.main([*DYNAMICS, "--out", str(out)]) == 130
     assert "--resume" in capsys.readouterr().err
-    partly = json.loads((out / "dynamics.json").read_text())
+    partly = json.loads((out / "unfinished" / "dynamics.json").read_text())
     assert {record["cell"] for record in partly["trajectories"]} == {"rnn"}
     assert not partly["phase"]
     monkeypatch.undo()
@@ -295,17 +394,30 @@ def test_a_run_of_another_study_is_refused(moving, capsys):
 @pytest.mark.parametrize(
     ("command", "arguments", "words"),
     [
-        (GRADIENTS, ["--cells", "nonsense"], "'nonsense' is unknown"),
-        (GRADIENTS, ["--lengths", "-3"], "a length is -3"),
-        (GRADIENTS, ["--hidden-size", "0"], "hidden_size is 0"),
-        (GRADIENTS, ["--clip", "-1"], "clip is -1.0"),
-        (GRADIENTS, ["--data", "missing.txt"], "missing.txt cannot be read"),
-        (GRADIENTS, ["--data", "empty.txt"], "empty.txt is empty"),
-        (GRADIENTS, ["--data", "latin.txt"], "latin.txt is not UTF-8"),
-        (GRADIENTS, ["--data", "short.txt"], "short.txt has 5 characters"),
-        (GRADIENTS, ["--out", "empty.txt"], "cannot be written"),
-        (GRADIENTS, ["--out", "empty.txt/deeper"], "cannot be written"),
-        (GRADIENTS, ["--out", "."], "holds files that are no run"),
+        (TINY, ["--cells", "nonsense"], "'nonsense' is unknown"),
+        (TINY, ["--cells"], "cells is empty"),
+        (TINY, ["--cells", "rnn", "rnn"], "cells names 'rnn' twice"),
+        (TINY, ["--lengths", "-3"], "a length is -3"),
+        (TINY, ["--lengths", "5", "5"], "lengths names 5 twice"),
+        (TINY, ["--hidden-size", "0"], "hidden_size is 0"),
+        (TINY, ["--clip", "nan"], "clip is nan"),
+        (TINY, ["--alphabet", "1"], "alphabet is 1"),
+        (TINY, ["--data", ""], "--data is empty; give"),
+        (TINY, ["--data", "missing.txt"], "missing.txt cannot be read"),
+        (TINY, ["--data", "."], "cannot be read (Is a directory)"),
+        (TINY, ["--data", "x" * 300], "cannot be read (File name too long)"),
+        (TINY, ["--data", "empty.txt"], "empty.txt is empty"),
+        (TINY, ["--data", "latin.txt"], "latin.txt is not UTF-8"),
+        (TINY, ["--data", "short.txt"], "short.txt has 5 characters"),
+        (TINY, ["--data", "same.txt"], "holds only one character"),
+        (TINY, ["--out", ""], "--out is empty; give"),
+        (TINY, ["--out", "empty.txt"], "empty.txt cannot be written (Not a directory)"),
+        (TINY, ["--out", "empty.txt/deeper"], "cannot be written (Not a directory)"),
+        (TINY, ["--out", "x" * 300], "cannot be written (File name too long)"),
+        (TINY, ["--out", "/dev/null"], "cannot be written (Not a directory)"),
+        (TINY, ["--out", "."], "holds files that are no run"),
+        (TINY, ["--out", "project"], "holds files that are no run"),
+        (TINY, ["--data", "[/b]\n:smile:"], "rnnlab: [/b]\\n:smile: cannot be read"),
         (DYNAMICS, ["--cells", "nonsense"], "'nonsense' is unknown"),
         (DYNAMICS, ["--exponents", "0"], "exponents is 0"),
         (DYNAMICS, ["--exponents", "5"], "the state of rnn has 4 numbers"),
@@ -313,7 +425,10 @@ def test_a_run_of_another_study_is_refused(moving, capsys):
         (DYNAMICS, ["--gain", "-1"], "gain is -1.0"),
         (DYNAMICS, ["--data", "short.txt"], "short.txt has 5 characters"),
         (DYNAMICS, ["--out", "short.txt"], "cannot be written"),
-        (DYNAMICS, ["--out", "."], "holds files that are no run"),
+        (["report"], [""], "DIR is empty; give"),
+        (["report"], ["missing"], "missing is no directory"),
+        (["report"], ["empty.txt"], "empty.txt is no directory"),
+        (["report"], ["project"], "project holds no run"),
     ],
 )
 def test_wrong_usage_is_one_sentence_and_exit_code_2(
@@ -323,59 +438,63 @@ def test_wrong_usage_is_one_sentence_and_exit_code_2(
     (tmp_path / "empty.txt").touch()
     (tmp_path / "latin.txt").write_bytes("déjà vu".encode("latin-1") * 1000)
     (tmp_path / "short.txt").write_text("a bcd")
+    (tmp_path / "same.txt").write_text("a" * 100)
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "config.json").write_text('{"name": "of another program"}')
+    before = contents(tmp_path), set(tmp_path.rglob("*"))
     assert cli.main([*command, *arguments]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
     assert words in printed.err
     assert printed.err.count("\n") == 1
+    assert (contents(tmp_path), set(tmp_path.rglob("*"))) == before
 
 
 def test_changed_data_and_damaged_results_are_refused(tmp_path, capsys):
     text, out = tmp_path / "text.txt", tmp_path / "out"
     text.write_text("to be or not to be, that is the question\n" * 5)
-    arguments = [
-        "gradients",
-        *SMALL,
-        "--cells",
-        "rnn",
-        "--lengths",
-        "3",
-        "--data",
-        str(text),
-        "--out",
-        str(out),
-    ]
-    assert cli.main(arguments) == 0
+    command = [*TINY, "--data", str(text), "--out", str(out)]
+    assert cli.main(command) == 0
     results = (out / "gradients.json").read_bytes()
     text.write_text("whether 'tis nobler in the mind to suffer\n" * 5)
     for extra in ([], ["--resume"]):
-        assert cli.main([*arguments, *extra]) == 2
+        assert cli.main([*command, *extra]) == 2
         assert "holds a run on other data" in capsys.readouterr().err
     assert (out / "gradients.json").read_bytes() == results
+    text.write_text("to be or not to be, that is the question\n" * 5)
     (out / "gradients.json").write_bytes(results[:1000])
-    assert cli.main([*arguments, "--resume"]) == 2
+    assert cli.main([*command, "--resume"]) == 2
     assert "is damaged" in capsys.readouterr().err
     assert (out / "gradients.json").read_bytes() == results[:1000]
+    assert cli.main(command) == 0
+    assert json.loads((out / "gradients.json").read_text())["norms"] == json.loads(results)["norms"]
 
 
 def test_a_full_disk_is_one_sentence_and_exit_code_1(tmp_path, monkeypatch, capsys):
-    def full(path, _):
+    from rnnlab.report import records
+
+    def full(path, *_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-    monkeypatch.setattr("rnnlab.report.records.write_json", full)
-    assert cli.main(["gradients", *SMALL, "--data", "noise", "--out", str(tmp_path / "out")]) == 1
+    monkeypatch.setattr(records, "write_csv", full)
+    assert cli.main([*TINY, "--out", str(tmp_path / "out")]) == 1
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert "No space left on device" in printed.err
-    assert printed.err.count("\n") == 1
+    assert printed.err.splitlines()[-1].endswith("gradients.csv: No space left on device")
+    monkeypatch.undo()
+    assert cli.main([*TINY, "--out", str(tmp_path / "out"), "--resume"]) == 0
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
         ["gradients", "--seeds", "many"],
+        ["gradients", "--hidden-size", "1e3"],
         ["gradients", "--nonsense"],
+        ["gradients", "--out"],
+        ["gradients", "--resume", "yes"],
         ["dynamics", "--drive", "both"],
+        ["report"],
         ["nonsense"],
     ],
 )
@@ -386,22 +505,108 @@ def test_what_cannot_be_parsed_is_exit_code_2(arguments, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_help_and_version_answer_without_jax(tmp_path):
-    code = """
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--help"], 0),
+        (["--version"], 0),
+        (["gradients", "--help"], 0),
+        (["dynamics", "--out", "/dev/null/deeper"], 2),
+        (["dynamics", "--data", "missing.txt"], 2),
+    ],
+)
+def test_help_and_refusals_come_without_jax(arguments, code):
+    script = """
 import sys, rnnlab.cli
 try:
-    rnnlab.cli.main(sys.argv[1:])
-finally:
-    print("jax" in sys.modules, "matplotlib" in sys.modules)
+    code = rnnlab.cli.main(sys.argv[1:])
+except SystemExit as left:
+    code = left.code
+print(code, *{"jax", "matplotlib"} & set(sys.modules))
 """
-    for argument in ("--help", "--version"):
-        ran = subprocess.run(
-            [sys.executable, "-c", code, argument],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            check=True,
-        )
-        assert ran.stdout.splitlines()[-1] == "False False"
-    for command in ("gradients", "dynamics"):
-        assert rnnlab(command, "--help", cwd=tmp_path).returncode == 0
+    ran = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.splitlines()[-1] == str(code)
+
+
+@pytest.mark.parametrize("columns", [1, 20, 80])
+def test_help_can_be_read_at_any_width(capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with pytest.raises(SystemExit):
+        cli.main(["gradients", "--help"])
+    words = capsys.readouterr().out.split()
+    assert {"hidden", "units", "--hidden-size"} <= set(words)
+    assert os.environ["COLUMNS"] == str(columns)
+
+
+def test_help_tells_of_the_cache(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["dynamics", "--help"])
+    shown = capsys.readouterr().out
+    assert all(word in shown for word in ("--no-cache", "XDG_CACHE_HOME"))
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        {"PYTHONIOENCODING": "ascii"},
+    ],
+)
+def test_a_terminal_that_knows_only_ascii_gets_something_readable(tiny, environment):
+    ran = rnnlab(*TINY, "--out", tiny, "--resume", env=environment)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.isascii()
+    assert "ln|dL/dtheta|" in ran.stdout
+    wrong = rnnlab("gradients", "--cells", "λ", env=environment)
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert wrong.stderr.startswith("rnnlab: cell")
+
+
+def test_names_of_directories_are_printed_as_they_are(tiny, tmp_path, capsys):
+    """Neither as markup nor as codes for emoji; what would break the line is escaped."""
+    for name, shown in (("a[b]c", "a[b]c"), ("a[/b] :smile:", "a[/b] :smile:"), ("a\nb", "a\\nb")):
+        out = tmp_path / name
+        shutil.copytree(tiny, out)
+        assert cli.main([*TINY, "--out", str(out), "--resume"]) == 0
+        assert f"The figure is {tmp_path / shown}/gradient_norms.png" in capsys.readouterr().out
+        assert cli.main(["report", str(out)]) == 0
+        assert capsys.readouterr().out == f"The page is {tmp_path / shown}/report.html.\n"
+
+
+@pytest.mark.parametrize(
+    ("redirected", "code", "said"),
+    [
+        ("| true", 0, ""),
+        (">&-", 0, ""),
+        (">&- 2>&-", 0, ""),
+        (">/dev/full", 1, "rnnlab: standard output: No space left on device\n"),
+        ("2>/dev/full", 0, ""),
+    ],
+)
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["report", "."]])
+def test_a_closed_output_is_no_fault_of_the_run(tiny, tmp_path, redirected, code, said, arguments):
+    shutil.copytree(tiny, tmp_path, dirs_exist_ok=True)
+    script = f'set -o pipefail; "{sys.executable}" -m rnnlab "$@" {redirected}'
+    ran = subprocess.run(
+        ["bash", "-c", script, "bash", *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])},
+    )
+    assert (ran.returncode, ran.stderr) == (code, said)
+    assert ("report" in arguments) == (tmp_path / "report.html").exists()
+
+
+def test_a_study_without_output_writes_its_files(tmp_path):
+    """What is opened next must not take the place of a closed standard output or error."""
+    script = f'"{sys.executable}" -m rnnlab "$@" >&- 2>&-'
+    ran = subprocess.run(
+        ["bash", "-c", script, "bash", *TINY, "--out", str(tmp_path / "out")], check=False
+    )
+    assert ran.returncode == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == RUN
+    assert store.faults(tmp_path / "out") == []

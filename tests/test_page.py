@@ -1,6 +1,7 @@
 """The HTML page of a run: what it says and refuses, and how it behaves in a browser."""
 
 import copy
+import hashlib
 import itertools
 import json
 import math
@@ -327,6 +328,47 @@ def test_the_page_needs_nothing_else_and_equal_records_give_equal_pages(full, tm
     assert {file.name for file in again.iterdir()} == {
         "config.json", "dynamics.json", "gradients.json", "report.html",
     }  # fmt: skip
+
+
+def test_what_is_missing_or_does_not_belong_stands_at_the_top(tmp_path):
+    run = written(tmp_path / "run", gradients=gradients(), config=CONFIG)
+    text = write_page(run).read_text(encoding="utf-8")
+    assert 0 < text.index("Note: The run is not finished: SHA256SUMS") < text.index("<section>")
+    sums = [
+        f"{hashlib.sha256((run / name).read_bytes()).hexdigest()}  {name}\n"
+        for name in ("config.json", "gradients.json")
+    ]
+    (run / "SHA256SUMS").write_text("".join(sums))
+    assert "Note:" not in write_page(run).read_text(encoding="utf-8")
+    (run / "SHA256SUMS").write_text("".join(sums) + "0  <b>.png\n")
+    assert "Note: &lt;b&gt;.png is missing." in write_page(run).read_text(encoding="utf-8")
+
+
+def test_a_run_that_is_moved_in_half_is_whole_in_the_page(tmp_path):
+    run = written(tmp_path / "run", gradients=gradients(), config=CONFIG)
+    unfinished = written(run / "unfinished", dynamics=dynamics())
+    digest = hashlib.sha256((unfinished / "dynamics.json").read_bytes()).hexdigest()
+    (unfinished / "SHA256SUMS").write_text(f"{digest}  dynamics.json\n")
+    assert "What the state does" in write_page(run).read_text(encoding="utf-8")
+    assert not unfinished.exists()
+
+
+def test_an_unfinished_run_has_its_own_page(tmp_path):
+    part = gradients() | {"missing": [["gru", "before", 40], ["gru", "before", 80]]}
+    (tmp_path / "run").mkdir()
+    unfinished = written(tmp_path / "run" / "unfinished", gradients=part)
+    with pytest.raises(
+        ValueError, match=r"holds an unfinished run; finish it with --resume, or give .*unfinished"
+    ):
+        write_page(tmp_path / "run")
+    text = write_page(unfinished).read_text(encoding="utf-8")
+    assert "is missing. Measurements still missing: 2." in text
+
+
+def test_a_command_with_bytes_that_are_no_text_is_shown(tmp_path):
+    content = gradients() | {"config": {"command": "rnnlab gradients --out bad\udcff"}}
+    page = write_page(written(tmp_path / "run", gradients=content))
+    assert "--out bad?" in page.read_text(encoding="utf-8")
 
 
 def test_names_from_files_stay_words(tmp_path):

@@ -127,11 +127,25 @@ def test_json_comes_back(tmp_path):
     assert json.loads((tmp_path / "file.json").read_text(encoding="utf-8")) == content
 
 
+def test_what_is_missing_is_null_in_json_and_empty_in_a_table(tmp_path):
+    """NaN and infinity are no JSON: most readers refuse a file with one of them."""
+    rows = [{"x": math.nan, "y": 1.5}, {"x": None, "y": -math.inf}]
+    records.write_json(tmp_path / "file.json", {"config": {"a": (1, math.inf)}, "rows": rows})
+    content = json.loads((tmp_path / "file.json").read_text(), parse_constant=pytest.fail)
+    assert content == {
+        "config": {"a": [1, None]},
+        "rows": [{"x": None, "y": 1.5}, {"x": None, "y": None}],
+    }
+    assert records.as_json([math.nan, {"a": [2, math.inf]}]) == '[null, {"a": [2, null]}]'
+    records.write_csv(tmp_path / "file.csv", ("x", "y"), {"rows": rows})
+    assert (tmp_path / "file.csv").read_text() == "record,x,y\nrows,,1.5\nrows,,\n"
+
+
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
     path = tmp_path / "file.json"
     records.write_json(path, {"a": 1})
-    with pytest.raises(ValueError, match="JSON"):
-        records.write_json(path, {"a": math.nan})
+    with pytest.raises(TypeError, match="JSON"):
+        records.write_json(path, {"a": object()})
     with pytest.raises(UnicodeEncodeError):
         records.write_text(path, "\ud800")
     assert json.loads(path.read_text()) == {"a": 1}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rnnlab.report import charts, records, state_charts, words
+from rnnlab.report import charts, records, state_charts, store, words
 from rnnlab.report.marks import Figure
 
 Record = dict[str, Any]
@@ -40,29 +40,37 @@ def write_page(folder: Path) -> Path:
     """Gathers the files of a run in ``folder`` into ``report.html`` there, and returns its path.
 
     Shown is what there is of gradients.json and dynamics.json, with the configuration that stands in them or in
-    config.json. Equal records give an equal page.
+    config.json, and what is missing or does not belong together (``store.faults``). Equal records give an equal page.
 
     Raises ValueError, in one sentence, for a directory that is missing, holds no run or holds a damaged file.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder} is no directory; give the --out directory of a finished run")
+    store.settle(folder)
     contents = {name: _read(folder / name) for name in SECTIONS if (folder / name).exists()}
     if not contents:
-        raise ValueError(
-            f"{folder} holds no run: none of {', '.join(SECTIONS)} is there; give the --out directory of a finished run"
-        )
-    config = _read(folder / "config.json") if (folder / "config.json").exists() else {}
+        raise ValueError(_without_run(folder))
+    config = _read(folder / store.CONFIG) if (folder / store.CONFIG).exists() else {}
     sections, configs = [], []
     for name, content in contents.items():
         with _whole(folder / name):
             sections.append(SECTIONS[name](content))
             configs.append(content.get("config", config))
     with _whole(folder):
-        text = _text(sections, configs)
-    page = folder / "report.html"
-    records.write_text(page, text)
+        text = _text(sections, configs, store.faults(folder))
+    page = folder / store.PAGE
+    # A name in the command may hold bytes that are no UTF-8.
+    records.write_text(page, text.encode("utf-8", "replace").decode("utf-8"))
     return page
+
+
+def _without_run(folder: Path) -> str:
+    unfinished = folder / store.UNFINISHED
+    if any((unfinished / name).exists() for name in SECTIONS):
+        return f"{folder} holds an unfinished run; finish it with --resume, or give {unfinished}"
+    files = ", ".join(SECTIONS)
+    return f"{folder} holds no run: none of {files} is there; give the --out directory of a finished run"
 
 
 @contextlib.contextmanager
@@ -212,7 +220,7 @@ SECTIONS: dict[str, Callable[[Record], Section]] = {
 """Each file that is shown, in the order of the page."""
 
 
-def _text(sections: list[Section], configs: list[Record]) -> str:
+def _text(sections: list[Section], configs: list[Record], faults: list[str]) -> str:
     from plotly.offline import get_plotlyjs
 
     here = Path(__file__).parent
@@ -229,9 +237,11 @@ def _text(sections: list[Section], configs: list[Record]) -> str:
         for section in sections
         for sentence in section.sentences
     ]
+    told = f'<p class="card">Note: {html.escape(" ".join(faults))}</p>\n' if faults else ""
+    told += "<ul>\n" + "\n".join(sentences) + "\n</ul>" if sentences else ""
     return string.Template((here / "page.html").read_text(encoding="utf-8")).substitute(
         title=html.escape(sections[0].finding),
-        sentences="<ul>\n" + "\n".join(sentences) + "\n</ul>" if sentences else "",
+        sentences=told,
         sections="\n".join(parts),
         style=(here / "page.css").read_text(encoding="utf-8"),
         script=(here / "page.js").read_text(encoding="utf-8"),

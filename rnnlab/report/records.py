@@ -1,16 +1,20 @@
-"""Records in files: written whole or not at all, so that an interruption leaves what was finished."""
+"""Records as JSON and CSV files, each written whole or not at all."""
 
 import csv
 import io
 import json
+import math
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 Records = dict[str, list[dict[str, Any]]]
 """Lists of records under the names that they have in a JSON file."""
+
+PART = ".part"
+"""The end of the name of a file that is being written."""
 
 
 def number(value: float) -> float | None:
@@ -24,7 +28,11 @@ def number(value: float) -> float | None:
 
 def write_text(path: Path, text: str) -> None:
     """Puts ``text`` in the place of ``path`` in one move."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=PART)
+    except OSError as fault:
+        fault.filename = str(path)
+        raise
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
             file.write(text)
@@ -38,114 +46,43 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """``content`` as JSON; each record of a list stands on a line of its own."""
+    """``content`` as JSON, with null for NaN and infinity; each record of a list stands on a line of its own."""
     parts = []
     for key, value in content.items():
         if isinstance(value, list) and value:
-            lines = ",\n".join("  " + json.dumps(record, allow_nan=False) for record in value)
+            lines = ",\n".join("  " + as_json(record) for record in value)
             parts.append(f"{json.dumps(key)}: [\n{lines}\n]")
         else:
-            parts.append(f"{json.dumps(key)}: {json.dumps(value, indent=1, allow_nan=False)}")
+            parts.append(f"{json.dumps(key)}: {as_json(value, indent=1)}")
     write_text(path, "{\n" + ",\n".join(parts) + "\n}\n")
 
 
+def as_json(value: Any, indent: int | None = None) -> str:
+    """``value`` as JSON, with null for NaN and infinity, which JSON does not have."""
+    try:
+        return json.dumps(value, indent=indent, allow_nan=False)
+    except ValueError:
+        return json.dumps(_without_nan(value), indent=indent, allow_nan=False)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _without_nan(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(entry) for entry in value]
+    return value
+
+
 def write_csv(path: Path, columns: Sequence[str], tables: Records) -> None:
-    """Records of several kinds in one table, told apart by the column ``record``: the name of their list."""
+    """Records of several kinds in one table, told apart by the column ``record``: the name of their list.
+
+    A missing value is an empty field.
+    """
     out = io.StringIO()
     table: csv.DictWriter[str] = csv.DictWriter(out, ("record", *columns), lineterminator="\n")
     table.writeheader()
     for kind, rows in tables.items():
-        table.writerows({"record": kind, **row} for row in rows)
+        table.writerows({"record": kind, **_without_nan(row)} for row in rows)
     write_text(path, out.getvalue())
-
-
-class Run:
-    """A run's directory: its configuration, its records by kind, and what is still missing.
-
-    Its files are ``config.json`` and ``NAME.json``, which holds the configuration, each kind of records, and a summary.
-    """
-
-    def __init__(self, folder: Path, name: str, kinds: Iterable[str]) -> None:
-        self.folder = folder
-        self.name = name
-        self.config: dict[str, Any] = {}
-        self.records: Records = {kind: [] for kind in kinds}
-        self.summary: list[dict[str, Any]] = []
-        self.missing: list[Any] = []
-
-    def admit(self, settings: dict[str, Any]) -> None:
-        """ValueError for a directory that holds something else or cannot be written."""
-        folder = self.folder
-        above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-        if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-            raise ValueError(
-                f"{folder} cannot be written, since {above} is not a writable directory; choose another --out"
-            )
-        if not folder.exists() or not any(folder.iterdir()):
-            return
-        try:
-            before = json.loads((folder / "config.json").read_text(encoding="utf-8"))["settings"]
-        except (OSError, ValueError, KeyError, TypeError):
-            raise ValueError(
-                f"{folder} holds files that are no run of this study; choose another --out"
-            ) from None
-        wanted = json.loads(json.dumps(settings))
-        if not isinstance(before, dict) or wanted.keys() != before.keys():
-            raise ValueError(
-                f"{folder} holds a run of another study or version; choose another --out"
-            )
-        other = sorted(name for name in wanted if wanted[name] != before[name])
-        if other:
-            raise ValueError(
-                f"{folder} holds a run with another {', '.join(other)}; choose another --out"
-            )
-
-    def open(
-        self,
-        config: dict[str, Any],
-        resume: bool,
-        units: list[Any],
-        finished: Callable[[Records], set[Any]],
-    ) -> None:
-        """Takes the directory and what is ``finished`` in it, as its records tell.
-
-        ValueError for what must not be overwritten or continued.
-        """
-        self.config, self.missing = config, units
-        results = self.folder / f"{self.name}.json"
-        if results.exists():
-            try:
-                found = json.loads(results.read_text(encoding="utf-8"))
-                records, summary = {kind: found[kind] for kind in self.records}, found["summary"]
-                done = finished(records)
-                other_data = found["config"]["data"] != config["data"]
-            except (ValueError, KeyError, TypeError):
-                raise ValueError(
-                    f"{results} is damaged; remove it, or choose another --out"
-                ) from None
-            if other_data:
-                raise ValueError(f"{self.folder} holds a run on other data; choose another --out")
-            missing = [unit for unit in units if unit not in done]
-            if missing and not resume:
-                raise ValueError(
-                    f"{self.folder} holds an unfinished run; add --resume to go on, or choose another --out"
-                )
-            if resume:
-                self.config, self.records, self.summary, self.missing = (
-                    found["config"],
-                    records,
-                    summary,
-                    missing,
-                )
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_json(self.folder / "config.json", self.config)
-
-    def add(self, records: Records) -> None:
-        for kind, rows in records.items():
-            self.records[kind] += rows
-
-    def save(self, summary: list[dict[str, Any]]) -> None:
-        """Writes all records so far, so that an interruption loses no finished measurement."""
-        self.summary = summary
-        content = {"config": self.config, **self.records, "summary": summary}
-        write_json(self.folder / f"{self.name}.json", content)
