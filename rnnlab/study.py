@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from rnnlab import initializers
+from rnnlab import __version__, initializers
 from rnnlab.cells import GRU, LSTM, RNN, LeakyRNN, Readout
 from rnnlab.data import encode, read_text, standard_library
 from rnnlab.detail import look_closer
@@ -558,9 +558,9 @@ def _mean(records: list[dict[str, Any]], name: str) -> float | None:
 def environment() -> dict[str, Any]:
     """Versions, device and what XLA was told, as they stand in ``config.json``."""
     device = jax.devices()[0]
-    packages = ("rnnlab", "jax", "jaxlib", "numpy", "optax")
+    packages = ("jax", "jaxlib", "numpy", "optax")
     return {
-        "versions": {"python": platform.python_version()}
+        "versions": {"python": platform.python_version(), "rnnlab": __version__}
         | {package: importlib.metadata.version(package) for package in packages},
         "device": {
             "platform": device.platform,
