@@ -23,13 +23,13 @@ class AttractorKind(NamedTuple):
 
     Attributes:
         kind: "point", "oscillation", "chaos" or "unsettled", for each trajectory.
-        period: the number of steps after which the state is the same again ``[B]``: 1 for a point, 0
-            where there is none.
+        period: the number of steps after which the state is the same again ``[B]``: 1 for a point,
+            0 where there is none.
         exponent: the largest Lyapunov exponent λ₁ ``[B]``, nats a step.
-        standard_error: of ``exponent``, ``[B]``, nats a step, as :func:`lyapunov_spectrum` gives it.
-        recurrence: how near the states of the second half come to those of the first ``[B]``: the
-            mean distance to the nearest one, over the root mean square distance of the first half
-            from its mean (NaN where both are zero).
+        standard_error: of ``exponent``, ``[B]``, nats a step, see :class:`LyapunovSpectrum`.
+        recurrence: how near the states of the second half come to those of the first ``[B]``:
+            the mean distance to the nearest one, over the root mean square distance of the first
+            half from its mean (NaN where both are zero).
         stuck: whether the trajectory ends at rest on a point, or on a cycle, that repels its
             neighbours ``[B]``, booleans: it started there, or rounding put it there. It is then no
             attractor, and a positive λ₁ no sign of chaos.
@@ -64,7 +64,7 @@ def attractor_kind(
     zero: float = 0.01,
     near: float = 0.1,
 ) -> AttractorKind:
-    """The kind of attractor of the trajectory hₜ = F(hₜ₋₁, x) from each start, by recurrence and λ₁.
+    """The kind of attractor of hₜ = F(hₜ₋₁, x) from each start, by recurrence and exponent.
 
     Under a constant input only: driven by inputs that vary the state need not return even where it
     forgets all about its past, so that there λ₁ alone tells (:func:`lyapunov_spectrum`). After the
@@ -76,15 +76,15 @@ def attractor_kind(
     * chaos where λ₁ > ``zero``: nearby trajectories diverge;
     * an oscillation that never closes (quasi-periodic, period 0) where |λ₁| ≤ ``zero`` and the
       recurrence is at most ``near``: the state comes back near to where it was, but never exactly;
-    * else unsettled: where λ₁ < −``zero`` it will be a point or a cycle, but is not there yet, or the
-      period is longer than ``longest``; where not, it drifts, has left all bounds, or has too many
-      frequencies to come back in so few steps. A longer burn-in or more steps help.
+    * else unsettled: where λ₁ < −``zero`` it will be a point or a cycle, but is not there yet, or
+      the period is longer than ``longest``; where not, it drifts, has left all bounds, or has too
+      many frequencies to come back in so few steps. A longer burn-in or more steps help.
 
-    λ₁ is as in Benettin et al. 1980, its direction turned along the last 1000 steps of the burn-in;
-    recurrence after Eckmann, Kamphorst & Ruelle 1987 (Europhysics Letters 4). With few bits an orbit
-    may fall onto an unstable point or a short unstable cycle and stay there: the logistic map at
-    r = 4 comes to 0 in float32. Such an orbit, and a start that is exactly such a point, is ``stuck``
-    and never chaos. Of fewer than 32 bits states are computed with in float32.
+    λ₁ is as in Benettin et al. 1980, its direction turned along the last 1000 steps of the burn-in
+    (:func:`lyapunov_spectrum`); recurrence after Eckmann, Kamphorst & Ruelle 1987 (Europhysics
+    Letters 4). With few bits an orbit may fall onto an unstable point or a short unstable cycle and
+    stay there: the logistic map at r = 4 comes to 0 in float32. Such an orbit, or a start on such a
+    point, is ``stuck`` and never chaos. States of fewer than 32 bits are computed with in float32.
 
     Args:
         key: draws the direction along which λ₁ is measured first.
@@ -140,7 +140,7 @@ def _follow(
     longest: int,
     tolerance: float,
 ) -> tuple[Array, Array, Array, Array, Array]:
-    """Whether each lag from 1 on is a period, ``[longest, B]``; λ₁, its error, the recurrence, stuck, ``[B]``."""
+    """Whether each lag from 1 on is a period, ``[longest, B]``, and the other fields, ``[B]``."""
     count = jax.tree.leaves(starts)[0].shape[0]
     turn = min(burn_in, TURN)  # steps at the end of the burn-in in which the direction turns
     held = jnp.broadcast_to(x, (turn + steps, count, *x.shape))

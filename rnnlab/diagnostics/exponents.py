@@ -1,4 +1,4 @@
-"""Lyapunov exponents, their errors and dimensions, from the QR decompositions along a trajectory."""
+"""Lyapunov exponents, their errors and dimensions, from QR decompositions."""
 
 import math
 from typing import Any, NamedTuple
@@ -12,10 +12,10 @@ from rnnlab._results import result
 from rnnlab.typing import Array
 
 ZERO = 1e-3
-"""The largest |λ| that counts as zero, nats a step: a length changes by a factor of e in 1000 steps."""
+"""The largest |λ| that counts as zero, nats a step: a factor of e in 1000 steps."""
 
 LOST = 4
-"""A direction is lost in rounding below so many times the precision, as a part of the longest of a step."""
+"""A direction is lost in rounding below so many ε, as a part of the largest number of R."""
 
 NEAR = 1000
 """A direction comes near to that where it is at most so many times longer."""
@@ -30,9 +30,10 @@ class LyapunovSpectrum(NamedTuple):
     Attributes:
         exponents: λᵢ ``[..., k]``, nats a step, each example's sorted from the largest to the
             smallest; −inf where a direction is annihilated.
-        mean: the mean of ``exponents`` over the batch, ``[k]``, nats a step.
-        spread: their standard deviation over the batch, ``[k]``, nats a step; 0 for a single
-            example, inf where some but not all of them are −inf.
+        mean: the mean of ``exponents`` over the examples that are not ``stuck``, or over all where
+            every one is, ``[k]``, nats a step.
+        spread: their standard deviation, ``[k]``, nats a step; 0 for a single example, inf where
+            some but not all of them are −inf.
         standard_error: of ``exponents``, ``[..., k]``, nats a step, from the blocks: their standard
             deviation over √M. Inf for a single block, 0 where the exponent is −inf.
         blocks: the finite-time exponents of M successive stretches of equal length (but for
@@ -43,9 +44,9 @@ class LyapunovSpectrum(NamedTuple):
             ``stuck``, NaN where it takes more exponents than were asked for.
         entropy_rate: Σ λᵢ over the positive ones, ``[...]``, nats a step, see :func:`entropy_rate`;
             0 where ``stuck``.
-        stuck: whether the state ends at rest on a fixed point that repels its neighbours, ``[...]``,
-            booleans. It started there, or rounding put it there, and the exponents are those of that
-            point, at least for the last steps: a positive λ₁ is then no sign of chaos.
+        stuck: whether the state ends at rest on a fixed point that repels its neighbours,
+            ``[...]``, booleans. It started there, or rounding put it there, and the exponents are
+            those of that point, at least for the last steps: a positive λ₁ is no sign of chaos.
     """
 
     exponents: Array
@@ -60,19 +61,21 @@ class LyapunovSpectrum(NamedTuple):
 
     def finding(self) -> str:
         """What λ₁ says about nearby trajectories, in one sentence."""
+        stuck = np.asarray(self.stuck)
+        if stuck.all():
+            return f"the state is stuck on an unstable fixed point, with λ₁ = {self.mean[0]:.3g}"
         first = float(self.mean[0])
-        errors = np.asarray(self.standard_error)[..., 0]
+        errors = np.asarray(self.standard_error)[..., 0][~stuck]
         error = math.sqrt(np.sum(errors**2)) / errors.size
+        value = f"λ₁ = {first:.3g} ± {error:.1g} nats a step"
         if math.isnan(first):
             text = "λ₁ is not a number, since the state has left all bounds"
         elif abs(first) <= max(2 * error, ZERO):
-            text = f"λ₁ = {first:.3g} ± {error:.1g} nats a step, which is zero within its error"
+            text = f"{value}, which is zero within its error"
         else:
-            does = "converge" if first < 0 else "diverge"
-            text = f"nearby trajectories {does}, λ₁ = {first:.3g} ± {error:.1g} nats a step"
-        stuck = np.count_nonzero(self.stuck)
-        if stuck:
-            text += f"; {stuck} of {errors.size} examples are stuck on an unstable fixed point"
+            text = f"nearby trajectories {'converge' if first < 0 else 'diverge'}, {value}"
+        if stuck.any():
+            text += f"; {stuck.sum()} of {stuck.size} examples are stuck on an unstable fixed point"
         return text
 
 
@@ -80,7 +83,7 @@ class Decompositions(NamedTuple):
     """What N QR decompositions along a trajectory give, all that exponents are computed from."""
 
     lengths: Array  # |Rᵢᵢ|, [N, ..., k]
-    longest: Array  # the largest number in R, [N, ...]
+    longest: Array  # the largest number of R, [N, ...]
     still: Array  # whether the last step left the state as it was, [N, ...]
 
 
@@ -135,11 +138,11 @@ def _fields(
         trace = xp.take_along_axis(trace, order[None], axis=-1)
         blocks = xp.take_along_axis(blocks, order[None], axis=-1)
     exponents = trace[-1]
-    over = tuple(range(exponents.ndim - 1))
+    mean, spread = _over_batch(xp, exponents, ~stuck | stuck.all())
     return LyapunovSpectrum(
         exponents=exponents,
-        mean=exponents.mean(axis=over),
-        spread=_spread(xp, exponents, over),
+        mean=mean,
+        spread=spread,
         standard_error=xp.where(xp.isneginf(exponents), 0, error),
         blocks=blocks,
         trace=trace,
@@ -150,7 +153,7 @@ def _fields(
 
 
 def _stretch(xp: Any, found: Decompositions, limit: float) -> Sums:
-    """What each decomposition adds; ``limit`` is the part of the longest at which rounding begins."""
+    """What each decomposition adds; rounding begins at ``limit``, as a part of the largest of R."""
     size = found.lengths
     rounding = limit * found.longest[..., None]
     lost = size <= rounding
@@ -161,7 +164,7 @@ def _stretch(xp: Any, found: Decompositions, limit: float) -> Sums:
 
 
 def _stuck(xp: Any, still: Array, stretch: Array, zero: Array | float, qr_every: int) -> Array:
-    """Whether the state does not move at the end, ``[...]``, where neighbours leave it all the same."""
+    """Whether the state is at rest at the end, ``[...]``, where its neighbours move away."""
     number = np.arange(len(still)).reshape(-1, *(1,) * (still.ndim - 1))
     moved = xp.where(still, -1, number).max(axis=0)  # last
     growth = xp.where(number > moved, stretch, 0).sum(axis=0)
@@ -182,12 +185,18 @@ def _standard_error(xp: Any, means: Array) -> Array:
     return _root(xp, means.var(axis=0, ddof=1) / count)
 
 
-def _spread(xp: Any, exponents: Array, over: tuple[int, ...]) -> Array:
-    """The standard deviation over the batch, without a difference of infinities."""
-    dead = xp.isneginf(exponents)
-    deviation = _root(xp, xp.where(dead, 0, exponents).var(axis=over))
-    some = dead.any(axis=over) & ~dead.all(axis=over)
-    return xp.where(some, np.inf, deviation)
+def _over_batch(xp: Any, exponents: Array, counted: Array) -> tuple[Array, Array]:
+    """Mean and standard deviation of ``[..., k]`` over the examples that are ``counted [...]``."""
+    rows = exponents.reshape(-1, exponents.shape[-1])
+    counted = counted.reshape(-1, 1)
+    dead = counted & xp.isneginf(rows)
+    some, every = dead.any(axis=0), (dead | ~counted).all(axis=0)
+    number = counted.sum()
+    finite = xp.where(counted & ~dead, rows, 0)
+    mean = finite.sum(axis=0) / number
+    variance = (xp.where(counted, finite - mean, 0) ** 2).sum(axis=0) / number
+    spread = xp.where(some, xp.where(every, 0, np.inf), _root(xp, variance))
+    return xp.where(some, -np.inf, mean), spread
 
 
 def _root(xp: Any, x: Array) -> Array:
@@ -199,9 +208,9 @@ def _root(xp: Any, x: Array) -> Array:
 def kaplan_yorke(exponents: Array, size: int, zero: float = ZERO) -> Array:
     """The Kaplan–Yorke dimension D = j + Σᵢ≤ⱼ λᵢ/|λⱼ₊₁| of spectra (Kaplan & Yorke 1979).
 
-    j is the largest number of leading exponents whose sum is not negative. D jumps from 0 to 1 where
-    λ₁ comes to zero, which measured exponents never are exactly; hence the tolerance ``zero``. A
-    closed curve has λ₁ = 0 and dimension 1, also if −8e-7 is measured.
+    j is the largest number of leading exponents whose sum is not negative. D jumps from 0 to 1
+    where λ₁ comes to zero, which measured exponents never are exactly; hence the tolerance
+    ``zero``. A closed curve has λ₁ = 0 and dimension 1, also if −8e-7 is measured.
 
     Args:
         exponents: λᵢ ``[..., k]``, in any order, nats a step.
@@ -215,7 +224,7 @@ def kaplan_yorke(exponents: Array, size: int, zero: float = ZERO) -> Array:
 
 
 def _dimension(xp: Any, falling: Array, size: int, zero: Array | float) -> Array:
-    """As the sum of what each exponent adds: 1 up to the j-th, a part of it for the next, nothing beyond."""
+    """The sum of what each exponent adds: 1 up to the j-th, a part for the next, nothing beyond."""
     falling = xp.where(abs(falling) <= zero, 0, falling)
     sums = xp.cumsum(falling, axis=-1)
     before = xp.concatenate([xp.zeros_like(sums[..., :1]), sums[..., :-1]], axis=-1)

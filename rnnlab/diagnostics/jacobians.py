@@ -16,11 +16,11 @@ from rnnlab.engines.plan import select
 from rnnlab.typing import Array, Cell, PyTree
 
 SWEEPS = 40
-"""How often the triangular factors of a product are turned into one another before its singular values are read off."""
+"""How often the triangular factors of a product are turned before its values are read off."""
 
 
 LOST = 4
-"""A row of R is lost in rounding below so many times the precision, as a part of the longest column."""
+"""A row of R is lost in rounding below so many ε, as a part of the longest column."""
 
 
 @result
@@ -35,8 +35,8 @@ class JacobianProducts(NamedTuple):
         log_norm: ln ‖∂sₜ/∂sₖ‖₂ = ln σ₁, ``[P, ...]``, nats.
         log_frobenius: ½ ln Σ σᵢ², ``[P, ...]``, nats.
         log_condition: ln (σ₁/σₙ), ``[P, ...]``, nats; inf where the product is singular.
-        median_log_singular_values: the median of ln σᵢ over the batch, ``[P, n]``, nats, on which one
-            singular example has no more weight than any other.
+        median_log_singular_values: the median of ln σᵢ over the batch, ``[P, n]``, nats, which one
+            singular example does not decide.
     """
 
     pairs: Array
@@ -61,8 +61,8 @@ def step_jacobians(
     """The Jacobian ∂sₜ/∂sₜ₋₁ of every step.
 
     The state is taken as one vector, its leaves side by side in the order of its fields: c, then h
-    for an LSTM. Takes T n² numbers for every example. States, inputs and parameters of fewer than 32
-    bits are computed with in float32.
+    for an LSTM. Takes T n² numbers for every example. States, inputs and parameters of fewer than
+    32 bits are computed with in float32.
 
     Args:
         cell: any cell or stack with a ``step``, also :class:`rnnlab.Step`.
@@ -96,7 +96,7 @@ def jacobian_products(
     *,
     pairs: Sequence[tuple[int, int]] | None = None,
 ) -> JacobianProducts:
-    """The singular values of ∂sₜ/∂sₖ = Jₜ Jₜ₋₁ ⋯ Jₖ₊₁ for chosen t and k: what a gradient can become.
+    """The singular values of ∂sₜ/∂sₖ = Jₜ Jₜ₋₁ ⋯ Jₖ₊₁ for chosen t and k: what a gradient becomes.
 
     By Pascanu, Mikolov & Bengio 2013 (arXiv 1211.5063, eq. 5) the gradient of a loss at t reaches
     step k through this product. It is never formed: as in the periodic QR algorithm (Stewart 1997)
@@ -115,8 +115,8 @@ def jacobian_products(
         params: its parameters.
         xs: inputs, ``[T, ..., I]``.
         initial_state: s₀, ``cell.initial_state`` by default.
-        pairs: (t, k) with 0 ≤ k < t ≤ T, k = 0 being the initial state; t = T and some 30 lags t − k
-            from 1 to T by default. Time and memory go with the number of different t.
+        pairs: (t, k) with 0 ≤ k < t ≤ T, k = 0 being the initial state; t = T and some 30 lags
+            t − k from 1 to T by default. Time and memory go with the number of different t.
 
     Returns:
         :class:`JacobianProducts`, for each pair and example, and the median over the examples.
@@ -194,14 +194,15 @@ def _products(
 
 
 def _median(logs: Array) -> Array:
-    """The median over the batch axes of ``[P, ..., n]``; of −inf too, with which jnp.median makes NaN."""
+    """The median over the batch axes of ``[P, ..., n]``."""
     rows = jnp.sort(logs.reshape(logs.shape[0], -1, logs.shape[-1]), axis=1)
     count = rows.shape[1]
+    # jnp.median weighs its two neighbours, one of them with 0, which makes NaN of −inf.
     return (rows[:, (count - 1) // 2] + rows[:, count // 2]) / 2
 
 
 class Graded(NamedTuple):
-    """The matrix ``factor · diag(exp(log_scale))``, known up to an orthogonal factor on its right."""
+    """The matrix ``factor · diag(exp(log_scale))``, up to an orthogonal factor on its right."""
 
     factor: Array  # [..., n, n]
     log_scale: Array  # [..., n]
@@ -212,10 +213,10 @@ ZERO = -1e30
 
 
 def _turn(product: Graded) -> Graded:
-    """The same singular values, with the factor nearer to an orthogonal matrix and more of them in the scales.
+    """The same singular values, with a factor nearer to orthogonal and more of them in the scales.
 
-    With D sorted, B D = Q R D = Q D (D⁻¹ R D), whose last factor is upper triangular and no larger than R. It is L W
-    with W orthogonal, which drops out; and D L = (D L D⁻¹) D in the same way.
+    With D sorted, B D = Q R D = Q D (D⁻¹ R D), whose last factor is upper triangular and no larger
+    than R. It is L W with W orthogonal, which drops out; and D L = (D L D⁻¹) D in the same way.
     """
     order = jnp.argsort(-product.log_scale, axis=-1)
     scale = jnp.take_along_axis(product.log_scale, order, axis=-1)
@@ -245,7 +246,7 @@ def _qr(matrix: Array) -> tuple[Array, Array]:
 
 
 def _falling(difference: Array) -> Array:
-    """exp of differences that are negative in the triangle that counts; what they are in the other does not matter."""
+    """exp of differences, which are negative in the triangle that counts."""
     return jnp.exp(jnp.minimum(difference, 0))
 
 
@@ -258,7 +259,7 @@ def _scale_out(matrix: Array, scale: Array, axis: int) -> tuple[Array, Array]:
 
 
 def _log_singular_values(product: Graded) -> Array:
-    """Falling, ``[..., n]``: the largest from a decomposition, those lost in its rounding from the scales."""
+    """Falling, ``[..., n]``: the largest from a decomposition, those that it loses from the scales."""
     product = lax.fori_loop(0, SWEEPS, lambda _, product: _turn(product), product)
     by_scale = -jnp.sort(-product.log_scale, axis=-1)
     top = by_scale[..., :1]

@@ -1,4 +1,4 @@
-"""Lyapunov spectra: the rates at which nearby trajectories of a recurrent network converge or diverge."""
+"""Lyapunov spectra: the rates at which nearby trajectories converge or diverge."""
 
 import functools
 import math
@@ -39,9 +39,9 @@ def lyapunov_spectrum(
 
     Jₜ Qₜ₋₁ = Qₜ Rₜ by QR decomposition and λᵢ = (1/T) Σₜ ln |(Rₜ)ᵢᵢ|, with Jₜ = ∂sₜ/∂sₜ₋₁ of the
     whole state (an LSTM's c and h: 2H exponents), as in Engelken, Wolf & Abbott 2023 (arXiv
-    2006.02427) and Vogt et al. 2022 (arXiv 2006.14123). λ₁ says how fast a gradient grows (positive)
-    or vanishes (negative) in the long run. Differentiable in ``params``, and ``jax.vmap`` over
-    stacked parameters gives the spread over seeds::
+    2006.02427) and Vogt et al. 2022 (arXiv 2006.14123). λ₁ says how fast a gradient grows
+    (positive) or vanishes (negative) in the long run. Differentiable in ``params``, and
+    ``jax.vmap`` over stacked parameters gives the spread over seeds::
 
         spectrum = lyapunov_spectrum(cell, params, xs, count=8)
         print(spectrum)  # the finding, and a line for each field
@@ -64,9 +64,9 @@ def lyapunov_spectrum(
     such gap; the steps in which it is lost are counted at the limit. So an exponent is also −inf if
     it is truly 14.6 or 34.7 nats below the largest stretch of a step.
 
-    **Standard error.** By batch means: the sequence is cut into M blocks, and the standard deviation
-    of their exponents over √M is the error of the whole, if blocks are longer than the trajectory is
-    correlated. Of fewer than about 100 steps it says little.
+    **Standard error.** By batch means: the sequence is cut into M blocks, and the standard
+    deviation of their exponents over √M is the error of the whole, if blocks are longer than the
+    trajectory is correlated. Of fewer than about 100 steps it says little.
 
     States, inputs and parameters of fewer than 32 bits are computed with in float32.
 
@@ -99,7 +99,8 @@ def lyapunov_spectrum(
     count = flat.size if count is None else _check.positive_int("count", count)
     if count > flat.size:
         raise ValueError(
-            f"count is {count}, but the state has {flat.size} numbers; ask for at most so many exponents"
+            f"count is {count}, but the state has {flat.size} numbers; "
+            "ask for at most so many exponents"
         )
     plan = _plan(xs.shape[0], burn_in, warm_up, qr_every, blocks)
     directions = _first_directions(flat.size, count) if key is None else None
@@ -108,7 +109,7 @@ def lyapunov_spectrum(
 
 
 class Plan(NamedTuple):
-    """What is done with the steps of a sequence, in the order in which it is done; numbers of steps."""
+    """What is done with the steps of a sequence, in this order; numbers of steps."""
 
     run: int  # the state is run
     hold: int  # directions turn, with the state held
@@ -125,8 +126,8 @@ def _plan(steps: int, burn_in: int, warm_up: int | None, qr_every: int, blocks: 
     left = steps - burn_in - given
     if left < qr_every or left % qr_every or given % qr_every:
         raise ValueError(
-            f"{steps} steps less {burn_in} of burn-in and {given} of warm-up leave {left}; make that a "
-            f"positive multiple of qr_every = {qr_every}, and warm_up a multiple of it"
+            f"{steps} steps less {burn_in} of burn-in and {given} of warm-up leave {left}; "
+            f"make that a positive multiple of qr_every = {qr_every}, and warm_up a multiple of it"
         )
     count = left // qr_every
     if blocks is None:
@@ -179,11 +180,9 @@ def _decompositions(
 
 
 def _follow(flat: StateMap, xs: Array, start: Array, columns: Array, plan: Plan) -> Decompositions:
-    """The decompositions that are measured.
-
-    Holding, turning and measuring are one loop, since a second one would take longer to compile than to run: ``held``
-    keeps the state where it is.
-    """
+    """The decompositions that are measured."""
+    # Holding, turning and measuring are one loop, in which ``held`` keeps the state where it is: a
+    # second loop would take longer to compile than to run.
     if plan.hold:
         first = jnp.broadcast_to(xs[0], (plan.hold, *xs.shape[1:]))
         xs = jnp.concatenate([first, xs])

@@ -10,7 +10,7 @@ from jax import lax
 
 from rnnlab import _check
 from rnnlab.diagnostics.lyapunov import lyapunov_spectrum
-from rnnlab.diagnostics.state_map import state_map
+from rnnlab.diagnostics.state_map import at_least_float32, state_map
 from rnnlab.driver import Course, run
 from rnnlab.engines.plan import before
 from rnnlab.output import split
@@ -52,6 +52,9 @@ def pascanu_omega(
         derivative: what ∂Ω/∂params means; the value is the same. "immediate" is the paper's: states and λ are held, and
             only ∂sₖ₊₁/∂sₖ itself is differentiated, all steps at once. "full" goes through states and λ as well.
 
+    Returns:
+        Ω, a scalar of at least float32, in which it is computed for cells of fewer bits.
+
     Raises:
         ValueError: as :func:`rnnlab.unroll` does, for a cell without a ``step``, for a state without derivatives, NaN
             and infinity, a loss that is not a scalar, and an unknown ``ratio`` or ``derivative``.
@@ -59,6 +62,7 @@ def pascanu_omega(
     _check.one_of("ratio", ratio, ("norms", "squares"))
     _check.one_of("derivative", derivative, ("immediate", "full"))
     _, xs, state = state_map(cell, params, xs, initial_state)
+    params = at_least_float32(params)
     return _omega(cell, params, xs, state, loss=loss, ratio=ratio, derivative=derivative)
 
 
@@ -71,19 +75,26 @@ def flossing_loss(
     count: int,
     key: Key | None = None,
     burn_in: int = 0,
-    warm_up: int = 0,
+    warm_up: int | None = 0,
     qr_every: int = 1,
 ) -> Array:
     """The mean of λᵢ² over the first ``count`` Lyapunov exponents, and over the batch; a scalar, (nats a step)².
 
-    Gradient flossing (Engelken 2023, arXiv 2312.17306): exponents at zero make long products of Jacobians keep lengths
-    in as many directions, so that a gradient neither vanishes nor explodes there. They are those of the finite time
-    that ``xs`` lasts, differentiated through states and QR decompositions. Engelken minimises it before training, and
-    again in episodes during it. It is infinite where a direction dies altogether, as one of dead ReLUs does.
+    Gradient flossing (Engelken 2023, arXiv 2312.17306): exponents at zero make long products of
+    Jacobians keep lengths in as many directions, so that a gradient neither vanishes nor explodes
+    there. They are those of the finite time that ``xs`` lasts, differentiated through states and QR
+    decompositions. Engelken minimises it before training, and again in episodes during it. It is
+    infinite where a direction dies altogether, as one of dead ReLUs does.
 
     Args:
-        cell, params, xs, initial_state, key, burn_in, warm_up, qr_every: as for :func:`lyapunov_spectrum`.
+        cell, params, xs, initial_state, key, burn_in, qr_every: as for :func:`lyapunov_spectrum`.
         count: k, how many of the leading exponents are drawn to zero.
+        warm_up: as there, but 0 by default: the 1000 steps in which directions otherwise turn first
+            would cost more than most sequences in every update. Without them λ₁ is low by about
+            (½ ln n)/T; None turns directions as :func:`lyapunov_spectrum` does.
+
+    Returns:
+        The loss, a scalar of at least float32.
 
     Raises:
         ValueError: as :func:`lyapunov_spectrum` does.

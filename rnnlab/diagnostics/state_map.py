@@ -13,7 +13,7 @@ from rnnlab.typing import Array, Cell, PyTree
 
 
 class StateMap(NamedTuple):
-    """A cell's map sₜ = F(sₜ₋₁, xₜ) on vectors ``[..., n]``: the leaves of its state side by side."""
+    """A cell's map sₜ = F(sₜ₋₁, xₜ) on vectors ``[..., n]``, the leaves of its state side by side."""
 
     step: Callable[[Array, Array], Array]  # F
     pack: Callable[[PyTree], Array]
@@ -43,10 +43,13 @@ class StateMap(NamedTuple):
 def state_map(
     cell: Cell, params: PyTree, xs: Array, state: PyTree | None
 ) -> tuple[StateMap, Array, PyTree]:
-    """``(map, xs, first state)``, checked; ValueError for a state without a Jacobian, NaN and infinity.
+    """``(map, xs, first state)``, checked.
 
-    Parameters, inputs and states of fewer than 32 bits are taken in float32, so that every instrument of the state
-    computes in at least float32: decompositions exist in no lower precision.
+    Parameters, inputs and states of fewer than 32 bits are taken in float32, and with them computes
+    every instrument of the state: decompositions exist in no lower precision.
+
+    Raises:
+        ValueError: for a state without a Jacobian, NaN and infinity.
     """
     xs, state, _, _ = prepare(cell, params, xs, state, None, None)
     params, xs, state = at_least_float32((params, xs, state))
@@ -91,7 +94,7 @@ def state_map(
 
 @dataclasses.dataclass(frozen=True)
 class _Wide:
-    """The step of a cell, also of one that rounds its state to fewer bits, with the new state in at least float32."""
+    """The step of a cell in at least float32, also where it rounds its state to fewer bits."""
 
     cell: Cell
 
@@ -100,7 +103,7 @@ class _Wide:
 
 
 def at_least_float32(tree: PyTree) -> PyTree:
-    """``tree`` with floats of fewer than 32 bits, such as bfloat16, as float32; what is no array stays as it is."""
+    """``tree`` with floats of fewer than 32 bits, such as bfloat16, as float32."""
 
     def widened(leaf: Array) -> Array:
         dtype = getattr(leaf, "dtype", None)
