@@ -48,13 +48,15 @@ def lyapunov_spectrum(
         spectrum.mean[0], spectrum.standard_error[..., 0]
 
     **Directions.** λᵢ is the rate of a direction of its own. Drawn directions turn towards these,
-    and λ₁ is too low by about (½ ln n)/T as long as that is counted: by .07 for 64 units and 30
-    steps. They are therefore turned beforehand, in 1000 steps that use up none of the sequence: in
-    the last steps of the burn-in and, as far as these are fewer, in steps that hold the state where
-    it starts under its first input, as if the network had always stood there. Where the Jacobian is
-    constant λᵢ is then ln |eigenvalue|, however short the sequence, up to what 1000 steps leave of
-    directions that decay almost as slowly. The singular values of Jₜ ⋯ J₁, which need no
-    directions, would overstate λ₁ by (ln of the condition)/T where J is not normal.
+    and λ₁ is too low by about (½ ln n)/T if that is counted: by .07 for 64 units and 30 steps. They
+    are therefore turned beforehand, in some 1000 steps that use up none of the sequence: along the
+    last steps of the burn-in or, where these are fewer, along the sequence itself, which is run from
+    its first state as often as it takes, and once more to be measured. With a constant Jacobian λᵢ
+    is then ln |eigenvalue|, however short the sequence, up to what 1000 steps leave of directions
+    that decay almost as slowly. Where the Jacobian varies, these are directions that its past could
+    have left, and the past itself, in a burn-in, is better for fewer than some 100 steps. The
+    singular values of Jₜ ⋯ J₁ would need no directions, but overstate λ₁ by (ln κ)/T with κ the
+    condition of its eigenvectors.
 
     **Precision.** With ε the precision of the floats, a direction that one decomposition finds
     shorter than 4 ε times the largest number of R is lost in rounding: shorter by 14.6 nats in
@@ -112,8 +114,11 @@ class Plan(NamedTuple):
     """What is done with the steps of a sequence, in this order; numbers of steps."""
 
     run: int  # the state is run
-    hold: int  # directions turn, with the state held
-    turn: int  # directions turn, as the state is run
+    again: (
+        int  # so many of the next steps are run beforehand, from the same state, to turn directions
+    )
+    times: int  # as often as this
+    turn: int  # directions turn
     qr_every: int
     blocks: int  # into which the rest is cut
 
@@ -137,9 +142,13 @@ def _plan(steps: int, burn_in: int, warm_up: int | None, qr_every: int, blocks: 
             f"blocks is {blocks}, but there are {count} decompositions; ask for at most so many"
         )
     if warm_up is not None:
-        return Plan(burn_in, 0, given, qr_every, blocks)
+        return Plan(burn_in, 0, 0, given, qr_every, blocks)
     turn = _multiple(min(burn_in, TURN), qr_every)
-    return Plan(burn_in - turn, _multiple(TURN - turn, qr_every), turn, qr_every, blocks)
+    if burn_in >= TURN:
+        return Plan(burn_in - turn, 0, 0, turn, qr_every, blocks)
+    again = _multiple(min(turn + left, max(TURN, qr_every)), qr_every)
+    times = max(1, round((TURN - turn) / again))
+    return Plan(burn_in - turn, again, times, turn, qr_every, blocks)
 
 
 def _multiple(steps: int, of: int) -> int:
@@ -181,13 +190,13 @@ def _decompositions(
 
 def _follow(flat: StateMap, xs: Array, start: Array, columns: Array, plan: Plan) -> Decompositions:
     """The decompositions that are measured."""
-    # Holding, turning and measuring are one loop, in which ``held`` keeps the state where it is: a
-    # second loop would take longer to compile than to run.
-    if plan.hold:
-        first = jnp.broadcast_to(xs[0], (plan.hold, *xs.shape[1:]))
-        xs = jnp.concatenate([first, xs])
+    # Turning and measuring are one loop, in which the state ``restarts`` each time: a second loop
+    # would take longer to compile than to run.
+    if plan.times:
+        xs = jnp.concatenate([xs[: plan.again]] * plan.times + [xs])
     xs = xs.reshape(-1, plan.qr_every, *xs.shape[1:])
-    held = np.arange(len(xs)) < plan.hold // plan.qr_every
+    rounds = plan.again // plan.qr_every
+    restarts = np.isin(np.arange(len(xs)), rounds * np.arange(plan.times + 1))
 
     def one(carry: tuple[Array, Array, Array], x: Array) -> tuple[tuple[Array, Array, Array], None]:
         state, columns, _ = carry
@@ -198,7 +207,9 @@ def _follow(flat: StateMap, xs: Array, start: Array, columns: Array, plan: Plan)
         carry: tuple[Array, Array], inputs: tuple[Array, Array]
     ) -> tuple[tuple[Array, Array], Decompositions]:
         old, columns = carry
-        xs, held = inputs
+        xs, restarts = inputs
+        if plan.times:
+            old = jnp.where(restarts, start, old)
         (new, columns, still), _ = lax.scan(
             one, (old, columns, jnp.zeros(old.shape[:-1], bool)), xs
         )
@@ -208,7 +219,8 @@ def _follow(flat: StateMap, xs: Array, start: Array, columns: Array, plan: Plan)
             jnp.abs(lax.stop_gradient(r)).max(axis=(-2, -1)),
             still,
         )
-        return (jnp.where(held, old, new) if plan.hold else new, columns), found
+        return (new, columns), found
 
-    _, found = lax.scan(several, (start, columns), (xs, held))
-    return jax.tree.map(lambda leaf: leaf[(plan.hold + plan.turn) // plan.qr_every :], found)
+    _, found = lax.scan(several, (start, columns), (xs, restarts))
+    measured = rounds * plan.times + plan.turn // plan.qr_every
+    return jax.tree.map(lambda leaf: leaf[measured:], found)

@@ -162,7 +162,8 @@ def phase_diagram(
         vary: ``vary(params, value) -> params``: :func:`recurrent_gain`, :func:`forget_bias`, :func:`depth` or a
             function of your own, defined once, since a new one is compiled anew.
         loss: ``loss(last) -> scalar`` of the outputs at the last step, ``[N, ..., O]``: a sum over examples.
-        key: draws the first direction for λ₁; a unit vector by default.
+        key: draws the first direction for λ₁, which turns along ``xs`` (:func:`lyapunov_spectrum`);
+            the same one in every call by default.
 
     Raises:
         ValueError: as :func:`rnnlab.gradient_flow` does, for lengths outside of 1..T, and for values that are not one
@@ -207,6 +208,7 @@ def _diagram(
             norms = 0.5 * jax.nn.logsumexp(2 * norms, axis=0)
         by_lag = jax.vmap(lambda norms, own: mean_by_lag(norms, own, False), (1, 0))(norms, each)
         reach = horizon(by_lag)
+        # One spectrum for all lengths: its direction turns along the longest of them.
         trace = lyapunov_spectrum(cell, varied, xs, key=key, count=1).trace[..., 0]
         exponents = trace.mean(axis=tuple(range(1, trace.ndim)))[lengths - 1]
         return (
