@@ -159,8 +159,10 @@ def _follow(
         return jnp.all((apart <= tolerance * (1 + size)) | ~inside, axis=0)
 
     earlier, later = states[: steps // 2], states[steps // 2 :]
-    nearest = lax.map(lambda h: jnp.linalg.norm(earlier - h, axis=-1).min(axis=0), later)
-    extent = jnp.sqrt(jnp.mean(jnp.sum((earlier - earlier.mean(axis=0)) ** 2, axis=-1), axis=0))
+    nearest = lax.map(lambda h: jnp.linalg.norm(earlier - h[None], axis=-1).min(axis=0), later)
+    extent = jnp.sqrt(
+        jnp.mean(jnp.sum((earlier - earlier.mean(axis=0, keepdims=True)) ** 2, axis=-1), axis=0)
+    )
     return (
         lax.map(is_period, jnp.arange(1, longest + 1)),
         spectrum.exponents[..., 0],

@@ -81,12 +81,13 @@ def pascanu_bound(
         raise ValueError(
             f"the bound is one for rnnlab.RNN, not for {type(cell).__name__}; use jacobian_products"
         )
-    if cell.activation not in _GAMMA:
+    phi = cell.activation
+    if not isinstance(phi, str) or phi not in _GAMMA:
         raise ValueError(
             "the largest slope of this activation is not known; "
             "choose tanh, relu, sigmoid or identity"
         )
-    gamma = _GAMMA[cell.activation]
+    gamma = _GAMMA[phi]
     products = jacobian_products(cell, params, xs, initial_state, pairs=pairs)
     w_h = at_least_float32(params.w_h)
     sigma = jnp.linalg.norm(w_h, 2)

@@ -29,7 +29,8 @@ class LyapunovSpectrum(NamedTuple):
 
     Attributes:
         exponents: λᵢ ``[..., k]``, nats a step, each example's sorted from the largest to the
-            smallest; −inf where a direction is annihilated.
+            smallest, which draws those apart that differ by less than their errors; −inf where a
+            direction is annihilated.
         mean: the mean of ``exponents`` over the examples that are not ``stuck``, or over all where
             every one is, ``[k]``, nats a step.
         spread: their standard deviation, ``[k]``, nats a step; 0 for a single example, inf where
@@ -167,8 +168,9 @@ def _stuck(xp: Any, still: Array, stretch: Array, zero: Array | float, qr_every:
     """Whether the state is at rest at the end, ``[...]``, where its neighbours move away."""
     number = np.arange(len(still)).reshape(-1, *(1,) * (still.ndim - 1))
     moved = xp.where(still, -1, number).max(axis=0)  # last
-    growth = xp.where(number > moved, stretch, 0).sum(axis=0)
-    return growth > zero * qr_every * (len(still) - 1 - moved)
+    growth = xp.where(number > moved[None], stretch, 0).sum(axis=0)
+    rested = qr_every * (len(still) - 1 - moved)
+    return growth > zero * rested.astype(stretch.dtype)
 
 
 def _mean(xp: Any, sums: Sums, steps: np.ndarray) -> Array:
@@ -191,10 +193,11 @@ def _over_batch(xp: Any, exponents: Array, counted: Array) -> tuple[Array, Array
     counted = counted.reshape(-1, 1)
     dead = counted & xp.isneginf(rows)
     some, every = dead.any(axis=0), (dead | ~counted).all(axis=0)
-    number = counted.sum()
+    number = counted.sum().astype(rows.dtype)
     finite = xp.where(counted & ~dead, rows, 0)
     mean = finite.sum(axis=0) / number
-    variance = (xp.where(counted, finite - mean, 0) ** 2).sum(axis=0) / number
+    away = xp.where(counted, finite - mean[None], 0)
+    variance = (away * away).sum(axis=0) / number
     spread = xp.where(some, xp.where(every, 0, np.inf), _root(xp, variance))
     return xp.where(some, -np.inf, mean), spread
 

@@ -33,7 +33,7 @@ def lyapunov_spectrum(
     warm_up: int | None = None,
     qr_every: int = 1,
     blocks: int | None = None,
-    zero: float = ZERO,
+    zero: float | Array = ZERO,
 ) -> LyapunovSpectrum:
     """The Lyapunov spectrum along the trajectory that ``xs`` drives (Benettin et al. 1980).
 
@@ -53,10 +53,10 @@ def lyapunov_spectrum(
     last steps of the burn-in or, where these are fewer, along the sequence itself, which is run from
     its first state as often as it takes, and once more to be measured. With a constant Jacobian λᵢ
     is then ln |eigenvalue|, however short the sequence, up to what 1000 steps leave of directions
-    that decay almost as slowly. Where the Jacobian varies, these are directions that its past could
-    have left, and the past itself, in a burn-in, is better for fewer than some 100 steps. The
-    singular values of Jₜ ⋯ J₁ would need no directions, but overstate λ₁ by (ln κ)/T with κ the
-    condition of its eigenvectors.
+    that decay almost as slowly. Where the Jacobian varies, steps that are run again favour what
+    grows in just these steps: in driven networks λ₁ came out too high by up to .01 over 30 steps and
+    .003 over 100. A burn-in has other steps, and no such bias. (Singular values of Jₜ ⋯ J₁ need no
+    directions, but overstate λ₁ by more: .02 to .08 over 30 steps of the same networks.)
 
     **Precision.** With ε the precision of the floats, a direction that one decomposition finds
     shorter than 4 ε times the largest number of R is lost in rounding: shorter by 14.6 nats in
@@ -105,7 +105,8 @@ def lyapunov_spectrum(
             "ask for at most so many exponents"
         )
     plan = _plan(xs.shape[0], burn_in, warm_up, qr_every, blocks)
-    directions = _first_directions(flat.size, count) if key is None else None
+    dtype = jnp.result_type(*jax.tree.leaves(state))
+    directions = _first_directions(flat.size, count).astype(dtype) if key is None else None
     found = _decompositions(cell, params, xs, state, key, directions, count, plan)
     return summarise(found, zero, flat.size, plan.blocks, qr_every)
 
@@ -114,10 +115,8 @@ class Plan(NamedTuple):
     """What is done with the steps of a sequence, in this order; numbers of steps."""
 
     run: int  # the state is run
-    again: (
-        int  # so many of the next steps are run beforehand, from the same state, to turn directions
-    )
-    times: int  # as often as this
+    again: int  # directions turn in so many of the next steps,
+    times: int  # as often as this, each time from the same state
     turn: int  # directions turn
     qr_every: int
     blocks: int  # into which the rest is cut
@@ -144,10 +143,9 @@ def _plan(steps: int, burn_in: int, warm_up: int | None, qr_every: int, blocks: 
     if warm_up is not None:
         return Plan(burn_in, 0, 0, given, qr_every, blocks)
     turn = _multiple(min(burn_in, TURN), qr_every)
-    if burn_in >= TURN:
-        return Plan(burn_in - turn, 0, 0, turn, qr_every, blocks)
-    again = _multiple(min(turn + left, max(TURN, qr_every)), qr_every)
-    times = max(1, round((TURN - turn) / again))
+    missing = _multiple(TURN - turn, qr_every)
+    again = min(turn + left, missing)
+    times = round(missing / again) if again else 0
     return Plan(burn_in - turn, again, times, turn, qr_every, blocks)
 
 
@@ -221,6 +219,6 @@ def _follow(flat: StateMap, xs: Array, start: Array, columns: Array, plan: Plan)
         )
         return (new, columns), found
 
-    _, found = lax.scan(several, (start, columns), (xs, restarts))
+    _, found = lax.scan(several, (start, columns), (xs, jnp.asarray(restarts)))
     measured = rounds * plan.times + plan.turn // plan.qr_every
     return jax.tree.map(lambda leaf: leaf[measured:], found)
