@@ -438,6 +438,8 @@ def test_the_finding_is_one_sentence_and_every_field_is_explained():
     found = wandering(np.full((30, 2), -0.25))
     assert str(found).startswith("LyapunovSpectrum: nearby trajectories converge, λ₁ = -0.25 ± ")
     assert "[..., k]" in LyapunovSpectrum.standard_error.__doc__
+    short = wandering(np.full((2, 1), 0.5)).finding()
+    assert short == "λ₁ = 0.5 nats a step, from too few steps for an error"
     lost = lyapunov_spectrum(HENON, jnp.array([1.4, 0.3]), jnp.zeros((90, 1)), jnp.full(2, 9.0))
     assert lost.finding() == "λ₁ is not a number, since the state has left all bounds"
 

@@ -11,7 +11,8 @@ from jax import lax
 
 from rnnlab import _check
 from rnnlab._results import result
-from rnnlab.diagnostics.lyapunov import TURN, lyapunov_spectrum
+from rnnlab.diagnostics.exponents import Decompositions, summarise
+from rnnlab.diagnostics.lyapunov import TURN, Plan, decompositions, make_plan
 from rnnlab.diagnostics.search import check_starts
 from rnnlab.diagnostics.state_map import state_map
 from rnnlab.typing import Array, Cell, Key, PyTree
@@ -106,15 +107,23 @@ def attractor_kind(
         ValueError: as :func:`fixed_points` does for x and the starts, and for numbers of steps that
             do not fit.
     """
-    x, _ = check_starts(cell, params, x, starts)
+    x, first = check_starts(cell, params, x, starts)
+    size = first.shape[1]
     burn_in, steps = _check.natural("burn_in", burn_in), _check.positive_int("steps", steps)
     longest = _check.positive_int("longest", longest)
     if longest >= steps:
         raise ValueError(
             f"longest is {longest}, but {steps} steps are measured; give fewer, or more steps"
         )
-    found = _follow(key, cell, params, x, starts, zero, burn_in, steps, longest, tolerance)
-    returns, exponent, error, recurrence, stuck = jax.device_get(found)
+    turn = min(burn_in, TURN)  # steps at the end of the burn-in in which the direction turns
+    plan = make_plan(turn + steps, turn)
+    returns, recurrence, found = _follow(
+        key, cell, params, x, starts, burn_in - turn, turn + steps, plan, longest, tolerance
+    )
+    spectrum = summarise(found, zero, size, plan.blocks, plan.qr_every)
+    returns, recurrence, spectrum = jax.device_get((returns, recurrence, spectrum))
+    exponent, error = spectrum.exponents[:, 0], spectrum.standard_error[:, 0]
+    stuck = spectrum.stuck
     period = np.where(returns.any(axis=0), returns.argmax(axis=0) + 1, 0)
     chaotic = (exponent > zero) & np.isfinite(recurrence)
     turning = (np.abs(exponent) <= zero) & (recurrence <= near)
@@ -127,30 +136,28 @@ def attractor_kind(
     return AttractorKind(tuple(kind.tolist()), period, exponent, error, recurrence, stuck)
 
 
-@functools.partial(jax.jit, static_argnames=("cell", "burn_in", "steps", "longest"))
+@functools.partial(jax.jit, static_argnames=("cell", "settle", "steps", "plan", "longest"))
 def _follow(
     key: Key,
     cell: Cell,
     params: PyTree,
     x: Array,
     starts: PyTree,
-    zero: Array,
-    burn_in: int,
+    settle: int,
     steps: int,
+    plan: Plan,
     longest: int,
     tolerance: float,
-) -> tuple[Array, Array, Array, Array, Array]:
-    """Whether each lag from 1 on is a period, ``[longest, B]``, and the other fields, ``[B]``."""
+) -> tuple[Array, Array, Decompositions]:
+    """Whether each lag from 1 on is a period, ``[longest, B]``, the recurrence ``[B]``, and for λ₁."""
     count = jax.tree.leaves(starts)[0].shape[0]
-    turn = min(burn_in, TURN)  # steps at the end of the burn-in in which the direction turns
-    held = jnp.broadcast_to(x, (turn + steps, count, *x.shape))
+    held = jnp.broadcast_to(x, (steps, count, *x.shape))
     flat, xs, starts = state_map(cell, params, held, starts)
-    begun = lax.fori_loop(0, burn_in - turn, lambda _, h: flat.step(h, xs[0]), flat.pack(starts))
-    spectrum = lyapunov_spectrum(
-        cell, params, xs, flat.unpack(begun), key=key, count=1, burn_in=turn, zero=zero
-    )
+    begun = lax.fori_loop(0, settle, lambda _, h: flat.step(h, xs[0]), flat.pack(starts))
+    found = decompositions(cell, params, xs, flat.unpack(begun), key, None, 1, plan)
     _, states = lax.scan(lambda h, x: (flat.step(h, x), h), begun, xs)
-    states = states[turn:]  # [steps, B, n]
+    states = states[plan.turn :]  # [steps, B, n]
+    steps -= plan.turn
     size = jnp.linalg.norm(states, axis=-1)
 
     def is_period(lag: Array) -> Array:
@@ -165,8 +172,6 @@ def _follow(
     )
     return (
         lax.map(is_period, jnp.arange(1, longest + 1)),
-        spectrum.exponents[..., 0],
-        spectrum.standard_error[..., 0],
         nearest.mean(axis=0) / extent,
-        spectrum.stuck,
+        found,
     )

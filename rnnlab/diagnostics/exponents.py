@@ -71,6 +71,8 @@ class LyapunovSpectrum(NamedTuple):
         value = f"λ₁ = {first:.3g} ± {error:.1g} nats a step"
         if math.isnan(first):
             text = "λ₁ is not a number, since the state has left all bounds"
+        elif math.isinf(error):
+            text = f"λ₁ = {first:.3g} nats a step, from too few steps for an error"
         elif abs(first) <= max(2 * error, ZERO):
             text = f"{value}, which is zero within its error"
         else:
@@ -125,7 +127,7 @@ def _fields(
 ) -> LyapunovSpectrum:
     each = _stretch(xp, found, limit)
     stuck = _stuck(xp, found.still, each.stretch[..., 0], zero, qr_every)
-    sums = Sums(xp.cumsum(each.stretch, axis=0), xp.cumsum(each.lost, axis=0))
+    sums = Sums(*xp.cumsum(xp.stack(each), axis=1))
     steps = qr_every * np.arange(1, len(sums.lost) + 1)
     trace = _mean(xp, sums, steps)
     ends = np.linspace(0, len(steps), count + 1).round().astype(int)[1:] - 1
@@ -161,7 +163,7 @@ def _stretch(xp: Any, found: Decompositions, limit: float) -> Sums:
     near = ~lost & (size <= NEAR * rounding)
     floor = xp.where(rounding > 0, rounding, 1)
     stretch = xp.log(xp.where(lost, floor, size))
-    return Sums(stretch, lost.astype(np.int32) - near.astype(np.int32))
+    return Sums(stretch, lost.astype(size.dtype) - near.astype(size.dtype))
 
 
 def _stuck(xp: Any, still: Array, stretch: Array, zero: Array | float, qr_every: int) -> Array:

@@ -195,6 +195,8 @@ def _products(
 
 def _median(logs: Array) -> Array:
     """The median over the batch axes of ``[P, ..., n]``."""
+    if logs.ndim == 2:
+        return logs
     rows = jnp.sort(logs.reshape(logs.shape[0], -1, logs.shape[-1]), axis=1)
     count = rows.shape[1]
     # jnp.median weighs its two neighbours, one of them with 0, which makes NaN of −inf.

@@ -104,10 +104,10 @@ def lyapunov_spectrum(
             f"count is {count}, but the state has {flat.size} numbers; "
             "ask for at most so many exponents"
         )
-    plan = _plan(xs.shape[0], burn_in, warm_up, qr_every, blocks)
+    plan = make_plan(xs.shape[0], burn_in, warm_up, qr_every, blocks)
     dtype = jnp.result_type(*jax.tree.leaves(state))
     directions = _first_directions(flat.size, count).astype(dtype) if key is None else None
-    found = _decompositions(cell, params, xs, state, key, directions, count, plan)
+    found = decompositions(cell, params, xs, state, key, directions, count, plan)
     return summarise(found, zero, flat.size, plan.blocks, qr_every)
 
 
@@ -122,7 +122,13 @@ class Plan(NamedTuple):
     blocks: int  # into which the rest is cut
 
 
-def _plan(steps: int, burn_in: int, warm_up: int | None, qr_every: int, blocks: int | None) -> Plan:
+def make_plan(
+    steps: int,
+    burn_in: int,
+    warm_up: int | None = None,
+    qr_every: int = 1,
+    blocks: int | None = None,
+) -> Plan:
     """ValueError where the numbers of steps do not fit."""
     qr_every = _check.positive_int("qr_every", qr_every)
     burn_in = _check.natural("burn_in", burn_in)
@@ -165,7 +171,7 @@ def _first_directions(size: int, count: int) -> np.ndarray:
 
 
 @functools.partial(jax.jit, static_argnames=("cell", "count", "plan"))
-def _decompositions(
+def decompositions(
     cell: Cell,
     params: PyTree,
     xs: Array,
@@ -175,6 +181,7 @@ def _decompositions(
     count: int,
     plan: Plan,
 ) -> Decompositions:
+    """All that is run; the first directions are drawn by ``key``, or given where that is None."""
     flat, xs, state = state_map(cell, params, xs, state)
     start = flat.pack(state)
     if plan.run:
