@@ -98,7 +98,7 @@ def _look(
     named["all"] = merge(list(named.values()))
     bias = truncation_bias(cell, weights, xs, loss, *given, steps=cuts)
     return Looked(
-        values.mean_log_singular_values, found.last, named, bias.cosine, bias.relative_norm
+        values.median_log_singular_values, found.last, named, bias.cosine, bias.relative_norm
     )
 
 

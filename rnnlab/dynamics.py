@@ -11,6 +11,7 @@ import numpy as np
 
 from rnnlab.diagnostics import (
     attractor_kind,
+    entropy_rate,
     fixed_points,
     kaplan_yorke,
     lyapunov_spectrum,
@@ -344,5 +345,5 @@ def _rates(
         "exponent": number(lines[:, 0].mean()),
         "spread": number(lines[:, 0].std()),
         "kaplan_yorke": number(float(np.mean(dimensions))),
-        "entropy_rate": number(np.maximum(lines, 0).sum(axis=1).mean()),
+        "entropy_rate": number(float(np.mean(entropy_rate(jnp.asarray(lines))))),
     }

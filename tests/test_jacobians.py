@@ -82,18 +82,17 @@ def test_products_have_the_singular_values_of_the_multiplied_jacobians(name):
             np.testing.assert_allclose(
                 found.log_frobenius[p, example], np.log(np.linalg.norm(product)), rtol=1e-9
             )
-    np.testing.assert_allclose(
-        found.mean_log_singular_values, found.log_singular_values.mean(axis=1)
-    )
+    middle = np.median(found.log_singular_values, axis=1)
+    np.testing.assert_allclose(found.median_log_singular_values, middle)
 
 
 def after(t, *lags):
     return [(t, t - lag) for lag in lags]
 
 
-def linear(w):
-    cell = RNN(len(w), activation="identity", bias=False, param_dtype=jnp.float64)
-    params = cell.init(jax.random.key(0), 1)._replace(w_h=jnp.asarray(w))
+def linear(w, dtype=jnp.float64):
+    cell = RNN(len(w), activation="identity", bias=False, param_dtype=dtype)
+    params = cell.init(jax.random.key(0), 1)._replace(w_h=jnp.asarray(w, dtype))
     return cell, params
 
 
@@ -139,6 +138,65 @@ def test_a_singular_product_has_condition_infinity():
     )
     assert np.isneginf(found.log_singular_values[:, 2]).all()
     assert np.isposinf(found.log_condition).all()
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_singular_values_that_are_zero_do_not_come_back_as_rounding(dtype):
+    """An LSTM from zeros, whose h follows from c alone; a matrix of low rank; a shift, which is nilpotent."""
+    lstm = LSTM(16, param_dtype=dtype)
+    params = lstm.init(jax.random.key(0), 3)
+    found = jacobian_products(lstm, params, jnp.zeros((20, 3), dtype), pairs=after(20, 1, 20))
+    assert np.isfinite(found.log_singular_values[:, :16]).all()
+    assert np.isneginf(found.log_singular_values[:, 16:]).all()
+    left = np.random.default_rng(0).normal(size=(30, 4))
+    low = jacobian_products(
+        *linear(left @ left.T / 30, dtype), jnp.zeros((20, 1), dtype), pairs=after(20, 20)
+    )
+    exact = 20 * np.log(np.linalg.svd(left @ left.T / 30, compute_uv=False)[:4])
+    np.testing.assert_allclose(low.log_singular_values[0, :4], exact, atol=1e-3)
+    assert np.isneginf(low.log_singular_values[0, 4:]).all()
+    shift = jacobian_products(
+        *linear(np.eye(9, k=1), dtype), jnp.zeros((10, 1), dtype), pairs=after(10, 1, 5, 10)
+    )
+    np.testing.assert_array_equal(np.isfinite(shift.log_singular_values).sum(axis=1), [8, 4, 0])
+    assert np.isposinf(shift.log_condition).all()
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_relus_leave_the_rank_of_the_product(dtype):
+    cell = RNN(16, activation="relu", param_dtype=dtype)
+    params, xs = (
+        cell.init(jax.random.key(0), 3),
+        jax.random.normal(jax.random.key(1), (20, 3), dtype),
+    )
+    jacobians = np.asarray(step_jacobians(cell, params, xs), float)
+    found = jacobian_products(cell, params, xs, pairs=after(20, 1, 5, 20))
+    for lag, values in zip((1, 5, 20), found.log_singular_values, strict=True):
+        product = np.linalg.multi_dot([np.eye(16), *jacobians[20 - lag :][::-1], np.eye(16)])
+        assert np.isfinite(values).sum() == np.linalg.matrix_rank(product)
+
+
+@pytest.mark.parametrize(("dtype", "size"), [(jnp.float64, -30.0), (jnp.float32, -14.0)])
+def test_singular_values_that_are_merely_small_are_kept(dtype, size):
+    u = np.linalg.qr(np.random.default_rng(0).normal(size=(4, 4)))[0]
+    rates = np.array([0.0, -0.2, -1.0, size])
+    for w in (np.diag(np.exp(rates)), u * np.exp(rates) @ u.T):
+        cell, params = linear(w, dtype)
+        found = jacobian_products(cell, params, jnp.zeros((50, 1), dtype), pairs=after(50, 50))
+        np.testing.assert_allclose(found.log_singular_values[0], 50 * rates, rtol=0.01, atol=1e-3)
+
+
+def test_one_singular_example_does_not_decide_for_the_batch():
+    cell = Step(lambda w, h, x: (x * (h @ w), h), jnp.zeros(2))
+    xs = jnp.ones((5, 3, 1)).at[2, 1].set(0)
+    found = jacobian_products(cell, jnp.diag(jnp.array([0.9, 0.5])), xs, pairs=[(5, 0)])
+    assert np.isneginf(found.log_singular_values[0, 1]).all()
+    np.testing.assert_allclose(
+        found.median_log_singular_values[0], 5 * np.log([0.9, 0.5]), rtol=1e-6
+    )
+    alone = jacobian_products(cell, jnp.eye(2), xs[:, 0], pairs=[(5, 0)])
+    np.testing.assert_array_equal(alone.median_log_singular_values, alone.log_singular_values)
+    assert str(alone).startswith("JacobianProducts: over 5 steps a gradient changes")
 
 
 @pytest.mark.parametrize(("activation", "gamma"), [("tanh", 1), ("sigmoid", 0.25), ("relu", 1)])

@@ -42,9 +42,21 @@ def test_the_exponent_of_an_lstm_without_weights_is_its_forget_gate():
     biases = np.array([-1.0, 0.5, 3.0])
     lengths = np.array([3, 12])
     found = phase_diagram(cell, params, jnp.ones((12, 2)), biases, lengths, vary=forget_bias)
-    # The first direction is one of c alone; after a step h = c/2 stands beside it.
-    expected = -np.log1p(np.exp(-biases))[:, None] + 0.5 * np.log(1.25) / lengths
+    expected = np.broadcast_to(-np.log1p(np.exp(-biases))[:, None], (3, 2))
     np.testing.assert_allclose(found.exponent, expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("normal", [True, False])
+def test_the_line_of_exponent_zero_is_at_a_spectral_radius_of_one(normal):
+    u = np.random.default_rng(0).normal(size=(64, 64))
+    u = np.linalg.qr(u)[0] if normal else u
+    w = u * np.linspace(-0.98, 1, 64) @ np.linalg.inv(u)
+    cell, params = orthogonal(64)
+    params = params._replace(w_h=jnp.asarray(w))
+    gains = np.array([0.9, 1.0, 1.1])
+    found = phase_diagram(cell, params, jnp.zeros((100, 2)), gains, [30, 48, 100])
+    expected = np.broadcast_to(np.log(gains)[:, None], (3, 3))
+    np.testing.assert_allclose(found.exponent, expected, atol=1e-8)
 
 
 def foreign():
@@ -72,9 +84,8 @@ def test_each_entry_is_that_of_one_network_at_one_length(name):
         for column, length in enumerate((4, 14)):
             own = vary(params, gain)
             flow = gradient_flow(cell, own, xs[:length], lambda ys: 0.5 * jnp.sum(ys[-1] ** 2))
-            exponent = lyapunov_spectrum(
-                cell, own, xs[:length], count=1, key=jax.random.key(4)
-            ).mean[0]
+            spectrum = lyapunov_spectrum(cell, own, xs, count=1, key=jax.random.key(4))
+            exponent = spectrum.trace[length - 1].mean()  # of directions turned along all steps
             np.testing.assert_allclose(found.exponent[row, column], exponent, rtol=1e-9)
             if name == "stack":
                 continue  # its flow is told layer by layer

@@ -6,10 +6,11 @@ from rnnlab.diagnostics.bound import PascanuBound, pascanu_bound
 from rnnlab.diagnostics.clipping import clip_adjoints
 from rnnlab.diagnostics.contributions import BpttContributions, bptt_contributions
 from rnnlab.diagnostics.cycles import LimitCycles, limit_cycles
+from rnnlab.diagnostics.exponents import LyapunovSpectrum, entropy_rate, kaplan_yorke
 from rnnlab.diagnostics.fixed import FixedPoints, fixed_points, sample_states
 from rnnlab.diagnostics.flow import GradientFlow, gradient_flow
 from rnnlab.diagnostics.jacobians import JacobianProducts, jacobian_products, step_jacobians
-from rnnlab.diagnostics.lyapunov import LyapunovSpectrum, kaplan_yorke, lyapunov_spectrum
+from rnnlab.diagnostics.lyapunov import lyapunov_spectrum
 from rnnlab.diagnostics.monitors import GradientLooks, monitor_gradients, read_monitor
 from rnnlab.diagnostics.phase import (
     AnyDepth,
@@ -44,6 +45,7 @@ __all__ = [
     "clipping",
     "decay_per_step",
     "depth",
+    "entropy_rate",
     "fixed_points",
     "flossing_loss",
     "forget_bias",

@@ -186,7 +186,8 @@ def phase_diagram(
         loss: ``loss(last, *loss_args) -> scalar`` of the outputs at the last step, ``[N, ..., O]``: a sum over
             examples. For a loss at every step call :func:`gradient_flow` for each value.
         loss_args: what else the loss needs; traced, so that new values compile nothing.
-        key: draws the first direction for λ₁; a unit vector by default.
+        key: draws the first direction for λ₁, which turns along ``xs`` (:func:`lyapunov_spectrum`);
+            the same one in every call by default.
 
     Returns:
         A :class:`PhaseDiagram`.
@@ -248,6 +249,7 @@ def _diagram(
             norms = merge([layer.log_norm for layer in layers])
             examples = example_reach(norms, examples.loss_step, examples.loss_steps, examples.lags)
         over = jax.vmap(over_examples, in_axes=(_BY_LENGTH,))(examples)
+        # One spectrum for all lengths: its direction turns along the longest of them.
         trace = lyapunov_spectrum(cell, varied, xs, key=key, count=1).trace[..., 0]
         exponents = trace.mean(axis=tuple(range(1, trace.ndim)))[lengths - 1]
         return over.horizon, over.vanishes, over.decay_per_step, exponents

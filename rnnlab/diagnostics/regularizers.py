@@ -11,7 +11,7 @@ from jax import lax
 from rnnlab import _check
 from rnnlab._functions import ByValue
 from rnnlab.diagnostics.lyapunov import lyapunov_spectrum
-from rnnlab.diagnostics.state_map import state_map
+from rnnlab.diagnostics.state_map import at_least_float32, state_map
 from rnnlab.driver import Course, run
 from rnnlab.engines.plan import before
 from rnnlab.output import split
@@ -54,7 +54,7 @@ def pascanu_omega(
             only ∂sₖ₊₁/∂sₖ itself is differentiated, all steps at once. "full" goes through states and λ as well.
 
     Returns:
-        Ω, a scalar.
+        Ω, a scalar of at least float32, in which it is computed for cells of fewer bits.
 
     Raises:
         ValueError: as :func:`rnnlab.unroll` does, for a cell without a ``step``, for a state without derivatives, NaN
@@ -64,6 +64,7 @@ def pascanu_omega(
     _check.one_of("derivative", derivative, ("immediate", "full"))
     _, xs, state = state_map(cell, params, xs, initial_state)
     _check.loss_function(loss, loss_args)
+    params = at_least_float32(params)
     options = {"loss": ByValue(loss), "ratio": ratio, "derivative": derivative}
     return _omega(cell, params, xs, state, loss_args, **options)
 
@@ -77,22 +78,26 @@ def flossing_loss(
     count: int,
     key: Key | None = None,
     burn_in: int = 0,
-    warm_up: int = 0,
+    warm_up: int | None = 0,
     qr_every: int = 1,
 ) -> Array:
     """The mean of λᵢ² over the first ``count`` Lyapunov exponents, and over the batch; a scalar, (nats a step)².
 
-    Gradient flossing (Engelken 2023, arXiv 2312.17306): exponents at zero make long products of Jacobians keep lengths
-    in as many directions, so that a gradient neither vanishes nor explodes there. They are those of the finite time
-    that ``xs`` lasts, differentiated through states and QR decompositions. Engelken minimises it before training, and
-    again in episodes during it. It is infinite where a direction dies altogether, as one of dead ReLUs does.
+    Gradient flossing (Engelken 2023, arXiv 2312.17306): exponents at zero make long products of
+    Jacobians keep lengths in as many directions, so that a gradient neither vanishes nor explodes
+    there. They are those of the finite time that ``xs`` lasts, differentiated through states and QR
+    decompositions. Engelken minimises it before training, and again in episodes during it. It is
+    infinite where a direction dies altogether, as one of dead ReLUs does.
 
     Args:
-        cell, params, xs, initial_state, key, burn_in, warm_up, qr_every: as for :func:`lyapunov_spectrum`.
+        cell, params, xs, initial_state, key, burn_in, qr_every: as for :func:`lyapunov_spectrum`.
         count: k, how many of the leading exponents are drawn to zero.
+        warm_up: as there, but 0 by default: the 1000 steps in which directions otherwise turn first
+            would cost more than most sequences in every update. Without them λ₁ is low by about
+            (½ ln n)/T; None turns directions as :func:`lyapunov_spectrum` does.
 
     Returns:
-        The loss, a scalar.
+        The loss, a scalar of at least float32.
 
     Raises:
         ValueError: as :func:`lyapunov_spectrum` does.

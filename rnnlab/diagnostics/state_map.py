@@ -1,7 +1,8 @@
 """The state of a cell as one vector, and what a step does to vectors beside it."""
 
+import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from rnnlab.typing import Array, Cell, PyTree
 
 
 class StateMap(NamedTuple):
-    """A cell's map sₜ = F(sₜ₋₁, xₜ) on vectors ``[..., n]``: the leaves of its state side by side."""
+    """A cell's map sₜ = F(sₜ₋₁, xₜ) on vectors ``[..., n]``, the leaves of its state side by side."""
 
     step: Callable[[Array, Array], Array]  # F
     pack: Callable[[PyTree], Array]
@@ -42,13 +43,22 @@ class StateMap(NamedTuple):
 def state_map(
     cell: Cell, params: PyTree, xs: Array, state: PyTree | None
 ) -> tuple[StateMap, Array, PyTree]:
-    """``(map, xs, first state)``, checked; ValueError for a state without a Jacobian, NaN and infinity."""
+    """``(map, xs, first state)``, checked.
+
+    Parameters, inputs and states of fewer than 32 bits are taken in float32, and with them computes
+    every instrument of the state: decompositions exist in no lower precision.
+
+    Raises:
+        ValueError: for a state without a Jacobian, NaN and infinity.
+    """
     xs, state, _, _ = prepare(cell, params, xs, state, None, None)
+    params, xs, state = at_least_float32((params, xs, state))
     batch = xs.shape[1:-1]
     _check.linear_adjoint(cell)
     _check.differentiable("the state", state)
     _check.batched("the state", state, batch)
-    state = settle(cell, params, jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype), state)
+    wide = _Wide(cell)
+    state = settle(cast(Cell, wide), params, jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype), state)
     for name, tree in (("xs", xs), ("params", params), ("the state", state)):
         _check.finite(name, tree)
     leaves, tree = jax.tree.flatten(state)
@@ -76,6 +86,28 @@ def state_map(
         return jax.tree.unflatten(tree, parts)
 
     def step(vector: Array, x: Array) -> Array:
-        return pack(cell.step(params, unpack(vector), x)[0]).astype(vector.dtype)
+        new, _ = wide.step(params, unpack(vector), at_least_float32(x))
+        return pack(new).astype(vector.dtype)
 
     return StateMap(step, pack, unpack, ends[-1]), xs, state
+
+
+@dataclasses.dataclass(frozen=True)
+class _Wide:
+    """The step of a cell in at least float32, also where it rounds its state to fewer bits."""
+
+    cell: Cell
+
+    def step(self, params: PyTree, state: PyTree, x: Array) -> tuple[PyTree, Any]:
+        return at_least_float32(self.cell.step(params, state, x))
+
+
+def at_least_float32(tree: PyTree) -> PyTree:
+    """``tree`` with floats of fewer than 32 bits, such as bfloat16, as float32."""
+
+    def widened(leaf: Array) -> Array:
+        dtype = getattr(leaf, "dtype", None)
+        narrow = dtype is not None and jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4
+        return jnp.asarray(leaf, jnp.float32) if narrow else leaf
+
+    return jax.tree.map(widened, tree)
