@@ -5,20 +5,20 @@ import warnings
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-import jax
 import numpy as np
 
 from rnnlab import _check
 from rnnlab._results import result
 from rnnlab.diagnostics.floquet import log_eigenvalues
 from rnnlab.diagnostics.search import (
-    SOLVERS,
     Outcomes,
     Reached,
     Search,
+    check_options,
     check_starts,
     default_marginal,
     distinct,
+    double_precision,
     jacobians,
     nothing_found,
     orbits,
@@ -130,12 +130,13 @@ def limit_cycles(
     wanted = sorted({_check.positive_int("each of periods", period) for period in periods})
     if not wanted:
         raise ValueError("periods is empty; give at least one, such as (2, 3, 4)")
-    steps = _check.positive_int("steps", steps)
-    _check.one_of("solver", solver, SOLVERS)
+    check_options(
+        steps, solver, tolerance=tolerance, unique=unique, outlier=outlier, marginal=marginal
+    )
     marginal = default_marginal(marginal, first.dtype, first.shape[1])
     cycles: list[Cycle] = []
     tries: list[Try] = []
-    with jax.enable_x64(True):
+    with double_precision():
         search = prepare(cell, params, x, starts, outlier)
         for period in wanted:
             reached = run(search, period, wanted[-1], tolerance, steps, solver)

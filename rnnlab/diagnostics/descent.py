@@ -25,7 +25,7 @@ LONGEST_STEP = 1e16
 ROOM = 2**20
 """Entries of all Jacobians that are worked on at once, which sets the number of starts in work."""
 
-ROUNDINGS = 4
+ROUNDINGS = 8
 """A search ends where the residual is at most this many roundings."""
 
 
@@ -209,7 +209,8 @@ def _advance(task: Task, slots: Slots) -> Slots:
         return jax.vmap(task.model.implicit)(slots.model, slots.g, weights, slots.control)
 
     step = lax.cond(task.transient, implicit, damped, slots)
-    trial = jnp.clip(slots.h + step, *task.box)
+    lo, hi = task.box
+    trial = jnp.clip(slots.h + step, lo[None], hi[None])
     return slots._replace(trial=jnp.where(slots.fresh[:, None], slots.h, trial))
 
 
@@ -217,8 +218,7 @@ def _judge(task: Task, slots: Slots) -> Slots:
     """Takes the step to the trial state where it is a good one, and sets the next damping or time step."""
     g, model = jax.vmap(task.model.at)(slots.trial)
     q = 0.5 * jnp.sum(g**2, axis=-1)
-    weights = _weights(task, slots.model)
-    fall = jnp.linalg.norm(weights * slots.g, axis=-1) / jnp.linalg.norm(weights * g, axis=-1)
+    fall = _size(task, slots, slots.g, slots.h) / _size(task, slots, g, slots.trial)
     good = jnp.where(task.transient, fall > 0.5, q < slots.q)
     good = jnp.where(slots.fresh, jnp.isfinite(q), good)
 
@@ -232,6 +232,12 @@ def _judge(task: Task, slots: Slots) -> Slots:
         fresh=slots.fresh & ~good,
         tried=slots.tried + 1,
     )
+
+
+def _size(task: Task, slots: Slots, g: Array, h: Array) -> Array:
+    """‖W G‖ with the weights of each slot, of all that is more than rounding, which W makes large as well."""
+    rounded = jnp.abs(g) <= ROUNDINGS * task.precision * (1 + jnp.abs(h))
+    return jnp.linalg.norm(_weights(task, slots.model) * jnp.where(rounded, 0, g), axis=-1)
 
 
 def _record(task: Task, ends: Ends, slots: Slots) -> Ends:

@@ -1,6 +1,8 @@
 """The search for fixed points and for cycles: what it starts from, how it runs, and what is kept of it."""
 
+import contextlib
 import functools
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
@@ -129,7 +131,7 @@ def _travel(
 
     def step(carry: tuple[Array, ...], _: None) -> tuple[tuple[Array, ...], None]:
         h, lo, hi, far = carry
-        away = jnp.linalg.norm(h - centre, axis=-1)
+        away = jnp.linalg.norm(h - centre[None], axis=-1)
         far = jnp.where(jnp.isfinite(away), jnp.maximum(far, away), far)
         h = jax.vmap(flat.step, (0, None))(h, x)
         sound = jnp.where(jnp.isfinite(h), h, starts)
@@ -251,9 +253,23 @@ def default_marginal(marginal: float | None, dtype: np.dtype, size: int) -> floa
     """How far from the unit circle rounding of the parameters may move an eigenvalue, unless it is given."""
     if marginal is None:
         return float(ROUNDINGS * np.sqrt(size) * jnp.finfo(dtype).eps)
-    if not (np.isfinite(marginal) and marginal >= 0):
-        raise ValueError(f"marginal is {marginal}; it must be a number of at least 0")
     return float(marginal)
+
+
+def check_options(steps: int, solver: str, **numbers: float | None) -> None:
+    """ValueError for options that are out of range; ``numbers`` are those that must not be negative."""
+    _check.positive_int("steps", steps)
+    _check.one_of("solver", solver, SOLVERS)
+    for name, value in numbers.items():
+        if value is not None and not value >= 0:
+            raise ValueError(f"{name} is {value}; it must be a number of at least 0")
+
+
+@contextlib.contextmanager
+def double_precision() -> Iterator[None]:
+    """64-bit floats, and leave to make NaN: a step that fails is NaN, and is not taken."""
+    with jax.enable_x64(True), jax.debug_nans(False):
+        yield
 
 
 def nothing_found(
