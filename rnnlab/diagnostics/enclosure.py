@@ -150,6 +150,7 @@ MOVES: dict[str, Callable[..., np.ndarray]] = {
     "reshape": lambda params, x: x.reshape(params["new_sizes"]),
     "slice": _slice,
     "squeeze": lambda params, x: x.squeeze(params["dimensions"]),
+    "stack": lambda params, *xs: np.stack(xs, params["axis"]),
     "transpose": lambda params, x: x.transpose(params["permutation"]),
 }
 """Operations that move or choose numbers: continuous, and nowhere falling in any operand."""
