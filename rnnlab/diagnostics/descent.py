@@ -55,7 +55,7 @@ class Slots(NamedTuple):
 
     start: Array  # [W], the number of each; S where there is none
     fresh: Array  # [W], whether its first state is not evaluated yet
-    trial: Array  # [W, n], the state to be evaluated next
+    trial: Array  # [W, n], the state to be evaluated
     h: Array  # [W, n], the state reached
     g: Array  # [W, n], G(h)
     model: Any  # A at h, with W as the leading axis
@@ -63,6 +63,7 @@ class Slots(NamedTuple):
     control: Array  # [W], the damping or the time step
     tried: Array  # [W], steps so far
     before: Array  # [W], q some steps ago
+    done: Array  # [W], whether the start is finished
 
 
 @functools.partial(jax.jit, static_argnames=("cell", "longest", "dense"))
@@ -121,21 +122,25 @@ def descend(
     task = Task(model, starts, *todo, box, steps, precision, transient)
     width = min(count, max(2, min(256, ROOM // size ** (2 if dense else 1))))
 
-    def body(carry: tuple[Ends, Slots, Array]) -> tuple[Ends, Slots, Array]:
+    def body(carry: tuple[Array, Slots, Array]) -> tuple[Array, Slots, Array]:
         ends, slots, given = carry
-        slots = _judge(task, slots)
-        ends = _record(task, ends, slots)
-        slots, done = _finished(task, slots)
-        slots, given = _refill(task, slots, done, given)
-        return ends, _advance(task, slots), given
+        slots, given = _refill(task, slots, given)
+        slots = _judge(task, _advance(task, slots))
+        spread = jax.vmap(model.spread)(slots.model)
+        # One array for all that is kept: each scatter costs as much to compile as a cell.
+        reached = jnp.concatenate([slots.h, slots.q[:, None], spread[:, None]], axis=1)
+        ends = ends.at[slots.start].set(reached, mode="drop")
+        return ends, _look(task, slots, spread), given
 
-    def unfinished(carry: tuple[Ends, Slots, Array]) -> Array:
-        return (carry[1].start < count).any()
+    def unfinished(carry: tuple[Array, Slots, Array]) -> Array:
+        _, slots, given = carry
+        return (given < task.wanted) | ~slots.done.all()
 
-    ends = Ends(starts, jnp.full(count, jnp.inf, starts.dtype), jnp.zeros(count, starts.dtype))
+    unknown = jnp.array([jnp.inf, 0], starts.dtype)
+    ends = jnp.concatenate([starts, jnp.broadcast_to(unknown, (count, 2))], axis=1)
     nothing = jnp.zeros((), todo[0].dtype)
-    slots, given = _refill(task, _empty(task, width), jnp.ones(width, bool), nothing)
-    return lax.while_loop(unfinished, body, (ends, slots._replace(trial=slots.h), given))[0]
+    ends, _, _ = lax.while_loop(unfinished, body, (ends, _empty(task, width), nothing))
+    return Ends(ends[:, :size], ends[:, size], ends[:, size + 1])
 
 
 def _model(
@@ -176,12 +181,13 @@ def _empty(task: Task, width: int) -> Slots:
         control=numbers,
         tried=jnp.zeros(width, task.order.dtype),
         before=numbers,
+        done=jnp.ones(width, bool),
     )
 
 
-def _refill(task: Task, slots: Slots, done: Array, given: Array) -> tuple[Slots, Array]:
-    """Slots that are ``done`` with their next start, and how many starts are given out by now."""
-    count = len(task.starts)
+def _refill(task: Task, slots: Slots, given: Array) -> tuple[Slots, Array]:
+    """Slots that are done with their next start, and how many starts are given out by now."""
+    count, done = len(task.starts), slots.done
     turn = given + jnp.cumsum(done, dtype=given.dtype) - 1
     following = task.order[jnp.minimum(turn, count - 1)]
     start = jnp.where(turn < task.wanted, following, count).astype(slots.start.dtype)
@@ -240,28 +246,19 @@ def _size(task: Task, slots: Slots, g: Array, h: Array) -> Array:
     return jnp.linalg.norm(_weights(task, slots.model) * jnp.where(rounded, 0, g), axis=-1)
 
 
-def _record(task: Task, ends: Ends, slots: Slots) -> Ends:
-    """What has been reached so far, each start in its place."""
-    spread = jax.vmap(task.model.spread)(slots.model)
-    return Ends(
-        ends.states.at[slots.start].set(slots.h, mode="drop"),
-        ends.q.at[slots.start].set(slots.q, mode="drop"),
-        ends.spread.at[slots.start].set(spread, mode="drop"),
-    )
-
-
-def _finished(task: Task, slots: Slots) -> tuple[Slots, Array]:
-    """Whether each slot is done with its start, ``[W]``: it is at a solution, is stuck, or has taken all its steps."""
-    spread = jax.vmap(task.model.spread)(slots.model)
+def _look(task: Task, slots: Slots, spread: Array) -> Slots:
+    """Marks the slots that are done with their start: at a solution, stuck, or after all their steps."""
     arrived = slots.q <= rounding(slots.h, spread, ROUNDINGS * task.precision)
     stuck = jnp.where(task.transient, 1 / slots.control, slots.control) > STUCK
 
     look = slots.tried % PATIENCE == 0
     stale = look & (slots.q > slots.before / 2) & ~task.transient
-    slots = slots._replace(before=jnp.where(look, slots.q, slots.before))
 
+    # A slot whose first state has no finite value stays fresh, and one without a start has all steps behind it.
     over = slots.fresh | (slots.tried > task.steps) | (slots.start == len(task.starts))
-    return slots, arrived | stuck | stale | over
+    return slots._replace(
+        before=jnp.where(look, slots.q, slots.before), done=arrived | stuck | stale | over
+    )
 
 
 def rounding(h: Array, spread: Array, precision: Array | float) -> Array:

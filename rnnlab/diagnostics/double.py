@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from rnnlab.diagnostics.state_map import state_map
+from rnnlab.diagnostics.state_map import StateMap, state_map
 from rnnlab.typing import Array, Cell, PyTree
 
 
@@ -18,18 +18,31 @@ def in_double(cell: Cell, params: PyTree, x: Array, starts: PyTree) -> tuple[PyT
     In 32 bits, Jacobians less the identity lose all digits where a gate keeps all but 1e-8 of a number, and a cycle of
     period 8 whose multiplier is 256 closes to 1e-5 at best.
     """
-    doubled = jax.tree.map(_double, params), _double(x), jax.tree.map(_double, starts)
+    doubled = _in_double(params), _in_double(x), _in_double(starts)
     try:
-        one = jax.tree.map(lambda leaf: leaf[0], doubled[2])
-        state_map(cell, doubled[0], doubled[1][None], one)
+        flat_map(cell, doubled[0], doubled[1], first(doubled[2]))
     except (TypeError, ValueError):
-        return params, x, jax.tree.map(jnp.asarray, starts)
+        return params, x, starts
     return doubled
 
 
-def _double(leaf: Any) -> Any:
-    floating = jnp.issubdtype(getattr(leaf, "dtype", np.dtype(type(leaf))), jnp.floating)
-    return jnp.asarray(leaf, jnp.float64) if floating else leaf
+def _in_double(tree: PyTree) -> PyTree:
+    # By NumPy, since JAX would compile a program for every shape.
+    def convert(leaf: Any) -> Any:
+        floating = jnp.issubdtype(getattr(leaf, "dtype", np.dtype(type(leaf))), jnp.floating)
+        return jax.device_put(np.asarray(leaf, np.float64)) if floating else leaf
+
+    return jax.tree.map(convert, tree)
+
+
+def flat_map(cell: Cell, params: PyTree, x: Array, like: PyTree) -> StateMap:
+    """The cell's map on vectors, outside of a compiled program."""
+    return state_map(cell, params, jax.device_put(np.asarray(x)[None]), like)[0]
+
+
+def first(states: PyTree) -> PyTree:
+    """The first of states with one leading axis."""
+    return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf)[0]), states)
 
 
 def as_vectors(states: PyTree) -> np.ndarray:

@@ -96,15 +96,14 @@ def _apply(eqn: Any, inputs: list[Value]) -> list[Value]:
         inner = params["call_jaxpr" if "call_jaxpr" in params else "jaxpr"]
         consts = [np.asarray(const) for const in getattr(inner, "consts", ())]
         return _run(getattr(inner, "jaxpr", inner), consts, inputs)
-    if not any(isinstance(value, Interval) for value in inputs):
-        made = eqn.primitive.bind(*inputs, **params)
-        return [np.asarray(part) for part in (made if eqn.primitive.multiple_results else [made])]
     if name == "split":
         cuts = np.cumsum(params["sizes"])[:-1]
         lo, hi = (np.split(end, cuts, params["axis"]) for end in _ends(inputs[0]))
-        return [Interval(*ends) for ends in zip(lo, hi, strict=True)]
+        return [_interval(inputs, *ends) for ends in zip(lo, hi, strict=True)]
     if name in MOVES:
         return [_rising(lambda *ends: MOVES[name](params, *ends), inputs)]
+    if not any(isinstance(value, Interval) for value in inputs):
+        return _constant(eqn, inputs)
     if name in RISING:
         operation, least, greatest = RISING[name]
         risen = _outward(_rising(operation, inputs))
@@ -113,6 +112,19 @@ def _apply(eqn: Any, inputs: list[Value]) -> list[Value]:
         return [RULES[name](params, *inputs)]
     raise NotEnclosedError(name)
 
+
+def _constant(eqn: Any, inputs: list[np.ndarray]) -> list[np.ndarray]:
+    """What does not depend on the state; by JAX, which compiles each operation, only where it must be."""
+    name, params = eqn.primitive.name, eqn.params
+    if name in ARITHMETIC:
+        return [ARITHMETIC[name](*inputs)]
+    if name == "dot_general" and not any(params["dimension_numbers"][1]):
+        return [np.tensordot(*inputs, params["dimension_numbers"][0])]
+    made = eqn.primitive.bind(*inputs, **params)
+    return [np.asarray(part) for part in (made if eqn.primitive.multiple_results else [made])]
+
+
+ARITHMETIC = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide}
 
 CALLS = ("jit", "pjit", "closed_call", "checkpoint", "remat2", "custom_jvp_call", "custom_vjp_call")
 """Operations that run a program of their own."""
@@ -131,6 +143,15 @@ def _convert(params: Any, x: np.ndarray) -> np.ndarray:
     return x.astype(params["new_dtype"])
 
 
+def _pad(params: Any, x: np.ndarray, value: np.ndarray) -> np.ndarray:
+    widths = [(before, after) for before, after, _ in params["padding_config"]]
+    if any(before < 0 or after < 0 for before, after in widths) or any(
+        inner for _, _, inner in params["padding_config"]
+    ):
+        raise NotEnclosedError("pad")
+    return np.pad(x, widths, constant_values=value)
+
+
 def _slice(params: Any, x: np.ndarray) -> np.ndarray:
     strides = params["strides"] or (1,) * x.ndim
     ends = zip(params["start_indices"], params["limit_indices"], strides, strict=True)
@@ -145,6 +166,7 @@ MOVES: dict[str, Callable[..., np.ndarray]] = {
     "copy": lambda _, x: x,
     "max": lambda _, x, y: np.maximum(x, y),
     "min": lambda _, x, y: np.minimum(x, y),
+    "pad": _pad,
     "reduce_max": lambda params, x: x.max(axis=params["axes"]),
     "reduce_min": lambda params, x: x.min(axis=params["axes"]),
     "reshape": lambda params, x: x.reshape(params["new_sizes"]),
@@ -172,10 +194,15 @@ def _ends(value: Value) -> tuple[np.ndarray, np.ndarray]:
     return (value.lo, value.hi) if isinstance(value, Interval) else (value, value)
 
 
-def _rising(operation: Callable[..., np.ndarray], inputs: Sequence[Value]) -> Interval:
+def _rising(operation: Callable[..., np.ndarray], inputs: Sequence[Value]) -> Value:
     """Lower bounds give the lower bound, and upper bounds the upper one."""
     lo, hi = (operation(*ends) for ends in zip(*map(_ends, inputs), strict=True))
-    return Interval(lo, hi)
+    return _interval(inputs, lo, hi)
+
+
+def _interval(inputs: Sequence[Value], lo: np.ndarray, hi: np.ndarray) -> Value:
+    """An interval where one of the inputs is one."""
+    return Interval(lo, hi) if any(isinstance(value, Interval) for value in inputs) else lo
 
 
 def _outward(

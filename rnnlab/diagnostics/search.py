@@ -13,7 +13,7 @@ from jax import lax
 from rnnlab import _check
 from rnnlab._results import result
 from rnnlab.diagnostics.descent import descend, rounding
-from rnnlab.diagnostics.double import as_vectors, in_double, precision_of
+from rnnlab.diagnostics.double import as_vectors, first, flat_map, in_double, precision_of
 from rnnlab.diagnostics.enclosure import Box, trapping_box
 from rnnlab.diagnostics.state_map import state_map
 from rnnlab.typing import Array, Cell, PyTree
@@ -103,8 +103,8 @@ def prepare(cell: Cell, params: PyTree, x: Array, starts: PyTree, outlier: float
     starts that lie close together, which say nothing about the states that matter.
     """
     params, x, starts = in_double(cell, params, x, starts)
-    like = jax.tree.map(lambda leaf: leaf[0], starts)
-    flat, _, _ = state_map(cell, params, x[None], like)
+    like = first(starts)
+    flat = flat_map(cell, params, x, like)
     vectors = as_vectors(starts)
     if jnp.finfo(vectors.dtype).bits < 32:
         raise ValueError(
