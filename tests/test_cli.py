@@ -43,8 +43,8 @@ KEYS = {
     "attractors": {"cell", "seed", "number", "kind", "period", "exponent"},
     "phase": {"cell", "axis", "value", "length", "horizon", "decay_per_step", "exponent"},
     "summary": {
-        "cell", "exponent", "spread", "kaplan_yorke", "entropy_rate", "attractor", "stable", "saddle", "unstable",
-        "slow", "sentence",
+        "cell", "exponent", "spread", "kaplan_yorke", "entropy_rate", "attractor", "stable", "marginal", "saddle",
+        "unstable", "slow", "sentence",
     },
 }  # fmt: skip
 ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"JAX_PLATFORMS": "cpu"}

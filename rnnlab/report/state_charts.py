@@ -10,6 +10,7 @@ from rnnlab.report.words import short
 
 KINDS = {
     "stable": ("circle", 3),
+    "marginal": ("square", 5),
     "saddle": ("diamond", 6),
     "unstable": ("triangle-up", 2),
     "slow": ("x", 4),
