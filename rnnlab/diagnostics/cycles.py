@@ -181,7 +181,8 @@ def _of_period(
     for number in kept:
         # Of the longest period always, so that no other number of them compiles another program.
         matrices = np.asarray(jacobians(*shared, around[number]))[:period]
-        cycles.append(Cycle(period, paths[number], reached.q[number], *log_eigenvalues(matrices)))
+        logs, units = log_eigenvalues(matrices)
+        cycles.append(Cycle(period, paths[number], float(reached.q[number]), logs, units))
     outliers = np.isfinite(reached.q) & ~reached.near
     counts = [len(kept), len(solved) - len(kept), sooner.sum(), outliers.sum(), 0]
     outcomes = Outcomes(*map(np.asarray, [*counts, len(own) - sum(counts)]))
@@ -221,13 +222,11 @@ def _gather(
     units = np.array([cycle.units for cycle in cycles], complex).reshape(-1, size)
     unstable, on_circle, kind, times = stability(logs, periods[:, None], marginal)
     counts = zip(*(tried.outcomes for tried in tries), strict=True)
-    with np.errstate(over="ignore"):
-        multipliers = np.exp(logs) * units
     return LimitCycles(
         periods=periods,
         orbits=tuple(cycle.orbit for cycle in cycles),
         q=np.array([cycle.q for cycle in cycles], float),
-        multipliers=multipliers,
+        multipliers=np.exp(logs) * units,
         log_multipliers=logs,
         unstable=unstable,
         marginal=on_circle,

@@ -261,8 +261,8 @@ def _look(task: Task, slots: Slots, spread: Array) -> Slots:
     )
 
 
-def rounding(h: Array, spread: Array, precision: Array | float) -> Array:
-    """q of a residual that is ``precision`` of the state, for ``h [..., n]`` and ‖∂Fᵖ/∂h‖² ``[...]``.
+def rounding(h: Any, spread: Any, precision: Any) -> Any:
+    """q of a residual that is ``precision`` of the state, for ``h [..., n]`` and ‖∂Fᵖ/∂h‖² ``[...]`` of JAX or NumPy.
 
     ½ ε² (1 + ‖h‖²/n) (n + ‖∂Fᵖ/∂h‖²): rounding of a number of about ε in each number of the states on the way, which
     the later steps make larger by ∂Fᵖ/∂h.

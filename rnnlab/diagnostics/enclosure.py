@@ -101,9 +101,10 @@ def _apply(eqn: Any, inputs: list[Value]) -> list[Value]:
         lo, hi = (np.split(end, cuts, params["axis"]) for end in _ends(inputs[0]))
         return [_interval(inputs, *ends) for ends in zip(lo, hi, strict=True)]
     if name in MOVES:
-        return [_rising(lambda *ends: MOVES[name](params, *ends), inputs)]
+        lo, hi = (MOVES[name](params, *ends) for ends in zip(*map(_ends, inputs), strict=True))
+        return [_interval(inputs, lo, hi)]
     if not any(isinstance(value, Interval) for value in inputs):
-        return _constant(eqn, inputs)
+        return list(_constant(eqn, *map(np.asarray, inputs)))
     if name in RISING:
         operation, least, greatest = RISING[name]
         risen = _outward(_rising(operation, inputs))
@@ -113,13 +114,14 @@ def _apply(eqn: Any, inputs: list[Value]) -> list[Value]:
     raise NotEnclosedError(name)
 
 
-def _constant(eqn: Any, inputs: list[np.ndarray]) -> list[np.ndarray]:
+def _constant(eqn: Any, *inputs: np.ndarray) -> list[np.ndarray]:
     """What does not depend on the state; by JAX, which compiles each operation, only where it must be."""
     name, params = eqn.primitive.name, eqn.params
     if name in ARITHMETIC:
         return [ARITHMETIC[name](*inputs)]
     if name == "dot_general" and not any(params["dimension_numbers"][1]):
-        return [np.tensordot(*inputs, params["dimension_numbers"][0])]
+        x, y = inputs
+        return [np.tensordot(x, y, params["dimension_numbers"][0])]
     made = eqn.primitive.bind(*inputs, **params)
     return [np.asarray(part) for part in (made if eqn.primitive.multiple_results else [made])]
 
@@ -194,10 +196,10 @@ def _ends(value: Value) -> tuple[np.ndarray, np.ndarray]:
     return (value.lo, value.hi) if isinstance(value, Interval) else (value, value)
 
 
-def _rising(operation: Callable[..., np.ndarray], inputs: Sequence[Value]) -> Value:
+def _rising(operation: Callable[..., np.ndarray], inputs: Sequence[Value]) -> Interval:
     """Lower bounds give the lower bound, and upper bounds the upper one."""
     lo, hi = (operation(*ends) for ends in zip(*map(_ends, inputs), strict=True))
-    return _interval(inputs, lo, hi)
+    return Interval(lo, hi)
 
 
 def _interval(inputs: Sequence[Value], lo: np.ndarray, hi: np.ndarray) -> Value:

@@ -217,7 +217,9 @@ def _sort(
     states, q, _, near, solved = reached
     solved = near & solved
     points = _distinct(states, q, solved, unique)
-    apart = np.linalg.norm(states[:, None] - states[points], axis=-1).min(axis=1, initial=np.inf)
+    apart = np.full(len(states), np.inf)
+    for point in points:
+        apart = np.minimum(apart, np.linalg.norm(states - states[point], axis=1))
     # Rounding may stop a start beside a point.
     again = near & ((solved | (q <= slow)) & (apart <= unique))
     lingering = near & ~solved & ~again & (q <= slow)

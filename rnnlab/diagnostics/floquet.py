@@ -1,5 +1,7 @@
 """Eigenvalues of a product of matrices that is never multiplied out."""
 
+from typing import Any
+
 import numpy as np
 
 TRUSTED = 1e-6
@@ -16,7 +18,8 @@ def log_eigenvalues(factors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     the product only serves to find the directions of the large ones: with an orthogonal Q₀ whose first columns span
     them, Jₖ Qₖ₋₁ = Qₖ Rₖ turns every factor into a triangular one, and the same directions come back after p steps.
     The lower right parts of all Rₖ then are a shorter product with the small eigenvalues, which is treated in the same
-    way (the idea of the periodic Schur form: Bojanczyk, Golub & Van Dooren 1992, and Kressner 2006, BIT 46).
+    way (the idea of the periodic Schur form: Bojanczyk, Golub & Van Dooren 1992; for cycles, Lust 2001, International
+    Journal of Bifurcation and Chaos 11).
 
     A complex pair is never cut in two: it comes from a product in which both of its eigenvalues are among the large
     ones, so that both have the same modulus. −inf stands for an eigenvalue that cannot be told from zero: where a
@@ -75,7 +78,11 @@ def _split(
     # Imported here, since it takes a tenth of a second and only cycles need it.
     import scipy.linalg
 
-    _, first, cut = scipy.linalg.schur(product, sort=lambda re, im: np.hypot(re, im) > between)
+    def above(real: float, imaginary: float) -> bool:
+        return np.hypot(real, imaginary) > between
+
+    schur: Any = scipy.linalg.schur(product, sort=above)
+    _, first, cut = schur
     turned, basis = [], first
     for factor in factors:
         basis, triangular = np.linalg.qr(factor @ basis)

@@ -165,10 +165,11 @@ def run(
             (order, np.asarray(len(todo))), np.asarray(period), box, np.asarray(steps),
             np.asarray(search.precision, dtype), np.asarray(transient), longest=longest, dense=dense,
         )  # fmt: skip
-        return _reached(search, *jax.device_get(ends), tolerance)
+        states, q, spread = jax.device_get(ends)
+        return _reached(search, states, q, spread, tolerance)
 
     found = attempt(np.arange(count), False)
-    todo = np.flatnonzero(~found.solved)
+    todo = np.flatnonzero(~(found.solved & found.near))
     if not len(todo):
         return found
     second = attempt(todo, True)
