@@ -68,7 +68,8 @@ class FixedPoints(NamedTuple):
         """How many points of each kind, and how many starts led to none, in one sentence."""
         kinds = collections.Counter(self.kind)
         counted = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
-        points = f"{len(self.kind)} fixed points ({counted})" if kinds else "no fixed point"
+        plural = "" if len(self.kind) == 1 else "s"
+        points = f"{len(self.kind)} fixed point{plural} ({counted})" if kinds else "no fixed point"
         starts = sum(int(count) for count in self.outcomes)
         lost = starts - int(self.outcomes.found) - int(self.outcomes.duplicates)
         return f"{points} from {starts} starts, {lost} of which led to none"
