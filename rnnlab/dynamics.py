@@ -33,8 +33,8 @@ PARTS = {
 }
 """What is measured of a cell, and the kinds of records that come of it; of the first kind there is always one."""
 
-KINDS = ("stable", "saddle", "unstable", "slow")
-"""Of fixed points: the first three by how many directions grow, the last where the state only lingers."""
+KINDS = ("stable", "marginal", "saddle", "unstable", "slow")
+"""Of fixed points: the first four by how many directions decay, rest or grow, the last where the state only lingers."""
 
 TRACED, EXAMPLES, STEPS = 100, 3, 100
 """At most so many points of a convergence trace, trajectories, and steps of one are kept."""
@@ -303,8 +303,8 @@ def summarise(settings: DynamicsSettings, records: Records) -> list[dict[str, An
     """One record for each cell of which something is measured; means over the seeds, None where nothing can be said.
 
     exponent: λ₁, nats a step. spread: its standard deviation over the seeds. kaplan_yorke: the dimension; None where it
-    takes more exponents. entropy_rate: its upper bound, nats a step. stable, saddle, unstable, slow: how many such
-    points are found. attractor: the kinds to which states come without input, the most frequent first.
+    takes more exponents. entropy_rate: its upper bound, nats a step. stable, marginal, saddle, unstable, slow: how
+    many such points are found. attractor: the kinds to which states come without input, the most frequent first.
     """
     done = finished(records)
     summary = []

@@ -47,8 +47,8 @@ KEYS = {
     "attractors": {"cell", "seed", "number", "kind", "period", "exponent"},
     "phase": {"cell", "axis", "value", "length", "horizon", "decay_per_step", "exponent"},
     "summary": {
-        "cell", "exponent", "spread", "kaplan_yorke", "entropy_rate", "attractor", "stable", "saddle", "unstable",
-        "slow", "sentence",
+        "cell", "exponent", "spread", "kaplan_yorke", "entropy_rate", "attractor", "stable", "marginal", "saddle",
+        "unstable", "slow", "sentence",
     },
 }  # fmt: skip
 TINY = [

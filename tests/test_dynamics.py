@@ -68,7 +68,8 @@ def test_an_orthogonal_network_left_alone_contracts_by_its_gain(gain):
     (record,) = dynamics.summarise(settings, records)
     assert record == {
         "cell": "rnn", "exponent": pytest.approx(math.log(gain)), "spread": pytest.approx(0, abs=1e-6),
-        "kaplan_yorke": 0, "entropy_rate": 0, "attractor": "point", "stable": 1, "saddle": 0, "unstable": 0, "slow": 0,
+        "kaplan_yorke": 0, "entropy_rate": 0, "attractor": "point", "stable": 1, "marginal": 0, "saddle": 0,
+        "unstable": 0, "slow": 0,
         "sentence": record["sentence"],
     }  # fmt: skip
     assert "neighbouring states meet" in record["sentence"]

@@ -1,41 +1,75 @@
 """Limit cycles of a recurrent network: orbits that close after p steps, and what a small push does along them."""
 
-import functools
+import collections
 import warnings
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from rnnlab import _check
-from rnnlab.diagnostics.search import check_starts, distinct, newton, stability, within_reach
-from rnnlab.diagnostics.state_map import state_map
+from rnnlab._results import result
+from rnnlab.diagnostics.floquet import log_eigenvalues
+from rnnlab.diagnostics.search import (
+    Outcomes,
+    Reached,
+    Search,
+    check_options,
+    check_starts,
+    default_marginal,
+    distinct,
+    double_precision,
+    jacobians,
+    nothing_found,
+    orbits,
+    prepare,
+    run,
+    stability,
+)
 from rnnlab.typing import Array, Cell, PyTree
 
-STUCK = 1e12
-"""Damping at which a search is given up: its steps are too small to lead anywhere."""
 
-
+@result
 class LimitCycles(NamedTuple):
-    """N periodic orbits of h ↦ F(h, x), by rising period and then by rising q; numpy arrays."""
+    """N periodic orbits of h ↦ F(h, x), by rising period and then by rising q; numpy arrays of 64-bit floats.
+
+    Attributes:
+        periods: p ``[N]``, steps: the smallest after which each orbit closes.
+        orbits: the states of each orbit as vectors ``[p, n]``, in the order in which they follow one another.
+        q: ½ ‖Fᵖ(h) − h‖² at the first state of each orbit, ``[N]``.
+        multipliers: Floquet multipliers, the eigenvalues of Jₚ ⋯ J₂ J₁ around each orbit, complex ``[N, n]``, by
+            falling modulus; 0 where the modulus is too small for a float.
+        log_multipliers: ln |multiplier| ``[N, n]``, nats per round; −inf where it cannot be told from zero.
+        unstable: the number of multipliers outside of the unit circle, ``[N]``.
+        marginal: the number of multipliers on the unit circle, within the tolerance ``marginal``, ``[N]``.
+        kind: "unstable" (every multiplier is outside), "saddle" (some are), "marginal" (none is outside, some are on
+            the circle) or "stable" (all are inside), for each orbit.
+        time_constants: −p/ln |multiplier| ``[N, n]``, steps in which a push decays to 1/e; negative where it grows by
+            as much, inf for marginal directions.
+        searched: the periods that were searched for, rising, ``[P]``.
+        outcomes: what became of the starts, ``[P]`` for each count.
+    """
 
     periods: np.ndarray
-    """p ``[N]``, steps: the smallest after which the orbit closes."""
     orbits: tuple[np.ndarray, ...]
-    """The states of each orbit as vectors ``[p, n]``, in the order in which they follow one another."""
     q: np.ndarray
-    """½ ‖Fᵖ(h) − h‖² at the first state of each, ``[N]``."""
     multipliers: np.ndarray
-    """Floquet multipliers: the eigenvalues of Jₚ ⋯ J₂ J₁ around the orbit, complex ``[N, n]``, by falling modulus."""
+    log_multipliers: np.ndarray
     unstable: np.ndarray
-    """How many of them lie outside of the unit circle (by more than the square root of the precision), ``[N]``."""
+    marginal: np.ndarray
     kind: tuple[str, ...]
-    """"stable" (none of them), "unstable" (all of them) or "saddle", for each orbit."""
     time_constants: np.ndarray
-    """−p/ln |multiplier| ``[N, n]``, steps in which a push falls to 1/e; negative where it grows by as much."""
+    searched: np.ndarray
+    outcomes: Outcomes
+
+    def finding(self) -> str:
+        """How many cycles of each period, and how many starts failed, in one sentence."""
+        counts = collections.Counter(self.periods.tolist())
+        starts = int(sum(count[0] for count in self.outcomes))
+        parts = []
+        for period, failed in zip(self.searched.tolist(), self.outcomes.failed, strict=True):
+            parts.append(f"{counts[period]} of period {period} ({failed} starts failed)")
+        return f"cycles from {starts} starts for each period: {', '.join(parts)}"
 
 
 def limit_cycles(
@@ -45,18 +79,25 @@ def limit_cycles(
     starts: PyTree,
     *,
     periods: Sequence[int] = (2, 3, 4),
-    tolerance: float = 1e-12,
+    tolerance: float | None = None,
     unique: float = 1e-3,
     outlier: float = 10.0,
+    marginal: float | None = None,
     steps: int = 100,
+    solver: Literal["auto", "dense", "iterative"] = "auto",
 ) -> LimitCycles:
     """Periodic orbits under a constant input: the states with Fᵖ(h) = h that no smaller period brings back.
 
-    Fixed points of Fᵖ, found as :func:`fixed_points` finds those of F (Sussillo & Barak 2013, Neural Computation 25),
-    by minimising q(h) = ½ ‖Fᵖ(h, x) − h‖² from many starting points at once, but with Newton's step in place of Adam's:
-    with G(h) = Fᵖ(h) − h and A = ∂G/∂h it is the δ that minimises ‖A δ + G‖² + μ ‖δ‖², where the damping μ is a
-    multiple of ‖G‖² (Levenberg & Marquardt; Yamashita & Fukushima 2001, Computing Supplement 15). So cycles are found
-    that no trajectory would come to, and an orbit is counted once, not once for each of its states.
+    Fixed points of Fᵖ, searched as :func:`fixed_points` searches those of F (Sussillo & Barak 2013, Neural
+    Computation 25), from many starts at once: by Levenberg–Marquardt on q(h) = ½ ‖Fᵖ(h, x) − h‖², then, from starts
+    where that fails, by pseudo-transient continuation. So cycles are found that no trajectory comes to, and an orbit
+    is counted once, not once for each of its states. An unstable cycle is found from starts near it alone, in a
+    neighbourhood that shrinks as its multipliers grow: where many starts fail, more of them find more cycles. The
+    search runs in 64-bit floats, whatever the precision of the network, unless the step insists on another.
+
+    Multipliers come from the Jacobians around the orbit without multiplying them out, in which all that are smaller
+    than the largest by more than the precision would be lost (periodic Schur form: Bojanczyk, Golub & Van Dooren
+    1992). A complex pair has one modulus.
 
     Args:
         cell: any cell or stack with a ``step``, also :class:`rnnlab.Step`.
@@ -64,17 +105,23 @@ def limit_cycles(
         x: the input that is held constant, ``[I]``.
         starts: states to start from with one leading axis, ``[S, ...]``, such as :func:`sample_states` draws.
         periods: p, each of those looked for; 1 stands for fixed points.
-        tolerance: the largest q of a cycle. With floats of 32 bits the rounding of p steps may exceed the default where
-            they spread it; allow more, or use 64 bits.
-        unique: two orbits with states nearer than this are one, and an orbit that comes nearer to its start than this
-            after a divisor of p is one of that smaller period.
-        outlier: an orbit is dropped that starts further from the centre of the starts than this many times their mean
-            distance from it.
-        steps: of Newton, at most.
+        tolerance: the largest q of a cycle; by default what 32 roundings leave,
+            ½ (32 ε)² (1 + ‖h‖²/n) (n + ‖∂Fᵖ/∂h‖²) with the Frobenius norm, which grows as the cycle spreads them, and
+            the ε of 64-bit floats, 2.2e-16.
+        unique: two orbits are one where they stay nearer than this all the way around, and an orbit that is back
+            within this after a divisor of p, at each of its states, is one of that smaller period.
+        outlier: as for :func:`fixed_points`.
+        marginal: the largest | |m|^(1/p) − 1 | of a multiplier on the unit circle; by default 32 √n ε with the ε of the
+            network's floats.
+        steps: of either method from a start, at most.
+        solver: as for :func:`fixed_points`.
+
+    Returns:
+        :class:`LimitCycles`: the orbits, how stable they are, and what became of the starts for each period.
 
     Raises:
-        ValueError: as :func:`rnnlab.unroll` does, for starts that are not finite or not states of the cell, and for
-            periods that are not whole numbers of at least 1.
+        ValueError: as :func:`rnnlab.unroll` does, for starts that are not finite or not states of the cell, for
+            periods that are not whole numbers of at least 1, and for options that are out of range.
 
     Warns:
         UserWarning: where nothing is found; the result is then empty.
@@ -83,87 +130,108 @@ def limit_cycles(
     wanted = sorted({_check.positive_int("each of periods", period) for period in periods})
     if not wanted:
         raise ValueError("periods is empty; give at least one, such as (2, 3, 4)")
-    steps = _check.positive_int("steps", steps)
-    of_period, orbits, at, around, smallest = [], [], [], [], np.inf
-    for period in wanted:
-        found, q, products = jax.device_get(
-            _search(cell, params, x, starts, period, wanted[-1], steps)
-        )
-        own = (
-            np.isfinite(q)
-            & within_reach(found[:, 0], first, outlier)
-            & ~_closes_sooner(found, period, unique)
-        )
-        smallest = min(smallest, q[own].min(initial=np.inf))
-        closed = np.flatnonzero(own & (q <= tolerance))
-        for number in closed[distinct(found[closed, :period], q[closed], unique)]:
-            of_period.append(period)
-            orbits.append(found[number, :period])
-            at.append(q[number])
-            around.append(products[number])
-    if not orbits:
-        best = f"the smallest q is {smallest:.1e}, above the tolerance of {tolerance:.0e}"
-        warnings.warn(
-            f"no cycle of period {' or '.join(map(str, wanted))} was found from {len(first)} starts: "
-            f"{best if smallest < np.inf else 'all lead away or to smaller periods'}; "
-            "try more steps, more starts or other periods",
-            stacklevel=2,
-        )
-    size, dtype = first.shape[1], first.dtype
-    multipliers = np.linalg.eigvals(np.array(around, dtype).reshape(-1, size, size)).astype(complex)
-    multipliers = np.take_along_axis(multipliers, np.argsort(-np.abs(multipliers), axis=1), axis=1)
-    period = np.array(of_period, int)
-    found = stability(np.abs(multipliers), period[:, None], dtype)
-    return LimitCycles(period, tuple(orbits), np.array(at, dtype), multipliers, *found)
-
-
-@functools.partial(jax.jit, static_argnames=("cell", "longest"))
-def _search(
-    cell: Cell, params: PyTree, x: Array, starts: PyTree, period: int, longest: int, steps: int
-) -> tuple[Array, Array, Array]:
-    """``longest`` states of the orbit to which each start leads, ``[S, longest, n]``, q and ∂Fᵖ/∂h at its first."""
-    count = jax.tree.leaves(starts)[0].shape[0]
-    flat, xs, starts = state_map(cell, params, jnp.broadcast_to(x, (1, count, *x.shape)), starts)
-    first = flat.pack(starts)
-    held = xs[0, 0]
-    precision = jnp.finfo(first.dtype).eps
-
-    def after(h: Array) -> Array:  # Fᵖ(h)
-        return lax.fori_loop(0, period, lambda _, h: flat.step(h, held), h)
-
-    def q(h: Array) -> Array:
-        return 0.5 * jnp.sum((after(h) - h) ** 2)
-
-    def unfinished(carry: tuple) -> Array:
-        number, h, each, damping = carry
-        return (number < steps) & moving(h, each, damping).any()
-
-    def moving(h: Array, each: Array, damping: Array) -> Array:
-        rounding = 0.5 * (10 * precision * jnp.linalg.norm(h, axis=-1)) ** 2
-        return (each > rounding) & (damping < STUCK)
-
-    def improve(carry: tuple) -> tuple:
-        number, h, each, damping = carry
-        new = h + jax.vmap(newton, (None, 0, 0))(after, h, damping)
-        new_each = jax.vmap(q)(new)
-        better = moving(h, each, damping) & (new_each < each)
-        damping = damping * jnp.where(better, 0.1, 10)
-        return (
-            number + 1,
-            jnp.where(better[:, None], new, h),
-            jnp.where(better, new_each, each),
-            damping,
-        )
-
-    carry = 0, first, jax.vmap(q)(first), jnp.ones(count, first.dtype)
-    _, h, each, _ = lax.while_loop(unfinished, improve, carry)
-    _, orbits = lax.scan(
-        lambda h, _: (flat.step(h, jnp.broadcast_to(held, (count, *x.shape))), h), h, length=longest
+    check_options(
+        steps, solver, tolerance=tolerance, unique=unique, outlier=outlier, marginal=marginal
     )
-    return jnp.swapaxes(orbits, 0, 1), each, jax.vmap(jax.jacfwd(after))(h)
+    marginal = default_marginal(marginal, first.dtype, first.shape[1])
+    cycles: list[Cycle] = []
+    tries: list[Try] = []
+    with double_precision():
+        search = prepare(cell, params, x, starts, outlier)
+        for period in wanted:
+            reached = run(search, period, wanted[-1], tolerance, steps, solver)
+            of_period, tried = _of_period(search, reached, period, wanted[-1], unique)
+            cycles += of_period
+            tries.append(tried)
+    if not cycles:
+        _warn(tries, wanted, steps, len(first), search.box is not None)
+    return _gather(cycles, tries, wanted, marginal, first.shape[1])
 
 
-def _closes_sooner(orbits: np.ndarray, period: int, unique: float) -> np.ndarray:
-    """Whether each of the orbits ``[S, ..., n]`` is back after a divisor of ``period``."""
-    divisors = [d for d in range(1, period) if period % d == 0]
-    return (np.linalg.norm(orbits[:, divisors] - orbits[:, :1], axis=-1) <= unique).any(axis=1)
+class Cycle(NamedTuple):
+    """One orbit."""
+
+    period: int
+    orbit: np.ndarray  # [p, n]
+    q: float
+    log_multipliers: np.ndarray  # [n]
+    units: np.ndarray  # [n], multipliers over their moduli
+
+
+class Try(NamedTuple):
+    """The search for one period."""
+
+    reached: Reached
+    own: np.ndarray  # [S], whether a start came to an orbit that no smaller period closes
+    outcomes: Outcomes
+
+
+def _of_period(
+    search: Search, reached: Reached, period: int, longest: int, unique: float
+) -> tuple[list[Cycle], Try]:
+    """The orbits of one period that starts came to, and what became of the others."""
+    shared = search.cell, search.params, search.x, search.like
+    around = np.asarray(orbits(*shared, reached.states, longest))
+    paths = around[:, :period]
+    sooner = reached.near & reached.solved & _closes_sooner(paths, unique)
+    own = reached.near & ~sooner
+    solved = np.flatnonzero(own & reached.solved)
+    kept = solved[distinct(paths[solved], reached.q[solved], unique)]
+    cycles = []
+    for number in kept:
+        # Of the longest period always, so that no other number of them compiles another program.
+        matrices = np.asarray(jacobians(*shared, around[number]))[:period]
+        logs, units = log_eigenvalues(matrices)
+        cycles.append(Cycle(period, paths[number], float(reached.q[number]), logs, units))
+    outliers = np.isfinite(reached.q) & ~reached.near
+    counts = [len(kept), len(solved) - len(kept), sooner.sum(), outliers.sum(), 0]
+    outcomes = Outcomes(*map(np.asarray, [*counts, len(own) - sum(counts)]))
+    return cycles, Try(reached, own, outcomes)
+
+
+def _closes_sooner(paths: np.ndarray, unique: float) -> np.ndarray:
+    """Whether each of the orbits ``[S, p, n]`` is back after a divisor of p, at each of its states."""
+    count, period, _ = paths.shape
+    sooner = np.zeros(count, bool)
+    for divisor in range(1, period):
+        if period % divisor == 0:
+            apart = np.linalg.norm(np.roll(paths, -divisor, axis=1) - paths, axis=-1)
+            sooner |= apart.max(axis=1) <= unique
+    return sooner
+
+
+def _warn(tries: list[Try], wanted: list[int], steps: int, starts: int, trapped: bool) -> None:
+    reached = Reached(*map(np.concatenate, zip(*(tried.reached for tried in tries), strict=True)))
+    own = np.concatenate([tried.own for tried in tries])
+    told = nothing_found(
+        f"no cycle of period {' or '.join(map(str, wanted))} was found from {starts} starts",
+        reached,
+        own,
+        "all lead away or to smaller periods",
+        steps,
+        trapped and wanted[0] == 1,
+    )
+    warnings.warn(f"{told}, or other periods", stacklevel=3)
+
+
+def _gather(
+    cycles: list[Cycle], tries: list[Try], wanted: list[int], marginal: float, size: int
+) -> LimitCycles:
+    periods = np.array([cycle.period for cycle in cycles], int)
+    logs = np.array([cycle.log_multipliers for cycle in cycles]).reshape(-1, size)
+    units = np.array([cycle.units for cycle in cycles], complex).reshape(-1, size)
+    unstable, on_circle, kind, times = stability(logs, periods[:, None], marginal)
+    counts = zip(*(tried.outcomes for tried in tries), strict=True)
+    return LimitCycles(
+        periods=periods,
+        orbits=tuple(cycle.orbit for cycle in cycles),
+        q=np.array([cycle.q for cycle in cycles], float),
+        multipliers=np.exp(logs) * units,
+        log_multipliers=logs,
+        unstable=unstable,
+        marginal=on_circle,
+        kind=kind,
+        time_constants=times,
+        searched=np.array(wanted),
+        outcomes=Outcomes(*map(np.array, counts)),
+    )

@@ -1,47 +1,78 @@
 """Fixed points of a recurrent network: where its state rests, and what a small push does there."""
 
-import functools
+import collections
 import warnings
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
-from jax import lax
 
 from rnnlab import _check
-from rnnlab.diagnostics.search import check_starts, distinct, newton, stability, within_reach
-from rnnlab.diagnostics.state_map import state_map
+from rnnlab._results import result
+from rnnlab.diagnostics.search import (
+    Outcomes,
+    Reached,
+    Search,
+    check_options,
+    check_starts,
+    default_marginal,
+    distinct,
+    double_precision,
+    jacobians,
+    nothing_found,
+    prepare,
+    run,
+    stability,
+)
 from rnnlab.typing import Array, Cell, Key, PyTree
 
-POLISH = 5
-"""Steps of Newton's method at a point that has been found."""
 
-
+@result
 class FixedPoints(NamedTuple):
-    """N fixed points of h ↦ F(h, x), by rising q; numpy arrays."""
+    """N fixed points of h ↦ F(h, x), by rising q; numpy arrays of 64-bit floats.
+
+    Attributes:
+        states: the points as vectors ``[N, n]``, the leaves of the state side by side.
+        q: ½ ‖F(h) − h‖² at each point, ``[N]``.
+        eigenvalues: of the Jacobian ∂F/∂h at each point, complex ``[N, n]``, by falling modulus.
+        eigenvectors: of the same, as columns, complex ``[N, n, n]``.
+        unstable: the number of eigenvalues outside of the unit circle, ``[N]``: directions in which a push grows.
+        marginal: the number of eigenvalues on the unit circle, within the tolerance ``marginal``, ``[N]``: directions
+            in which a push neither grows nor decays, such as along a line or a ring of fixed points.
+        kind: "unstable" (every eigenvalue is outside), "saddle" (some are), "marginal" (none is outside, some are on
+            the circle) or "stable" (all are inside), for each point.
+        time_constants: −1/ln |eigenvalue| ``[N, n]``, steps in which a push decays to 1/e; negative where it grows by
+            as much, inf for marginal directions.
+        slow_states: ``[M, n]``, where the search ended with q above the tolerance but at most ``slow``: points near
+            which the state lingers.
+        slow_q: ½ ‖F(h) − h‖² at the slow points, ``[M]``.
+        outcomes: what became of the starts.
+        must_exist: whether F was proved to map a box around the starts into itself, so that it has a fixed point
+            there (Brouwer). False says nothing.
+    """
 
     states: np.ndarray
-    """The points as vectors ``[N, n]``: the leaves of the state side by side."""
     q: np.ndarray
-    """½ ‖F(h) − h‖² there, ``[N]``."""
     eigenvalues: np.ndarray
-    """Of the Jacobian ∂F/∂h there, complex ``[N, n]``, by falling modulus."""
     eigenvectors: np.ndarray
-    """Of the same, as columns, ``[N, n, n]``."""
     unstable: np.ndarray
-    """How many eigenvalues lie outside of the unit circle (by more than the square root of the precision), ``[N]``:
-    directions in which a push grows."""
+    marginal: np.ndarray
     kind: tuple[str, ...]
-    """"stable" (none of them), "unstable" (all of them) or "saddle", for each point."""
     time_constants: np.ndarray
-    """−1/ln |eigenvalue| ``[N, n]``, steps in which a push falls to 1/e; negative where it grows by as much."""
     slow_states: np.ndarray
-    """``[M, n]``: where the search came to rest with q above ``tolerance`` but at most ``slow``: points near which the
-    state lingers."""
     slow_q: np.ndarray
-    """½ ‖F(h) − h‖² at the slow points, ``[M]``."""
+    outcomes: Outcomes
+    must_exist: bool
+
+    def finding(self) -> str:
+        """How many points of each kind, and how many starts led to none, in one sentence."""
+        kinds = collections.Counter(self.kind)
+        counted = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+        plural = "" if len(self.kind) == 1 else "s"
+        points = f"{len(self.kind)} fixed point{plural} ({counted})" if kinds else "no fixed point"
+        starts = sum(int(count) for count in self.outcomes)
+        lost = starts - int(self.outcomes.found) - int(self.outcomes.duplicates)
+        return f"{points} from {starts} starts, {lost} of which led to none"
 
 
 def fixed_points(
@@ -50,78 +81,112 @@ def fixed_points(
     x: Array,
     starts: PyTree,
     *,
-    tolerance: float = 1e-12,
+    tolerance: float | None = None,
     unique: float = 1e-3,
     slow: float = 1e-6,
     outlier: float = 10.0,
-    steps: int = 10_000,
-    learning_rate: float = 0.02,
+    marginal: float | None = None,
+    steps: int = 100,
+    solver: Literal["auto", "dense", "iterative"] = "auto",
 ) -> FixedPoints:
-    """Fixed points under a constant input, by minimising q(h) = ½ ‖F(h, x) − h‖² from many starting points at once.
+    """Fixed points under a constant input: states with F(h, x) = h, searched from many starts at once.
 
-    Sussillo & Barak 2013 (Neural Computation 25) and Golub & Sussillo 2018 (JOSS 3). Every minimum with q = 0 is a
-    fixed point, also one that no trajectory would come to. Adam with a falling step, until all have arrived, and
-    a few of Newton's steps at each point that has been found.
+    As in Sussillo & Barak 2013 (Neural Computation 25) and Golub & Sussillo 2018 (JOSS 3), q(h) = ½ ‖F(h, x) − h‖² is
+    minimised from every start, so that points are found that no trajectory comes to; but by Levenberg–Marquardt,
+    which needs some ten steps where gradient descent needs thousands. From starts where that fails,
+    pseudo-transient continuation follows the network's own flow, with time steps of their own for each unit and then
+    ever longer ones (Kelley & Keyes 1998): it comes to stable points of networks whose gates are all but closed. The
+    search runs in 64-bit floats, whatever the precision of the network, unless the step insists on another.
+
+    Where F provably maps a box around the starts into itself, the search stays in that box.
+
+    >>> cell = rnnlab.Step(lambda w, h, x: (jnp.tanh(w * h + x), h), jnp.zeros(1))
+    >>> found = fixed_points(cell, jnp.array(2.0), jnp.zeros(1), jnp.array([[-1.0], [0.1], [1.0]]))
+    >>> round(float(found.states.max()), 3), sorted(found.kind)
+    (0.958, ['stable', 'stable', 'unstable'])
 
     Args:
         cell: any cell or stack with a ``step``, also :class:`rnnlab.Step`.
         params: its parameters.
         x: the input that is held constant, ``[I]``.
-        starts: states to start from with one leading axis, ``[S, ...]``, such as :func:`sample_states` draws.
-        tolerance: the largest q of a fixed point.
+        starts: states to start from with one leading axis, ``[S, ...]``, such as :func:`sample_states` draws; one is
+            enough for a search, though not for all points.
+        tolerance: the largest q of a fixed point; by default what 32 roundings leave,
+            ½ (32 ε)² (1 + ‖h‖²/n) (n + ‖∂F/∂h‖²) with the Frobenius norm and the ε of 64-bit floats, 2.2e-16: some
+            1e-26 for 256 units of order one.
         unique: two points nearer than this are one; the one with the smaller q is kept.
         slow: the largest q of a slow point.
         outlier: a point is dropped that lies further from the centre of the starts than this many times their mean
-            distance from it.
-        steps: of Adam, at most.
-        learning_rate: its first step size.
+            distance from it or, if larger, the distance to which the median trajectory of 1000 steps leads from there.
+            Nothing is dropped from a box that F maps into itself.
+        marginal: the largest | |λ| − 1 | of an eigenvalue on the unit circle; by default 32 √n ε with the ε of the
+            network's floats, about what rounding of the weights does to an eigenvalue: 6e-5 for 256 units in 32 bits.
+        steps: of either method from a start, at most.
+        solver: "dense" solves with Jacobians, "iterative" with products of Jacobians and vectors in memory of order n;
+            "auto" is "dense" up to n = 1024.
+
+    Returns:
+        :class:`FixedPoints`: the points, how stable they are, slow points, and what became of the starts.
 
     Raises:
-        ValueError: as :func:`rnnlab.unroll` does, and for starts that are not finite or not states of the cell.
+        ValueError: as :func:`rnnlab.unroll` does, for starts that are not finite or not states of the cell, and for
+            options that are out of range.
 
     Warns:
-        UserWarning: where nothing is found; the result is then empty.
+        UserWarning: where nothing is found; the result is then empty. It says which q was reached, and whether a fixed
+            point must exist.
     """
     x, first = check_starts(cell, params, x, starts)
-    found, q = jax.device_get(_minimise(cell, params, x, starts, tolerance, steps, learning_rate))
-    near = np.isfinite(q) & within_reach(found, first, outlier)
-    resting = near & (q <= tolerance)
-    points = _distinct(found[resting], q[resting], unique)
-    apart = np.linalg.norm(found[:, None] - points[0], axis=-1).min(axis=1, initial=np.inf)
-    lingering = (
-        near & (q > tolerance) & (q <= slow) & (apart > unique)
-    )  # rounding may stop a start beside a point
-    slow_points = _distinct(found[lingering], q[lingering], unique)
-    if not len(points[0]):
-        smallest = q[near].min(initial=np.inf)
-        best = f"the smallest q is {smallest:.1e}, above the tolerance of {tolerance:.0e}"
-        warnings.warn(
-            f"no fixed point was found from {len(first)} starts: {best if smallest < np.inf else 'all lead away'}; "
-            "try more steps or starts, or look at slow_states",
-            stacklevel=2,
-        )
-    states, q, jacobians = jax.device_get(
-        _polish(cell, params, x, jnp.asarray(points[0]), jnp.asarray(points[1]))
+    check_options(
+        steps,
+        solver,
+        tolerance=tolerance,
+        unique=unique,
+        slow=slow,
+        outlier=outlier,
+        marginal=marginal,
     )
-    values, vectors = (
-        np.linalg.eig(jacobians) if len(jacobians) else (np.zeros(states.shape, complex), jacobians)
-    )
-    order = np.argsort(-np.abs(values), axis=1)
-    values = np.take_along_axis(values, order, axis=1)
-    vectors = np.take_along_axis(vectors, order[:, None, :], axis=2)
+    marginal = default_marginal(marginal, first.dtype, first.shape[1])
+    with double_precision():
+        search = prepare(cell, params, x, starts, outlier)
+        reached = run(search, 1, 1, tolerance, steps, solver)
+        points, (slow_states, slow_q), outcomes = _sort(reached, unique, slow)
+        if not len(points):
+            fault = f"no fixed point was found from {len(first)} starts"
+            exists = search.box is not None
+            told = nothing_found(fault, reached, reached.near, "all lead away", steps, exists)
+            warnings.warn(f"{told}, or look at slow_states", stacklevel=2)
+        values, vectors = _spectra(search, reached.states[points])
+    with np.errstate(divide="ignore"):
+        log_moduli = np.log(np.abs(values))
+    unstable, on_circle, kind, times = stability(log_moduli, 1, marginal)
     return FixedPoints(
-        states, q, values, vectors, *stability(np.abs(values), 1, first.dtype), *slow_points
+        states=reached.states[points],
+        q=reached.q[points],
+        eigenvalues=values,
+        eigenvectors=vectors,
+        unstable=unstable,
+        marginal=on_circle,
+        kind=kind,
+        time_constants=times,
+        slow_states=slow_states,
+        slow_q=slow_q,
+        outcomes=outcomes,
+        must_exist=search.box is not None,
     )
 
 
 def sample_states(key: Key, states: PyTree, count: int, noise: float = 0.0) -> PyTree:
-    """States drawn from those of trajectories, ``[count, ...]``: where a search for fixed points may start.
+    """States drawn from those of trajectories, where a search for fixed points may start.
 
     Args:
         key: draws them, with replacement, and the noise.
         states: ``[T, B, ...]``, as :func:`rnnlab.unroll_states` returns them.
         count: how many.
         noise: the standard deviation of what is added to every number.
+
+    Returns:
+        The states, in the structure of ``states`` with leaves ``[count, ...]``.
 
     Raises:
         ValueError: for a count below 1, a noise that is not a number of at least 0, and states without ``[T, B]``.
@@ -146,68 +211,40 @@ def sample_states(key: Key, states: PyTree, count: int, noise: float = 0.0) -> P
     )
 
 
-@functools.partial(jax.jit, static_argnames=("cell", "steps"))
-def _minimise(
-    cell: Cell,
-    params: PyTree,
-    x: Array,
-    starts: PyTree,
-    tolerance: float,
-    steps: int,
-    learning_rate: float,
-) -> tuple[Array, Array]:
-    """Where each start comes to, ``[S, n]``, and q there."""
-    count = jax.tree.leaves(starts)[0].shape[0]
-    flat, xs, starts = state_map(cell, params, jnp.broadcast_to(x, (1, count, *x.shape)), starts)
-    first = flat.pack(starts)
-    optimiser = optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
-
-    def q(h: Array) -> Array:
-        return 0.5 * jnp.sum((flat.step(h, xs[0]) - h) ** 2, axis=-1)
-
-    def total(h: Array) -> tuple[Array, Array]:
-        each = q(h)
-        return each.sum(), each
-
-    def unfinished(carry: tuple) -> Array:
-        number, _, _, each = carry
-        return (number < steps) & (each > tolerance).any()
-
-    def improve(carry: tuple) -> tuple:
-        number, h, memory, _ = carry
-        slope, each = jax.grad(total, has_aux=True)(h)
-        change, memory = optimiser.update(slope, memory)
-        return number + 1, jnp.where((each > tolerance)[:, None], h + change, h), memory, each
-
-    carry = 0, first, optimiser.init(first), q(first)
-    _, h, _, _ = lax.while_loop(unfinished, improve, carry)
-    return h, q(h)
+def _sort(
+    reached: Reached, unique: float, slow: float
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray], Outcomes]:
+    """The numbers of the starts that are kept as fixed points, the slow points with q, and what became of all."""
+    states, q, _, near, solved = reached
+    solved = near & solved
+    points = _distinct(states, q, solved, unique)
+    apart = np.full(len(states), np.inf)
+    for point in points:
+        apart = np.minimum(apart, np.linalg.norm(states - states[point], axis=1))
+    # Rounding may stop a start beside a point.
+    again = near & ((solved | (q <= slow)) & (apart <= unique))
+    lingering = near & ~solved & ~again & (q <= slow)
+    outlier = np.isfinite(q) & ~near
+    slow_points = _distinct(states, q, lingering, unique)
+    counts = [len(points), again.sum() - len(points), 0, outlier.sum(), lingering.sum()]
+    outcomes = Outcomes(*map(np.asarray, [*counts, len(q) - sum(counts)]))
+    return points, (states[slow_points], q[slow_points]), outcomes
 
 
-@functools.partial(jax.jit, static_argnames="cell")
-def _polish(
-    cell: Cell, params: PyTree, x: Array, points: Array, q: Array
-) -> tuple[Array, Array, Array]:
-    """The points ``[N, n]`` after a few steps of Newton's where these bring them nearer, q, and ∂F/∂h ``[N, n, n]``."""
-    flat, _, _ = state_map(cell, params, x[None], None)
-
-    def after(h: Array) -> Array:
-        return flat.step(h, x)
-
-    def improve(_: int, carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        h, best = carry
-        new = h + newton(after, h, jnp.ones((), h.dtype))
-        each = 0.5 * jnp.sum((after(new) - new) ** 2)
-        return jnp.where(each < best, new, h), jnp.minimum(each, best)
-
-    def one(h: Array, q: Array) -> tuple[Array, Array, Array]:
-        h, q = lax.fori_loop(0, POLISH, improve, (h, q))
-        return h, q, jax.jacfwd(after)(h)
-
-    return jax.vmap(one)(points, q)
+def _distinct(states: np.ndarray, q: np.ndarray, among: np.ndarray, unique: float) -> np.ndarray:
+    """The numbers of one of each group of states that are nearer than ``unique``, of those ``among`` which to look."""
+    numbers = np.flatnonzero(among)
+    return numbers[distinct(states[numbers][:, None], q[numbers], unique)]
 
 
-def _distinct(points: np.ndarray, q: np.ndarray, unique: float) -> tuple[np.ndarray, np.ndarray]:
-    """One of each group of points that lie nearer than ``unique``, by rising q."""
-    kept = distinct(points[:, None], q, unique)
-    return points[kept], q[kept]
+def _spectra(search: Search, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues ``[N, n]`` and eigenvectors ``[N, n, n]`` of ∂F/∂h at each state, by falling modulus."""
+    size = states.shape[1]
+    values = np.empty((len(states), size), complex)
+    vectors = np.empty((len(states), size, size), complex)
+    for number, state in enumerate(states):
+        (matrix,) = jacobians(search.cell, search.params, search.x, search.like, state[None])
+        value, vector = np.linalg.eig(np.asarray(matrix, np.float64))
+        order = np.argsort(-np.abs(value), kind="stable")
+        values[number], vectors[number] = value[order], vector[:, order]
+    return values, vectors

@@ -19,6 +19,7 @@ KINDS = {
     "slow": ("s", "#999999", 5),
     "unstable": ("X", "#000000", 9),
     "saddle": ("^", "#D55E00", 9),
+    "marginal": ("D", "#56B4E9", 9),
     "stable": ("o", "#009E73", 10),
 }
 """Marker, colour and size of each kind of point; what matters most is drawn last."""

@@ -185,7 +185,8 @@ def _dynamics(content: Record) -> Section:
     named = {
         "cell": "cell", "exponent": "λ₁ (nats/step)", "spread": "spread over seeds (nats/step)",
         "attractor": "attractor", "kaplan_yorke": "Kaplan–Yorke dimension", "entropy_rate": "entropy rate (nats/step)",
-        "stable": "stable points", "saddle": "saddles", "unstable": "unstable points", "slow": "slow points",
+        "stable": "stable points", "marginal": "marginal points", "saddle": "saddles",
+        "unstable": "unstable points", "slow": "slow points",
     }  # fmt: skip
     of_point = {"cell": "cell", "seed": "seed", "number": "number", "kind": "kind", "unstable": "unstable directions",
                 "q": "q", "slowest": "slowest (steps)"}  # fmt: skip

@@ -9,6 +9,7 @@ from rnnlab.report.words import counted, divergence, short, turning
 
 KINDS = {
     "stable": ("circle", 3),
+    "marginal": ("square", 5),
     "saddle": ("diamond", 6),
     "unstable": ("triangle-up", 2),
     "slow": ("x", 4),

@@ -11,6 +11,7 @@ from rnnlab.report.findings import longest, mean_norm, zero_crossing
 
 POINTS = {
     "stable": "stable fixed point",
+    "marginal": "marginal fixed point",
     "saddle": "saddle",
     "unstable": "unstable point",
     "slow": "slow point",
@@ -174,12 +175,12 @@ def counted(counts: dict[str, Any], fading: str = "") -> str:
     """So many fixed points of each kind, with what is said about the stable ones behind them."""
     parts = []
     for kind, name in POINTS.items():
-        if counts[kind]:
+        if counts.get(kind):
             shown = f"{counts[kind]:.2g}" if counts[kind] < 10 else f"{counts[kind]:.0f}"
             parts.append(
                 f"{shown} {name}{'' if shown == '1' else 's'}{fading if kind == 'stable' else ''}"
             )
-    if not any(counts[kind] for kind in ("stable", "saddle", "unstable")):
+    if not any(counts.get(kind) for kind in ("stable", "marginal", "saddle", "unstable")):
         parts.insert(0, "no fixed point found")
     return ", ".join(parts)
 
@@ -211,7 +212,7 @@ def _rest(record: dict[str, Any], points: list[dict[str, Any]]) -> str:
         steps = statistics.median(times)
         fading = f" (where a push fades in {f'{steps:.3g}' if steps <= 1000 else 'more than 1000'} steps)"
     said = counted(record, fading) + (
-        " on average" if any(record[kind] % 1 for kind in POINTS) else ""
+        " on average" if any(record.get(kind, 0) % 1 for kind in POINTS) else ""
     )
     return f"without input the state {course(record)}; {said}"
 
@@ -269,7 +270,8 @@ def dynamics_table(summary: list[dict[str, Any]]) -> Table:
     grid.add_column("attractor\nwithout input")
     for record in summary:
         numbers = (
-            record[name] for name in ("exponent", "spread", "kaplan_yorke", "entropy_rate", *POINTS)
+            record.get(name)
+            for name in ("exponent", "spread", "kaplan_yorke", "entropy_rate", *POINTS)
         )
         styles = (".4f", ".4f", ".3g", ".3g", *(".3g",) * len(POINTS))
         attractor = record["attractor"] or "–"
