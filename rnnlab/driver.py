@@ -10,6 +10,7 @@ from rnnlab import _check
 from rnnlab.cells.contract import stands_in
 from rnnlab.engines import run_engine, wanted
 from rnnlab.engines.plan import Engine, Marks, Sequence, select
+from rnnlab.engines.shards import on_shards, vary_together
 from rnnlab.typing import Array, Cell, Dtype, Key, PyTree
 
 
@@ -115,11 +116,17 @@ def run(
     """The driver without its checks: for layers, which are run one by one, and for code that is traced already."""
     if has_layers(cell):
         return cell.run_layers(params, xs, state, course)
-    xs, marks = arrange(xs, course.lengths, course.resets)
-    state = settle(cell, params, xs[0], state)
-    return run_engine(
-        cell, params, Sequence(xs, state, marks, course.reverse, course.every), course.engine
-    )
+
+    def run_shard(
+        params: PyTree, xs: Array, state: PyTree, lengths: Array | None, resets: Array | None
+    ) -> tuple[PyTree, Array]:
+        xs, marks = arrange(xs, lengths, resets)
+        params, xs, state, marks = vary_together((params, xs, state, marks))
+        state = settle(cell, params, xs[0], state)
+        sequence = Sequence(xs, state, marks, course.reverse, course.every)
+        return run_engine(cell, params, sequence, course.engine)
+
+    return on_shards(run_shard, params, xs, state, course.lengths, course.resets, course.every)
 
 
 @functools.partial(jax.jit, static_argnames=("cell", "reverse", "engine", "every"))
@@ -148,7 +155,7 @@ def arrange(xs: Array, lengths: Array | None, resets: Array | None) -> tuple[Arr
 
 def within(lengths: Array, steps: int) -> Array:
     """Whether each of so many steps lies within its example's length, ``[T, ...]``."""
-    return jnp.arange(steps).reshape(-1, *(1,) * lengths.ndim) < lengths
+    return jnp.arange(steps).reshape(-1, *(1,) * lengths.ndim) < lengths[None]
 
 
 def settle(cell: Cell, params: PyTree, x: Array | jax.ShapeDtypeStruct, state: PyTree) -> PyTree:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from rnnlab import _check, initializers
 from rnnlab.typing import Array, Dtype, Initializer, Key, PyTree
@@ -200,7 +201,12 @@ def affine(x: Array, w: Array, b: Array | None, dtype: Dtype | None) -> Array:
         x, w = x.astype(dtype), w.astype(dtype)
         b = None if b is None else b.astype(dtype)
     y = x @ w
-    return y if b is None else y + b
+    return y if b is None else y + spread(b, y)
+
+
+def spread(b: Array, y: Array) -> Array:
+    """b ``[F]`` with as many axes as y ``[..., F]``: JAX can be told to refuse to add them itself."""
+    return lax.broadcast_to_rank(b, y.ndim)
 
 
 def keep_precision(new: PyTree, old: PyTree) -> PyTree:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from rnnlab import _check
-from rnnlab.cells.base import Adjoint, Blocks, Maps, Recurrent, affine, keep_precision
+from rnnlab.cells.base import Adjoint, Blocks, Maps, Recurrent, affine, keep_precision, spread
 from rnnlab.cells.norm import layer_norm
 from rnnlab.typing import Array, Key
 
@@ -98,7 +98,7 @@ class GRU(Recurrent):
         if params.norm is None:
             return super().project(params, xs)
         z = self._norm(affine(xs, params.w_x, None, self.dtype), params.norm.x)
-        return z if params.b is None else z + params.b.astype(z.dtype)
+        return z if params.b is None else z + spread(params.b.astype(z.dtype), z)
 
     def mix(self, params: GRUParams, state: GRUState) -> Array:
         """W_h h + c ``[..., 3H]``; with ``reset="before"`` only the rows of r and z, ``[..., 2H]``."""
@@ -112,7 +112,8 @@ class GRU(Recurrent):
             a = self._norm(a, params.norm.h)
         if params.c is None:
             return a
-        return a + jnp.pad(params.c, (3 * self.hidden_size - params.c.size, 0)).astype(a.dtype)
+        c = jnp.pad(params.c, (3 * self.hidden_size - params.c.size, 0))
+        return a + spread(c.astype(a.dtype), a)
 
     def gate(
         self, params: GRUParams, state: GRUState, z: Array, a: Array

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from rnnlab import _check
-from rnnlab.cells.base import Adjoint, Blocks, Maps, Recurrent, affine, keep_precision
+from rnnlab.cells.base import Adjoint, Blocks, Maps, Recurrent, affine, keep_precision, spread
 from rnnlab.cells.norm import layer_norm
 from rnnlab.typing import Array, Key
 
@@ -113,25 +113,26 @@ class LSTM(Recurrent):
         if params.norm is None:
             return super().project(params, xs)
         z = layer_norm(affine(xs, params.w_x, None, self.dtype), params.norm.x)
-        return z if params.b is None else z + params.b.astype(z.dtype)
+        return z if params.b is None else z + spread(params.b.astype(z.dtype), z)
 
     def mix(self, params: LSTMParams, state: LSTMState) -> Array:
         if params.norm is None:
             return super().mix(params, state)
         a = layer_norm(affine(state.h, params.w_h, None, self.dtype), params.norm.h)
-        return a if params.c is None else a + params.c.astype(a.dtype)
+        return a if params.c is None else a + spread(params.c.astype(a.dtype), a)
 
     def gate(
         self, params: LSTMParams, state: LSTMState, z: Array, a: Array
     ) -> tuple[LSTMState, Array]:
         i, f, g, o = jnp.split(z + a, 4, axis=-1)
         if params.peephole is not None:
-            i, f = i + params.peephole[0] * state.c, f + params.peephole[1] * state.c
+            p_i, p_f, p_o = (spread(row, state.c) for row in params.peephole)
+            i, f = i + p_i * state.c, f + p_f * state.c
         c = jax.nn.sigmoid(f) * state.c + jax.nn.sigmoid(i) * jnp.tanh(
             g
         )  # cₜ = fₜ ⊙ cₜ₋₁ + iₜ ⊙ gₜ
         if params.peephole is not None:
-            o = o + params.peephole[2] * c
+            o = o + p_o * c
         seen = c if params.norm is None else layer_norm(c, params.norm.c, params.norm.c_bias)
         h = jax.nn.sigmoid(o) * jnp.tanh(seen)  # hₜ = oₜ ⊙ tanh(cₜ)
         state = keep_precision(LSTMState(c, h), state)

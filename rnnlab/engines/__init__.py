@@ -11,7 +11,7 @@ from rnnlab.cells import Readout
 from rnnlab.engines.checkpointed import checkpointed
 from rnnlab.engines.cudnn import cudnn
 from rnnlab.engines.fused import bytes_kept, fused, refusal
-from rnnlab.engines.plan import Engine, Sequence, select
+from rnnlab.engines.plan import Engine, Sequence, known, select
 from rnnlab.engines.scan import scan
 from rnnlab.typing import Array, Cell, PyTree
 
@@ -63,6 +63,9 @@ def choose(cell: Cell, params: PyTree, sequence: Sequence, engine: Engine) -> tu
     if reason := refusal(cell):
         return Engine("scan"), f"{reason}, and only 'scan' runs such a step at full speed"
     fast = "the cell tells project, mix and gate apart, and 'fused' is the fastest for such cells"
+    sizes = jax.tree.leaves((sequence.xs, sequence.state))
+    if not all(known(leaf.size) for leaf in sizes):
+        return Engine("fused"), f"{fast}; what it keeps depends on dimensions not known yet"
     room = memory() // 4
     a_step = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(sequence.state))
     if 16 * a_step * sequence.xs.shape[0] <= room:  # far more than a step keeps

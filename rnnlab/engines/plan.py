@@ -56,3 +56,8 @@ def select(flags: Array, yes: PyTree, no: PyTree) -> PyTree:
         return jnp.where(flags.reshape(flags.shape + (1,) * (jnp.ndim(b) - flags.ndim)), a, b)
 
     return jax.tree.map(pick, yes, no)
+
+
+def known(size: int) -> bool:
+    """Whether the size of an axis is a number; a symbolic one is unknown until an exported program runs."""
+    return isinstance(size, int)
