@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jax import lax
 
-from rnnlab.cells.base import spread
+from rnnlab.cells.base import spread, widest
 from rnnlab.typing import Array
 
 
@@ -12,7 +12,7 @@ def layer_norm(x: Array, gain: Array, bias: Array | None = None, epsilon: float 
 
     Mean and variance are taken in no less than float32.
     """
-    dtype, x = x.dtype, x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    dtype, x = x.dtype, x.astype(widest(x.dtype, jnp.float32))
     mean = jnp.mean(x, axis=-1, keepdims=True)
     centred = x - mean
     scale = spread(gain.astype(x.dtype), x) * lax.rsqrt(

@@ -28,6 +28,10 @@ def wanted(
     name: str, residuals: str | None = None, segments: int | tuple[int, ...] | None = None
 ) -> Engine:
     """What is asked for as one value; ValueError for a name or an option that is unknown or fits no such engine."""
+    if not isinstance(name, str):
+        raise ValueError(
+            f"engine {_check.brief(name)} is unknown; use one of {', '.join(map(repr, ('auto', *ENGINES)))}"
+        )
     if name in PLANNED:
         raise ValueError(
             f"engine {name!r} is planned but not built yet; use engine='scan' or 'auto'"

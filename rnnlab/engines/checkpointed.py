@@ -74,26 +74,28 @@ def _run(
     xs, state, marks, reverse, every = sequence
     if not counts:
         after, ys = (scan if refusal(cell) else fused)(cell, params, sequence, engine)
+        if not every:
+            return after, (None, ys)
         last = 0 if reverse else -1
-        return (
-            (jax.tree.map(lambda leaf: leaf[last], after), (after, ys))
-            if every
-            else (after, (None, ys))
-        )
+        return jax.tree.map(lambda leaf: leaf[last], after), (after, ys)
     length = -(-xs.shape[0] // counts[0])
     number, rest = divmod(xs.shape[0], length)
     cut = number * length
 
     # A segment reads its steps out of the whole sequence. Were that cut up beforehand, it would be copied where
-    # something is left over, and under vmap over parameters once for each network.
-    @functools.partial(jax.checkpoint, prevent_cse=False, static_argnums=2)
-    def segment(
-        state: PyTree, first: Array | int, length: int
+    # something is left over, and under vmap over parameters once for each network. It is an argument, since
+    # jax.checkpoint would remember the values of one call where the function closed over them.
+    @functools.partial(jax.checkpoint, prevent_cse=False, static_argnums=3)
+    def checkpoint(
+        whole: PyTree, state: PyTree, first: Array | int, length: int
     ) -> tuple[PyTree, tuple[PyTree, Array]]:
-        part = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, first, length), (xs, marks))
+        params, *timed = whole
+        part = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, first, length), timed)
         return _run(
             cell, params, Sequence(part[0], state, part[1], reverse, every), engine, counts[1:]
         )
+
+    segment = functools.partial(checkpoint, (params, xs, marks))
 
     def run_whole(state: PyTree) -> tuple[PyTree, PyTree]:
         state, outs = lax.scan(

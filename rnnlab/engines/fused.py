@@ -19,7 +19,7 @@ from jax import lax
 
 from rnnlab.cells.contract import SPLIT, has_maps, splits
 from rnnlab.engines.fold import folding, one_by_one
-from rnnlab.engines.plan import Engine, Marks, Sequence, before, known, select
+from rnnlab.engines.plan import Engine, Marks, Sequence, afresh, before, known, select
 from rnnlab.engines.scan import scan
 from rnnlab.engines.shards import on_shards, vary_together
 from rnnlab.engines.steps import Columns, Lines, Rows, Steps
@@ -262,7 +262,7 @@ def _forward(
 ) -> tuple[PyTree, Array, PyTree, PyTree]:
     """The final state, the outputs, and of every step the state and what the step kept."""
     steps = steps_of(static.cell, params, xs)
-    fresh = steps.enter(static.cell.initial_state(xs.shape[1:2]))
+    fresh = steps.enter(afresh(static.cell, xs.shape[1:2], state))
 
     def body(
         old: PyTree, inputs: tuple[Array, Marks]
@@ -304,7 +304,8 @@ def walk_back(
     """``body(carry, chunk) -> (carry, outs)`` over chunks of steps, last first; outs ``[T, ...]`` in order of time."""
     length, batch = memory.xs.shape[:2]
     size = chunk_size(length, batch)
-    fresh, start = steps.enter(cell.initial_state((batch,))), steps.store(steps.enter(memory.state))
+    fresh = steps.enter(afresh(cell, (batch,), memory.state))
+    start = steps.store(steps.enter(memory.state))
 
     def run(carry: Any, part: tuple) -> tuple[Any, PyTree]:
         edge, (xs, _, marks, states, kept), extra = part

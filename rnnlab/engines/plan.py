@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rnnlab.typing import Array, PyTree
+from rnnlab.typing import Array, Cell, PyTree
 
 
 class Engine(NamedTuple):
@@ -33,6 +33,12 @@ class Sequence(NamedTuple):
     marks: Marks = Marks(None, None)
     reverse: bool = False  # from the last step to the first
     every: bool = False  # whether the state after every step is wanted, or the final one
+
+
+def afresh(cell: Cell, batch: tuple[int, ...], state: PyTree) -> PyTree:
+    """The state in which ``cell`` starts, in the dtypes of ``state``."""
+    fresh = cell.initial_state(batch)
+    return jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), fresh, state)
 
 
 def begin(mark: Marks, fresh: PyTree, state: PyTree) -> PyTree:
