@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from rnnlab import _check
+from rnnlab.cells.base import widest
 from rnnlab.cells.contract import stands_in
 from rnnlab.engines import run_engine, wanted
 from rnnlab.engines.plan import Engine, Marks, Sequence, select
+from rnnlab.engines.shards import on_shards, vary_together
 from rnnlab.typing import Array, Cell, Dtype, Key, PyTree
 
 
@@ -82,6 +84,7 @@ def unroll(
         ValueError: where shapes, dtypes, structures, lengths or the engine do not fit; the message says the mend.
     """
     asked = wanted(engine, residuals, segments)
+    check_options(key, reverse)
     xs, state, lengths, resets = prepare(cell, params, xs, initial_state, lengths, resets)
     return _run(cell, params, xs, state, lengths, resets, key, reverse, asked, every=False)
 
@@ -105,6 +108,7 @@ def unroll_states(
     In the padding beyond an example's length the state rests: it is the final one, or with ``reverse`` the initial one.
     """
     asked = wanted(engine, residuals, segments)
+    check_options(key, reverse)
     xs, state, lengths, resets = prepare(cell, params, xs, initial_state, lengths, resets)
     return _run(cell, params, xs, state, lengths, resets, key, reverse, asked, every=True)
 
@@ -115,11 +119,17 @@ def run(
     """The driver without its checks: for layers, which are run one by one, and for code that is traced already."""
     if has_layers(cell):
         return cell.run_layers(params, xs, state, course)
-    xs, marks = arrange(xs, course.lengths, course.resets)
-    state = settle(cell, params, xs[0], state)
-    return run_engine(
-        cell, params, Sequence(xs, state, marks, course.reverse, course.every), course.engine
-    )
+
+    def run_shard(
+        params: PyTree, xs: Array, state: PyTree, lengths: Array | None, resets: Array | None
+    ) -> tuple[PyTree, Array]:
+        xs, marks = arrange(xs, lengths, resets)
+        params, xs, state, marks = vary_together((params, xs, state, marks))
+        state = settle(cell, params, xs[0], state, None if lengths is None else "lengths need")
+        sequence = Sequence(xs, state, marks, course.reverse, course.every)
+        return run_engine(cell, params, sequence, course.engine)
+
+    return on_shards(run_shard, params, xs, state, course.lengths, course.resets, course.every)
 
 
 @functools.partial(jax.jit, static_argnames=("cell", "reverse", "engine", "every"))
@@ -148,15 +158,26 @@ def arrange(xs: Array, lengths: Array | None, resets: Array | None) -> tuple[Arr
 
 def within(lengths: Array, steps: int) -> Array:
     """Whether each of so many steps lies within its example's length, ``[T, ...]``."""
-    return jnp.arange(steps).reshape(-1, *(1,) * lengths.ndim) < lengths
+    return jnp.arange(steps).reshape(-1, *(1,) * lengths.ndim) < lengths[None]
 
 
-def settle(cell: Cell, params: PyTree, x: Array | jax.ShapeDtypeStruct, state: PyTree) -> PyTree:
-    """``state`` in the dtype in which the step returns it; ValueError for a step that changes the state's form."""
-    state = jax.tree.map(
-        lambda s, n: _widen(s, n.dtype), state, _next_state(cell, params, x, state)
-    )
-    after = _next_state(cell, params, x, state)
+def settle(
+    cell: Cell,
+    params: PyTree,
+    x: Array | jax.ShapeDtypeStruct,
+    state: PyTree,
+    output_for: str | None = None,
+) -> PyTree:
+    """``state`` in the dtype in which the step returns it.
+
+    ValueError for a step that changes the state's form and, where ``output_for`` says what needs it
+    ("lengths need"), for one whose output is not one array with the batch axes.
+    """
+    after, y = _after(cell, params, x, state)
+    if output_for is not None:
+        _check.one_output(y, x.shape[:-1], 0, output_for)
+    state = jax.tree.map(lambda s, n: _widen(s, n.dtype), state, after)
+    after, _ = _after(cell, params, x, state)
     for old, new in zip(jax.tree.leaves(_check.shapes(state)), jax.tree.leaves(after), strict=True):
         if (old.shape, old.dtype) != (new.shape, new.dtype):
             raise ValueError(
@@ -166,23 +187,36 @@ def settle(cell: Cell, params: PyTree, x: Array | jax.ShapeDtypeStruct, state: P
     return state
 
 
-def _next_state(
+def _after(
     cell: Cell, params: PyTree, x: Array | jax.ShapeDtypeStruct, state: PyTree
-) -> PyTree:
-    after = jax.eval_shape(cell.step, params, state, x)
+) -> tuple[PyTree, PyTree]:
+    """The form of the state and of the output after a step."""
+    # What a dtype becomes is found by promotion, also where JAX is told not to promote: the state is
+    # then cast before the first step, and nothing is left to promote.
+    with jax.numpy_dtype_promotion("standard"):
+        after = jax.eval_shape(cell.step, params, state, x)
     if not isinstance(after, tuple) or len(after) != 2:
-        raise ValueError("the step must return a pair, (state, y)")
+        raise ValueError(
+            f"the step returns {_check.outline(after)}; it must return a pair, (state, y)"
+        )
     if jax.tree.structure(after[0]) != jax.tree.structure(state):
         raise ValueError(
             f"the step turns a state of {_check.outline(state)} into {_check.outline(after[0])}; "
             "it must return a state of the structure that it is given"
         )
-    return after[0]
+    return after
 
 
 def _widen(leaf: Array, dtype: Dtype) -> Array:
     floats = jnp.issubdtype(leaf.dtype, jnp.floating) and jnp.issubdtype(dtype, jnp.floating)
-    return leaf.astype(jnp.promote_types(leaf.dtype, dtype)) if floats else leaf
+    return leaf.astype(widest(leaf.dtype, dtype)) if floats else leaf
+
+
+def check_options(key: Key | None, reverse: bool) -> None:
+    """ValueError unless ``key`` is a key or None, and ``reverse`` True or False."""
+    if key is not None:
+        _check.key("key", key)
+    _check.flag("reverse", reverse)
 
 
 def prepare(
@@ -227,9 +261,10 @@ def prepare(
 
 
 def check_params(cell: Cell, params: PyTree, input_size: int) -> None:
-    """ValueError unless ``params`` are the cell's own for ``input_size`` features; foreign cells are not checked."""
+    """ValueError unless ``params`` are the cell's own for ``input_size`` features; of foreign cells, any arrays."""
     wanted = _params_shapes(cell, input_size)
     if wanted is None:
+        _check.arrays("params", params)
         return
     made_for = _features(params)
     if made_for is not None and made_for != input_size:

@@ -5,11 +5,12 @@ from typing import Any, NamedTuple
 import jax
 from jax.extend import core
 
-from rnnlab.driver import arrange, has_layers, prepare, settle
+from rnnlab._results import result
+from rnnlab.driver import arrange, check_options, has_layers, prepare, settle
 from rnnlab.engines import choose, run_engine, wanted
-from rnnlab.engines.plan import Engine, Sequence
+from rnnlab.engines.plan import Engine, Sequence, known
 from rnnlab.layers import Bidirectional, Stack
-from rnnlab.typing import Array, Cell, PyTree
+from rnnlab.typing import Array, Cell, Key, PyTree
 
 CANDIDATES = {
     "scan": Engine("scan"),
@@ -20,25 +21,38 @@ CANDIDATES = {
 }
 
 
+@result
 class Explanation(NamedTuple):
-    """What :func:`explain_engine` answers; printed, it is a table."""
+    """What :func:`explain_engine` answers; printed, it is a table.
+
+    Attributes:
+        engine: the engine that runs the cell; of layers, the engine of each.
+        why: why that one, in one sentence.
+        residual_bytes: bytes that each engine keeps from the forward to the backward pass, beside
+            parameters and inputs; an expression where a dimension is symbolic.
+        refused: why the other engines cannot serve.
+        layers: the same for each layer and direction; empty for a single cell.
+    """
 
     engine: str
-    """The engine that runs the cell; of layers, the engine of each."""
     why: str
     residual_bytes: dict[str, int]
-    """What each engine keeps from the forward to the backward pass, beside parameters and inputs."""
     refused: dict[str, str]
-    """Why the other engines cannot serve."""
     layers: tuple["Explanation", ...]
-    """The same for each layer and direction; empty for a single cell."""
 
     def __str__(self) -> str:
         lines = [f"{self.engine}: {self.why}"]
-        for name, kept in sorted(self.residual_bytes.items(), key=lambda item: -item[1]):
-            lines.append(f"  {name:15}{kept / 2**20:10.3f} MiB kept for the backward pass")
+        sizes = self.residual_bytes.items()
+        if all(known(kept) for _, kept in sizes):
+            sizes = sorted(sizes, key=lambda item: -item[1])
+        for name, kept in sizes:
+            size = f"{kept / 2**20:10.3f} MiB" if known(kept) else f"{kept} bytes"
+            lines.append(f"  {name:15}{size} kept for the backward pass")
         lines += [f"  {name:15}{reason}" for name, reason in self.refused.items()]
         return "\n".join(lines)
+
+
+Explanation.__repr__ = Explanation.__str__
 
 
 def explain_engine(
@@ -53,19 +67,46 @@ def explain_engine(
     engine: str = "auto",
     residuals: str | None = None,
     segments: int | tuple[int, ...] | None = None,
+    key: Key | None = None,
 ) -> Explanation:
     """Says which engine :func:`rnnlab.unroll` would use, why, and what each costs; computes nothing.
 
-    The arguments are those of ``unroll``. Bytes are read off the traced programs: what the forward pass hands to the
-    backward pass, without parameters and inputs, which are there anyway; of layers, the sum.
+    The arguments are those of ``unroll``; any array may be given as a ``jax.ShapeDtypeStruct``. Bytes are read off the
+    traced programs: what the forward pass hands to the backward pass, without parameters and inputs, which are there
+    anyway; of layers, the sum.
+
+    >>> import jax, rnnlab
+    >>> cell = rnnlab.GRU(512)
+    >>> params = jax.eval_shape(lambda key: cell.init(key, 256), jax.random.key(0))
+    >>> rnnlab.explain_engine(cell, params, jax.ShapeDtypeStruct((1000, 32, 256), "float32")).engine
+    'fused'
+
+    Returns:
+        The :class:`Explanation`; printed, it is a table.
 
     Raises:
         ValueError: as ``unroll`` does.
     """
     asked = wanted(engine, residuals, segments)
-    xs, state, lengths, resets = prepare(cell, params, xs, initial_state, lengths, resets)
+    check_options(key, reverse)
+    given = params, xs, initial_state, lengths, resets
+    xs, state, lengths, resets = _prepared(cell, *given)
     xs, marks = jax.eval_shape(arrange, xs, lengths, resets)
     return _explain(cell, params, Sequence(xs, state, marks, reverse), asked)[0]
+
+
+def _prepared(cell: Cell, *given: PyTree) -> Any:
+    """What :func:`rnnlab.driver.prepare` gives, as shapes; the values of arrays are checked, those of shapes not."""
+    leaves, tree = jax.tree.flatten(given)
+    shapes = {
+        place: leaf for place, leaf in enumerate(leaves) if isinstance(leaf, jax.ShapeDtypeStruct)
+    }
+
+    def prepared(traced: dict[int, Array]) -> Any:
+        merged = [traced.get(place, leaf) for place, leaf in enumerate(leaves)]
+        return prepare(cell, *jax.tree.unflatten(tree, merged))
+
+    return jax.eval_shape(prepared, shapes)
 
 
 def _explain(cell: Any, params: Any, sequence: Sequence, asked: Engine) -> tuple[Explanation, Any]:
@@ -123,7 +164,7 @@ def _given(params: PyTree, sequence: Sequence) -> tuple:
 
 def _run(cell: Cell, sequence: Sequence, engine: Engine, *given: Any) -> tuple[PyTree, Array]:
     params, xs, state, marks = given
-    state = settle(cell, params, xs[0], state)
+    state = settle(cell, params, xs[0], state, None if marks.valid is None else "lengths need")
     return run_engine(cell, params, sequence._replace(xs=xs, state=state, marks=marks), engine)
 
 

@@ -1,7 +1,7 @@
 """Cells made of cells: layers, two directions, residual connections, dropout between layers."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -38,6 +38,7 @@ class Stack:
             raise ValueError("a stack needs at least one cell; give stack([cell, ...])")
         for cell in self.cells:
             _check.hashable(cell)
+        _check.flag("residual", self.residual)
         _check.fraction("dropout", self.dropout, closed=False)
         for below, above in zip(self.cells, self.cells[1:], strict=False):
             widths = getattr(below, "output_size", None), getattr(above, "output_size", None)
@@ -65,6 +66,7 @@ class Stack:
 
     def init(self, key: Key, input_size: int) -> StackParams:
         """Fresh parameters for inputs of ``input_size`` features."""
+        _check.to_init(key, input_size)
         layers = []
         for k, cell in zip(jax.random.split(key, len(self.cells)), self.cells, strict=True):
             layers.append(cell.init(k, input_size))
@@ -76,17 +78,19 @@ class Stack:
 
     def step(self, params: StackParams, state: StackState, x: Array) -> tuple[StackState, Array]:
         """All layers, one time step, without dropout."""
+        self._check_params(params)
         after = []
         for number, cell in enumerate(self.cells):
             layer, y = cell.step(params.layers[number], state.layers[number], x)
             after.append(layer)
-            x = x + y if self.skips(number) else y
+            x = self._above(number, x, y, 0)
         return StackState(tuple(after)), x
 
     def run_layers(
         self, params: StackParams, xs: Array, state: StackState, course: Course
     ) -> tuple[StackState, Array]:
         """Each layer over the whole sequence, one after the other."""
+        self._check_params(params)
         states = []
         for number, (cell, key) in enumerate(zip(self.cells, self.keys(course.key), strict=True)):
             k_drop, k_inner = self.keys(key, 2)
@@ -100,8 +104,29 @@ class Stack:
                 course._replace(key=k_inner),
             )
             states.append(after)
-            xs = xs + ys if self.skips(number) else ys
+            xs = self._above(number, xs, ys, 1)
         return StackState(tuple(states)), xs
+
+    def _check_params(self, params: Any) -> None:
+        """ValueError unless there are parameters for each layer, which foreign layers leave unchecked."""
+        if not isinstance(params, StackParams) or len(params.layers) != len(self.cells):
+            raise ValueError(
+                f"params has the structure {_check.outline(params)}, but {len(self.cells)} layers "
+                "are needed; give rnnlab.layers.StackParams((of the first layer, ...))"
+            )
+
+    def _above(self, number: int, xs: Array, ys: Any, lead: int) -> Array:
+        """What leaves layer ``number``: its outputs, plus its inputs where a connection skips it."""
+        if number < len(self.cells) - 1:
+            _check.one_output(ys, xs.shape[lead:-1], lead, "the layer above needs")
+        if not self.skips(number):
+            return ys
+        if xs.shape != ys.shape:
+            raise ValueError(
+                f"a residual connection adds {xs.shape[-1]} features to {ys.shape[-1]}; give "
+                "neighbouring layers one size"
+            )
+        return xs + ys
 
     def skips(self, number: int) -> bool:
         """Whether a connection leads around layer ``number``: not around the first, a readout or a Step."""
@@ -135,6 +160,10 @@ def stack(cells: Sequence[Cell], *, residual: bool = False, dropout: float = 0.0
     Raises:
         ValueError: for no cells, a dropout outside [0, 1), or residual layers of different sizes.
     """
+    if not isinstance(cells, Iterable):
+        raise ValueError(
+            f"cells is {_check.brief(cells)}; give a list of them, such as stack([cell, ...])"
+        )
     return Stack(tuple(cells), residual=residual, dropout=dropout)
 
 
@@ -169,6 +198,7 @@ class Bidirectional:
 
     def init(self, key: Key, input_size: int) -> BidirectionalParams:
         """Fresh parameters for inputs of ``input_size`` features."""
+        _check.to_init(key, input_size)
         k_forward, k_backward = jax.random.split(key)
         return BidirectionalParams(
             self.forward.init(k_forward, input_size), self.backward.init(k_backward, input_size)
@@ -190,9 +220,16 @@ class Bidirectional:
         self, params: BidirectionalParams, xs: Array, state: BidirectionalState, course: Course
     ) -> tuple[BidirectionalState, Array]:
         """Each direction over the whole sequence; outputs side by side."""
+        if not isinstance(params, BidirectionalParams):
+            raise ValueError(
+                f"params has the structure {_check.outline(params)}, but two directions are needed; "
+                "give rnnlab.layers.BidirectionalParams(forward, backward)"
+            )
         there, back = both_ways(course)
         ahead, ys = run(self.forward, params.forward, xs, state.forward, there)
         behind, zs = run(self.backward, params.backward, xs, state.backward, back)
+        for outputs in (ys, zs):
+            _check.one_output(outputs, xs.shape[1:-1], 1, "two directions need")
         return BidirectionalState(ahead, behind), jnp.concatenate([ys, zs], axis=-1)
 
 
@@ -218,5 +255,7 @@ def bidirectional(cell: Cell, backward: Cell | None = None) -> Bidirectional:
         cell: the forward cell.
         backward: the backward cell; one like ``cell``, with its own parameters, by default.
     """
+    backward = cell if backward is None else backward
     _check.hashable(cell)
-    return Bidirectional(cell, cell if backward is None else backward)
+    _check.hashable(backward)
+    return Bidirectional(cell, backward)

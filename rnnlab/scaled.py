@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from rnnlab.cells.base import widest
 from rnnlab.typing import Array, Dtype, PyTree
 
 NOTHING = -(2**30)  # the exponent of zero: below every other, and far from overflow when added to
@@ -67,7 +68,7 @@ def plain(value: Scaled) -> PyTree:
 
 def log_norm(leaf: Array, exponent: Array, batch: int) -> Array:
     """ln‖leaf · 2^exponent‖₂ over all but the first ``batch`` axes, in nats; −inf, with gradient zero, at zero."""
-    leaf = leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
+    leaf = leaf.astype(widest(leaf.dtype, jnp.float32))
     own = renormalise(leaf, jnp.zeros_like(exponent), batch)
     return log_root(
         jnp.sum(own.mantissa**2, axis=tuple(range(batch, leaf.ndim))), own.exponent + exponent

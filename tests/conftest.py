@@ -17,6 +17,9 @@ if not given:
     os.environ["XLA_FLAGS"] += (
         " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
     )
+if "device_count" not in os.environ["XLA_FLAGS"]:
+    # Two devices, for what divides a batch among several; everything else stays on the first.
+    os.environ["XLA_FLAGS"] += " --xla_force_host_platform_device_count=2"
 
 import jax  # noqa: E402 (which reads them)
 

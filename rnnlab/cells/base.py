@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from rnnlab import _check, initializers
 from rnnlab.typing import Array, Dtype, Initializer, Key, PyTree
@@ -117,6 +118,9 @@ class Recurrent:
             self, "hidden_size", _check.positive_int("hidden_size", self.hidden_size)
         )
         object.__setattr__(self, "param_dtype", _check.float_dtype("param_dtype", self.param_dtype))
+        for field in dataclasses.fields(self):
+            if field.type in (bool, "bool"):
+                _check.flag(field.name, getattr(self, field.name))
         _check.function("kernel_init", self.kernel_init)
         _check.function("recurrent_init", self.recurrent_init)
         if self.bias_init is not None:
@@ -177,6 +181,7 @@ class Recurrent:
 
     def zeros(self, batch_shape: tuple[int, ...], size: int | None = None) -> Array:
         """``[..., H]``, or another size, in the dtype of the parameters: part of an initial state."""
+        batch_shape = _check.batch_shape(batch_shape)
         return jnp.zeros((*batch_shape, size or self.hidden_size), self.param_dtype)
 
     def draw_weights(self, init: Initializer, key: Key, rows: int, gates: int) -> Array:
@@ -184,14 +189,18 @@ class Recurrent:
 
         Half-precision parameters are drawn in float32, since matrix decompositions need it.
         """
-        shape, dtype = (rows, self.hidden_size), jnp.promote_types(self.param_dtype, jnp.float32)
-        drawn = [init(k, shape, dtype) for k in jax.random.split(key, gates)]
+        shape, dtype = (rows, self.hidden_size), widest(self.param_dtype, jnp.float32)
+        drawn = [
+            _check.drawn("the initialiser", init(gate_key, shape, dtype), shape)
+            for gate_key in jax.random.split(key, gates)
+        ]
         return jnp.concatenate(drawn, axis=-1).astype(self.param_dtype)
 
     def draw_biases(self, key: Key, gates: int) -> Array:
         """``[gates · H]``, a row of ``bias_init`` for each gate."""
         draw = initializers.zeros if self.bias_init is None else self.bias_init
-        return draw(key, (gates, self.hidden_size), self.param_dtype).reshape(-1)
+        shape = gates, self.hidden_size
+        return _check.drawn("bias_init", draw(key, shape, self.param_dtype), shape).reshape(-1)
 
 
 def affine(x: Array, w: Array, b: Array | None, dtype: Dtype | None) -> Array:
@@ -200,9 +209,25 @@ def affine(x: Array, w: Array, b: Array | None, dtype: Dtype | None) -> Array:
         x, w = x.astype(dtype), w.astype(dtype)
         b = None if b is None else b.astype(dtype)
     y = x @ w
-    return y if b is None else y + b
+    return y if b is None else y + spread(b, y)
+
+
+def spread(b: Array, y: Array) -> Array:
+    """b ``[F]`` with as many axes as y ``[..., F]``: JAX can be told to refuse to add them itself."""
+    return lax.broadcast_to_rank(b, y.ndim)
+
+
+def widest(a: Dtype, b: Dtype) -> Dtype:
+    """The dtype to which two promote, also where JAX is told to refuse to promote."""
+    with jax.numpy_dtype_promotion("standard"):
+        return jnp.promote_types(a, b)
+
+
+def lift(x: Array, part: Array) -> Array:
+    """x in no less precision than a part of the state, so that bfloat16 gates can act on float32."""
+    return x.astype(widest(x.dtype, part.dtype))
 
 
 def keep_precision(new: PyTree, old: PyTree) -> PyTree:
     """``new`` in no less precision than the state it replaces, so bfloat16 arithmetic can carry a float32 state."""
-    return jax.tree.map(lambda n, o: n.astype(jnp.promote_types(n.dtype, o.dtype)), new, old)
+    return jax.tree.map(lift, new, old)

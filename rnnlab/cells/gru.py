@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from rnnlab import _check
-from rnnlab.cells.base import Adjoint, Blocks, Maps, Recurrent, affine, keep_precision
+from rnnlab.cells.base import Adjoint, Blocks, Maps, Recurrent, affine, keep_precision, lift, spread
 from rnnlab.cells.norm import layer_norm
 from rnnlab.typing import Array, Key
 
@@ -73,7 +73,7 @@ class GRU(Recurrent):
 
     def init(self, key: Key, input_size: int) -> GRUParams:
         """Fresh parameters for inputs of ``input_size`` features."""
-        _check.positive_int("input_size", input_size)
+        _check.to_init(key, input_size)
         k_in, k_rec, k_bias = jax.random.split(key, 3)
         size, dtype = self.hidden_size, self.param_dtype
         c = None
@@ -98,7 +98,7 @@ class GRU(Recurrent):
         if params.norm is None:
             return super().project(params, xs)
         z = self._norm(affine(xs, params.w_x, None, self.dtype), params.norm.x)
-        return z if params.b is None else z + params.b.astype(z.dtype)
+        return z if params.b is None else z + spread(params.b.astype(z.dtype), z)
 
     def mix(self, params: GRUParams, state: GRUState) -> Array:
         """W_h h + c ``[..., 3H]``; with ``reset="before"`` only the rows of r and z, ``[..., 2H]``."""
@@ -112,7 +112,8 @@ class GRU(Recurrent):
             a = self._norm(a, params.norm.h)
         if params.c is None:
             return a
-        return a + jnp.pad(params.c, (3 * self.hidden_size - params.c.size, 0)).astype(a.dtype)
+        c = jnp.pad(params.c, (3 * self.hidden_size - params.c.size, 0))
+        return a + spread(c.astype(a.dtype), a)
 
     def gate(
         self, params: GRUParams, state: GRUState, z: Array, a: Array
@@ -120,11 +121,12 @@ class GRU(Recurrent):
         cut = 2 * self.hidden_size
         r, u = jnp.split(jax.nn.sigmoid(z[..., :cut] + a[..., :cut]), 2, axis=-1)
         if self.reset == "before":
-            m = affine(r * state.h, params.w_h[:, cut:], None, self.dtype)
+            m = affine(lift(r, state.h) * state.h, params.w_h[:, cut:], None, self.dtype)
             n = z[..., cut:] + (m if params.norm is None else layer_norm(m, params.norm.h[cut:]))
         else:
             n = z[..., cut:] + r * a[..., cut:]
-        h = (1 - u) * jnp.tanh(n) + u * state.h  # hₜ = (1 − zₜ) ⊙ nₜ + zₜ ⊙ hₜ₋₁
+        written = (1 - u) * jnp.tanh(n)
+        h = lift(written, state.h) + lift(u, state.h) * state.h  # hₜ = (1 − zₜ) ⊙ nₜ + zₜ ⊙ hₜ₋₁
         state = keep_precision(GRUState(h), state)
         return state, state.h
 
@@ -139,12 +141,13 @@ class GRU(Recurrent):
         (z_r, z_u, z_n), (a_r, a_u, a_n) = jnp.split(z, 3, axis=-1), jnp.split(a, 3, axis=-1)
         r, u = jax.nn.sigmoid(z_r + a_r), jax.nn.sigmoid(z_u + a_u)
         n = jnp.tanh(z_n + r * a_n)
-        return keep_precision(GRUState((1 - u) * n + u * state.h), state), (r, u, n, a_n)
+        h = lift((1 - u) * n, state.h) + lift(u, state.h) * state.h
+        return keep_precision(GRUState(h), state), (r, u, n, a_n)
 
     def gate_adjoint(
         self, params: GRUParams, old: GRUState, new: GRUState, residuals: Blocks, d_new: GRUState
     ) -> Adjoint:
-        r, u, n, a_n = residuals
+        r, u, n, a_n = (lift(part, new.h) for part in residuals)
         d_n = d_new.h * (1 - u) * (1 - n * n)
         d_u = d_new.h * (old.h - n) * u * (1 - u)
         d_r = d_n * a_n * r * (1 - r)

@@ -66,13 +66,16 @@ class JordanRNN(Recurrent):
 
     def init(self, key: Key, input_size: int) -> JordanParams:
         """Fresh parameters for inputs of ``input_size`` features."""
-        _check.positive_int("input_size", input_size)
+        _check.to_init(key, input_size)
         k_in, k_rec, k_bias, k_out = jax.random.split(key, 4)
+        readout = self.hidden_size, self.output_size
         return JordanParams(
             w_x=self.draw_weights(self.kernel_init, k_in, input_size, 1),
             w_h=self.draw_weights(self.recurrent_init, k_rec, self.output_size, 1),
             b=self.draw_biases(k_bias, 1) if self.bias else None,
-            w_y=self.kernel_init(k_out, (self.hidden_size, self.output_size), self.param_dtype),
+            w_y=_check.drawn(
+                "kernel_init", self.kernel_init(k_out, readout, self.param_dtype), readout
+            ),
             b_y=jnp.zeros(self.output_size, self.param_dtype) if self.bias else None,
         )
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from rnnlab import _check
-from rnnlab.cells.base import Adjoint, Blocks, Maps, Recurrent, affine, keep_precision
+from rnnlab.cells.base import Adjoint, Blocks, Maps, Recurrent, affine, keep_precision, lift, spread
 from rnnlab.cells.norm import layer_norm
 from rnnlab.typing import Array, Key
 
@@ -72,6 +72,7 @@ class LSTM(Recurrent):
         super().__post_init__()
         if self.forget_bias is None:
             return
+        _check.number("forget_bias", self.forget_bias)
         if self.bias_init is not None:
             raise ValueError(
                 "bias_init draws every bias, the forget gate's too; give it or forget_bias, not both"
@@ -83,7 +84,7 @@ class LSTM(Recurrent):
 
     def init(self, key: Key, input_size: int) -> LSTMParams:
         """Fresh parameters for inputs of ``input_size`` features."""
-        _check.positive_int("input_size", input_size)
+        _check.to_init(key, input_size)
         k_in, k_rec, k_bias = jax.random.split(key, 3)
         size, dtype = self.hidden_size, self.param_dtype
         ones = jnp.ones(size, dtype)
@@ -113,27 +114,28 @@ class LSTM(Recurrent):
         if params.norm is None:
             return super().project(params, xs)
         z = layer_norm(affine(xs, params.w_x, None, self.dtype), params.norm.x)
-        return z if params.b is None else z + params.b.astype(z.dtype)
+        return z if params.b is None else z + spread(params.b.astype(z.dtype), z)
 
     def mix(self, params: LSTMParams, state: LSTMState) -> Array:
         if params.norm is None:
             return super().mix(params, state)
         a = layer_norm(affine(state.h, params.w_h, None, self.dtype), params.norm.h)
-        return a if params.c is None else a + params.c.astype(a.dtype)
+        return a if params.c is None else a + spread(params.c.astype(a.dtype), a)
 
     def gate(
         self, params: LSTMParams, state: LSTMState, z: Array, a: Array
     ) -> tuple[LSTMState, Array]:
         i, f, g, o = jnp.split(z + a, 4, axis=-1)
         if params.peephole is not None:
-            i, f = i + params.peephole[0] * state.c, f + params.peephole[1] * state.c
-        c = jax.nn.sigmoid(f) * state.c + jax.nn.sigmoid(i) * jnp.tanh(
-            g
-        )  # cₜ = fₜ ⊙ cₜ₋₁ + iₜ ⊙ gₜ
+            p_i, p_f, p_o = (spread(row, state.c) for row in params.peephole)
+            i, f = lift(i, state.c) + p_i * state.c, lift(f, state.c) + p_f * state.c
+        written = jax.nn.sigmoid(i) * jnp.tanh(g)
+        kept = lift(jax.nn.sigmoid(f), state.c) * state.c
+        c = kept + lift(written, state.c)  # cₜ = fₜ ⊙ cₜ₋₁ + iₜ ⊙ gₜ
         if params.peephole is not None:
-            o = o + params.peephole[2] * c
+            o = lift(o, c) + p_o * c
         seen = c if params.norm is None else layer_norm(c, params.norm.c, params.norm.c_bias)
-        h = jax.nn.sigmoid(o) * jnp.tanh(seen)  # hₜ = oₜ ⊙ tanh(cₜ)
+        h = lift(jax.nn.sigmoid(o), c) * jnp.tanh(seen)  # hₜ = oₜ ⊙ tanh(cₜ)
         state = keep_precision(LSTMState(c, h), state)
         return state, state.h
 
@@ -147,8 +149,8 @@ class LSTM(Recurrent):
     ) -> tuple[LSTMState, Blocks]:
         i, f, g, o = jnp.split(z + a, 4, axis=-1)
         i, f, g, o = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)
-        c = f * state.c + i * g
-        return keep_precision(LSTMState(c, o * jnp.tanh(c)), state), (i, f, g, o)
+        c = lift(f, state.c) * state.c + lift(i * g, state.c)
+        return keep_precision(LSTMState(c, lift(o, c) * jnp.tanh(c)), state), (i, f, g, o)
 
     def gate_adjoint(
         self,
@@ -158,7 +160,7 @@ class LSTM(Recurrent):
         residuals: Blocks,
         d_new: LSTMState,
     ) -> Adjoint:
-        i, f, g, o = residuals
+        i, f, g, o = (lift(gate, new.c) for gate in residuals)
         tanh_c = jnp.tanh(new.c)
         d_c = d_new.c + d_new.h * o * (1 - tanh_c * tanh_c)
         d_i = d_c * g * i * (1 - i)

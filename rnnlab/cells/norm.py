@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 from jax import lax
 
+from rnnlab.cells.base import spread, widest
 from rnnlab.typing import Array
 
 
@@ -11,12 +12,13 @@ def layer_norm(x: Array, gain: Array, bias: Array | None = None, epsilon: float 
 
     Mean and variance are taken in no less than float32.
     """
-    dtype, x = x.dtype, x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    dtype, x = x.dtype, x.astype(widest(x.dtype, jnp.float32))
     mean = jnp.mean(x, axis=-1, keepdims=True)
     centred = x - mean
-    scale = gain.astype(x.dtype) * lax.rsqrt(
+    scale = spread(gain.astype(x.dtype), x) * lax.rsqrt(
         jnp.mean(centred * centred, axis=-1, keepdims=True) + epsilon
     )
-    return (centred * scale if bias is None else centred * scale + bias.astype(x.dtype)).astype(
-        dtype
-    )
+    y = centred * scale
+    if bias is not None:
+        y = y + spread(bias.astype(x.dtype), x)
+    return y.astype(dtype)

@@ -45,14 +45,17 @@ class Readout:
 
     def __post_init__(self) -> None:
         _check.positive_int("output_size", self.output_size)
+        _check.function("kernel_init", self.kernel_init)
+        _check.flag("bias", self.bias)
         object.__setattr__(self, "param_dtype", _check.float_dtype("param_dtype", self.param_dtype))
         if self.dtype is not None:
             object.__setattr__(self, "dtype", _check.float_dtype("dtype", self.dtype))
 
     def init(self, key: Key, input_size: int) -> ReadoutParams:
         """Fresh parameters for inputs of ``input_size`` features."""
-        _check.positive_int("input_size", input_size)
-        w = self.kernel_init(key, (input_size, self.output_size), self.param_dtype)
+        _check.to_init(key, input_size)
+        shape = input_size, self.output_size
+        w = _check.drawn("kernel_init", self.kernel_init(key, shape, self.param_dtype), shape)
         return ReadoutParams(
             w, jnp.zeros(self.output_size, self.param_dtype) if self.bias else None
         )

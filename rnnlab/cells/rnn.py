@@ -17,6 +17,7 @@ from rnnlab.cells.base import (
     activation_function,
     affine,
     keep_precision,
+    lift,
     slope,
 )
 from rnnlab.typing import Array, Key
@@ -63,7 +64,7 @@ class RNN(Recurrent):
 
     def init(self, key: Key, input_size: int) -> RNNParams:
         """Fresh parameters for inputs of ``input_size`` features."""
-        _check.positive_int("input_size", input_size)
+        _check.to_init(key, input_size)
         k_in, k_rec, k_bias = jax.random.split(key, 3)
         return RNNParams(
             w_x=self.draw_weights(self.kernel_init, k_in, input_size, 1),
@@ -129,7 +130,7 @@ class LeakyRNN(RNN):
     def gate(
         self, params: RNNParams, state: RNNState, z: Array, a: Array
     ) -> tuple[RNNState, Array]:
-        h = (1 - self.alpha) * state.h + self.alpha * self._phi(z + a)
+        h = (1 - self.alpha) * state.h + lift(self.alpha * self._phi(z + a), state.h)
         state = keep_precision(RNNState(h), state)
         return state, state.h
 
@@ -137,13 +138,12 @@ class LeakyRNN(RNN):
         self, params: RNNParams, state: RNNState, z: Array, a: Array
     ) -> tuple[RNNState, Blocks]:
         phi = self._phi(z + a)
-        return keep_precision(RNNState((1 - self.alpha) * state.h + self.alpha * phi), state), (
-            phi,
-        )
+        h = (1 - self.alpha) * state.h + lift(self.alpha * phi, state.h)
+        return keep_precision(RNNState(h), state), (phi,)
 
     def gate_adjoint(
         self, params: RNNParams, old: RNNState, new: RNNState, residuals: Blocks, d_new: RNNState
     ) -> Adjoint:
-        (phi,) = residuals
+        phi = lift(residuals[0], new.h)
         d = self.alpha * slope(self.activation)(phi) * d_new.h  # pyright: ignore[reportOptionalCall]
         return Adjoint(RNNState((1 - self.alpha) * d_new.h), (d,), (), ())

@@ -28,17 +28,27 @@ class Step:
     fn: Callable[[PyTree, PyTree, Array], tuple[PyTree, Array]]
     init_state: PyTree
 
+    def __post_init__(self) -> None:
+        if not callable(self.fn):
+            raise ValueError(
+                f"fn is {_check.brief(self.fn)}; give a function (params, state, x) -> (state, y)"
+            )
+
     def init(self, key: Key, input_size: int) -> PyTree:
         raise _check.ForeignCellError(
             "a Step has no init; make its parameters with the library that its function comes from"
         )
 
     def initial_state(self, batch_shape: tuple[int, ...] = ()) -> PyTree:
+        batch_shape = _check.batch_shape(batch_shape)
         if callable(self.init_state):
             return self.init_state(batch_shape)
-        return jax.tree.map(
-            lambda leaf: jnp.broadcast_to(leaf, batch_shape + jnp.shape(leaf)), self.init_state
-        )
+
+        def repeat(leaf: Array) -> Array:
+            leaf = _check.array("init_state", leaf)
+            return jnp.broadcast_to(leaf, batch_shape + leaf.shape)
+
+        return jax.tree.map(repeat, self.init_state)
 
     def step(self, params: PyTree, state: PyTree, x: Array) -> tuple[PyTree, Array]:
         return self.fn(params, state, x)

@@ -11,7 +11,7 @@ from rnnlab.cells import Readout
 from rnnlab.engines.checkpointed import checkpointed
 from rnnlab.engines.cudnn import cudnn
 from rnnlab.engines.fused import bytes_kept, fused, refusal
-from rnnlab.engines.plan import Engine, Sequence, select
+from rnnlab.engines.plan import Engine, Sequence, known, select
 from rnnlab.engines.scan import scan
 from rnnlab.typing import Array, Cell, PyTree
 
@@ -28,6 +28,10 @@ def wanted(
     name: str, residuals: str | None = None, segments: int | tuple[int, ...] | None = None
 ) -> Engine:
     """What is asked for as one value; ValueError for a name or an option that is unknown or fits no such engine."""
+    if not isinstance(name, str):
+        raise ValueError(
+            f"engine {_check.brief(name)} is unknown; use one of {', '.join(map(repr, ('auto', *ENGINES)))}"
+        )
     if name in PLANNED:
         raise ValueError(
             f"engine {name!r} is planned but not built yet; use engine='scan' or 'auto'"
@@ -63,6 +67,9 @@ def choose(cell: Cell, params: PyTree, sequence: Sequence, engine: Engine) -> tu
     if reason := refusal(cell):
         return Engine("scan"), f"{reason}, and only 'scan' runs such a step at full speed"
     fast = "the cell tells project, mix and gate apart, and 'fused' is the fastest for such cells"
+    sizes = jax.tree.leaves((sequence.xs, sequence.state))
+    if not all(known(leaf.size) for leaf in sizes):
+        return Engine("fused"), f"{fast}; what it keeps depends on dimensions not known yet"
     room = memory() // 4
     a_step = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(sequence.state))
     if 16 * a_step * sequence.xs.shape[0] <= room:  # far more than a step keeps

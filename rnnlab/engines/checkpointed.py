@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rnnlab.engines.fused import fused, refusal
-from rnnlab.engines.plan import Engine, Sequence
+from rnnlab.engines.plan import Engine, Sequence, known
 from rnnlab.engines.scan import scan
 from rnnlab.typing import Array, Cell, PyTree
 
@@ -31,13 +31,18 @@ def checkpointed(
     """
     total = steps = sequence.xs.shape[0]
     counts = engine.segments or (choose(total),)
+    if engine.segments and not known(total):
+        raise ValueError(
+            f"segments cannot cut {total} steps, a number that is not known yet; leave it out, or "
+            "export the program for a fixed number of steps"
+        )
     for count in counts:
         if count > steps:
             whole = "the sequence" if steps == total else "a segment of the level above"
             raise ValueError(
                 f"segments asks for {count}, but {whole} has {steps} steps; use at most {steps}"
             )
-        steps = math.ceil(steps / count)
+        steps = -(-steps // count)
     final, (states, ys) = _run(cell, params, sequence, engine, counts)
     return (states if sequence.every else final), ys
 
@@ -47,8 +52,10 @@ def choose(steps: int) -> int:
 
     S states and the residuals of T/S steps, each R times a state, are least for √(T/R) steps; R was measured as 5 for
     RNN, 7 for LSTM and 11 for GRU. Somewhat longer segments are quicker. The nearest length that divides T is taken if
-    it is within a factor of 3, since then nothing is left over.
+    it is within a factor of 3, since then nothing is left over. A symbolic T cannot be cut: one segment.
     """
+    if not known(steps):
+        return 1
     best = math.sqrt(steps) / 2
     near = [
         length
@@ -67,30 +74,32 @@ def _run(
     xs, state, marks, reverse, every = sequence
     if not counts:
         after, ys = (scan if refusal(cell) else fused)(cell, params, sequence, engine)
+        if not every:
+            return after, (None, ys)
         last = 0 if reverse else -1
-        return (
-            (jax.tree.map(lambda leaf: leaf[last], after), (after, ys))
-            if every
-            else (after, (None, ys))
-        )
-    length = math.ceil(xs.shape[0] / counts[0])
+        return jax.tree.map(lambda leaf: leaf[last], after), (after, ys)
+    length = -(-xs.shape[0] // counts[0])
     number, rest = divmod(xs.shape[0], length)
     cut = number * length
 
     # A segment reads its steps out of the whole sequence. Were that cut up beforehand, it would be copied where
-    # something is left over, and under vmap over parameters once for each network.
-    @functools.partial(jax.checkpoint, prevent_cse=False, static_argnums=2)
-    def segment(
-        state: PyTree, first: Array | int, length: int
+    # something is left over, and under vmap over parameters once for each network. It is an argument, since
+    # jax.checkpoint would remember the values of one call where the function closed over them.
+    @functools.partial(jax.checkpoint, prevent_cse=False, static_argnums=3)
+    def checkpoint(
+        whole: PyTree, state: PyTree, first: Array | int, length: int
     ) -> tuple[PyTree, tuple[PyTree, Array]]:
-        part = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, first, length), (xs, marks))
+        params, *timed = whole
+        part = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, first, length), timed)
         return _run(
             cell, params, Sequence(part[0], state, part[1], reverse, every), engine, counts[1:]
         )
 
+    segment = functools.partial(checkpoint, (params, xs, marks))
+
     def run_whole(state: PyTree) -> tuple[PyTree, PyTree]:
         state, outs = lax.scan(
-            lambda *at: segment(*at, length), state, jnp.arange(0, cut, length), reverse=reverse
+            lambda *at: segment(*at, length), state, length * jnp.arange(number), reverse=reverse
         )
         return state, jax.tree.map(lambda leaf: leaf.reshape(cut, *leaf.shape[2:]), outs)
 

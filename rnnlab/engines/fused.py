@@ -19,8 +19,9 @@ from jax import lax
 
 from rnnlab.cells.contract import SPLIT, has_maps, splits
 from rnnlab.engines.fold import folding, one_by_one
-from rnnlab.engines.plan import Engine, Marks, Sequence, before, select
+from rnnlab.engines.plan import Engine, Marks, Sequence, afresh, before, known, select
 from rnnlab.engines.scan import scan
+from rnnlab.engines.shards import on_shards, vary_together
 from rnnlab.engines.steps import Columns, Lines, Rows, Steps
 from rnnlab.typing import Array, Cell, PyTree
 
@@ -72,11 +73,20 @@ def bytes_kept(cell: Cell, params: PyTree, sequence: Sequence, gates: bool) -> i
 def _fused(
     static: _Static, params: PyTree, xs: Array, state: PyTree, marks: Marks
 ) -> tuple[PyTree, Array]:
-    batch = xs.shape[1:-1]
-    (xs, marks), state = one_axis(batch, 1, (xs, marks)), one_axis(batch, 0, state)
-    out: Any = _run(static, params, xs, state, marks)
-    state, ys = out
-    return own_axes(batch, int(static.every), state), own_axes(batch, 1, ys)
+    def run_shard(
+        params: PyTree, xs: Array, state: PyTree, lengths: None, marks: Marks
+    ) -> tuple[PyTree, Array]:
+        del lengths  # they are in the marks
+        batch = xs.shape[1:-1]
+        (xs, marks), state = one_axis(batch, 1, (xs, marks)), one_axis(batch, 0, state)
+        params, xs, state, marks = vary_together((params, xs, state, marks))
+        out: Any = _run(static, params, xs, state, marks)
+        state, ys = out
+        return own_axes(batch, int(static.every), state), own_axes(batch, 1, ys)
+
+    # The driver has done so for what it was given. An axis that vmap has folded into the batch may
+    # bring a sharding of its own.
+    return on_shards(run_shard, params, xs, state, None, marks, static.every)
 
 
 def one_axis(batch: tuple[int, ...], lead: int, tree: PyTree) -> PyTree:
@@ -252,7 +262,7 @@ def _forward(
 ) -> tuple[PyTree, Array, PyTree, PyTree]:
     """The final state, the outputs, and of every step the state and what the step kept."""
     steps = steps_of(static.cell, params, xs)
-    fresh = steps.enter(static.cell.initial_state(xs.shape[1:2]))
+    fresh = steps.enter(afresh(static.cell, xs.shape[1:2], state))
 
     def body(
         old: PyTree, inputs: tuple[Array, Marks]
@@ -294,7 +304,8 @@ def walk_back(
     """``body(carry, chunk) -> (carry, outs)`` over chunks of steps, last first; outs ``[T, ...]`` in order of time."""
     length, batch = memory.xs.shape[:2]
     size = chunk_size(length, batch)
-    fresh, start = steps.enter(cell.initial_state((batch,))), steps.store(steps.enter(memory.state))
+    fresh = steps.enter(afresh(cell, (batch,), memory.state))
+    start = steps.store(steps.enter(memory.state))
 
     def run(carry: Any, part: tuple) -> tuple[Any, PyTree]:
         edge, (xs, _, marks, states, kept), extra = part
@@ -317,7 +328,7 @@ def walk_back(
     def run_whole(carry: Any) -> tuple[Any, PyTree]:
         entered = jax.tree.map(lambda leaf: leaf[:count], edges)
         carry, outs = lax.scan(run, carry, (entered, *whole), reverse=not reverse)
-        return carry, jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), outs)
+        return carry, jax.tree.map(lambda leaf: leaf.reshape(count * size, *leaf.shape[2:]), outs)
 
     def run_rest(carry: Any) -> tuple[Any, PyTree]:
         return run(carry, (jax.tree.map(lambda leaf: leaf[-1], edges), *rest))
@@ -334,8 +345,14 @@ def walk_back(
 
 
 def chunk_size(steps: int, batch: int) -> int:
-    """How many steps share one product: some 1024 rows, and if possible a divisor of ``steps``."""
-    wish = min(max(1024 // batch, 8), 128, steps)
+    """How many steps share one product: some 1024 rows, and if possible a divisor of ``steps``.
+
+    All of them where their number is symbolic.
+    """
+    if not known(steps):
+        return steps
+    rows = max(1024 // batch, 8) if known(batch) else 32
+    wish = min(rows, 128, steps)
     near = [n for n in range(max(wish // 2, 1), wish + 1) if steps % n == 0]
     return near[-1] if near else wish
 

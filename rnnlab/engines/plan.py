@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rnnlab.typing import Array, PyTree
+from rnnlab.typing import Array, Cell, PyTree
 
 
 class Engine(NamedTuple):
@@ -35,6 +35,12 @@ class Sequence(NamedTuple):
     every: bool = False  # whether the state after every step is wanted, or the final one
 
 
+def afresh(cell: Cell, batch: tuple[int, ...], state: PyTree) -> PyTree:
+    """The state in which ``cell`` starts, in the dtypes of ``state``."""
+    fresh = cell.initial_state(batch)
+    return jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), fresh, state)
+
+
 def begin(mark: Marks, fresh: PyTree, state: PyTree) -> PyTree:
     """The state that a step starts from: afresh where it is reset."""
     return state if mark.reset is None else select(mark.reset, fresh, state)
@@ -56,3 +62,8 @@ def select(flags: Array, yes: PyTree, no: PyTree) -> PyTree:
         return jnp.where(flags.reshape(flags.shape + (1,) * (jnp.ndim(b) - flags.ndim)), a, b)
 
     return jax.tree.map(pick, yes, no)
+
+
+def known(size: int) -> bool:
+    """Whether the size of an axis is a number; a symbolic one is unknown until an exported program runs."""
+    return isinstance(size, int)

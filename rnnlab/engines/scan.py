@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jax import lax
 
-from rnnlab.engines.plan import Engine, Marks, Sequence, begin, select
+from rnnlab.engines.plan import Engine, Marks, Sequence, afresh, begin, select
 from rnnlab.typing import Array, Cell, PyTree
 
 
@@ -11,7 +11,7 @@ def scan(cell: Cell, params: PyTree, sequence: Sequence, engine: Engine) -> tupl
     """``(state, ys)`` after the last step, or with ``every`` the states after each step, ``[T, ...]``."""
     del engine  # there is nothing to choose
     xs, start, marks, reverse, every = sequence
-    fresh = cell.initial_state(xs.shape[1:-1])
+    fresh = afresh(cell, xs.shape[1:-1], start)
 
     def body(old: PyTree, inputs: tuple[Array, Marks]) -> tuple[PyTree, tuple[PyTree, Array]]:
         x, mark = inputs

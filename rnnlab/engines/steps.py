@@ -11,8 +11,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from rnnlab.cells.base import spread
 from rnnlab.engines.plan import select
-from rnnlab.typing import Array, PyTree
+from rnnlab.engines.shards import vary_together
+from rnnlab.typing import Array, Dtype, PyTree
 
 
 class Steps(Protocol):
@@ -102,7 +104,7 @@ class Rows:
 
     def room(self, steps: int, *like: PyTree) -> PyTree:
         seen = jax.eval_shape(self._back, *like)[1]
-        return jax.tree.map(lambda leaf: jnp.zeros((steps, *leaf.shape), leaf.dtype), seen)
+        return jax.tree.map(lambda leaf: _zeros((steps, *leaf.shape), leaf.dtype, like), seen)
 
     def back(
         self,
@@ -236,7 +238,7 @@ class Columns:
     def room(self, steps: int, *like: PyTree) -> PyTree:
         joint, z, a = self.maps.joint, self.w_z.shape[1], self.w_a.shape[1]
         return tuple(
-            jnp.zeros((steps, columns * self.batch), self.w_h.dtype) for columns in (joint, z, a)
+            _zeros((steps, columns * self.batch), self.w_h.dtype, like) for columns in (joint, z, a)
         )
 
     def back(
@@ -326,6 +328,11 @@ def add_to_hidden(cell: Any, state: PyTree, d_h: Array) -> PyTree:
     return cell.with_hidden(state, h + d_h.astype(h.dtype))
 
 
+def _zeros(shape: tuple[int, ...], dtype: Dtype, like: PyTree) -> Array:
+    """Zeros that vary over the same mesh axes as ``like`` does inside of ``jax.shard_map``."""
+    return vary_together((jnp.zeros(shape, dtype), like))[0]
+
+
 def _total(b: Array | None, c: Array | None, part: slice) -> Array | None:
     """b + c in the columns ``part``; None where there is neither."""
     there = [bias[part] for bias in (b, c) if bias is not None]
@@ -333,7 +340,7 @@ def _total(b: Array | None, c: Array | None, part: slice) -> Array | None:
 
 
 def _plus(product: Array, bias: Array | None) -> Array:
-    return product if bias is None else product + bias
+    return product if bias is None else product + spread(bias, product)
 
 
 def _flat(xs: Array) -> Array:

@@ -1,0 +1,100 @@
+"""Batches that are divided among devices: explicit meshes, and the inside of ``jax.shard_map``."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
+
+from rnnlab import _check
+from rnnlab.typing import Array, PyTree
+
+
+def on_shards(
+    run: Callable[..., tuple[PyTree, Array]],
+    params: PyTree,
+    xs: Array,
+    state: PyTree,
+    lengths: Array | None,
+    marks: PyTree,
+    every: bool,
+) -> tuple[PyTree, Array]:
+    """``run(params, xs, state, lengths, marks)``, shard by shard on a mesh with explicit axes.
+
+    Examples do not depend on one another, so each device runs its own, and only the gradient of
+    the parameters is summed over devices. Whatever is sharded along other axes than those of the
+    batch is gathered first: a step needs all of its parameters and features.
+    """
+    given = params, xs, state, lengths, marks
+    leaves = jax.tree.leaves(given)
+    meshes = [jax.typeof(leaf).sharding.mesh for leaf in leaves]
+    mesh = next((mesh for mesh in meshes if mesh.explicit_axes), None)
+    if mesh is None:
+        return run(*given)
+    batch = _partitions(xs)[1:-1]
+    names = _names(batch)
+    if not any(_names(_partitions(leaf)) for leaf in leaves):
+        return _replicated(run, given, mesh)
+    one, timed = PartitionSpec(*batch), PartitionSpec(None, *batch)
+    specs = PartitionSpec(), timed, one, one, timed
+
+    def place(spec: PartitionSpec, tree: PyTree) -> PyTree:
+        sharding = NamedSharding(mesh, spec)
+        return jax.tree.map(lambda leaf: jax.reshard(leaf, sharding), tree)
+
+    placed = tuple(map(place, specs, given))
+    if not names:
+        return _replicated(run, placed, mesh)
+    _check.batched("the state", state, xs.shape[1:-1])
+    outs = (timed if every else one), timed
+    by_shard = jax.shard_map(run, mesh=mesh, in_specs=specs, out_specs=outs, axis_names=names)
+    return by_shard(*placed)
+
+
+def _replicated(run: Callable[..., Any], given: tuple, mesh: Any) -> Any:
+    """``run(*given)`` where what it makes itself has to lie on the mesh of what it is given."""
+    if not jax.sharding.get_abstract_mesh().empty:
+        return run(*given)
+    with jax.sharding.use_abstract_mesh(mesh):
+        return run(*given)
+
+
+def _partitions(leaf: Any) -> tuple:
+    """For each axis of ``leaf`` the explicit mesh axes along which it is sharded, or None."""
+    spec = tuple(jax.typeof(leaf).sharding.spec)
+    return spec + (None,) * (jnp.ndim(leaf) - len(spec))
+
+
+def _names(partitions: tuple) -> set[str]:
+    """All mesh axes that ``partitions`` names."""
+    names = set()
+    for axes in partitions:
+        if axes is not None:
+            names.update((axes,) if isinstance(axes, str) else axes)
+    return names
+
+
+def varying_axes(x: Any) -> frozenset[str]:
+    """The mesh axes over which ``x`` varies inside ``jax.shard_map``; none elsewhere."""
+    kind = jax.typeof(x)
+    manual = getattr(kind, "manual_axis_type", None)
+    return getattr(kind, "vma", frozenset()) if manual is None else manual.varying
+
+
+def vary_together(tree: PyTree) -> PyTree:
+    """``tree`` with every leaf varying over all mesh axes over which any of its leaves varies.
+
+    Inside ``jax.shard_map`` that is part of an array's type. A loop carries one type from step to
+    step, so a state that is the same on every device has to be told apart where inputs are not. The
+    transpose of the cast is a sum over the devices: that of a parameter's gradients.
+    """
+    axes = frozenset().union(*map(varying_axes, jax.tree.leaves(tree)))
+
+    def cast(leaf: Any) -> Any:
+        for axis in sorted(axes - varying_axes(leaf)):
+            leaf = lax.pcast(leaf, axis, to="varying")
+        return leaf
+
+    return jax.tree.map(cast, tree) if axes else tree
