@@ -3,6 +3,8 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from rnnlab._version import __version__ as __version__
+
 if TYPE_CHECKING:
     from rnnlab import cells as cells
     from rnnlab import data as data
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from rnnlab.layers import stack as stack
     from rnnlab.startup import quick_start as quick_start
 
-__version__ = "0.1.0"
 
 _HOME = {
     "GRU": "cells",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 import tyro
 
-from rnnlab import __version__
+from rnnlab._version import __version__
 from rnnlab.report import records, terminal
 from rnnlab.report.store import Run
 from rnnlab.settings import DynamicsSettings, GradientSettings, StudySettings

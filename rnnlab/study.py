@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from rnnlab import __version__, initializers
+from rnnlab import initializers
+from rnnlab._version import __version__
 from rnnlab.cells import GRU, LSTM, RNN, LeakyRNN, Readout
 from rnnlab.data import encode, read_text, standard_library
 from rnnlab.detail import look_closer
