@@ -101,7 +101,7 @@ def batch_shape(value: Any) -> tuple[int, ...]:
 def _is_size(value: Any) -> bool:
     """Whether ``value`` is the size of an axis, a symbolic one too."""
     if isinstance(value, numbers.Integral):
-        return not isinstance(value, bool) and value >= 0
+        return not isinstance(value, bool) and int(value) >= 0
     return export.is_symbolic_dim(value)
 
 

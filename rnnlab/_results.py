@@ -25,7 +25,7 @@ def result(kind: Result) -> Result:
         raise TypeError(f"{kind.__name__}: the Attributes block lacks {', '.join(missing)}")
     for name in fields:
         getattr(kind, name).__doc__ = texts[name]
-    kind.__repr__ = _shown
+    kind.__repr__ = _shown  # pyright: ignore[reportAttributeAccessIssue]
     return kind
 
 

@@ -12,7 +12,7 @@ from rnnlab.layers import Stack, StackParams
 from rnnlab.losses import cross_entropy
 from rnnlab.report.records import Records, number
 from rnnlab.scaled import merge
-from rnnlab.typing import Array, PyTree
+from rnnlab.typing import AnyArray, Array, PyTree
 
 LAGS, VALUES, CUTS = 12, 16, 10
 """At most so many lags, singular values at each, and truncations are kept."""
@@ -28,7 +28,7 @@ class Looked(NamedTuple):
     relative_norm: Array  # [cuts]
 
 
-def look_closer(network: Stack, params: StackParams, xs: Array, labels: Array) -> Records:
+def look_closer(network: Stack, params: StackParams, xs: Array, labels: AnyArray) -> Records:
     """The records of networks with a leading axis of seeds, for a loss at every step.
 
     ``xs [S, T, B, I]``, labels ``[S, T, B]``. Singular values are those of one example; of many an even choice is kept.

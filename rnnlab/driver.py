@@ -117,8 +117,9 @@ def run(
     cell: Cell, params: PyTree, xs: Array, state: PyTree, course: Course
 ) -> tuple[PyTree, Array]:
     """The driver without its checks: for layers, which are run one by one, and for code that is traced already."""
-    if has_layers(cell):
-        return cell.run_layers(params, xs, state, course)
+    layered: Any = cell
+    if has_layers(layered):
+        return layered.run_layers(params, xs, state, course)
 
     def run_shard(
         params: PyTree, xs: Array, state: PyTree, lengths: Array | None, resets: Array | None

@@ -24,7 +24,7 @@ from rnnlab.driver import unroll_states
 from rnnlab.report.records import Records, number
 from rnnlab.settings import DynamicsSettings
 from rnnlab.study import CELLS, Source, draw, model
-from rnnlab.typing import Array, Cell, PyTree
+from rnnlab.typing import AnyArray, Array, Cell, PyTree
 
 PARTS = {
     "spectrum": ("spectrum", "trace"),
@@ -136,7 +136,7 @@ def measure(
         yield Measured(unit, records)
 
 
-def drive(settings: DynamicsSettings, data: Source, length: int, purpose: int) -> Array:
+def drive(settings: DynamicsSettings, data: Source, length: int, purpose: int) -> AnyArray:
     """Inputs for every seed, ``[S, T, B, I]``: the data, or a random input at the first step and zeros from then on."""
     if settings.drive == "data":
         return data.embed(draw(settings, data, "measure", length, purpose)[0])

@@ -28,7 +28,7 @@ from rnnlab.losses import cross_entropy
 from rnnlab.report.records import Records, number
 from rnnlab.settings import TRAINED, GradientSettings, StudySettings
 from rnnlab.train import TrainState, adam, train_step
-from rnnlab.typing import Array, Cell, Dtype, PyTree
+from rnnlab.typing import AnyArray, Array, Cell, Dtype, PyTree
 
 NOISE_SIZE = 64
 """Features of a noise input, and classes of its target."""
@@ -55,7 +55,7 @@ class Source(NamedTuple):
     """
 
     draw: Callable[[np.random.Generator, int, int], tuple[np.ndarray, np.ndarray]]
-    embed: Callable[[Array], Array]
+    embed: Callable[[AnyArray], Array]
     size: int  # I, the features of an input, and V, the classes of a label
     about: dict[str, Any]
 
@@ -64,13 +64,17 @@ SHORT = 300
 """Lengths up to this are measured in one program, padded to the longest: compiling takes longer than running."""
 
 
+What = Literal["flow", "training", "closer"]
+"""What is measured: the gradient's flow, what training did, or a closer look."""
+
+
 class Unit(NamedTuple):
     """One measurement, for all seeds: of a cell, untrained or trained, at some lengths."""
 
     cell: str
     phase: str
     lengths: tuple[int, ...]
-    what: Literal["flow", "training", "closer"] = "flow"
+    what: What = "flow"
 
 
 class Measured(NamedTuple):
@@ -80,7 +84,7 @@ class Measured(NamedTuple):
     records: Records
 
 
-KIND = {"flow": "reach", "training": "training", "closer": "truncation"}
+KIND: dict[What, str] = {"flow": "reach", "training": "training", "closer": "truncation"}
 """A kind of records that a measurement always gives, by which it is known to be finished."""
 
 
@@ -188,15 +192,15 @@ def measure(
         try:
             for name in names:
                 run = _Run(settings, data, name, networks[name], progress)
-                params = weights[name].result()
+                params, training = weights[name].result(), []
                 for phase in settings.phases:
                     mine = [u for u in wanted if (u.cell, u.phase) == (name, phase)]
                     if phase == TRAINED and mine:
-                        params, record = train(run, params)
+                        params, training = train(run, params)
                     for unit in mine:
                         progress(_described(unit))
                         if unit.what == "training":
-                            yield Measured(unit, {"training": record})
+                            yield Measured(unit, {"training": training})
                         elif unit.what == "closer":
                             yield _look_closer(run, params, unit)
                         else:
@@ -304,9 +308,11 @@ def _compile(
 
     @jax.jit
     def measured(params: StackParams, inputs: Array, labels: Array, lengths: Array) -> Seen:
-        each = jax.vmap(at_one_length, (None, 0, 0, 0))
-        over_seeds = _over_seeds(lambda *seed: each(*seed, lengths))
-        return over_seeds(params, inputs, labels)
+        def of_one_seed(params: StackParams, inputs: Array, labels: Array) -> Seen:
+            each = jax.vmap(at_one_length, (None, 0, 0, 0))
+            return each(params, inputs, labels, lengths)
+
+        return _over_seeds(of_one_seed)(params, inputs, labels)
 
     def of_all_seeds(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((settings.seeds, *leaf.shape), leaf.dtype)
@@ -328,7 +334,7 @@ def _padded(
     """The sequences of each length, padded with zeros: ``[S, N, T, B, ...]``."""
     longest = max(lengths)
 
-    def padded(batch: Array) -> Array:
+    def padded(batch: np.ndarray) -> np.ndarray:
         room = [(0, 0)] * batch.ndim
         room[1] = (0, longest - batch.shape[1])
         return np.pad(batch, room)
@@ -363,7 +369,7 @@ def _records(seen: Seen, length: int) -> Records:
     norms["all"] = 0.5 * np.logaddexp.reduce([2 * value for value in norms.values()])
     found = _reach(seen.log_norm_state[:length], seen.loss_step, seen.loss_steps)
 
-    def known(value: np.ndarray) -> float | None:
+    def known(value: AnyArray) -> float | None:
         return number(value if seen.finite else np.nan)
 
     return {
@@ -376,7 +382,7 @@ def _records(seen: Seen, length: int) -> Records:
     }
 
 
-def _reach(log_norm: np.ndarray, step: np.ndarray, count: np.ndarray) -> Any:
+def _reach(log_norm: AnyArray, step: AnyArray, count: AnyArray) -> reach.Reach:
     """How far back the gradient reaches in the median example, from its norms at every step ``[T, B]``."""
     lags = reach.history(len(log_norm), step, reverse=False, lengths=None, resets=None)
     by_lag = reach.by_lag(log_norm, step, lags, reverse=False)

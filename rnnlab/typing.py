@@ -6,6 +6,9 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 
 Array = jax.Array
+AnyArray = Any
+"""An array of JAX or of NumPy: what takes it computes with the one that it is given."""
+
 Key = jax.Array
 PyTree = Any
 Dtype = Any

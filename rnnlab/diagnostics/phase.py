@@ -71,13 +71,15 @@ def forget_bias(params: PyTree, bias: Array) -> PyTree:
     found = []
 
     def biased(node: Any) -> Any:
-        if not isinstance(node, LSTMParams) or (node.b is None and node.c is None):
+        biases = ("b", "c")
+        there = [name for name in biases if getattr(node, name, None) is not None]
+        if not isinstance(node, LSTMParams) or not there:
             return node
         found.append(node)
-        if node.b is None:
-            return node._replace(c=_with_forget(node.c, bias))
-        c = None if node.c is None else _with_forget(node.c, 0)
-        return node._replace(b=_with_forget(node.b, bias), c=c)
+        values = dict(zip(there, (bias, 0), strict=False))
+        return node._replace(
+            **{name: _with_forget(getattr(node, name), value) for name, value in values.items()}
+        )
 
     new = jax.tree.map(biased, params, is_leaf=lambda node: isinstance(node, LSTMParams))
     if not found:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from rnnlab._results import result
-from rnnlab.typing import Array
+from rnnlab.typing import AnyArray, Array
 
 VANISHED = math.log(1000)
 """A gradient that has fallen by this much, in nats, has vanished: the horizon's threshold of 1/1000."""
@@ -36,29 +36,29 @@ class ExampleReach(NamedTuple):
         zero: ``[...]``, whether the gradient is exactly zero from some lag on.
     """
 
-    loss_steps: Array
-    loss_step: Array
-    lags: Array
-    log_norm: Array
-    horizon: Array
-    vanishes: Array
-    decay_per_step: Array
-    late_decay_per_step: Array
-    zero: Array
+    loss_steps: AnyArray
+    loss_step: AnyArray
+    lags: AnyArray
+    log_norm: AnyArray
+    horizon: AnyArray
+    vanishes: AnyArray
+    decay_per_step: AnyArray
+    late_decay_per_step: AnyArray
+    zero: AnyArray
 
 
 class Reach(NamedTuple):
     """How far back a gradient reaches in the median example; the fields are those of GradientFlow."""
 
-    log_norm_by_lag: Array  # [T]
-    lags: Array
-    horizon: Array
-    vanishes: Array
-    horizon_range: Array  # [2]
-    decay_per_step: Array
-    decay_range: Array  # [2]
-    late_decay_per_step: Array
-    zero_share: Array
+    log_norm_by_lag: AnyArray  # [T]
+    lags: AnyArray
+    horizon: AnyArray
+    vanishes: AnyArray
+    horizon_range: AnyArray  # [2]
+    decay_per_step: AnyArray
+    decay_range: AnyArray  # [2]
+    late_decay_per_step: AnyArray
+    zero_share: AnyArray
 
 
 def loss_step(enters: Array, reverse: tuple[bool, ...]) -> tuple[Array, Array]:
@@ -88,11 +88,11 @@ def loss_step(enters: Array, reverse: tuple[bool, ...]) -> tuple[Array, Array]:
 
 def history(
     steps: int,
-    step: Array,
+    step: AnyArray,
     reverse: bool,
-    lengths: Array | None,
-    resets: Array | None,
-) -> Array:
+    lengths: AnyArray | None,
+    resets: AnyArray | None,
+) -> AnyArray:
     """How many steps lead up to ``step [...]``, itself included: since the start or the last reset; 0 for −1."""
     xp = step.__array_namespace__()
     start = xp.zeros_like(step)  # where the sequence that the step belongs to starts
@@ -111,7 +111,7 @@ def history(
     return xp.where(step < 0, 0, count)
 
 
-def by_lag(log_norms: Array, step: Array, lags: Array, reverse: bool) -> Array:
+def by_lag(log_norms: AnyArray, step: AnyArray, lags: AnyArray, reverse: bool) -> AnyArray:
     """``log_norms [T, ...]`` by their distance from ``step [...]``; −inf beyond the lags that there are."""
     xp = log_norms.__array_namespace__()
     lag = _lags(xp, *_steps_and_rank(log_norms))
@@ -121,7 +121,9 @@ def by_lag(log_norms: Array, step: Array, lags: Array, reverse: bool) -> Array:
     return xp.where(there, picked, -math.inf)
 
 
-def example_reach(log_norm: Array, step: Array, count: Array, lags: Array) -> ExampleReach:
+def example_reach(
+    log_norm: AnyArray, step: AnyArray, count: AnyArray, lags: AnyArray
+) -> ExampleReach:
     """Horizon and decay of each example from its log-norms by lag, ``[T, ...]``."""
     xp = log_norm.__array_namespace__()
     lag = _lags(xp, *_steps_and_rank(log_norm))
@@ -179,7 +181,7 @@ def over_examples(examples: ExampleReach) -> Reach:
     )
 
 
-def horizon(log_norm: Array, lags: Array | None = None) -> Array:
+def horizon(log_norm: AnyArray, lags: AnyArray | None = None) -> AnyArray:
     """The smallest lag at which log-norms ``[T, ...]`` are more than ln 1000 below lag 0, steps ``[...]``.
 
     A norm that is exactly zero (−inf) is below, at lag 0 too. Where there is none the answer is ``lags``
@@ -190,15 +192,15 @@ def horizon(log_norm: Array, lags: Array | None = None) -> Array:
     14
     """
     xp = log_norm.__array_namespace__()
-    if lags is None:
-        lags = xp.full(log_norm.shape[1:], log_norm.shape[0], dtype="int32")
+    steps, *batch = log_norm.shape
+    last = xp.full(batch, steps, dtype="int32") if lags is None else lags
     fallen = (log_norm < log_norm[:1] - VANISHED) | (log_norm == -math.inf)
-    fallen = fallen & (_lags(xp, *_steps_and_rank(log_norm)) < lags[None])
-    first = fallen.argmax(axis=0).astype(lags.dtype)
-    return xp.where(fallen.any(axis=0), first, lags)
+    fallen = fallen & (_lags(xp, *_steps_and_rank(log_norm)) < last[None])
+    first = fallen.argmax(axis=0).astype(last.dtype)
+    return xp.where(fallen.any(axis=0), first, last)
 
 
-def decay_per_step(log_norm: Array, where: Array | None = None) -> Array:
+def decay_per_step(log_norm: AnyArray, where: AnyArray | None = None) -> AnyArray:
     """Minus the least-squares slope of log-norms ``[T, ...]`` over their lags, nats a step, ``[...]``.
 
     The fit is over the lags at which the norm is finite and, where given, ``where [T, ...]`` is True; 0
@@ -217,18 +219,18 @@ def decay_per_step(log_norm: Array, where: Array | None = None) -> Array:
     return -slope / xp.where(count < 2, 1, squares)
 
 
-def median(values: Array, where: Array | None = None, missing: float = -math.inf) -> Array:
+def median(values: AnyArray, where: AnyArray | None = None, missing: float = -math.inf) -> AnyArray:
     """The lower median over the last axis of the values that count; ``missing`` where there are none."""
     xp = values.__array_namespace__()
-    where = xp.ones(values.shape, dtype=bool) if where is None else where
-    count = where.sum(axis=-1, keepdims=True)
-    ordered = xp.sort(xp.where(where, values, math.inf), axis=-1)
+    counts = xp.ones(values.shape, dtype=bool) if where is None else where
+    count = counts.sum(axis=-1, keepdims=True)
+    ordered = xp.sort(xp.where(counts, values, math.inf), axis=-1)
     middle = xp.maximum(count - 1, 0) // 2
     picked = xp.take_along_axis(ordered, middle, axis=-1)
     return xp.where(count > 0, picked, missing)[..., 0]
 
 
-def _range(values: Array, where: Array, missing: float) -> Array:
+def _range(values: AnyArray, where: AnyArray, missing: float) -> AnyArray:
     """The smallest and the largest of the values that count, ``[2]``."""
     xp = values.__array_namespace__()
     low = xp.where(where, values, values.max()).min()
@@ -236,10 +238,10 @@ def _range(values: Array, where: Array, missing: float) -> Array:
     return xp.where(where.any(), xp.stack([low, high]), missing)
 
 
-def _steps_and_rank(log_norm: Array) -> tuple[int, int]:
+def _steps_and_rank(log_norm: AnyArray) -> tuple[int, int]:
     return log_norm.shape[0], log_norm.ndim
 
 
-def _lags(xp: Any, steps: int, rank: int) -> Array:
+def _lags(xp: Any, steps: int, rank: int) -> AnyArray:
     """0 … T − 1 along the first of so many axes."""
     return xp.arange(steps, dtype="int32").reshape(-1, *(1,) * (rank - 1))

@@ -132,25 +132,22 @@ def _omega(
         return lax.stop_gradient(tree) if derivative == "immediate" else tree
 
     # What the loss closes over or is given, such as a readout, is held as well.
-    given = hold((params, xs, state, loss_args))
-    states, adjoints = hold(_directions(cell, *given, loss))
+    held_params, held_xs, held_state, held_args = hold((params, xs, state, loss_args))
+    states, adjoints = hold(_directions(cell, held_params, held_xs, held_state, held_args, loss))
 
     def through(state: PyTree, x: Array, adjoint: PyTree) -> PyTree:
-        return jax.vjp(lambda s: cell.step(params, s, x)[0], state)[1](adjoint)[
-            0
-        ]  # λₖ₊₁ · ∂sₖ₊₁/∂sₖ
+        _, pull = jax.vjp(lambda s: cell.step(params, s, x)[0], state)
+        return pull(adjoint)[0]  # λₖ₊₁ · ∂sₖ₊₁/∂sₖ
 
     batch = xs.ndim - 1
-    after, behind = (
-        _squares(adjoints, batch),
-        _squares(jax.vmap(through)(states, xs, adjoints), batch),
-    )
-    felt = after > 0
-    gain = behind / jnp.where(felt, after, 1)
+    after = _squares(adjoints, batch)
+    behind = _squares(jax.vmap(through)(states, xs, adjoints), batch)
+    alive = after > 0
+    gain = behind / jnp.where(alive, after, 1)
     if ratio == "norms":
         passed = gain > 0  # √ has no derivative where nothing passes
         gain = jnp.where(passed, jnp.sqrt(jnp.where(passed, gain, 1)), 0)
-    return jnp.mean(jnp.sum(jnp.where(felt, (gain - 1) ** 2, 0), axis=0))
+    return jnp.mean(jnp.sum(jnp.where(alive, (gain - 1) ** 2, 0), axis=0))
 
 
 def _directions(
@@ -166,9 +163,8 @@ def _directions(
     states, ys = run(cell, params, xs, state, Course(every=True))
     olds = before(state, states, reverse=False)
     _check.scalar_loss(loss, ys, *loss_args)
-    g = lax.optimization_barrier(
-        jax.grad(loss)(ys, *loss_args)
-    )  # a constant, as of a linear loss, would be scaled while compiling
+    # A constant, as of a linear loss, would be scaled while compiling.
+    g = lax.optimization_barrier(jax.grad(loss)(ys, *loss_args))
     g = renormalise(g, jnp.zeros(g.shape[:-1], jnp.int32), batch + 1)
     parts = split(cell.step, params, state, xs[0])
 

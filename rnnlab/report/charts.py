@@ -67,6 +67,7 @@ def singular_values(records: list[marks.Record]) -> marks.Figure:
     pictures = []
     for phase, of_phase in marks.groups(records, "phase").items():
         traces, found, seen = [], [], []
+        last = max(record["lag"] for record in of_phase)
         for (cell,), mine in marks.groups(of_phase, "cell").items():
             indices = sorted({record["index"] for record in mine})
             chosen = {
@@ -82,7 +83,7 @@ def singular_values(records: list[marks.Record]) -> marks.Figure:
                 look = marks.look(cell, of_phase) | {"dash": dash, "legend": name == "largest"}
                 traces += marks.line(lags, seeds, look, marks.power, f"{name}: {{}}")
                 seen += list(marks.mean_over(seeds))
-            last, value = largest_singular_value(mine)
+            _, value = largest_singular_value(mine)
             found.append(f"{cell} {'zero' if value is None else marks.power(value / math.log(10))}")
         top = max((y for y in seen if np.isfinite(y)), default=0.0)
         bottom = min((y for y in seen if np.isfinite(y)), default=0.0)
