@@ -366,7 +366,8 @@ def _records(seen: Seen, length: int) -> Records:
     norms = {}
     for part, layer in zip(("cell", "readout"), seen.log_norms, strict=True):
         norms |= {f"{part}.{name}": value for name, value in _named(layer)}
-    norms["all"] = 0.5 * np.logaddexp.reduce([2 * value for value in norms.values()])
+    with np.errstate(invalid="ignore"):  # of a gradient that is not finite
+        norms["all"] = 0.5 * np.logaddexp.reduce([2 * value for value in norms.values()])
     found = _reach(seen.log_norm_state[:length], seen.loss_step, seen.loss_steps)
 
     def known(value: AnyArray) -> float | None:

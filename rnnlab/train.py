@@ -48,7 +48,7 @@ def train_step(
 
         value, gradient = jax.value_and_grad(loss)(state.params)
         updates, optimiser_state = optimiser.update(gradient, state.optimiser, state.params)
-        metrics = Metrics(value, optax.global_norm(gradient))
+        metrics = Metrics(value, optax.tree.norm(gradient))
         return TrainState(optax.apply_updates(state.params, updates), optimiser_state), metrics
 
     return step

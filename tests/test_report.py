@@ -11,8 +11,16 @@ from rnnlab.report import figures, records, words
 
 
 def summary_of(**change):
-    return {"cell": "rnn", "phase": "before", "decay_per_step": math.log(2) / 1.9, "half_life": 1.9, "horizon": 19,
-            "length": 100, "doubtful": 0} | change  # fmt: skip
+    return {
+        "cell": "rnn", "phase": "untrained", "decay_per_step": math.log(2) / 1.9, "half_life": 1.9,
+        "horizon": 19, "vanishes": True, "horizon_low": 17, "horizon_high": 23, "example_low": 12,
+        "example_high": 40, "late_decay_per_step": 0.1, "zero_share": 0.0, "lags": 100, "length": 100,
+        "seeds": 5, "doubtful": 0,
+    } | change  # fmt: skip
+
+
+NEVER = {"horizon": 100, "vanishes": False, "horizon_low": 100, "horizon_high": 100}
+FIRST = "is still above 1/1000 at the first step, 99 steps back"
 
 
 @pytest.mark.parametrize(
@@ -20,37 +28,49 @@ def summary_of(**change):
     [
         (
             {},
-            "rnn: the gradient halves every 1.9 steps; nothing earlier than 19 steps back is felt.",
+            "rnn: the gradient halves every 1.9 steps and is below 1/1000 after 19 steps (17 to 23 over 5 seeds).",
         ),
         (
-            {"horizon": 1},
-            "rnn: the gradient halves every 1.9 steps; nothing earlier than 1 step back is felt.",
+            {"horizon": 1, "horizon_low": 1, "horizon_high": 1, "decay_per_step": None},
+            "rnn: the gradient is below 1/1000 after 1 step.",
+        ),
+        (
+            {"horizon_high": 100},
+            (
+                "rnn: the gradient halves every 1.9 steps and is below 1/1000 after 19 steps "
+                "(17 to the whole sequence over 5 seeds)."
+            ),
+        ),
+        (NEVER, f"rnn: the gradient halves every 1.9 steps and {FIRST}."),
+        (
+            {**NEVER, "decay_per_step": -math.log(2)},
+            f"rnn: the gradient doubles every 1 step and {FIRST}.",
+        ),
+        ({**NEVER, "decay_per_step": 1e-9}, f"rnn: the gradient keeps its size and {FIRST}."),
+        (
+            {**NEVER, "zero_share": 1 / 32},
+            (
+                f"rnn: the gradient halves every 1.9 steps and {FIRST}; "
+                "it is exactly zero from some lag on for 3.12 % of the examples."
+            ),
         ),
         (
             {"horizon": None},
-            "rnn: the gradient halves every 1.9 steps; it is still felt at the start of the sequence, 99 steps back.",
+            "rnn: inputs, weights or gradients are not finite, so nothing can be said.",
         ),
         (
-            {"decay_per_step": -math.log(2), "horizon": None},
-            "rnn: the gradient doubles every 1 step; it is still felt at the start of the sequence, 99 steps back.",
-        ),
-        (
-            {"decay_per_step": 1e-9, "horizon": None},
-            "rnn: the gradient keeps its size; it is still felt at the start of the sequence, 99 steps back.",
-        ),
-        (
-            {"decay_per_step": None, "horizon": 1},
-            "rnn: the gradient dies at once; nothing earlier than 1 step back is felt.",
-        ),
-        (
-            {"decay_per_step": None, "horizon": None},
-            "rnn: the gradient is not finite or too short to be judged; nothing can be said.",
-        ),
-        (
-            {"doubtful": 2},
+            {**NEVER, "doubtful": 2},
             (
-                "rnn: the gradient halves every 1.9 steps; nothing earlier than 19 steps back is felt "
+                f"rnn: the gradient halves every 1.9 steps and {FIRST} "
                 "(without 2 seeds whose numbers are not finite)."
+            ),
+        ),
+        (
+            {**NEVER, "loss": 2.3456, "accuracy": 0.512, "clipped_share": 0.25},
+            (
+                f"rnn: the gradient halves every 1.9 steps and {FIRST}. It predicts the next symbol with "
+                "a loss of 2.35 nats and an accuracy of 51.2 %; the gradient was clipped in 25 % of the "
+                "training steps."
             ),
         ),
     ],
@@ -59,7 +79,19 @@ def test_sentences(change, expected):
     assert words.sentence(summary_of(**change)) == expected
 
 
-def made_up(phases=("before",), decay=0.3, seeds=2, steps=40, cells=("rnn", "lstm")):
+def test_the_finding_gives_the_range_over_the_seeds():
+    summary = [
+        summary_of(horizon=52, horizon_low=28, horizon_high=100),
+        summary_of(cell="lstm", **NEVER),
+    ]
+    assert words.finding(summary) == (
+        "Steps back until the gradient is below 1/1000 (median and range of 5 seeds): "
+        "rnn 52 (28 to ≥ 100), lstm ≥ 100"
+    )
+    assert words.finding([summary_of(horizon=None, seeds=1)]).endswith(": rnn not finite")
+
+
+def made_up(phases=("untrained",), decay=0.3, seeds=2, steps=40, cells=("rnn", "lstm")):
     norms, flow, summary = [], [], []
     for cell in cells:
         for phase in phases:
@@ -82,12 +114,12 @@ def test_table_shows_every_number():
     console = Console(width=120, record=True, file=io.StringIO())
     console.print(words.table(summary, norms, (4, 40)))
     text = console.export_text()
-    for shown in ("rnn", "lstm", "0.3648", "1.9", "19", "-0.03", "-0.75"):
+    for shown in ("rnn", "lstm", "0.3648", "1.9", "19 (17 to 23)", "-0.03", "-0.75"):
         assert shown in text
 
 
 @pytest.mark.parametrize("decay", [0.3, -0.5, 0.0, 40.0])
-@pytest.mark.parametrize("phases", [("before",), ("before", "after")])
+@pytest.mark.parametrize("phases", [("untrained",), ("untrained", "trained")])
 def test_figures_of_vanishing_exploding_and_constant_gradients(tmp_path, decay, phases):
     figures.gradient_norms(*made_up(phases, decay), tmp_path)
     assert (tmp_path / "gradient_norms.png").stat().st_size > 10_000
@@ -96,7 +128,7 @@ def test_figures_of_vanishing_exploding_and_constant_gradients(tmp_path, decay, 
         "sequence length T (steps)",
         "lag (steps back from the last)",
         "rnn",
-        "no longer felt",
+        "1/1000",
     ):
         assert shown in svg
 

@@ -53,7 +53,7 @@ def test_encode_loses_nothing_but_what_is_rare(text, size):
 def test_records_are_the_plain_gradients(text):
     settings = GradientSettings(**SMALL, data=text, precision="float64")
     source = study.source(settings)
-    (measured,) = study.measure(settings, source, [study.Unit("gru", "before", 8)])
+    (measured,) = study.measure(settings, source, [study.Unit("gru", "untrained", (8,))])
     seed = 1
     inputs, labels = study.draw(settings, source, "measure", 8, 8)
     model = rnnlab.stack(
@@ -89,87 +89,166 @@ def test_records_are_the_plain_gradients(text):
         xs,
         lambda ys: losses.cross_entropy(model.cells[1](readout, ys[-1]), labels[seed][-1]),
     )
-    np.testing.assert_allclose(lags, flow.log_norm_state.mean(axis=1)[::-1], rtol=1e-6)
+    np.testing.assert_allclose(lags, flow.log_norm_by_lag, rtol=1e-6)
+    (found,) = (r for r in measured.records["reach"] if r["seed"] == seed)
+    assert (found["horizon"], found["vanishes"]) == (flow.horizon, flow.vanishes)
+    assert found["decay_per_step"] == pytest.approx(float(flow.decay_per_step), rel=1e-6)
+    assert (found["horizon_low"], found["horizon_high"]) == tuple(flow.horizon_range)
 
 
 def test_a_longer_list_of_cells_changes_no_number(text):
-    one = GradientSettings(**{**SMALL, "cells": ("gru",), "lengths": (8,)}, data=text)
+    one = GradientSettings(**{**SMALL, "cells": ("gru",)}, data=text)
     two = GradientSettings(**SMALL, data=text)
-    unit = study.Unit("gru", "before", 8)
+    unit = study.Unit("gru", "untrained", (3, 8))
     (alone,) = study.measure(one, study.source(one), study.units(one))
     among = {m.unit: m for m in study.measure(two, study.source(two), study.units(two))}
-    assert alone.records["norms"] == among[unit].records["norms"]
+    assert alone.records == among[unit].records
 
 
-def test_training_learns_and_is_measured_before_and_after(text):
+def test_lengths_that_are_measured_together_are_each_measured_alone(text):
+    """Short lengths are padded to the longest of them; padding must change nothing."""
+    settings = GradientSettings(**SMALL, data=text, precision="float64")
+    source = study.source(settings)
+    (together,) = study.measure(settings, source, [study.Unit("gru", "untrained", (3, 8))])
+    for length in (3, 8):
+        (alone,) = study.measure(settings, source, [study.Unit("gru", "untrained", (length,))])
+        for kind, rows in alone.records.items():
+            mine = [row for row in together.records[kind] if row["length"] == length]
+            for row, other in zip(rows, mine, strict=True):
+                numbers = {name for name, value in row.items() if isinstance(value, float)}
+                assert {name: row[name] for name in numbers} == pytest.approx(
+                    {name: other[name] for name in numbers}, rel=1e-9
+                )
+                assert {**row, **dict.fromkeys(numbers)} == {**other, **dict.fromkeys(numbers)}
+
+
+def test_long_sequences_have_a_program_of_their_own():
+    assert study.together([1000, 10, 300, 400, 30]) == [(10, 30, 300), (400,), (1000,)]
+    assert study.together([500]) == [(500,)]
+    settings = GradientSettings(**SMALL, detail=True, train_steps=2)
+    wanted = study.units(settings)
+    assert len(set(wanted)) == len(wanted)
+    kinds = [(unit.phase, unit.what) for unit in wanted if unit.cell == "rnn"]
+    assert kinds == [
+        ("untrained", "flow"),
+        ("untrained", "closer"),
+        ("trained", "training"),
+        ("trained", "flow"),
+        ("trained", "closer"),
+    ]
+
+
+def test_training_learns_and_is_reported(text):
     settings = GradientSettings(
         cells=("gru",), lengths=(8,), hidden_size=16, batch_size=8, seeds=1, data=text, train_steps=150,
         learning_rate=1e-2, clip=1.0,
     )  # fmt: skip
     source, said = study.source(settings), []
-    before, after = study.measure(settings, source, study.units(settings), said.append)
-    assert (before.unit.phase, after.unit.phase) == ("before", "after")
-    assert before.records["norms"] != after.records["norms"]
+    wanted = study.units(settings)
+    untrained, training, trained = study.measure(settings, source, wanted, said.append)
+    assert [m.unit for m in (untrained, training, trained)] == wanted
+    assert (untrained.unit.phase, trained.unit.phase) == ("untrained", "trained")
+    assert untrained.records["norms"] != trained.records["norms"]
     assert any("training step" in words for words in said)
+    (record,) = training.records["training"]
+
     model = study.model(settings, source, "gru")
-    start = jax.tree.map(lambda p: p[None], model.init(jax.random.key(0), source.size))
-    trained = study.train(settings, source, model, start, lambda _: None)
+    start = model.init(jax.random.key(0), source.size)
     inputs, labels = study.draw(settings, source, "measure", 8, 8)
+    ys = rnnlab.unroll(model, start, source.embed(inputs[0]))[1]
+    loss, accuracy = losses.cross_entropy(ys, labels[0]), (ys.argmax(-1) == labels[0]).mean()
+    assert record["loss_before"] == pytest.approx(float(loss), rel=1e-5)
+    assert record["accuracy_before"] == pytest.approx(float(accuracy), rel=1e-5)
+    assert record["loss_after"] < 0.7 * record["loss_before"]
+    assert record["accuracy_after"] > record["accuracy_before"] + 0.1
+    assert 0 <= record["clipped_share"] <= 1
 
-    def loss(params):
-        ys = rnnlab.unroll(model, jax.tree.map(lambda p: p[0], params), source.embed(inputs[0]))[1]
-        return float(losses.cross_entropy(ys, labels[0]))
+    records = {kind: [] for kind in ("norms", "flow", "reach", "training")}
+    for measured in (untrained, training, trained):
+        for kind, rows in measured.records.items():
+            records[kind] += rows
+    first, last = study.summarise(settings, records)
+    assert (first["loss"], last["loss"]) == (record["loss_before"], record["loss_after"])
+    assert "clipped_share" not in first
+    assert last["clipped_share"] == record["clipped_share"]
+    assert study.finished(records) == set(wanted)
 
-    assert loss(trained) < 0.7 * loss(start)
+
+@pytest.mark.parametrize(("clip", "share"), [(1e-9, 1.0), (1e9, 0.0), (None, None)])
+def test_the_share_of_clipped_steps(text, clip, share):
+    settings = GradientSettings(**{**SMALL, "cells": ("rnn",)}, data=text, train_steps=3, clip=clip)
+    unit = study.Unit("rnn", "trained", (8,), "training")
+    (measured,) = study.measure(settings, study.source(settings), [unit])
+    assert [row["clipped_share"] for row in measured.records["training"]] == [share, share]
 
 
 def test_noise_is_the_controlled_case():
     settings = GradientSettings(**SMALL, data="noise")
     source = study.source(settings)
-    (measured,) = study.measure(settings, source, [study.Unit("rnn", "before", 8)])
+    (measured,) = study.measure(settings, source, [study.Unit("rnn", "untrained", (8,))])
     assert {r["lag"] for r in measured.records["flow"]} == set(range(8))
     assert all(
         math.isfinite(r["log_norm"]) for r in measured.records["norms"] + measured.records["flow"]
     )
 
 
-def test_summary_of_exact_decays():
-    flow = [
-        {
-            "cell": "rnn",
-            "seed": seed,
-            "length": 50,
-            "phase": "before",
-            "lag": lag,
-            "log_norm": seed - 0.5 * lag,
-        }
-        for seed in range(3)
-        for lag in range(50)
-    ]
+def reach_record(seed=0, **change):
+    return {
+        "cell": "rnn", "seed": seed, "length": 50, "phase": "untrained", "horizon": 14, "vanishes": True,
+        "horizon_low": 12, "horizon_high": 16, "decay_per_step": 0.5, "fit_last_lag": 14,
+        "late_decay_per_step": 0.2, "late_first_lag": 14, "lags": 50, "zero_share": 0.0,
+    } | change  # fmt: skip
+
+
+def summary_of(*rows):
     settings = GradientSettings(cells=("rnn",), lengths=(10, 50))
-    (record,) = study.summarise(settings, {"flow": flow})
-    assert record["decay_per_step"] == pytest.approx(0.5, rel=1e-5)
-    assert record["half_life"] == pytest.approx(2 * math.log(2), rel=1e-5)
-    assert record["horizon"] == math.floor(2 * math.log(1000)) + 1
-    assert record["length"] == 50
+    (record,) = study.summarise(settings, {"reach": list(rows)})
+    return record
+
+
+def test_the_summary_is_the_median_seed_with_its_range():
+    shorter = reach_record(length=10, horizon=3)
+    seeds = [
+        reach_record(0, horizon=28, decay_per_step=0.25, horizon_low=20),
+        reach_record(1, horizon=14, decay_per_step=0.5),
+        reach_record(2, horizon=50, vanishes=False, decay_per_step=0.1, horizon_high=50),
+    ]
+    record = summary_of(shorter, *seeds)
+    assert (record["horizon"], record["vanishes"], record["length"]) == (28, True, 50)
+    assert (record["horizon_low"], record["horizon_high"]) == (14, 50)
+    assert (record["example_low"], record["example_high"]) == (12, 50)
+    assert record["half_life"] == pytest.approx(math.log(2) / 0.25)
+    assert (record["seeds"], record["doubtful"]) == (3, 0)
+
+
+def test_where_most_seeds_do_not_vanish_the_horizon_is_the_number_of_lags():
+    never = {"horizon": 50, "vanishes": False}
+    record = summary_of(reach_record(0), reach_record(1, **never), reach_record(2, **never))
+    assert (record["horizon"], record["vanishes"], record["lags"]) == (50, False, 50)
 
 
 def test_a_seed_that_is_not_finite_is_left_out_and_counted():
-    flow = [
-        {
-            "cell": "rnn",
-            "seed": seed,
-            "length": 9,
-            "phase": "before",
-            "lag": lag,
-            "log_norm": None if seed else -1.0 * lag,
-        }
-        for seed in range(2)
-        for lag in range(9)
-    ]
-    (record,) = study.summarise(GradientSettings(cells=("rnn",)), {"flow": flow})
-    assert record["doubtful"] == 1
-    assert record["decay_per_step"] == pytest.approx(1.0, rel=1e-5)
+    lost = dict.fromkeys(reach_record()) | {
+        name: value
+        for name, value in reach_record(1).items()
+        if name in ("cell", "seed", "length", "phase")
+    }
+    record = summary_of(reach_record(0), lost)
+    assert (record["doubtful"], record["horizon"], record["decay_per_step"]) == (1, 14, 0.5)
+    assert summary_of(lost)["horizon"] is None
+
+
+def test_a_network_that_is_not_finite_has_no_reach(text):
+    settings = GradientSettings(**{**SMALL, "seeds": 1}, data=text)
+    source = study.source(settings)
+    network = study.model(settings, source, "rnn")
+    params = study.initial_params(network, source.size, 1)
+    broken = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), params)
+    program = study._compile(settings, source, network, (3, 8))
+    run = study._Run(settings, source, "rnn", network, lambda _: None)
+    measured = study._measure_unit(run, program, broken, study.Unit("rnn", "untrained", (3, 8)))
+    assert all(row["horizon"] is None for row in measured.records["reach"])
+    assert all(row["log_norm"] is None for row in measured.records["norms"])
 
 
 @pytest.mark.parametrize(
