@@ -45,11 +45,15 @@ KEYS = {
     "fixed_points": {"cell", "seed", "number", "kind", "unstable", "q", "slowest", "pc1", "pc2"},
     "trajectories": {"cell", "seed", "example", "step", "pc1", "pc2"},
     "attractors": {"cell", "seed", "number", "kind", "period", "exponent"},
-    "phase": {"cell", "axis", "value", "length", "horizon", "decay_per_step", "exponent"},
+    "phase": {"cell", "axis", "value", "length", "horizon", "vanishes", "decay_per_step", "exponent"},
     "summary": {
         "cell", "exponent", "spread", "kaplan_yorke", "entropy_rate", "attractor", "stable", "marginal", "saddle",
-        "unstable", "slow", "sentence",
+        "unstable", "slow",
     },
+}  # fmt: skip
+REACH = {
+    "cell", "seed", "length", "phase", "horizon", "vanishes", "horizon_low", "horizon_high", "decay_per_step",
+    "fit_last_lag", "late_decay_per_step", "late_first_lag", "lags", "zero_share",
 }  # fmt: skip
 TINY = [
     "gradients", "--cells", "rnn", "--lengths", "5", "--hidden-size", "4", "--batch-size", "2", "--seeds", "1",
@@ -99,8 +103,8 @@ def test_progress_is_told_where_there_is_no_terminal(finished):
     """A line at the start and one now and then, each with what is being done and how many measurements there are."""
     _, ran = finished
     lines = ran.stderr.splitlines()
-    assert re.fullmatch(r"\d:\d\d  rnn, length 3 \(1 of 12\)", lines[0])
-    assert all(re.fullmatch(r"\d+:\d\d  .+ \(\d+ of 12\)", line) for line in lines)
+    assert re.fullmatch(r"\d:\d\d  rnn, untrained, lengths 3, 8 \(1 of 10\)", lines[0])
+    assert all(re.fullmatch(r"\d+:\d\d  .+ \(\d+ of 10\)", line) for line in lines)
 
 
 def test_a_run_writes_its_files(finished):
@@ -109,10 +113,13 @@ def test_a_run_writes_its_files(finished):
     closer = {f"{kind}.{form}" for kind in cli.CLOSER for form in ("png", "svg")}
     assert {file.name for file in out.iterdir()} == RUN | closer
     content = json.loads((out / "gradients.json").read_text())
-    assert list(content) == ["config", "norms", "flow", *cli.CLOSER, "summary"]
+    kinds = ["norms", "flow", "reach", "training", *cli.CLOSER]
+    assert list(content) == ["config", *kinds, "summary"]
     assert set(content["norms"][0]) == {"cell", "seed", "length", "phase", "parameter", "log_norm"}
     assert set(content["flow"][0]) == {"cell", "seed", "length", "phase", "lag", "log_norm"}
-    assert {"cell", "phase", "decay_per_step", "half_life", "horizon"} <= set(content["summary"][0])
+    assert set(content["reach"][0]) == REACH
+    assert {"cell", "phase", "seeds", "half_life", "loss", "accuracy"} <= set(content["summary"][0])
+    assert len(content["training"]) == 2 * 2  # cells, seeds
     assert len(content["flow"]) == 2 * 2 * 2 * (3 + 8)  # cells, phases, seeds, lags
     config = json.loads((out / "config.json").read_text())
     assert config == content["config"]
@@ -121,9 +128,9 @@ def test_a_run_writes_its_files(finished):
     assert {"versions", "device", "command"} <= set(config)
     with (out / "gradients.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == sum(len(content[kind]) for kind in ("norms", "flow", *cli.CLOSER))
+    assert len(rows) == sum(len(content[kind]) for kind in kinds)
     assert {(r["cell"], r["phase"]) for r in content["truncation"]} == {
-        (cell, phase) for cell in ("rnn", "gru") for phase in ("before", "after")
+        (cell, phase) for cell in ("rnn", "gru") for phase in ("untrained", "trained")
     }
     assert (out / "gradient_norms.png").read_bytes().startswith(b"\x89PNG")
     assert "<svg" in (out / "gradient_norms.svg").read_text()
@@ -149,7 +156,7 @@ def test_the_global_norm_is_that_of_all_parameters(finished):
         mine = {
             r["parameter"]: r["log_norm"]
             for r in norms
-            if (r["cell"], r["seed"], r["length"], r["phase"]) == (cell, 1, 8, "after")
+            if (r["cell"], r["seed"], r["length"], r["phase"]) == (cell, 1, 8, "trained")
         }
         total = mine.pop("all")
         assert total == pytest.approx(
@@ -332,7 +339,7 @@ def test_dynamics_prints_a_table_and_a_sentence_for_each_cell(moving):
 
 
 def test_dynamics_writes_its_files(moving):
-    out, printed = moving
+    out, _ = moving
     assert {file.name for file in out.iterdir()} == {
         "config.json", "dynamics.json", "dynamics.csv", "spectrum.png", "spectrum.svg", "portrait.png", "portrait.svg",
         "phase.png", "phase.svg", "SHA256SUMS",
@@ -347,7 +354,6 @@ def test_dynamics_writes_its_files(moving):
     assert len(content["phase"]) == 2 * 3 * 3
     known = {"point", "oscillation", "chaos", "unsettled"}
     assert all(set(record["attractor"].split(" or ")) <= known for record in content["summary"])
-    assert all(record["sentence"] in printed for record in content["summary"])
     with (out / "dynamics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["record"] for row in rows] == [kind for kind in [*KEYS][:-1] for _ in content[kind]]

@@ -13,7 +13,7 @@ import rnnlab
 from rnnlab import dynamics, study
 from rnnlab.diagnostics import kaplan_yorke, lyapunov_spectrum, recurrent_gain
 from rnnlab.report import dynamics as figures
-from rnnlab.report import words
+from rnnlab.report import findings, words
 from rnnlab.settings import CELLS, DynamicsSettings
 
 SMALL = {
@@ -70,9 +70,9 @@ def test_an_orthogonal_network_left_alone_contracts_by_its_gain(gain):
         "cell": "rnn", "exponent": pytest.approx(math.log(gain)), "spread": pytest.approx(0, abs=1e-6),
         "kaplan_yorke": 0, "entropy_rate": 0, "attractor": "point", "stable": 1, "marginal": 0, "saddle": 0,
         "unstable": 0, "slow": 0,
-        "sentence": record["sentence"],
     }  # fmt: skip
-    assert "neighbouring states meet" in record["sentence"]
+    (said,) = words.dynamics_sentences([record], records["fixed_points"], records["phase"])
+    assert "neighbouring states meet" in said
 
 
 def test_records_are_the_instruments_own():
@@ -135,7 +135,8 @@ def test_a_state_that_leaves_all_bounds(drive):
     assert all(value is None or isinstance(value, str) or math.isfinite(value) for value in values)
     (record,) = dynamics.summarise(settings, records)
     assert record["exponent"] is record["kaplan_yorke"] is None
-    assert "the exponents are not finite" in record["sentence"]
+    (said,) = words.dynamics_sentences([record], records["fixed_points"], records["phase"])
+    assert "the exponents are not finite" in said
     assert {row["pc1"] is None for row in records["trajectories"]} == {True, False}
 
 
@@ -174,10 +175,11 @@ def spectrum_of(*seeds, cell="rnn"):
     ]
 
 
-def phase_of(*exponents, lengths=(5, 50), cell="rnn", horizon=7.0):
+def phase_of(*exponents, lengths=(5, 50), cell="rnn", horizon=7):
     values = [0.25 * 2**i for i in range(len(exponents))]
     return [
-        {"cell": cell, "axis": "gain", "value": value, "length": length, "horizon": horizon, "decay_per_step": 0.5,
+        {"cell": cell, "axis": "gain", "value": value, "length": length, "horizon": min(horizon, length),
+         "vanishes": horizon < length, "decay_per_step": 0.5,
          "exponent": exponent if length == lengths[-1] else 9.0}
         for value, exponent in zip(values, exponents, strict=True) for length in lengths
     ]  # fmt: skip
@@ -300,7 +302,9 @@ def test_sentences(change, slowest, phase, expected):
     ],
 )
 def test_onset_is_where_the_longest_sequences_turn_for_good(exponents, gain):
-    assert words.onset(phase_of(*exponents)) == (None if gain is None else pytest.approx(gain))
+    assert findings.zero_crossing(phase_of(*exponents)) == (
+        None if gain is None else pytest.approx(gain)
+    )
 
 
 def test_table_shows_every_number():
@@ -392,7 +396,7 @@ def test_figures_say_what_is_found(tmp_path, change, titles):
         "gain g",
         "length T (steps)",
     )
-    for shown in (*titles, *axes, "λ₁ = 0", "felt down to the first step"):
+    for shown in (*titles, *axes, "λ₁ = 0", "above 1/1000"):
         assert shown in drawn
     assert ("bands" in drawn) == (change.get("seeds") != 1)
 
@@ -402,7 +406,11 @@ def test_figures_of_numbers_that_are_not_finite(tmp_path):
     for kind in ("spectrum", "trace", "phase"):
         for row in records[kind]:
             row.update(
-                {key: None for key in ("exponent", "horizon", "decay_per_step") if key in row}
+                {
+                    key: None
+                    for key in ("exponent", "horizon", "vanishes", "decay_per_step")
+                    if key in row
+                }
             )
     figures.draw(
         records, [record | {"exponent": None, "spread": None} for record in summary], tmp_path
@@ -432,8 +440,9 @@ def test_equal_records_give_equal_files_and_theory_is_a_line_of_its_own(tmp_path
 def test_sizes_of_states_are_those_of_the_cells(name):
     state = study.CELLS[name](5, jnp.float32).initial_state()
     settings = DynamicsSettings(cells=(name,), hidden_size=5)
-    assert settings.state_size(name) == sum(leaf.size for leaf in jax.tree.leaves(state))
-    assert settings.leading(name) == min(16, settings.state_size(name))
+    size = sum(leaf.size for leaf in jax.tree.leaves(state))
+    assert dynamics.state_size(settings, name) == size
+    assert dynamics.leading_exponents(settings, name) == min(16, size)
 
 
 @pytest.mark.parametrize(("grid", "longest"), [(2, 2), (3, 4), (16, 200), (17, 30), (4, 1000)])
@@ -456,11 +465,6 @@ def test_the_grid_of_gains_and_lengths(grid, longest):
         ({"gain": 0.0}, "gain is 0.0; it must be a positive number"),
         ({"gain": math.nan}, "gain is nan"),
         ({"exponents": 0}, "exponents is 0"),
-        (
-            {"exponents": 65},
-            "exponents is 65, but the state of rnn has 64 numbers; ask for at most so many",
-        ),
-        ({"exponents": 129, "cells": ("lstm",)}, "the state of lstm has 128 numbers"),
         ({"steps": 0}, "steps is 0"),
         ({"burn_in": -1}, "burn_in is -1"),
         ({"warm_up": 2.5}, "warm_up is 2.5"),
@@ -473,3 +477,18 @@ def test_settings_refuse_in_one_sentence(change, said):
     with pytest.raises(ValueError, match=said) as caught:
         DynamicsSettings(**change)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            {"exponents": 65},
+            "exponents is 65, but the state of rnn has 64 numbers; ask for at most so many",
+        ),
+        ({"exponents": 129, "cells": ("lstm",)}, "the state of lstm has 128 numbers"),
+    ],
+)
+def test_more_exponents_than_the_state_has_numbers(change, said):
+    with pytest.raises(ValueError, match=said):
+        dynamics.units(DynamicsSettings(**change))
