@@ -91,7 +91,7 @@ def test_lags_are_whole_and_end_at_the_last():
 
 
 def test_figures_say_what_they_show(looked, tmp_path):
-    where = {"cell": "lstm", "phase": "before", "length": T}
+    where = {"cell": "lstm", "phase": "untrained", "length": T}
     records = {kind: [{**where, **row} for row in rows] for kind, rows in looked[-1].items()}
     figures.draw(records, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {

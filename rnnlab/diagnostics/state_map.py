@@ -52,13 +52,14 @@ def state_map(
         ValueError: for a state without a Jacobian, NaN and infinity.
     """
     xs, state, _, _ = prepare(cell, params, xs, state, None, None)
-    params, xs, state = at_least_float32((params, xs, state))
     batch = xs.shape[1:-1]
     _check.linear_adjoint(cell)
     _check.differentiable("the state", state)
     _check.batched("the state", state, batch)
+    state = _settled(cell, params, xs, state)
+    params, xs, state = at_least_float32((params, xs, state))
     wide = _Wide(cell)
-    state = settle(cast(Cell, wide), params, jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype), state)
+    state = _settled(cast(Cell, wide), params, xs, state)
     for name, tree in (("xs", xs), ("params", params), ("the state", state)):
         _check.finite(name, tree)
     leaves, tree = jax.tree.flatten(state)
@@ -90,6 +91,10 @@ def state_map(
         return pack(new).astype(vector.dtype)
 
     return StateMap(step, pack, unpack, ends[-1]), xs, state
+
+
+def _settled(cell: Cell, params: PyTree, xs: Array, state: PyTree) -> PyTree:
+    return settle(cell, params, jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype), state)
 
 
 @dataclasses.dataclass(frozen=True)
