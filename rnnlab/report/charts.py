@@ -119,8 +119,9 @@ def contributions(records: list[marks.Record]) -> marks.Figure:
             "colorscale": "Cividis", **scale}  # fmt: skip
         layout = marks.axes({"title": "step k that contributes"}, {"title": "step t of the error"})
         counts = contribution_reach(mine)
-        back = "the whole sequence" if counts is None else f"{marks.steps(counts)} back"
-        title = f"{cell}, {parameter}: weights count for 1/1000 of the largest contribution {back}"
+        far = "over the whole sequence" if counts is None else f"up to {marks.steps(counts)} back"
+        found = f"contributions are above 1/1000 of the largest {far}"
+        title = f"{cell}, {parameter}: {found if finite.size else 'no contribution is finite'}"
         pictures.append(
             marks.picture((cell, *marks.phase_name(phase), parameter), title, [heat], layout)
         )

@@ -124,7 +124,7 @@ def contributions(rows: list[dict[str, Any]], names: dict[Group, str], folder: P
             )
             ticks = range(-int(DEEPEST), 1, 3)
             bar.set_ticks(list(ticks), labels=[f"$10^{{{tick}}}$" for tick in ticks])
-        text = f"Steps before its loss at which the use of a weight still counts for 1/1000: {', '.join(found)}"
+        text = f"Steps back up to which contributions are above 1/1000 of the largest: {', '.join(found)}"
         title(figure, text, 34 * across + 20)
 
 
