@@ -244,7 +244,7 @@ REST = "without input the state comes to rest"
             phase_of(-1, -2),
             (
                 f"{MEET}; without input the state moves chaotically or has not settled; no fixed point found, "
-                "36 slow points; states meet at every recurrent gain."
+                "36 slow points; states part at no recurrent gain."
             ),
         ),
         (
@@ -305,6 +305,22 @@ def test_onset_is_where_the_longest_sequences_turn_for_good(exponents, gain):
     assert findings.zero_crossing(phase_of(*exponents)) == (
         None if gain is None else pytest.approx(gain)
     )
+
+
+@pytest.mark.parametrize(
+    ("exponents", "where"),
+    [
+        ((-1, 1), "λ₁ is positive from a recurrent gain of 0.354 on (rnn)"),
+        ((1, 2), "λ₁ is positive at every recurrent gain (rnn)"),
+        ((-1, -2), "λ₁ is positive at no recurrent gain (rnn)"),
+        ((1, -2), "λ₁ is positive at some recurrent gains (rnn)"),
+        ((1, None), "λ₁ is not finite everywhere (rnn)"),
+    ],
+)
+def test_the_title_of_a_phase_diagram(exponents, where):
+    assert words.turning(phase_of(*exponents)) == where
+    both = phase_of(*exponents) + phase_of(*exponents, cell="gru")
+    assert words.turning(both) == where.replace("rnn", "rnn, gru")
 
 
 def test_table_shows_every_number():
@@ -368,12 +384,12 @@ def made_up(cells=("rnn", "lstm", "gru"), seeds=2, kinds=("stable", "saddle", "u
                 "Neighbouring states meet: rnn",
                 "bands: range of 2 seeds",
                 "comes to rest (rnn, lstm",
-                "of 0.66 (rnn)",
+                "λ₁ is positive from a recurrent gain of 0.66",
             ),
         ),
         (
             {"cells": ("gru",), "seeds": 1, "kinds": ()},
-            ("meet: gru", "no fixed point found", "of 0.66 (gru) on"),
+            ("meet: gru", "no fixed point found", "λ₁ is positive from"),
         ),
         (
             {"cells": CELLS[-4:], "kinds": ("slow",)},
@@ -416,7 +432,7 @@ def test_figures_of_numbers_that_are_not_finite(tmp_path):
         records, [record | {"exponent": None, "spread": None} for record in summary], tmp_path
     )
     assert "cannot be followed: rnn (not finite), irnn" in (tmp_path / "spectrum.svg").read_text()
-    assert "No recurrent gain up to 2 from which on" in (tmp_path / "phase.svg").read_text()
+    assert "λ₁ is not finite everywhere (rnn, irnn)" in (tmp_path / "phase.svg").read_text()
 
 
 def test_equal_records_give_equal_files_and_theory_is_a_line_of_its_own(tmp_path):

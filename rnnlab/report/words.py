@@ -219,18 +219,20 @@ def _rest(record: dict[str, Any], points: list[dict[str, Any]]) -> str:
 
 def _turn(phase: list[dict[str, Any]]) -> str:
     """Where in the phase diagram states begin to part."""
+    where = _positive(phase)
+    return f"states part {where}" if where else ""
+
+
+def _positive(phase: list[dict[str, Any]]) -> str:
+    """At which recurrent gains λ₁ of the longest sequences is positive; empty where it is not finite."""
     exponents = [row["exponent"] for row in longest(phase)]
     if (gain := zero_crossing(phase)) is not None:
-        return f"states part from a recurrent gain of {gain:.3g} on"
+        return f"from a recurrent gain of {gain:.3g} on"
     if not exponents or None in exponents:
         return ""
     if min(exponents) > 0:
-        return "states part at every recurrent gain"
-    return (
-        "states meet at every recurrent gain"
-        if max(exponents) <= 0
-        else "states part at some recurrent gains"
-    )
+        return "at every recurrent gain"
+    return "at no recurrent gain" if max(exponents) <= 0 else "at some recurrent gains"
 
 
 def divergence(summary: list[dict[str, Any]]) -> str:
@@ -245,18 +247,19 @@ def divergence(summary: list[dict[str, Any]]) -> str:
 
 
 def turning(records: list[dict[str, Any]]) -> str:
-    """From which recurrent gain on nearby trajectories diverge, in one line for all cells of a phase diagram."""
+    """At which recurrent gains nearby trajectories diverge, in one line for all cells of a phase diagram."""
     cells: dict[str, list[dict[str, Any]]] = {}
     for record in records:
         cells.setdefault(record["cell"], []).append(record)
-    gains = {cell: zero_crossing(rows) for cell, rows in cells.items()}
-    found = ", ".join(f"{gain:.3g} ({cell})" for cell, gain in gains.items() if gain is not None)
-    without = ", ".join(cell for cell, gain in gains.items() if gain is None)
-    most = f"{max(record['value'] for record in records):g}"
-    if not found:
-        return f"No recurrent gain up to {most} from which on neighbouring states part ({without})"
-    said = f"Neighbouring states part from a recurrent gain of {found} on"
-    return said + (f"; no such gain up to {most} for {without}" if without else "")
+    places: dict[str, list[str]] = {}
+    for cell, rows in cells.items():
+        places.setdefault(_positive(rows), []).append(cell)
+    unknown = places.pop("", [])
+    found = [f"{where} ({', '.join(names)})" for where, names in places.items()]
+    said = [f"λ₁ is positive {', '.join(found)}"] if found else []
+    if unknown:
+        said.append(f"λ₁ is not finite everywhere ({', '.join(unknown)})")
+    return "; ".join(said)
 
 
 def dynamics_table(summary: list[dict[str, Any]]) -> Table:
