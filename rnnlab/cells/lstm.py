@@ -126,14 +126,16 @@ class LSTM(Recurrent):
         self, params: LSTMParams, state: LSTMState, z: Array, a: Array
     ) -> tuple[LSTMState, Array]:
         i, f, g, o = jnp.split(z + a, 4, axis=-1)
-        if params.peephole is not None:
-            p_i, p_f, _ = (spread(row, state.c) for row in params.peephole)
-            i, f = lift(i, state.c) + p_i * state.c, lift(f, state.c) + p_f * state.c
+        rows = () if params.peephole is None else params.peephole
+        peepholes = [spread(row, state.c) for row in rows]
+        if peepholes:
+            i = lift(i, state.c) + peepholes[0] * state.c
+            f = lift(f, state.c) + peepholes[1] * state.c
         written = jax.nn.sigmoid(i) * jnp.tanh(g)
         kept = lift(jax.nn.sigmoid(f), state.c) * state.c
         c = kept + lift(written, state.c)  # cₜ = fₜ ⊙ cₜ₋₁ + iₜ ⊙ gₜ
-        if params.peephole is not None:
-            o = lift(o, c) + spread(params.peephole[2], c) * c
+        if peepholes:
+            o = lift(o, c) + peepholes[2] * c
         seen = c if params.norm is None else layer_norm(c, params.norm.c, params.norm.c_bias)
         h = lift(jax.nn.sigmoid(o), c) * jnp.tanh(seen)  # hₜ = oₜ ⊙ tanh(cₜ)
         state = keep_precision(LSTMState(c, h), state)
