@@ -131,7 +131,7 @@ class LSTM(Recurrent):
         if peepholes:
             i = lift(i, state.c) + peepholes[0] * state.c
             f = lift(f, state.c) + peepholes[1] * state.c
-        written = jax.nn.sigmoid(i) * jnp.tanh(g)
+        written = jax.nn.sigmoid(i) * lift(jnp.tanh(g), i)
         kept = lift(jax.nn.sigmoid(f), state.c) * state.c
         c = kept + lift(written, state.c)  # cₜ = fₜ ⊙ cₜ₋₁ + iₜ ⊙ gₜ
         if peepholes:
