@@ -60,7 +60,7 @@ class Source(NamedTuple):
     about: dict[str, Any]
 
 
-SHORT = 300
+SHORT = 100
 """Lengths up to this are measured in one program, padded to the longest: compiling takes longer than running."""
 
 
@@ -257,8 +257,8 @@ def draw(
     return np.stack(inputs), np.stack(labels)
 
 
-def _over_seeds(run: Callable[..., Any]) -> Callable[..., Any]:
-    """``run`` for every seed: together where that is quicker, one after the other on a CPU."""
+def _over_each(run: Callable[..., Any]) -> Callable[..., Any]:
+    """``run`` over the first axis: together where that is quicker, one after the other on a CPU."""
     if jax.default_backend() != "cpu":
         return jax.vmap(run)
     return lambda *given: lax.map(lambda own: run(*own), given)
@@ -309,10 +309,10 @@ def _compile(
     @jax.jit
     def measured(params: StackParams, inputs: Array, labels: Array, lengths: Array) -> Seen:
         def of_one_seed(params: StackParams, inputs: Array, labels: Array) -> Seen:
-            each = jax.vmap(at_one_length, (None, 0, 0, 0))
-            return each(params, inputs, labels, lengths)
+            each = _over_each(functools.partial(at_one_length, params))
+            return each(inputs, labels, lengths)
 
-        return _over_seeds(of_one_seed)(params, inputs, labels)
+        return _over_each(of_one_seed)(params, inputs, labels)
 
     def of_all_seeds(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((settings.seeds, *leaf.shape), leaf.dtype)
@@ -439,7 +439,7 @@ def train(run: _Run, params: StackParams) -> tuple[StackParams, list[dict[str, A
     step = train_step(run.network, optimiser)
 
     @functools.partial(jax.jit, donate_argnums=0)
-    @_over_seeds
+    @_over_each
     def advance(state: TrainState, inputs: Array, labels: Array) -> tuple[TrainState, Array]:
         state, metrics = step(state, data.embed(inputs), labels)
         return state, metrics.gradient_norm
@@ -479,7 +479,7 @@ class Scores(NamedTuple):
 
 def _scores(run: _Run) -> Callable[..., Scores]:
     @jax.jit
-    @_over_seeds
+    @_over_each
     def scored(params: StackParams, inputs: Array, labels: Array) -> Scores:
         _, logits = unroll(run.network, params, run.data.embed(inputs))
         right = jnp.argmax(logits, axis=-1) == labels
