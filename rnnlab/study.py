@@ -26,7 +26,7 @@ from rnnlab.driver import unroll
 from rnnlab.layers import Stack, StackParams, stack
 from rnnlab.losses import cross_entropy
 from rnnlab.report.records import Records, number
-from rnnlab.settings import TRAINED, GradientSettings, StudySettings
+from rnnlab.settings import TRAINED, UNTRAINED, GradientSettings, StudySettings
 from rnnlab.train import TrainState, adam, train_step
 from rnnlab.typing import AnyArray, Array, Cell, Dtype, PyTree
 
@@ -181,33 +181,46 @@ def measure(
 
     ``progress`` is called with a few words on what is being done.
     """
-    networks = {name: model(settings, data, name) for name in settings.cells}
     names = list(dict.fromkeys(unit.cell for unit in wanted))
-    programs = list(dict.fromkeys((u.cell, u.lengths) for u in wanted if u.what == "flow"))
-    with ThreadPoolExecutor(2) as ahead:  # compiles what comes next while this thread computes
-        weights = {name: ahead.submit(_initial, settings, data, networks[name]) for name in names}
+    runs = {
+        name: _Run(settings, data, name, model(settings, data, name), progress) for name in names
+    }
+    # The longest sequences first, so that none is left to be measured alone in the end.
+    order = sorted(wanted, key=lambda unit: (names.index(unit.cell), -max(unit.lengths)))
+    programs = list(dict.fromkeys((u.cell, u.lengths) for u in order if u.what == "flow"))
+    # Two measurements at a time, since none keeps two cores busy, and compilation beside them.
+    with ThreadPoolExecutor(2) as compiler, ThreadPoolExecutor(2) as workers:
+        weights = {name: compiler.submit(_initial, runs[name]) for name in names}
         compiled = {
-            p: ahead.submit(_compile, settings, data, networks[p[0]], p[1]) for p in programs
+            (name, lengths): compiler.submit(_compile, runs[name], lengths)
+            for name, lengths in programs
         }
+
+        def measured(unit: Unit, params: StackParams | None = None) -> Measured:
+            run = runs[unit.cell]
+            params = weights[unit.cell].result() if params is None else params
+            if unit.what == "closer":
+                return _look_closer(run, params, unit)
+            return _measure_unit(run, compiled[unit.cell, unit.lengths].result(), params, unit)
+
+        tasks = {u: workers.submit(measured, u) for u in order if u.phase == UNTRAINED}
         try:
             for name in names:
-                run = _Run(settings, data, name, networks[name], progress)
-                params, training = weights[name].result(), []
-                for phase in settings.phases:
-                    mine = [u for u in wanted if (u.cell, u.phase) == (name, phase)]
-                    if phase == TRAINED and mine:
-                        params, training = train(run, params)
-                    for unit in mine:
-                        progress(_described(unit))
-                        if unit.what == "training":
-                            yield Measured(unit, {"training": training})
-                        elif unit.what == "closer":
-                            yield _look_closer(run, params, unit)
-                        else:
-                            program = compiled[name, unit.lengths].result()
-                            yield _measure_unit(run, program, params, unit)
+                mine = [unit for unit in wanted if unit.cell == name]
+                for unit in (unit for unit in mine if unit.phase == UNTRAINED):
+                    progress(_described(unit))
+                    yield tasks[unit].result()
+                mine = [unit for unit in mine if unit.phase == TRAINED]
+                if not mine:
+                    continue
+                params, training = train(runs[name], weights[name].result())
+                for unit in mine:
+                    progress(_described(unit))
+                    done = unit.what == "training"
+                    yield Measured(unit, {"training": training}) if done else measured(unit, params)
         finally:
-            ahead.shutdown(wait=False, cancel_futures=True)
+            for pool in (compiler, workers):
+                pool.shutdown(wait=False, cancel_futures=True)
 
 
 class _Run(NamedTuple):
@@ -239,8 +252,8 @@ def initial_params(network: Stack, input_size: int, seeds: int) -> StackParams:
     return draw(jnp.stack([jax.random.key(seed) for seed in range(seeds)]))
 
 
-def _initial(settings: GradientSettings, data: Source, network: Stack) -> StackParams:
-    return initial_params(network, data.size, settings.seeds)
+def _initial(run: _Run) -> StackParams:
+    return initial_params(run.network, run.data.size, run.settings.seeds)
 
 
 def draw(
@@ -274,13 +287,12 @@ class Seen(NamedTuple):
     finite: Array
 
 
-def _compile(
-    settings: GradientSettings, data: Source, network: Stack, lengths: tuple[int, ...]
-) -> Callable[..., Seen]:
+def _compile(run: _Run, lengths: tuple[int, ...]) -> Callable[..., Seen]:
     """The compiled measurement of all seeds at some lengths; leaves ``[S, N, ...]``.
 
     It takes parameters ``[S, ...]``, inputs and labels ``[S, N, T, B, ...]`` and the lengths ``[N]``.
     """
+    settings, data, network = run.settings, run.data, run.network
     cell, readout = network.cells
 
     def loss(ys: Array, weights: PyTree, labels: Array, last: Array) -> Array:
