@@ -10,7 +10,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.ticker import FuncFormatter
 
 from rnnlab.report.findings import contribution_reach, largest_singular_value, truncation_needed
-from rnnlab.report.plot import band, decades, drawing, layout, looks, plain, title
+from rnnlab.report.plot import band, decades, drawing, layout, looks, plain, power_of_ten, title
 from rnnlab.report.records import Records
 from rnnlab.report.words import label
 
@@ -123,7 +123,7 @@ def contributions(rows: list[dict[str, Any]], names: dict[Group, str], folder: P
                 mesh, ax=list(panels[: len(names)]), label="contribution, relative to the largest"
             )
             ticks = range(-int(DEEPEST), 1, 3)
-            bar.set_ticks(list(ticks), labels=[f"$10^{{{tick}}}$" for tick in ticks])
+            bar.set_ticks(list(ticks), labels=[power_of_ten(tick) for tick in ticks])
         text = f"Steps back up to which contributions are above 1/1000 of the largest: {', '.join(found)}"
         title(figure, text, 34 * across + 20)
 
@@ -177,4 +177,4 @@ def _power(log_value: float | None) -> str:
     if log_value is None:
         return "zero"
     exponent = decades(log_value)
-    return f"{10**exponent:.2g}" if -3 < exponent < 4 else f"$10^{{{exponent:.0f}}}$"
+    return f"{10**exponent:.2g}" if -3 < exponent < 4 else power_of_ten(exponent)

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from rnnlab.report.plot import band, decades, drawing, looks, title
+from rnnlab.report.plot import band, decades, drawing, looks, power_of_ten, title
 from rnnlab.report.words import finding, label
 
 FLOOR = 12
@@ -125,7 +125,7 @@ def _decade_ticks(axes: Axes) -> None:
     low, high = axes.get_ylim()
     if high - low > 3:
         axes.yaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"$10^{{{y:.0f}}}$"))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: power_of_ten(y)))
     else:
         digits = (1, 2, 5) if high - low > 0.7 else (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)
         values = [m * 10.0**e for e in range(math.floor(low), math.ceil(high) + 1) for m in digits]
