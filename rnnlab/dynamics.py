@@ -1,7 +1,6 @@
 """The dynamics study: what the state of each cell does, by Lyapunov spectra, fixed points and phase diagrams."""
 
 import collections
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -12,7 +11,6 @@ import numpy as np
 from rnnlab.diagnostics import (
     attractor_kind,
     entropy_rate,
-    fixed_points,
     kaplan_yorke,
     lyapunov_spectrum,
     phase_diagram,
@@ -20,10 +18,11 @@ from rnnlab.diagnostics import (
     sample_states,
     step_jacobians,
 )
+from rnnlab.diagnostics.fixed import find_points
 from rnnlab.driver import unroll_states
 from rnnlab.report.records import Records, number
 from rnnlab.settings import DynamicsSettings
-from rnnlab.study import CELLS, Source, draw, model
+from rnnlab.study import CELLS, Source, draw, initial_params, model
 from rnnlab.typing import AnyArray, Array, Cell, PyTree
 
 PARTS = {
@@ -32,6 +31,13 @@ PARTS = {
     "phase": ("phase",),
 }
 """What is measured of a cell, and the kinds of records that come of it; of the first kind there is always one."""
+
+SHOWN = {
+    "spectrum": "spectrum",
+    "portrait": "fixed points and attractors",
+    "phase": "phase diagram",
+}
+"""What progress calls them."""
 
 KINDS = ("stable", "marginal", "saddle", "unstable", "slow")
 """Of fixed points: the first four by how many directions decay, rest or grow, the last where the state only lingers."""
@@ -109,31 +115,33 @@ def measure(
 
     Networks and sequences of a seed are the same whatever else is measured; the networks are the gradient study's.
     """
+    networks: dict[str, tuple[Cell, PyTree]] = {}
     for unit in wanted:
-        records: Records = {kind: [] for kind in PARTS[unit.part]}
-        if unit.part == "phase":
-            progress(f"{unit.cell}, phase diagram")
-            records["phase"] = _phase(settings, data, unit.cell)
+        progress(f"{unit.cell}, {SHOWN[unit.part]}")
+        if unit.cell not in networks:
+            networks[unit.cell] = _networks(settings, data, unit.cell)
+        yield _measure(settings, data, unit, *networks[unit.cell])
+
+
+def _measure(
+    settings: DynamicsSettings, data: Source, unit: Unit, cell: Cell, networks: PyTree
+) -> Measured:
+    """One unit; ``networks`` are the parameters with a leading axis of seeds."""
+    if unit.part == "phase":
+        params = _of_seed(networks, 0)
+        return Measured(unit, {"phase": _phase(settings, data, unit.cell, cell, params)})
+    records: Records = {kind: [] for kind in PARTS[unit.part]}
+    driven = drive(settings, data, settings.total, 0)
+    for seed in range(settings.seeds):
+        params = recurrent_gain(_of_seed(networks, seed), jnp.asarray(settings.gain))
+        given = settings, cell, params, driven[seed], seed
+        if unit.part == "spectrum":
+            found = _spectrum(*given, leading_exponents(settings, unit.cell))
         else:
-            driven = drive(settings, data, settings.total, 0)
-            for seed in range(settings.seeds):
-                progress(f"{unit.cell}, {unit.part} of seed {seed}")
-                cell, params = _network(settings, data, unit.cell, seed)
-                params = recurrent_gain(params, jnp.asarray(settings.gain))
-                if unit.part == "spectrum":
-                    found = _spectrum(
-                        settings,
-                        cell,
-                        params,
-                        driven[seed],
-                        seed,
-                        leading_exponents(settings, unit.cell),
-                    )
-                else:
-                    found = _portrait(settings, cell, params, driven[seed], seed)
-                for kind, rows in found.items():
-                    records[kind] += [{"cell": unit.cell, "seed": seed, **row} for row in rows]
-        yield Measured(unit, records)
+            found = _portrait(*given)
+        for kind, rows in found.items():
+            records[kind] += [{"cell": unit.cell, "seed": seed, **row} for row in rows]
+    return Measured(unit, records)
 
 
 def drive(settings: DynamicsSettings, data: Source, length: int, purpose: int) -> AnyArray:
@@ -150,9 +158,14 @@ def drive(settings: DynamicsSettings, data: Source, length: int, purpose: int) -
     return jnp.zeros((settings.seeds, length, *shape), settings.precision).at[:, 0].set(first)
 
 
-def _network(settings: DynamicsSettings, data: Source, name: str, seed: int) -> tuple[Cell, PyTree]:
+def _networks(settings: DynamicsSettings, data: Source, name: str) -> tuple[Cell, PyTree]:
+    """A cell, and its fresh parameters with a leading axis of seeds: the gradient study's."""
     network = model(settings, data, name)
-    return network.cells[0], network.init(jax.random.key(seed), data.size).layers[0]
+    return network.cells[0], initial_params(network, data.size, settings.seeds).layers[0]
+
+
+def _of_seed(networks: PyTree, seed: int) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf[seed], networks)
 
 
 def _spectrum(
@@ -225,9 +238,7 @@ def _portrait(
     k_starts, k_direction = jax.random.split(jax.random.key(seed))
     starts = sample_states(k_starts, pool, settings.starts, NOISE)
     nothing = jnp.zeros_like(xs[0, 0])
-    with warnings.catch_warnings():  # the summary says where nothing is found
-        warnings.filterwarnings("ignore", "no fixed point was found", UserWarning)
-        found = fixed_points(cell, params, nothing, starts)
+    found, _ = find_points(cell, params, nothing, starts)  # the summary says where there is none
     growing = found.time_constants < 0
     rests = np.where(
         growing & np.isfinite(found.time_constants), -np.inf, np.abs(found.time_constants)
@@ -271,9 +282,10 @@ def _principal(states: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     return lambda given: (given - centre) @ plane
 
 
-def _phase(settings: DynamicsSettings, data: Source, name: str) -> list[dict[str, Any]]:
+def _phase(
+    settings: DynamicsSettings, data: Source, name: str, cell: Cell, params: PyTree
+) -> list[dict[str, Any]]:
     """Over recurrent gains and lengths, with the weights and sequences of the first seed."""
-    cell, params = _network(settings, data, name, 0)
     xs = drive(settings, data, settings.longest, 1)[0]
     gains = jnp.asarray(settings.gains, xs.dtype)
     found = jax.device_get(

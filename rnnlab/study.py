@@ -26,7 +26,7 @@ from rnnlab.driver import unroll
 from rnnlab.layers import Stack, StackParams, stack
 from rnnlab.losses import cross_entropy
 from rnnlab.report.records import Records, number
-from rnnlab.settings import TRAINED, UNTRAINED, GradientSettings, StudySettings
+from rnnlab.settings import TRAINED, GradientSettings, StudySettings
 from rnnlab.train import TrainState, adam, train_step
 from rnnlab.typing import AnyArray, Array, Cell, Dtype, PyTree
 
@@ -185,42 +185,34 @@ def measure(
     runs = {
         name: _Run(settings, data, name, model(settings, data, name), progress) for name in names
     }
-    # The longest sequences first, so that none is left to be measured alone in the end.
-    order = sorted(wanted, key=lambda unit: (names.index(unit.cell), -max(unit.lengths)))
-    programs = list(dict.fromkeys((u.cell, u.lengths) for u in order if u.what == "flow"))
-    # Two measurements at a time, since none keeps two cores busy, and compilation beside them.
-    with ThreadPoolExecutor(2) as compiler, ThreadPoolExecutor(2) as workers:
-        weights = {name: compiler.submit(_initial, runs[name]) for name in names}
+    programs = list(dict.fromkeys((u.cell, u.lengths) for u in wanted if u.what == "flow"))
+    # The threads only compile. Programs run in this thread: two at a time, each of which waits for
+    # a thread of XLA's one pool, were seen to wait for ever.
+    with ThreadPoolExecutor(2) as ahead:
+        drawing = {name: ahead.submit(_compile_weights, runs[name]) for name in names}
         compiled = {
-            (name, lengths): compiler.submit(_compile, runs[name], lengths)
+            (name, lengths): ahead.submit(_compile, runs[name], lengths)
             for name, lengths in programs
         }
-
-        def measured(unit: Unit, params: StackParams | None = None) -> Measured:
-            run = runs[unit.cell]
-            params = weights[unit.cell].result() if params is None else params
-            if unit.what == "closer":
-                return _look_closer(run, params, unit)
-            return _measure_unit(run, compiled[unit.cell, unit.lengths].result(), params, unit)
-
-        tasks = {u: workers.submit(measured, u) for u in order if u.phase == UNTRAINED}
         try:
             for name in names:
-                mine = [unit for unit in wanted if unit.cell == name]
-                for unit in (unit for unit in mine if unit.phase == UNTRAINED):
-                    progress(_described(unit))
-                    yield tasks[unit].result()
-                mine = [unit for unit in mine if unit.phase == TRAINED]
-                if not mine:
-                    continue
-                params, training = train(runs[name], weights[name].result())
-                for unit in mine:
-                    progress(_described(unit))
-                    done = unit.what == "training"
-                    yield Measured(unit, {"training": training}) if done else measured(unit, params)
+                run = runs[name]
+                params, training = drawing[name].result()(_keys(settings.seeds)), []
+                for phase in settings.phases:
+                    mine = [u for u in wanted if (u.cell, u.phase) == (name, phase)]
+                    if phase == TRAINED and mine:
+                        params, training = train(run, params)
+                    for unit in mine:
+                        progress(_described(unit))
+                        if unit.what == "training":
+                            yield Measured(unit, {"training": training})
+                        elif unit.what == "closer":
+                            yield _look_closer(run, params, unit)
+                        else:
+                            program = compiled[name, unit.lengths].result()
+                            yield _measure_unit(run, program, params, unit)
         finally:
-            for pool in (compiler, workers):
-                pool.shutdown(wait=False, cancel_futures=True)
+            ahead.shutdown(wait=False, cancel_futures=True)
 
 
 class _Run(NamedTuple):
@@ -248,12 +240,21 @@ def model(settings: StudySettings, data: Source, name: str) -> Stack:
 
 def initial_params(network: Stack, input_size: int, seeds: int) -> StackParams:
     """Fresh parameters with a leading axis of seeds, drawn in one program."""
-    draw = jax.jit(lambda keys: lax.map(lambda key: network.init(key, input_size), keys))
-    return draw(jnp.stack([jax.random.key(seed) for seed in range(seeds)]))
+    return _weights(network, input_size)(_keys(seeds))
 
 
-def _initial(run: _Run) -> StackParams:
-    return initial_params(run.network, run.data.size, run.settings.seeds)
+def _keys(seeds: int) -> Array:
+    return jnp.stack([jax.random.key(seed) for seed in range(seeds)])
+
+
+def _weights(network: Stack, input_size: int) -> Any:
+    """The program that draws parameters for each of the keys."""
+    return jax.jit(lambda keys: lax.map(lambda key: network.init(key, input_size), keys))
+
+
+def _compile_weights(run: _Run) -> Callable[[Array], StackParams]:
+    keys = jax.eval_shape(lambda: _keys(run.settings.seeds))
+    return _weights(run.network, run.data.size).lower(keys).compile()
 
 
 def draw(

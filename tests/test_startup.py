@@ -38,7 +38,8 @@ def test_the_flags_are_known_to_this_jaxlib():
 def test_later_jaxlibs_are_told_only_what_they_know(bare):
     bare.setattr("importlib.metadata.version", lambda _: "0.12.0")
     quick_start()
-    assert os.environ["XLA_FLAGS"] == "--xla_disable_hlo_passes=tree_reduction_rewriter"
+    flags = "--xla_disable_hlo_passes=tree_reduction_rewriter --xla_backend_optimization_level=2"
+    assert os.environ["XLA_FLAGS"] == flags
 
 
 def test_what_the_user_has_set_stays(bare):

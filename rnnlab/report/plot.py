@@ -48,7 +48,9 @@ def drawing(
             if not axes.has_data():
                 axes.remove()
         figure.savefig(path.with_suffix(".png"), dpi=150)
-        figure.set_layout_engine("none")  # what is laid out stays where it is, and takes no second time
+        figure.set_layout_engine(
+            "none"
+        )  # what is laid out stays where it is, and takes no second time
         figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
 
 
