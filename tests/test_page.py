@@ -169,7 +169,7 @@ def test_titles_say_what_was_found(full):
         "Neighbouring states part: rnn (λ₁ = 0.05), lstm (λ₁ = 0.05), gru (λ₁ = 0.05)",
         "In the second half of the run the estimate of λ₁ moves by (nats/step): rnn 0.0002, lstm 0.0002, gru 0.0002",
         "rnn, seed 0: 1 stable fixed point, 1 saddle, 1 unstable point, 1 slow point",
-        "λ₁ is positive from a recurrent gain of 1.05 on (rnn)",
+        "λ₁ is positive from a recurrent gain of 1.05 (rnn) on",
     ]
 
 

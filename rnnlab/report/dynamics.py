@@ -216,9 +216,12 @@ def _map(axes: Axes, rows: list[dict[str, Any]], key: str, colours: str, norm: N
     def grid(key: str) -> np.ndarray:
         return np.array([[found[length, gain][key] for gain in gains] for length in lengths], float)
 
-    mesh = axes.pcolormesh(*borders, grid(key), cmap=colours, norm=norm, rasterized=True)
+    values = grid(key)
     if key == "horizon":
         reaches = grid("vanishes") == 0
+        values[reaches] = np.nan
+    mesh = axes.pcolormesh(*borders, values, cmap=colours, norm=norm, rasterized=True)
+    if key == "horizon":
         grey = ListedColormap(["0.93"])
         axes.pcolor(
             *borders,
@@ -235,6 +238,7 @@ def _map(axes: Axes, rows: list[dict[str, Any]], key: str, colours: str, norm: N
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     plain(axes.yaxis, (1, 2, 5))
+    axes.minorticks_off()  # of a dozen panels they take longer to draw than all the rest
     return mesh
 
 

@@ -251,11 +251,15 @@ def turning(records: list[dict[str, Any]]) -> str:
     cells: dict[str, list[dict[str, Any]]] = {}
     for record in records:
         cells.setdefault(record["cell"], []).append(record)
-    places: dict[str, list[str]] = {}
+    gains, places = [], {}
     for cell, rows in cells.items():
-        places.setdefault(_positive(rows), []).append(cell)
+        if (gain := zero_crossing(rows)) is not None:
+            gains.append(f"{gain:.3g} ({cell})")
+        else:
+            places.setdefault(_positive(rows), []).append(cell)
     unknown = places.pop("", [])
-    found = [f"{where} ({', '.join(names)})" for where, names in places.items()]
+    found = [f"from a recurrent gain of {', '.join(gains)} on"] if gains else []
+    found += [f"{where} ({', '.join(names)})" for where, names in places.items()]
     said = [f"λ₁ is positive {', '.join(found)}"] if found else []
     if unknown:
         said.append(f"λ₁ is not finite everywhere ({', '.join(unknown)})")
