@@ -32,6 +32,8 @@ def reach(
     if lags == 1:
         return "the loss is taken at the first step, so there is no step to go back to"
     rate = _rate(decay_per_step, lags)
+    if vanishes and (decay_per_step or 0) * horizon < math.log(1000) / 2:
+        rate = ""  # it does not fall at a rate, but ends: at a ReLU, for example
     spread = ""
     if horizon_range is not None and horizon_range[0] < horizon_range[1]:
         low, high = horizon_range

@@ -41,6 +41,13 @@ FIRST = "is still above 1/1000 at the first step, 99 steps back"
                 "(17 to the whole sequence over 5 seeds)."
             ),
         ),
+        (
+            {"decay_per_step": 0.01, "horizon_low": 19, "horizon_high": 19, "zero_share": 0.5},
+            (
+                "rnn: the gradient is below 1/1000 after 19 steps; "
+                "it is exactly zero from some lag on for 50 % of the examples."
+            ),
+        ),
         (NEVER, f"rnn: the gradient halves every 1.9 steps and {FIRST}."),
         (
             {**NEVER, "decay_per_step": -math.log(2)},
