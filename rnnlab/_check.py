@@ -154,8 +154,10 @@ def _computes(dtype: Dtype) -> bool:
     return jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits >= 16
 
 
-def array(name: str, value: object) -> Array:
+def array(name: str, value: Any) -> Array:
     """``value`` as an array; ValueError where it cannot be one."""
+    if _is_tensor(value):
+        value = value.detach().cpu()
     try:
         return jnp.asarray(value)
     except (TypeError, ValueError, RuntimeError):  # the last from a tensor that needs gradients
@@ -302,8 +304,8 @@ def differentiable(name: str, tree: PyTree) -> None:
             raise ValueError(f"{name}{where} is {dtype}, which has no gradient; {mend}")
 
 
-def loss_function(loss: Any, loss_args: tuple[object, ...]) -> None:
-    """ValueError unless ``loss`` can be called as ``loss(ys, *loss_args)``."""
+def loss_function(loss: Any, loss_args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """``loss_args`` as arrays; ValueError unless ``loss`` can be called as ``loss(ys, *loss_args)``."""
     if not callable(loss):
         raise ValueError(
             f"loss is {brief(loss)}; give a function of the outputs, such as lambda ys: ys[-1].sum()"
@@ -311,20 +313,41 @@ def loss_function(loss: Any, loss_args: tuple[object, ...]) -> None:
     try:
         signature = inspect.signature(loss)
     except (TypeError, ValueError):  # of some built-in functions it is not known
-        return
+        signature = None
     try:
-        signature.bind(None, *loss_args)
+        if signature:
+            signature.bind(None, *loss_args)
     except TypeError:
-        count = len(loss_args)
+        count = "1 more argument" if len(loss_args) == 1 else f"{len(loss_args)} more arguments"
         raise ValueError(
-            f"loss{signature} cannot be called with ys and {count} of loss_args; give it ys and "
-            "whatever else it takes, and options such as initial_state by name"
+            f"loss{signature} cannot be called with ys and {count}; give what it takes beside ys "
+            "after the loss, and options such as initial_state by name"
         ) from None
+    leaves, tree = jax.tree.flatten(loss_args)
+    return jax.tree.unflatten(tree, [_of_loss(leaf) for leaf in leaves])
+
+
+def _of_loss(leaf: Any) -> Any:
+    # A key for dropout, or a number, is left as it is.
+    return array("what the loss is given", leaf) if _is_tensor(leaf) else leaf
+
+
+def _is_tensor(value: Any) -> bool:
+    """Whether ``value`` is an array of PyTorch."""
+    return type(value).__module__.split(".")[0] == "torch" and hasattr(value, "detach")
 
 
 def scalar_loss(loss: Callable[..., Array], ys: Array, *loss_args: Any) -> None:
     """ValueError unless ``loss(ys, *loss_args)`` is a real floating scalar."""
-    value = jax.eval_shape(loss, ys, *loss_args)
+    try:
+        value = jax.eval_shape(loss, ys, *loss_args)
+    except TypeError as fault:
+        if "Tensor" not in str(fault):
+            raise
+        raise ValueError(
+            "the loss mixes JAX's arrays with PyTorch's; write it with jnp, and give it tensors as "
+            "arguments after the loss"
+        ) from fault
     if getattr(value, "shape", None) != ():
         raise ValueError(
             f"loss(ys) must be a scalar, not {outline(value)}; reduce it, for example with jnp.mean"

@@ -12,6 +12,7 @@ def reach(
     horizon_range: tuple[int, int] | None = None,
     over: str = "",
     zero_share: float | None = None,
+    least_lags: int | None = None,
 ) -> str:
     """What became of a gradient on its way back, without a full stop, such as
 
@@ -26,6 +27,7 @@ def reach(
         horizon_range: the smallest and the largest horizon.
         over: of what, such as "5 seeds".
         zero_share: the share of the examples in which the gradient becomes exactly zero.
+        least_lags: how many lags the example with the fewest has; ``lags`` by default.
     """
     if lags < 1 or (vanishes and horizon == 0):
         return "no gradient flows back: it is zero where the loss is taken"
@@ -42,7 +44,10 @@ def reach(
     if vanishes:
         end = f"is below 1/1000 after {steps(horizon)}{spread}"
     else:
-        end = f"is still above 1/1000 at the first step, {steps(lags - 1)} back{spread}"
+        back = steps(lags - 1)
+        if least_lags is not None and least_lags < lags:
+            back = f"{least_lags - 1} to {back}"
+        end = f"is still above 1/1000 at the first step, {back} back{spread}"
     sentence = f"the gradient {rate} and {end}" if rate else f"the gradient {end}"
     if zero_share:
         sentence += (

@@ -11,7 +11,7 @@ import rnnlab
 from rnnlab import _wording, diagnostics
 from rnnlab._functions import ByValue
 from rnnlab.cells import GRU, LSTM, RNN, Step
-from rnnlab.diagnostics import decay_per_step, horizon
+from rnnlab.diagnostics import decay_per_step, horizon, reach
 from rnnlab.losses import cross_entropy
 from tests.reference import close, one_sentence, watch
 
@@ -439,7 +439,7 @@ def test_a_flow_prints_as_a_short_table():
     lines = str(flow).splitlines()
     assert len(lines) < 32
     assert max(map(len, lines)) < 240
-    assert "The loss is taken at 12 steps; lags count from one of them" in str(flow)
+    assert "The loss is taken at 12 steps. Each example follows one of them" in str(flow)
     for name in flow._fields:
         assert any(line.startswith(f"  {name} ") for line in lines)
     traced = []
@@ -477,3 +477,97 @@ def test_a_loss_that_takes_something_else_is_refused():
         lambda: rnnlab.gradient_flow(cell, params, xs, sequence_loss, weights), "loss(ys, weights"
     )
     one_sentence(lambda: rnnlab.gradient_flow(cell, params, xs, 3.0), "loss is 3.0")
+
+
+# Examples that are cut off before their gradient has fallen
+
+
+def over(horizons, lags):
+    """The median over examples whose gradients end at these lags, where they have so many."""
+    steps = np.arange(max(lags))[:, None]
+    log_norm = np.where(steps < np.asarray(horizons), -0.001 * steps, -50.0)
+    log_norm = np.where(steps < np.asarray(lags), log_norm, -np.inf)
+    ones = np.ones(len(lags), np.int32)
+    lags = np.asarray(lags, np.int32)
+    return reach.over_examples(reach.example_reach(log_norm, ones, ones, lags))
+
+
+def product_limit(horizons, lags):
+    """The slow twin: the share of examples that reach on, one lag after the other."""
+    share = 1.0
+    for lag in range(max(lags)):
+        there = [h for h, n in zip(horizons, lags, strict=True) if n > lag and h >= lag]
+        falls = sum(h == lag for h in there)
+        share *= 1 - falls / max(len(there), 1)
+        if share <= 0.5 + 1e-9:
+            return lag, True
+    return max(lags), False
+
+
+def test_two_of_sixteen_examples_do_not_decide():
+    """Where four examples have so many lags, two that fall once were half of them: a horizon of 105."""
+    lags = np.linspace(64, 120, 16).round().astype(int)
+    horizons = np.full(16, 999)
+    horizons[[8, 15]] = 65, 105
+    found = over(horizons, lags)
+    assert (found.horizon, found.vanishes) == (120, False)
+    assert (found.horizon_range[0], found.horizon_range[1]) == (65, 120)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_median_counts_examples_as_long_as_they_last(seed):
+    random = np.random.default_rng(seed)
+    lags = random.integers(2, 40, random.integers(1, 12))
+    horizons = random.integers(1, 50, len(lags))
+    found = over(horizons, lags)
+    assert (found.horizon, found.vanishes) == product_limit(horizons, lags)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 8, 33])
+def test_without_a_cut_it_is_the_plain_median(count):
+    horizons = np.random.default_rng(count).integers(1, 30, count)
+    found = over(horizons, [40] * count)
+    assert found.horizon == np.sort(horizons)[(count - 1) // 2]
+
+
+def test_the_sentence_says_how_few_lags_an_example_has():
+    said = _wording.reach(120, False, 0.0, 120, least_lags=64)
+    assert said.endswith("at the first step, 63 to 119 steps back")
+
+
+# What a user of PyTorch gives
+
+
+def test_tensors_are_what_a_loss_may_be_given():
+    torch = pytest.importorskip("torch")
+    cell = RNN(H, **F64)
+    params, xs = cell.init(jax.random.key(0), I), noise(T, B, I)
+    weights, labels = np.asarray(noise(H, 3)), np.zeros((T, B), int)
+
+    def loss(ys, given):
+        return cross_entropy(ys @ given["weights"], given["labels"])
+
+    given = {
+        "weights": torch.nn.Parameter(torch.from_numpy(weights.copy())),
+        "labels": torch.from_numpy(labels),
+    }
+    found = rnnlab.gradient_flow(cell, params, torch.from_numpy(np.array(xs)), loss, given)
+    plain = rnnlab.gradient_flow(cell, params, xs, loss, {"weights": weights, "labels": labels})
+    close(found.gradient, plain.gradient)
+
+
+@pytest.mark.parametrize("inside", ["readout", "labels"])
+def test_a_loss_that_mixes_frameworks_is_refused_in_one_sentence(inside):
+    torch = pytest.importorskip("torch")
+    readout, labels = torch.nn.Linear(H, 3), torch.zeros(T, B, H)
+    losses = {
+        "readout": lambda ys: readout(ys).sum(),
+        "labels": lambda ys: (ys * labels).sum(),
+    }
+    cell = RNN(H)
+    params = cell.init(jax.random.key(0), I)
+    one_sentence(
+        lambda: rnnlab.gradient_flow(cell, params, noise(T, B, I), losses[inside]),
+        "mixes JAX's arrays with PyTorch's",
+        "arguments after the loss",
+    )

@@ -99,7 +99,7 @@ def bptt_contributions(
         raise ValueError(
             f"rows is {count}, but xs has {xs.shape[0]} steps; ask for at most so many"
         )
-    _check.loss_function(loss, loss_args)
+    loss_args = _check.loss_function(loss, loss_args)
     return _matrix(
         cell,
         params,

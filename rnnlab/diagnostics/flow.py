@@ -47,7 +47,9 @@ class GradientFlow(NamedTuple):
             added to the median there. −inf from ``lags`` on.
         lags: how many lags there are, a whole number: 0 … ``lags − 1``.
         horizon: the smallest lag, in steps, at which the gradient has fallen below 1/1000 in half of the
-            examples; ``lags`` (T, for a loss at the last step) where there is none.
+            examples; ``lags`` (T, for a loss at the last step) where there is none. Where examples have
+            different lags it is the median of the product-limit estimate (Kaplan & Meier 1958), to
+            which those that never fall count as long as they last.
         vanishes: whether there is such a lag.
         horizon_range: ``[2]``, the smallest and the largest horizon of an example.
         decay_per_step: how fast ln‖∂E/∂s‖ falls down to the horizon, nats a step: the median over the
@@ -111,7 +113,8 @@ class GradientFlow(NamedTuple):
                 else np.asarray(values)
             )
 
-        count = own(self.examples.lags).size
+        each = own(self.examples.lags)
+        count, counted = each.size, each[each > 0]
         low, high = own(self.horizon_range)
         sentence = _wording.reach(
             int(own(self.horizon)),
@@ -121,6 +124,7 @@ class GradientFlow(NamedTuple):
             horizon_range=(int(low), int(high)),
             over=f"{count} examples",
             zero_share=float(own(self.zero_share)),
+            least_lags=int(counted.min()) if counted.size else None,
         )
         return f"layer {layer}: {sentence}." if layers > 1 else f"{sentence}."
 
@@ -135,7 +139,10 @@ class GradientFlow(NamedTuple):
         of = f" of {self.outputs.shape[0]}"
         if several <= 1:
             return f"The loss is taken at {where}{of}."
-        return f"The loss is taken at {several} steps; lags count from one of them in each example, {where}{of}."
+        return (
+            f"The loss is taken at {several} steps. Each example follows one of them, {where}{of}, "
+            "and its lags count from there."
+        )
 
 
 def gradient_flow(
@@ -268,7 +275,7 @@ def compiled_flow(
     step is a constant: then no second pass is compiled.
     """
     xs, state, lengths, resets = prepare(cell, params, xs, initial_state, lengths, resets)
-    _check.loss_function(loss, loss_args)
+    loss_args = _check.loss_function(loss, loss_args)
     _check.linear_adjoint(cell)
     _check.differentiable("params", params)
     _check.differentiable("the state", state)

@@ -84,7 +84,7 @@ def forget_bias(params: PyTree, bias: Array) -> PyTree:
     new = jax.tree.map(biased, params, is_leaf=lambda node: isinstance(node, LSTMParams))
     if not found:
         raise ValueError(
-            "params are not those of an LSTM with a bias; give a function of your own as vary"
+            "params hold no LSTM with a bias; give those of one, such as params of rnnlab.interop.from_torch"
         )
     return new
 
@@ -210,7 +210,7 @@ def phase_diagram(
     lengths = _check.lengths(lengths, xs.shape[0], lengths.shape, least=1)
     longest = int(np.max(np.asarray(lengths)))
     _check.function("vary", vary)
-    _check.loss_function(loss, loss_args)
+    loss_args = _check.loss_function(loss, loss_args)
     functions = {"vary": ByValue(vary), "loss": ByValue(loss)}
     return _diagram(cell, params, xs[:longest], values, lengths, key, loss_args, **functions)
 

@@ -12,6 +12,10 @@ VANISHED = math.log(1000)
 """A gradient that has fallen by this much, in nats, has vanished: the horizon's threshold of 1/1000."""
 
 
+ROUNDING = 1e-5
+"""Of a product of shares of the examples, below the share of one of them."""
+
+
 @result
 class ExampleReach(NamedTuple):
     """How far back the gradient of one loss step reaches, for each example ``[...]``.
@@ -154,10 +158,13 @@ def over_examples(examples: ExampleReach) -> Reach:
     counts = each.lags > 0
     most = each.lags.max()
 
-    # An example is asked only at lags that it has: one that is cut off says nothing about later ones.
+    # An example that is cut off before its gradient has fallen says that the horizon is longer, not
+    # that it is there. So the median is that of the product-limit estimate (Kaplan & Meier 1958).
     asked = lag < each.lags[None]
-    fallen = (asked & (each.horizon[None] <= lag)).sum(axis=1)
-    halfway = (fallen > 0) & (2 * fallen >= asked.sum(axis=1))
+    falls = (asked & (each.horizon[None] == lag)).sum(axis=1).astype(log_norm.dtype)
+    later = (asked & (each.horizon[None] > lag)).sum(axis=1).astype(log_norm.dtype)
+    reaching = xp.cumprod(later / xp.maximum(falls + later, 1) + (falls + later == 0), axis=0)
+    halfway = reaching <= 0.5 + ROUNDING
     middle = xp.where(halfway.any(), halfway.argmax().astype(most.dtype), most)
 
     first = log_norm[:1]

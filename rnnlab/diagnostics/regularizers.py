@@ -63,7 +63,7 @@ def pascanu_omega(
     _check.one_of("ratio", ratio, ("norms", "squares"))
     _check.one_of("derivative", derivative, ("immediate", "full"))
     _, xs, state = state_map(cell, params, xs, initial_state)
-    _check.loss_function(loss, loss_args)
+    loss_args = _check.loss_function(loss, loss_args)
     params = at_least_float32(params)
     options = {"loss": ByValue(loss), "ratio": ratio, "derivative": derivative}
     return _omega(cell, params, xs, state, loss_args, **options)

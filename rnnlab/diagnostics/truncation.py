@@ -85,7 +85,7 @@ def truncation_bias(
         raise ValueError(
             f"steps are {wanted}; give at least one, and none beyond the {xs.shape[0]} steps of xs"
         )
-    _check.loss_function(loss, loss_args)
+    loss_args = _check.loss_function(loss, loss_args)
     given = {"loss": ByValue(loss), "steps": wanted, "of_args": differentiate_loss_args}
     return _truncated(cell, params, xs, state, loss_args, **given)
 

@@ -217,9 +217,8 @@ def _map(axes: Axes, rows: list[dict[str, Any]], key: str, colours: str, norm: N
         return np.array([[found[length, gain][key] for gain in gains] for length in lengths], float)
 
     values = grid(key)
-    if key == "horizon":
-        reaches = grid("vanishes") == 0
-        values[reaches] = np.nan
+    reaches = (grid("vanishes") == 0) & (key == "horizon")
+    values[reaches] = np.nan
     mesh = axes.pcolormesh(*borders, values, cmap=colours, norm=norm, rasterized=True)
     if key == "horizon":
         grey = ListedColormap(["0.93"])
