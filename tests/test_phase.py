@@ -165,7 +165,7 @@ def test_the_whole_grid_is_compiled_once():
         ({"lengths": [0, 3]}, ("each must lie in 1..8",)),
         ({"lengths": [9]}, ("each must lie in 1..8",)),
         ({"lengths": [2.5]}, ("must be whole numbers",)),
-        ({"vary": forget_bias}, ("not those of an LSTM",)),
+        ({"vary": forget_bias}, ("no LSTM with a bias",)),
         ({"params": {"w": np.ones((2, 2))}}, ("params has the structure",)),
     ],
 )

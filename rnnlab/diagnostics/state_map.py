@@ -56,7 +56,10 @@ def state_map(
     _check.linear_adjoint(cell)
     _check.differentiable("the state", state)
     _check.batched("the state", state, batch)
-    state = _settled(cell, params, xs, state)
+    own = jax.eval_shape(lambda: cell.initial_state(batch))
+    if not any(_is_narrow(leaf.dtype) for leaf in jax.tree.leaves(own)):
+        # Widened below, a step that rounds a state of 32 bits to fewer would pass.
+        state = _settled(cell, params, xs, state)
     params, xs, state = at_least_float32((params, xs, state))
     wide = _Wide(cell)
     state = _settled(cast(Cell, wide), params, xs, state)
@@ -107,12 +110,16 @@ class _Wide:
         return at_least_float32(self.cell.step(params, state, x))
 
 
+def _is_narrow(dtype: Any) -> bool:
+    """Whether it is a float of fewer than 32 bits."""
+    return dtype is not None and jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4
+
+
 def at_least_float32(tree: PyTree) -> PyTree:
     """``tree`` with floats of fewer than 32 bits, such as bfloat16, as float32."""
 
     def widened(leaf: Array) -> Array:
-        dtype = getattr(leaf, "dtype", None)
-        narrow = dtype is not None and jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4
+        narrow = _is_narrow(getattr(leaf, "dtype", None))
         return jnp.asarray(leaf, jnp.float32) if narrow else leaf
 
     return jax.tree.map(widened, tree)
