@@ -89,7 +89,7 @@ def merge(logs: list[Array]) -> Array:
     stacked = jnp.stack(logs)
     largest = lax.stop_gradient(stacked.max(axis=0))
     base = jnp.where(jnp.isfinite(largest), largest, 0.0)
-    squares = jnp.sum(jnp.exp(2 * (stacked - base)), axis=0)
+    squares = jnp.sum(jnp.exp(2 * (stacked - base[None])), axis=0)
     zero = squares == 0
     return jnp.where(zero, -jnp.inf, 0.5 * jnp.log(jnp.where(zero, 1.0, squares)) + base)
 

@@ -1,5 +1,6 @@
 """How far back a gradient reaches: for every loss, example by example, and in the sentence that says so."""
 
+import inspect
 import math
 
 import jax
@@ -458,7 +459,7 @@ def results():
 @pytest.mark.parametrize("kind", results(), ids=lambda kind: kind.__name__)
 def test_every_field_of_a_result_is_explained(kind):
     for name in kind._fields:
-        assert f"        {name}: " in kind.__doc__
+        assert f"    {name}: " in inspect.getdoc(kind)
         assert "Alias for field" not in getattr(kind, name).__doc__
         assert len(getattr(kind, name).__doc__) > 5
 

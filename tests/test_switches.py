@@ -11,7 +11,7 @@ from jax import export, lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import rnnlab
-from rnnlab import unroll
+from rnnlab import diagnostics, unroll
 from rnnlab.cells import GRU, LSTM, RNN, JordanRNN, LeakyRNN, Readout
 from tests.reference import close
 from tests.reference.cells import draw_params, draw_state
@@ -327,3 +327,50 @@ def test_forward_mode(name, engine, around):
     pairs = zip(jax.tree.leaves(gradients), jax.tree.leaves(along), strict=True)
     slope = sum(jnp.sum(a * b) for a, b in pairs)
     close(jax.jit(lambda *given: jax.jvp(run, given, along))(*given), (value, slope))
+
+
+# Instruments
+
+XS = np.random.default_rng(3).normal(size=(6, 2, 3)).astype("float32")
+INSTRUMENTS = {
+    "flow": lambda c, p: rnnlab.gradient_flow(c, p, XS, squares, lengths=np.array([3, 6])),
+    "one step": lambda c, p: rnnlab.gradient_flow(c, p, XS, last, keep_contributions=True),
+    "matrix": lambda c, p: diagnostics.bptt_contributions(c, p, XS, squares),
+    "truncation": lambda c, p: diagnostics.truncation_bias(c, p, XS, squares, steps=[1, 2]),
+    "spectrum": lambda c, p: diagnostics.lyapunov_spectrum(c, p, XS, count=2),
+    "products": lambda c, p: diagnostics.jacobian_products(c, p, XS),
+    "phases": lambda c, p: diagnostics.phase_diagram(c, p, XS, [0.5, 1.0], [3, 6]),
+    "points": lambda c, p: diagnostics.fixed_points(c, p, XS[0, 0], c.initial_state((2,))),
+    "attractor": lambda c, p: diagnostics.attractor_kind(
+        jax.random.key(0),
+        c,
+        p,
+        0 * XS[0, 0],
+        c.initial_state((2,)),
+        burn_in=20,
+        steps=40,
+        longest=9,
+    ),
+    "omega": lambda c, p: diagnostics.pascanu_omega(c, p, XS, squares),
+    "flossing": lambda c, p: diagnostics.flossing_loss(c, p, XS, count=2),
+}
+
+
+def squares(ys):
+    return (ys**2).mean()
+
+
+def last(ys):
+    return (ys[-1] ** 2).mean()
+
+
+@pytest.mark.parametrize("cell", [LSTM(4), GRU(4, reset="before")], ids=["lstm", "gru-before"])
+@pytest.mark.parametrize("instrument", INSTRUMENTS.values(), ids=INSTRUMENTS)
+def test_no_instrument_trips_a_switch(cell, instrument):
+    params = cell.init(jax.random.key(0), 3)
+    expected = instrument(cell, params)
+    with all_that_refuse(), jax.debug_infs(False):  # the log of zero is −inf
+        found = instrument(cell, params)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        if not isinstance(one, str):
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)

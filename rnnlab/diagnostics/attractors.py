@@ -117,11 +117,13 @@ def attractor_kind(
         )
     turn = min(burn_in, TURN)  # steps at the end of the burn-in in which the direction turns
     plan = make_plan(turn + steps, turn)
-    returns, recurrence, found = _follow(
+    returns, distances, found = _follow(
         key, cell, params, x, starts, burn_in - turn, turn + steps, plan, longest, tolerance
     )
     spectrum = summarise(found, zero, size, plan.blocks, plan.qr_every)
-    returns, recurrence, spectrum = jax.device_get((returns, recurrence, spectrum))
+    returns, (nearest, extent), spectrum = jax.device_get((returns, distances, spectrum))
+    with np.errstate(divide="ignore", invalid="ignore"):  # of a state that is at rest
+        recurrence = nearest / extent
     exponent, error = spectrum.exponents[:, 0], spectrum.standard_error[:, 0]
     stuck = spectrum.stuck
     period = np.where(returns.any(axis=0), returns.argmax(axis=0) + 1, 0)
@@ -148,8 +150,8 @@ def _follow(
     plan: Plan,
     longest: int,
     tolerance: float,
-) -> tuple[Array, Array, Decompositions]:
-    """Whether each lag from 1 on is a period, ``[longest, B]``, the recurrence ``[B]``, and for λ₁."""
+) -> tuple[Array, tuple[Array, Array], Decompositions]:
+    """Whether each lag from 1 on is a period, ``[longest, B]``, what the recurrence is of, and for λ₁."""
     count = jax.tree.leaves(starts)[0].shape[0]
     held = jnp.broadcast_to(x, (steps, count, *x.shape))
     flat, xs, starts = state_map(cell, params, held, starts)
@@ -172,6 +174,6 @@ def _follow(
     )
     return (
         lax.map(is_period, jnp.arange(1, longest + 1)),
-        nearest.mean(axis=0) / extent,
+        (nearest.mean(axis=0), extent),
         found,
     )

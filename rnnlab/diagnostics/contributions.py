@@ -251,7 +251,9 @@ def _fused_back(
         d_new = cell.with_hidden(d_new, d_h.at[number].add(here.astype(d_h.dtype)))
 
         _, kept = cell.gate_residuals(params, old, cell.project(params, x), cell.mix(params, old))
-        adj = cell.gate_adjoint(params, old, new, kept, d_new)
+        # What the rows share has an axis of one row: JAX can be told to refuse to add it itself.
+        of_rows = jax.tree.map(lambda leaf: leaf[None], (old, new, kept))
+        adj = cell.gate_adjoint(params, *of_rows, d_new)
         joint, z, a = (_side_by_side(part, d_h) for part in (adj.joint, adj.z, adj.a))
         d_old = add_to_hidden(cell, adj.old, jnp.concatenate([joint, a], axis=-1) @ w_back)
         h = cell.hidden(old)
@@ -264,8 +266,8 @@ def _fused_back(
         d_maps = _to_maps(maps, h, x, whole.mantissa)
         terms = None
         if keep:
-            of_rows = jax.vmap(functools.partial(_to_maps, maps, h, x))(at_top)
-            terms = to_params(cell, params, plain(Scaled(of_rows, top)))
+            each = jax.vmap(functools.partial(_to_maps, maps, h, x))(at_top)
+            terms = to_params(cell, params, plain(Scaled(each, top)))
         new_total = add(total, Scaled(d_maps, whole.exponent))
         return (renormalise(d_old, exponent, 2), new_total), _Seen(
             logs, _median_size(d_new, exponent), terms

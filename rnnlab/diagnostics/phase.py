@@ -236,14 +236,14 @@ def _diagram(
     each = jnp.broadcast_to(lengths.reshape(-1, *(1,) * len(batch)), (lengths.size, *batch))
     beginnings = jnp.broadcast_to(xs[:, None], (xs.shape[0], lengths.size, *xs.shape[1:]))
 
-    def at_the_end(ys: Array, *loss_args: Any) -> Array:
+    def at_the_end(ys: Array, each: Array, *loss_args: Any) -> Array:
         last = jnp.take_along_axis(ys, (each - 1)[None, ..., None], axis=0)[0]
         return loss(last, *loss_args)
 
     def one_network(value: Array) -> tuple[Array, ...]:
         varied = vary(params, value)
         flow = compiled_flow(
-            cell, varied, beginnings, at_the_end, loss_args, lengths=each, one_step=True
+            cell, varied, beginnings, at_the_end, (each, *loss_args), lengths=each, one_step=True
         )
         layers = examples_reach(flow, each)
         examples = layers[0]

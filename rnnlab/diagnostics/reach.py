@@ -163,7 +163,8 @@ def over_examples(examples: ExampleReach) -> Reach:
     asked = lag < each.lags[None]
     falls = (asked & (each.horizon[None] == lag)).sum(axis=1).astype(log_norm.dtype)
     later = (asked & (each.horizon[None] > lag)).sum(axis=1).astype(log_norm.dtype)
-    reaching = xp.cumprod(later / xp.maximum(falls + later, 1) + (falls + later == 0), axis=0)
+    there = falls + later
+    reaching = xp.cumprod(xp.where(there > 0, later / xp.maximum(there, 1), 1), axis=0)
     halfway = reaching <= 0.5 + ROUNDING
     middle = xp.where(halfway.any(), halfway.argmax().astype(most.dtype), most)
 

@@ -162,7 +162,7 @@ def _truncated(
     unit, log_full = _unit(full)
     units, logs = jax.vmap(_unit)(truncated)
     products = jax.tree.map(
-        lambda each, one: jnp.sum(each * one, axis=tuple(range(1, each.ndim))), units, unit
+        lambda each, one: jnp.sum(each * one[None], axis=tuple(range(1, each.ndim))), units, unit
     )
     cosine = sum(jax.tree.leaves(products), jnp.zeros((), log_full.dtype))
     both = jnp.isfinite(logs) & jnp.isfinite(log_full)

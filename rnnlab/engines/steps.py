@@ -205,7 +205,7 @@ class Columns:
 
     def times(self, leaf: Array, factor: Array) -> Array:
         """A leaf in the loop with every example multiplied by its own factor, ``[B]``."""
-        return (leaf.reshape(-1, self.batch) * factor).ravel()
+        return (leaf.reshape(-1, self.batch) * factor[None]).ravel()
 
     def step(self, old: Any, x: Array) -> tuple[Any, Array, PyTree]:
         x, h = self._cast(x, self.cell.hidden(old))
