@@ -1,4 +1,4 @@
-"""Trace-time checks: every fault is one sentence that names the fault and the mend."""
+"""Trace-time checks: every fault is one sentence that names the fault and the fix."""
 
 import inspect
 import math
@@ -160,7 +160,7 @@ def array(name: str, value: Any) -> Array:
         value = value.detach().cpu()
     try:
         return jnp.asarray(value)
-    except (TypeError, ValueError, RuntimeError):  # the last from a tensor that needs gradients
+    except (TypeError, ValueError, RuntimeError):  # the last from a tensor without memory
         raise ValueError(
             f"{name} cannot be read as an array of numbers; give a jax or numpy array"
         ) from None

@@ -2,6 +2,8 @@
 
 import math
 
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
 
 def reach(
     horizon: int,
@@ -69,6 +71,11 @@ def _rate(decay_per_step: float | None, lags: int) -> str:
 def steps(count: int) -> str:
     """A number of steps in words."""
     return "1 step" if count == 1 else f"{count} steps"
+
+
+def power_of_ten(exponent: float) -> str:
+    """10 with a superscript in Unicode, which figures show without mathematical typesetting."""
+    return "10" + str(round(exponent)).translate(_RAISED)
 
 
 def percent(share: float) -> str:

@@ -1,6 +1,7 @@
 """The dynamics study: what the state of each cell does, by Lyapunov spectra, fixed points and phase diagrams."""
 
 import collections
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ import numpy as np
 from rnnlab.diagnostics import (
     attractor_kind,
     entropy_rate,
+    fixed_points,
     kaplan_yorke,
     lyapunov_spectrum,
     phase_diagram,
@@ -18,7 +20,6 @@ from rnnlab.diagnostics import (
     sample_states,
     step_jacobians,
 )
-from rnnlab.diagnostics.fixed import find_points
 from rnnlab.driver import unroll_states
 from rnnlab.report.records import Records, number
 from rnnlab.settings import DynamicsSettings
@@ -238,7 +239,9 @@ def _portrait(
     k_starts, k_direction = jax.random.split(jax.random.key(seed))
     starts = sample_states(k_starts, pool, settings.starts, NOISE)
     nothing = jnp.zeros_like(xs[0, 0])
-    found, _ = find_points(cell, params, nothing, starts)  # the summary says where there is none
+    with warnings.catch_warnings():  # the summary says where nothing is found
+        warnings.filterwarnings("ignore", "no fixed point was found", UserWarning)
+        found = fixed_points(cell, params, nothing, starts)
     growing = found.time_constants < 0
     rests = np.where(
         growing & np.isfinite(found.time_constants), -np.inf, np.abs(found.time_constants)

@@ -186,8 +186,8 @@ def measure(
         name: _Run(settings, data, name, model(settings, data, name), progress) for name in names
     }
     programs = list(dict.fromkeys((u.cell, u.lengths) for u in wanted if u.what == "flow"))
-    # The threads only compile. Programs run in this thread: two at a time, each of which waits for
-    # a thread of XLA's one pool, were seen to wait for ever.
+    # The threads only compile, and all programs run in this one: two at once share XLA's pool of
+    # threads, and were seen to deadlock.
     with ThreadPoolExecutor(2) as ahead:
         drawing = {name: ahead.submit(_compile_weights, runs[name]) for name in names}
         compiled = {
@@ -327,14 +327,11 @@ def _compile(run: _Run, lengths: tuple[int, ...]) -> Callable[..., Seen]:
 
         return _over_each(of_one_seed)(params, inputs, labels)
 
-    def of_all_seeds(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((settings.seeds, *leaf.shape), leaf.dtype)
-
-    one = jax.eval_shape(lambda key: network.init(key, data.size), jax.random.key(0))
+    weights = jax.eval_shape(lambda: initial_params(network, data.size, settings.seeds))
     inputs, labels = _padded(settings, data, (1,))
     shape = settings.seeds, len(lengths), max(lengths)
     return measured.lower(
-        jax.tree.map(of_all_seeds, one),
+        weights,
         jax.ShapeDtypeStruct((*shape, *inputs.shape[3:]), inputs.dtype),
         jax.ShapeDtypeStruct((*shape, *labels.shape[3:]), labels.dtype),
         jax.ShapeDtypeStruct((len(lengths),), jnp.int32),
@@ -381,7 +378,8 @@ def _records(seen: Seen, length: int) -> Records:
         norms |= {f"{part}.{name}": value for name, value in _named(layer)}
     with np.errstate(invalid="ignore"):  # of a gradient that is not finite
         norms["all"] = 0.5 * np.logaddexp.reduce([2 * value for value in norms.values()])
-    found = _reach(seen.log_norm_state[:length], seen.loss_step, seen.loss_steps)
+    each = reach.from_steps(seen.log_norm_state[:length], seen.loss_step, seen.loss_steps)
+    found = reach.over_examples(each)
 
     def known(value: AnyArray) -> float | None:
         return number(value if seen.finite else np.nan)
@@ -394,13 +392,6 @@ def _records(seen: Seen, length: int) -> Records:
         ],
         "reach": [_reach_record(found, bool(seen.finite))],
     }
-
-
-def _reach(log_norm: AnyArray, step: AnyArray, count: AnyArray) -> reach.Reach:
-    """How far back the gradient reaches in the median example, from its norms at every step ``[T, B]``."""
-    lags = reach.history(len(log_norm), step, reverse=False, lengths=None, resets=None)
-    by_lag = reach.by_lag(log_norm, step, lags, reverse=False)
-    return reach.over_examples(reach.example_reach(by_lag, step, count, lags))
 
 
 def _reach_record(found: reach.Reach, finite: bool) -> dict[str, Any]:
@@ -462,18 +453,17 @@ def train(run: _Run, params: StackParams) -> tuple[StackParams, list[dict[str, A
     held_out = draw(settings, data, "measure", length, length)
     before = jax.device_get(scored(params, *held_out))
     state = TrainState(jax.tree.map(jnp.copy, params), jax.vmap(optimiser.init)(params))
-    clipped = np.zeros(settings.seeds)
+    norms = []
     for done in range(settings.train_steps):
-        state, norms = advance(state, *draw(settings, data, "train", length, done))
-        if settings.clip is not None:
-            clipped += np.asarray(norms) >= settings.clip
+        state, norm = advance(state, *draw(settings, data, "train", length, done))
+        norms.append(norm)  # read at the end: the next step need not wait for this one
         if done % 10 == 0:
             run.progress(f"{run.name}, training step {done} of {settings.train_steps}")
             jax.block_until_ready(state)
     after = jax.device_get(scored(state.params, *held_out))
-    records = []
+    records, norms = [], np.stack(norms)
     for seed in range(settings.seeds):
-        share = None if settings.clip is None else number(clipped[seed] / settings.train_steps)
+        share = None if settings.clip is None else number((norms[:, seed] >= settings.clip).mean())
         records.append({
             "cell": run.name, "length": length, "phase": TRAINED, "seed": seed,
             "loss_before": number(before.loss[seed]), "loss_after": number(after.loss[seed]),

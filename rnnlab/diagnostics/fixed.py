@@ -136,39 +136,6 @@ def fixed_points(
         UserWarning: where nothing is found; the result is then empty. It says which q was reached, and whether a fixed
             point must exist.
     """
-    found, fault = find_points(
-        cell,
-        params,
-        x,
-        starts,
-        tolerance=tolerance,
-        unique=unique,
-        slow=slow,
-        outlier=outlier,
-        marginal=marginal,
-        steps=steps,
-        solver=solver,
-    )
-    if fault:
-        warnings.warn(fault, stacklevel=2)
-    return found
-
-
-def find_points(
-    cell: Cell,
-    params: PyTree,
-    x: Array,
-    starts: PyTree,
-    *,
-    tolerance: float | None = None,
-    unique: float = 1e-3,
-    slow: float = 1e-6,
-    outlier: float = 10.0,
-    marginal: float | None = None,
-    steps: int = 100,
-    solver: Literal["auto", "dense", "iterative"] = "auto",
-) -> tuple[FixedPoints, str]:
-    """As :func:`fixed_points`, with what is wrong where nothing is found in place of a warning; else ""."""
     x, first = check_starts(cell, params, x, starts)
     check_options(
         steps,
@@ -179,22 +146,21 @@ def find_points(
         outlier=outlier,
         marginal=marginal,
     )
-    fault = ""
     marginal = default_marginal(marginal, first.dtype, first.shape[1])
     with double_precision():
         search = prepare(cell, params, x, starts, outlier)
         reached = run(search, 1, 1, tolerance, steps, solver)
         points, (slow_states, slow_q), outcomes = _sort(reached, unique, slow)
         if not len(points):
-            none = f"no fixed point was found from {len(first)} starts"
+            fault = f"no fixed point was found from {len(first)} starts"
             exists = search.box is not None
-            told = nothing_found(none, reached, reached.near, "all lead away", steps, exists)
-            fault = f"{told}, or look at slow_states"
+            told = nothing_found(fault, reached, reached.near, "all lead away", steps, exists)
+            warnings.warn(f"{told}, or look at slow_states", stacklevel=2)
         values, vectors = _spectra(search, reached.states[points])
     with np.errstate(divide="ignore"):
         log_moduli = np.log(np.abs(values))
     unstable, on_circle, kind, times = stability(log_moduli, 1, marginal)
-    found = FixedPoints(
+    return FixedPoints(
         states=reached.states[points],
         q=reached.q[points],
         eigenvalues=values,
@@ -208,7 +174,6 @@ def find_points(
         outcomes=outcomes,
         must_exist=search.box is not None,
     )
-    return found, fault
 
 
 def sample_states(key: Key, states: PyTree, count: int, noise: float = 0.0) -> PyTree:

@@ -383,13 +383,12 @@ def examples_reach(compiled: CompiledFlow, lengths: Array | None) -> list[Exampl
     if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(given)):
         given = jax.device_get(given)
     followed, step, count, lengths = given
-    examples = []
-    for layer in followed:
-        steps = layer.log_norm.shape[0]
-        lags = reach.history(steps, step, layer.reverse, lengths, layer.resets)
-        by_lag = reach.by_lag(layer.log_norm, step, lags, layer.reverse)
-        examples.append(reach.example_reach(by_lag, step, count, lags))
-    return examples
+    return [
+        reach.from_steps(
+            layer.log_norm, step, count, reverse=layer.reverse, lengths=lengths, resets=layer.resets
+        )
+        for layer in followed
+    ]
 
 
 def with_reach(compiled: CompiledFlow, lengths: Array | None) -> GradientFlow:

@@ -125,6 +125,20 @@ def by_lag(log_norms: AnyArray, step: AnyArray, lags: AnyArray, reverse: bool) -
     return xp.where(there, picked, -math.inf)
 
 
+def from_steps(
+    log_norms: AnyArray,
+    step: AnyArray,
+    count: AnyArray,
+    *,
+    reverse: bool = False,
+    lengths: AnyArray | None = None,
+    resets: AnyArray | None = None,
+) -> ExampleReach:
+    """The reach of each example, from ``log_norms [T, ...]`` by step and where its loss is taken, ``[...]``."""
+    lags = history(log_norms.shape[0], step, reverse, lengths, resets)
+    return example_reach(by_lag(log_norms, step, lags, reverse), step, count, lags)
+
+
 def example_reach(
     log_norm: AnyArray, step: AnyArray, count: AnyArray, lags: AnyArray
 ) -> ExampleReach:

@@ -10,6 +10,7 @@ from jax import lax
 
 from rnnlab import _check
 from rnnlab._functions import ByValue
+from rnnlab.diagnostics.flow import entering_gradient, loss_gradient
 from rnnlab.diagnostics.lyapunov import lyapunov_spectrum
 from rnnlab.diagnostics.state_map import at_least_float32, state_map
 from rnnlab.driver import Course, run
@@ -162,10 +163,8 @@ def _directions(
     batch = xs.ndim - 2
     states, ys = run(cell, params, xs, state, Course(every=True))
     olds = before(state, states, reverse=False)
-    _check.scalar_loss(loss, ys, *loss_args)
-    # A constant, as of a linear loss, would be scaled while compiling.
-    g = lax.optimization_barrier(jax.grad(loss)(ys, *loss_args))
-    g = renormalise(g, jnp.zeros(g.shape[:-1], jnp.int32), batch + 1)
+    _, g, _ = loss_gradient(loss, ys, loss_args, of_args=False)
+    g = entering_gradient(g)
     parts = split(cell.step, params, state, xs[0])
 
     def from_output(old: PyTree, new: PyTree, x: Array, g: Array) -> tuple[PyTree, PyTree]:

@@ -9,8 +9,9 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.ticker import FuncFormatter
 
+from rnnlab._wording import power_of_ten
 from rnnlab.report.findings import contribution_reach, largest_singular_value, truncation_needed
-from rnnlab.report.plot import band, decades, drawing, layout, looks, plain, power_of_ten, title
+from rnnlab.report.plot import band, decades, drawing, layout, looks, plain, title
 from rnnlab.report.records import Records
 from rnnlab.report.words import label
 

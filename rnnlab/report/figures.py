@@ -8,7 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from rnnlab.report.plot import band, decades, drawing, looks, power_of_ten, title
+from rnnlab._wording import power_of_ten
+from rnnlab.report.plot import band, decades, drawing, looks, title
 from rnnlab.report.words import finding, label
 
 FLOOR = 12

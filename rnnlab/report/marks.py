@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rnnlab._wording import power_of_ten
 from rnnlab.report.findings import median_over_seeds
 from rnnlab.report.words import label, short
 from rnnlab.settings import TRAINED, UNTRAINED
@@ -53,7 +54,7 @@ def power(decades: float) -> str:
     mantissa = f"{10 ** (decades - whole):.1f}"
     if mantissa == "10.0":
         mantissa, whole = "1.0", whole + 1
-    return f"{mantissa} · 10{str(whole).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
+    return f"{mantissa} · {power_of_ten(whole)}"
 
 
 def line(

@@ -30,7 +30,6 @@ COLOURS = (
 )
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<")
 DASHES = {UNTRAINED: (None, None), TRAINED: (5, 2)}
-RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 STYLE: Any = {"font.size": 10, "svg.hashsalt": "rnnlab", "svg.fonttype": "none", "axes.spines.top": False,
          "axes.spines.right": False, "hatch.linewidth": 0.5}  # fmt: skip
 
@@ -116,11 +115,6 @@ def band(
 def decades(log_norm: float | None) -> float:
     """A natural logarithm as powers of ten; NaN for a missing one."""
     return math.nan if log_norm is None else log_norm / math.log(10)
-
-
-def power_of_ten(exponent: float) -> str:
-    """10 with a superscript in Unicode, which needs no mathematical typesetting: that takes half a second."""
-    return "10" + str(round(exponent)).translate(RAISED)
 
 
 def plain(axis: Any, digits: tuple[int, ...] = (1,)) -> None:
