@@ -225,7 +225,9 @@ def _judge(task: Task, slots: Slots) -> Slots:
     g, model = jax.vmap(task.model.at)(slots.trial)
     q = 0.5 * jnp.sum(g**2, axis=-1)
     fall = _size(task, slots, slots.g, slots.h) / _size(task, slots, g, slots.trial)
-    good = jnp.where(task.transient, fall > 0.5, q < slots.q)
+    # A time step that is too long for an unstable direction leads out of the box, and so nowhere.
+    moved = (slots.trial != slots.h).any(axis=-1)
+    good = jnp.where(task.transient, moved & (fall > 0.5), q < slots.q)
     good = jnp.where(slots.fresh, jnp.isfinite(q), good)
 
     damping = slots.control * jnp.where(good, 0.1, 10)
