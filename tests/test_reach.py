@@ -130,6 +130,14 @@ def test_a_linear_network_decays_alike_for_every_loss():
         np.testing.assert_allclose(flow.decay_per_step, -math.log(0.8), rtol=1e-9)
 
 
+def test_horizon_and_decay_of_two_examples_are_those_of_one():
+    log_norm = np.arange(100.0)[:, None] * np.array([-0.5, -0.1])
+    steps, lags = np.full(2, 99, np.int32), np.full(2, 100, np.int32)
+    found = reach.over_examples(reach.example_reach(log_norm, steps, np.ones_like(steps), lags))
+    assert found.horizon == 14
+    np.testing.assert_allclose(found.decay_per_step, 0.5)
+
+
 STACK = rnnlab.stack([GRU(H, **F64), LSTM(H, **F64)], residual=True)
 CELLS = {
     "lstm": LSTM(H, **F64),

@@ -221,6 +221,12 @@ def test_the_summary_is_the_median_seed_with_its_range():
     assert (record["seeds"], record["doubtful"]) == (3, 0)
 
 
+def test_horizon_and_decay_of_two_seeds_are_those_of_one():
+    slow = reach_record(1, horizon=50, vanishes=False, decay_per_step=0.1)
+    record = summary_of(reach_record(0), slow)
+    assert (record["horizon"], record["decay_per_step"]) == (14, 0.5)
+
+
 def test_where_most_seeds_do_not_vanish_the_horizon_is_the_number_of_lags():
     never = {"horizon": 50, "vanishes": False}
     record = summary_of(reach_record(0), reach_record(1, **never), reach_record(2, **never))

@@ -190,13 +190,15 @@ def over_examples(examples: ExampleReach) -> Reach:
     beyond = counts & each.vanishes & (each.lags - each.horizon > 1)
     reached = xp.where(each.vanishes, each.horizon, most)
     zeros = (each.zero & counts).sum().astype(log_norm.dtype)
+    # Of two examples the lower median of the horizons is that of the faster decay: the upper median.
+    decay = -median(-each.decay_per_step, fitted, missing=-0.0)
     return Reach(
         log_norm_by_lag=curve,
         lags=most,
         horizon=middle,
         vanishes=halfway.any(),
         horizon_range=_range(reached, counts, 0),
-        decay_per_step=median(each.decay_per_step, fitted, 0.0),
+        decay_per_step=decay,
         decay_range=_range(each.decay_per_step, fitted, 0.0),
         late_decay_per_step=median(each.late_decay_per_step, beyond, 0.0),
         zero_share=zeros / xp.maximum(counts.sum(), 1).astype(log_norm.dtype),
