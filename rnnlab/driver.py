@@ -1,10 +1,12 @@
 """The one driver: a cell over a sequence, in any engine."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rnnlab import _check
 from rnnlab.cells.base import widest
@@ -26,18 +28,37 @@ class Course(NamedTuple):
     every: bool = False  # whether the state after every step is wanted, or the final one
 
 
+RunCell = Callable[[Cell, PyTree, Array, PyTree, Course], tuple[PyTree, Array]]
+"""``run(cell, params, xs, state, course) -> (state, ys)``, as :func:`run` does."""
+
+
 @runtime_checkable
-class Layered(Protocol):
-    """A cell made of cells, which says itself how a whole sequence goes through them."""
+class Composite(Protocol):
+    """A cell made of cells. Engines, instruments and explanations follow it into each of them.
 
-    def run_layers(
-        self, params: Any, xs: Array, state: Any, course: Course
-    ) -> tuple[Any, Array]: ...
+    It has ``init``, ``initial_state`` and ``step``, as every cell, and two things more.
+    """
+
+    @property
+    def cells(self) -> tuple[Any, ...]:
+        """The cells that it is made of."""
+        ...
+
+    def run_cells(
+        self, params: Any, xs: Array, state: Any, course: Course, run: RunCell
+    ) -> tuple[Any, Array]:
+        """A whole sequence, each cell by a call of ``run``; the final state, or every state, and ys.
+
+        ``run`` may be the driver or an instrument that records or explains, so this method is called
+        more than once and must do the same each time. What it does between the cells works on each
+        step and example by itself: it may mix features, but not steps.
+        """
+        ...
 
 
-def has_layers(cell: Any) -> bool:
-    """Whether ``cell`` runs a whole sequence itself; not where a subclass has overridden only its ``step``."""
-    return isinstance(cell, Layered) and stands_in(cell, ("run_layers",), ("step",))
+def is_composite(cell: Any) -> bool:
+    """Whether ``cell`` says itself how its cells run; not where a subclass overrides only its ``step``."""
+    return isinstance(cell, Composite) and stands_in(cell, ("run_cells",), ("step",))
 
 
 def unroll(
@@ -117,9 +138,11 @@ def run(
     cell: Cell, params: PyTree, xs: Array, state: PyTree, course: Course
 ) -> tuple[PyTree, Array]:
     """The driver without its checks: for layers, which are run one by one, and for code that is traced already."""
-    layered: Any = cell
-    if has_layers(layered):
-        return layered.run_layers(params, xs, state, course)
+    composite: Any = cell
+    if is_composite(composite):
+        xs = without_padding(xs, course.lengths)
+        state, ys = composite.run_cells(params, xs, state, course, run)
+        return state, without_padding(ys, course.lengths)
 
     def run_shard(
         params: PyTree, xs: Array, state: PyTree, lengths: Array | None, resets: Array | None
@@ -151,10 +174,15 @@ def _run(
 
 def arrange(xs: Array, lengths: Array | None, resets: Array | None) -> tuple[Array, Marks]:
     """Inputs and marks as an engine wants them; padding is zeroed, so a NaN in it reaches no value and no gradient."""
+    valid = None if lengths is None else within(lengths, xs.shape[0])
+    return without_padding(xs, lengths), Marks(valid, resets)
+
+
+def without_padding(xs: Array, lengths: Array | None) -> Array:
+    """``xs [T, ..., F]`` with zeros in the padding."""
     if lengths is None:
-        return xs, Marks(None, resets)
-    valid = within(lengths, xs.shape[0])
-    return select(valid, xs, jnp.zeros_like(xs)), Marks(valid, resets)
+        return xs
+    return select(within(lengths, xs.shape[0]), xs, jnp.zeros_like(xs))
 
 
 def within(lengths: Array, steps: int) -> Array:
@@ -267,8 +295,8 @@ def check_params(cell: Cell, params: PyTree, input_size: int) -> None:
     if wanted is None:
         _check.arrays("params", params)
         return
-    made_for = _features(params)
-    if made_for is not None and made_for != input_size:
+    made_for = _made_for(params, wanted, _params_shapes(cell, input_size + 1))
+    if made_for not in (None, input_size):
         raise ValueError(
             f"xs has {input_size} features, but params were made for {made_for}; "
             f"call cell.init(key, input_size={input_size})"
@@ -287,10 +315,21 @@ def _params_shapes(cell: Cell, input_size: int) -> PyTree | None:
         return None
 
 
-def _features(params: Any) -> int | None:
-    """How many input features parameters were made for, as far as their names tell."""
-    while hasattr(params, "layers") or hasattr(params, "forward"):
-        first = getattr(params, "layers", None) or [getattr(params, "forward", None)]
-        params = first[0] if isinstance(first, tuple | list) else None
-    shape = getattr(getattr(params, "w_x", getattr(params, "w", None)), "shape", ())
-    return shape[0] if len(shape) == 2 else None
+def _made_for(params: PyTree, wanted: PyTree, with_one_more: PyTree) -> int | None:
+    """How many input features ``params`` were made for; None where their form does not show it.
+
+    Args:
+        params: parameters of the cell.
+        wanted: the shapes that are needed.
+        with_one_more: the shapes that one more input feature would need: axes that differ count features.
+    """
+    if jax.tree.structure(params) != jax.tree.structure(wanted):
+        return None
+    trees = params, wanted, with_one_more
+    for given, need, longer in zip(*map(jax.tree.leaves, trees), strict=True):
+        if len(np.shape(given)) != len(need.shape):
+            continue
+        for axis, size in enumerate(np.shape(given)):
+            if longer.shape[axis] == need.shape[axis] + 1:
+                return size
+    return None

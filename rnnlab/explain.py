@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 import jax
 from jax.extend import core
 
+from rnnlab import _check
 from rnnlab._results import result
-from rnnlab.driver import arrange, check_options, has_layers, prepare, settle
+from rnnlab.driver import Course, arrange, check_options, is_composite, prepare, run, settle
 from rnnlab.engines import choose, run_engine, wanted
 from rnnlab.engines.plan import Engine, Sequence, known
-from rnnlab.layers import Bidirectional, Stack
 from rnnlab.typing import Array, Cell, Key, PyTree
 
 CANDIDATES = {
@@ -91,8 +91,8 @@ def explain_engine(
     check_options(key, reverse)
     given = params, xs, initial_state, lengths, resets
     xs, state, lengths, resets = _prepared(cell, *given)
-    xs, marks = jax.eval_shape(arrange, xs, lengths, resets)
-    return _explain(cell, params, Sequence(xs, state, marks, reverse), asked)[0]
+    course = Course(lengths, resets, reverse=reverse, engine=asked)
+    return _explain(cell, params, xs, state, course)
 
 
 def _prepared(cell: Cell, *given: PyTree) -> Any:
@@ -109,25 +109,34 @@ def _prepared(cell: Cell, *given: PyTree) -> Any:
     return jax.eval_shape(prepared, shapes)
 
 
-def _explain(cell: Any, params: Any, sequence: Sequence, asked: Engine) -> tuple[Explanation, Any]:
-    """The explanation of a cell, and the form of its outputs."""
-    if isinstance(cell, Stack) and has_layers(cell):
-        layers = []
-        for below, weights, state in zip(
-            cell.cells, params.layers, sequence.state.layers, strict=True
-        ):
-            layer, ys = _explain(below, weights, sequence._replace(state=state), asked)
-            layers.append(layer)
-            sequence = sequence._replace(xs=ys)
-        return _together(layers, "each layer is run by itself"), sequence.xs
-    if isinstance(cell, Bidirectional):
-        ways = zip((cell.forward, cell.backward), params, sequence.state, strict=True)
-        layers, outputs = zip(
-            *(_explain(c, p, sequence._replace(state=s), asked) for c, p, s in ways), strict=True
-        )
-        width = sum(ys.shape[-1] for ys in outputs)
-        ys = jax.ShapeDtypeStruct((*outputs[0].shape[:-1], width), outputs[0].dtype)
-        return _together(list(layers), "each direction is run by itself"), ys
+def _explain(
+    cell: Any, params: PyTree, xs: Array, state: PyTree, course: Course
+) -> Explanation:
+    if not is_composite(cell):
+        xs, marks = jax.eval_shape(arrange, xs, course.lengths, course.resets)
+        return _explain_one(cell, params, Sequence(xs, state, marks, course.reverse), course.engine)
+    inside = []
+
+    def explained(
+        inner: Cell, params: PyTree, xs: Array, state: PyTree, course: Course
+    ) -> tuple[PyTree, Array]:
+        given = _check.shapes((params, xs, state, course.lengths, course.resets))
+        params_like, xs_like, state_like, lengths, resets = given
+        its_course = course._replace(lengths=lengths, resets=resets)
+        inside.append(_explain(inner, params_like, xs_like, state_like, its_course))
+        return run(inner, params, xs, state, course)
+
+    def run_cells(
+        params: PyTree, xs: Array, state: PyTree, lengths: Array | None, resets: Array | None
+    ) -> tuple[PyTree, Array]:
+        its_course = course._replace(lengths=lengths, resets=resets)
+        return cell.run_cells(params, xs, state, its_course, explained)
+
+    jax.eval_shape(run_cells, params, xs, state, course.lengths, course.resets)
+    return _together(inside)
+
+
+def _explain_one(cell: Any, params: PyTree, sequence: Sequence, asked: Engine) -> Explanation:
     taken, why = choose(cell, params, sequence, asked)
     kept, refused = {}, {}
     for name, candidate in CANDIDATES.items():
@@ -135,23 +144,20 @@ def _explain(cell: Any, params: Any, sequence: Sequence, asked: Engine) -> tuple
             kept[name] = _residual_bytes(cell, params, sequence, candidate)
         except ValueError as fault:
             refused[name] = str(fault).splitlines()[0]
-    final, ys = jax.eval_shape(
-        lambda *given: _run(cell, sequence, taken, *given), *_given(params, sequence)
-    )
-    del final
-    return Explanation(_name(taken), why, kept, refused, ()), ys
+    return Explanation(_name(taken), why, kept, refused, ())
 
 
-def _together(layers: list[Explanation], why: str) -> Explanation:
+def _together(inside: list[Explanation]) -> Explanation:
+    """The explanation of a composite from those of its cells."""
     kept, refused = {}, {}
     for name in CANDIDATES:
-        if missing := [layer.refused[name] for layer in layers if name in layer.refused]:
-            refused[name] = missing[0]
+        reasons = [each.refused[name] for each in inside if name in each.refused]
+        if reasons:
+            refused[name] = reasons[0]
         else:
-            kept[name] = sum(layer.residual_bytes[name] for layer in layers)
-    return Explanation(
-        ", ".join(layer.engine for layer in layers), why, kept, refused, tuple(layers)
-    )
+            kept[name] = sum(each.residual_bytes[name] for each in inside)
+    engines = ", ".join(each.engine for each in inside)
+    return Explanation(engines, "each cell is run by itself", kept, refused, tuple(inside))
 
 
 def _name(engine: Engine) -> str:

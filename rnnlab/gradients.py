@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rnnlab.cells.contract import hidden_leaf, map_leaves
-from rnnlab.driver import Course, arrange, has_layers, run, settle
+from rnnlab.driver import Course, arrange, is_composite, run, settle, without_padding
 from rnnlab.engines.fused import (
     Chunk,
     before_marks,
@@ -29,7 +29,6 @@ from rnnlab.engines.fused import (
 )
 from rnnlab.engines.plan import before, begin, select
 from rnnlab.engines.steps import add_to_hidden
-from rnnlab.layers import Bidirectional, BidirectionalParams, Stack, StackParams, both_ways
 from rnnlab.output import split
 from rnnlab.scaled import (
     NOTHING,
@@ -46,6 +45,7 @@ from rnnlab.scaled import (
     zero,
 )
 from rnnlab.typing import Array, Cell, PyTree
+from rnnlab.wires import Wires
 
 
 class StateNorms(NamedTuple):
@@ -62,6 +62,7 @@ class Adjoint(NamedTuple):
 
     norms: StateNorms
     course: Course  # how the layer was run
+    layered: bool = False  # whether it is that of one of the cells of a composite
 
 
 class ParameterGradients(NamedTuple):
@@ -96,10 +97,15 @@ def record(
     cell: Cell, params: PyTree, xs: Array, state: PyTree, course: Course, keep: bool
 ) -> Recording:
     """Runs ``cell``; returns its outputs ``ys`` and what takes ∂L/∂ys back. ``keep`` keeps the contributions."""
-    if isinstance(cell, Stack) and has_layers(cell):
-        return _record_stack(cell, params, xs, state, course, keep)
-    if isinstance(cell, Bidirectional):
-        return _record_bidirectional(cell, params, xs, state, course, keep)
+    if is_composite(cell):
+        recording = _record_composite(cell, params, xs, state, course, keep)
+        if recording is not None:
+            return recording
+        if course.key is not None:
+            raise ValueError(
+                f"{type(cell).__name__} has parameters of its own, so it is followed by its step, "
+                "which has no dropout; leave key out"
+            )
     if map_leaves(cell, params) is not None:
         return _record_fused(cell, params, xs, state, course, keep)
     return _record_steps(cell, params, xs, state, course, keep)
@@ -347,78 +353,81 @@ def _record_steps(
     return ys, back
 
 
-def _record_stack(
-    cell: Stack, params: StackParams, xs: Array, state: PyTree, course: Course, keep: bool
-) -> Recording:
-    backs, masks = [], []
-    for number, (layer, key) in enumerate(zip(cell.cells, cell.keys(course.key), strict=True)):
-        k_drop, k_inner = cell.keys(key, 2)
-        mask = cell.mask(number, k_drop, xs)
-        seen = xs if mask is None else xs * mask
-        ys, layer_back = record(
-            layer,
-            params.layers[number],
-            seen,
-            state.layers[number],
-            course._replace(key=k_inner),
-            keep,
-        )
-        xs = xs + ys if cell.skips(number) else ys
-        backs.append(layer_back)
-        masks.append(mask)
+def _record_composite(
+    cell: Any, params: PyTree, xs: Array, state: PyTree, course: Course, keep: bool
+) -> Recording | None:
+    """Each cell of a composite recorded on its own, joined by the derivatives of what is between them.
+
+    None where the composite has parameters of its own, or gives one to several cells: what a step
+    contributes to such a parameter is not what it contributes in one cell.
+    """
+    leaves, tree = jax.tree.flatten(params)
+    lengths = course.lengths
+    backs: list[Back] = []
+    outputs: list[Array] = []
+    given: list[Any] = []
+
+    def recorded(
+        inner: Cell, weights: PyTree, seen: Array, start: PyTree, its_course: Course
+    ) -> tuple[PyTree, Array]:
+        ys, back = record(inner, weights, seen, start, its_course, keep)
+        backs.append(back)
+        outputs.append(ys)
+        given.extend(jax.tree.leaves(weights))
+        return start, ys
+
+    xs = without_padding(xs, lengths)
+    cell.run_cells(params, xs, state, course, recorded)
+    if sorted(map(id, given)) != sorted(map(id, leaves)):
+        return None
+    order = [next(n for n, leaf in enumerate(leaves) if leaf is own) for own in given]
+
+    def between(values: list[Array]) -> list[Array]:
+        """From the composite's inputs and its cells' outputs: what each cell reads, and the composite's outputs."""
+        left = iter(values[1:])
+        read: list[Array] = []
+
+        def replayed(
+            inner: Cell, weights: PyTree, seen: Array, start: PyTree, its_course: Course
+        ) -> tuple[PyTree, Array]:
+            read.append(seen)
+            return start, next(left)
+
+        _, ys = cell.run_cells(params, values[0], state, course, replayed)
+        return [*read, without_padding(ys, lengths)]
+
+    wires = Wires(between, [xs, *outputs], xs.ndim - 1)
 
     def back(g: Scaled, *, adjoints_only: bool = False) -> Backward:
-        layers = []
+        arrived: dict[int, Scaled] = {}
+        wires.pull(arrived, len(backs), g)
+        parts: list[Backward] = []
         for number in reversed(range(len(backs))):
-            layer = backs[number](g, adjoints_only=adjoints_only)
-            through = layer.dxs
-            if masks[number] is not None:
-                through = Scaled(through.mantissa * masks[number], through.exponent)
-            g = add(through, g) if cell.skips(number) else through
-            layers.append(layer)
-        return _gather(StackParams, layers[::-1], g)
+            coming = wires.take(arrived, number + 1)
+            part = backs[number](coming, adjoints_only=adjoints_only)
+            wires.pull(arrived, number, part.dxs)
+            parts.append(part)
+        return _gather(parts[::-1], order, tree, wires.take(arrived, 0))
 
-    return xs, back
+    return wires.values()[-1], back
 
 
-def _record_bidirectional(
-    cell: Bidirectional,
-    params: BidirectionalParams,
-    xs: Array,
-    state: PyTree,
-    course: Course,
-    keep: bool,
-) -> Recording:
-    there, turned = both_ways(course)
-    ys, back_forward = record(cell.forward, params.forward, xs, state.forward, there, keep)
-    zs, back_backward = record(cell.backward, params.backward, xs, state.backward, turned, keep)
-    width = ys.shape[-1]
+def _gather(parts: list[Backward], order: list[int], tree: Any, dxs: Scaled) -> Backward:
+    """The backward passes of several cells as that of the cell made of them."""
+    adjoints = [adjoint._replace(layered=True) for part in parts for adjoint in part.adjoints]
+    found = [part.params for part in parts if part.params is not None]
+    if not found:
+        return Backward(tuple(adjoints), None, dxs)
 
-    def back(g: Scaled, *, adjoints_only: bool = False) -> Backward:
-        left, right = g.mantissa[..., :width], g.mantissa[..., width:]
-        lead = g.exponent.ndim
-        forward = back_forward(renormalise(left, g.exponent, lead), adjoints_only=adjoints_only)
-        backward = back_backward(renormalise(right, g.exponent, lead), adjoints_only=adjoints_only)
-        dxs = add(forward.dxs, backward.dxs)
-        return _gather(lambda pair: BidirectionalParams(*pair), [forward, backward], dxs)
+    def together(trees: list[PyTree]) -> PyTree:
+        values = jax.tree.leaves(trees)
+        leaves = dict(zip(order, values, strict=True))
+        return jax.tree.unflatten(tree, [leaves[place] for place in range(len(leaves))])
 
-    return jnp.concatenate([ys, zs], axis=-1), back
-
-
-def _gather(make: Callable[[tuple], PyTree], parts: list[Backward], dxs: Scaled) -> Backward:
-    """The backward passes of several layers as that of the cell made of them."""
-    adjoints = sum((part.adjoints for part in parts), ())
-    each = [part.params for part in parts if part.params is not None]
-    if not each:
-        return Backward(adjoints, None, dxs)
-    contributions = [part.contributions for part in each]
-    found = ParameterGradients(
-        gradient=make(tuple(part.gradient for part in each)),
-        log_gradient=make(tuple(part.log_gradient for part in each)),
-        log_contributions=make(tuple(part.log_contributions for part in each)),
-        contributions=None if contributions[0] is None else make(tuple(contributions)),
-    )
-    return Backward(adjoints, found, dxs)
+    fields = [together(list(each)) for each in zip(*(part[:3] for part in found), strict=True)]
+    kept = [part.contributions for part in found]
+    contributions = None if kept[0] is None else together(kept)
+    return Backward(tuple(adjoints), ParameterGradients(*fields, contributions), dxs)
 
 
 def state_norms(

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from rnnlab import _check
-from rnnlab.driver import Course, run
+from rnnlab.driver import Course, RunCell
 from rnnlab.typing import Array, Cell, Key
 
 
@@ -86,8 +86,8 @@ class Stack:
             x = self._above(number, x, y, 0)
         return StackState(tuple(after)), x
 
-    def run_layers(
-        self, params: StackParams, xs: Array, state: StackState, course: Course
+    def run_cells(
+        self, params: StackParams, xs: Array, state: StackState, course: Course, run: RunCell
     ) -> tuple[StackState, Array]:
         """Each layer over the whole sequence, one after the other."""
         self._check_params(params)
@@ -216,8 +216,17 @@ class Bidirectional:
             "a bidirectional cell has no step, since it reads the future; use rnnlab.unroll"
         )
 
-    def run_layers(
-        self, params: BidirectionalParams, xs: Array, state: BidirectionalState, course: Course
+    @property
+    def cells(self) -> tuple[Any, Any]:
+        return self.forward, self.backward
+
+    def run_cells(
+        self,
+        params: BidirectionalParams,
+        xs: Array,
+        state: BidirectionalState,
+        course: Course,
+        run: RunCell,
     ) -> tuple[BidirectionalState, Array]:
         """Each direction over the whole sequence; outputs side by side."""
         if not isinstance(params, BidirectionalParams):

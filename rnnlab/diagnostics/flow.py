@@ -16,7 +16,7 @@ from rnnlab._functions import ByValue
 from rnnlab._results import result
 from rnnlab.diagnostics import reach
 from rnnlab.diagnostics.reach import ExampleReach
-from rnnlab.driver import Course, has_layers, prepare, within
+from rnnlab.driver import Course, prepare, within
 from rnnlab.gradients import Back, ParameterGradients, StateNorms, record
 from rnnlab.scaled import Scaled, log_norm, plain, renormalise
 from rnnlab.typing import Array, Cell, Key, PyTree
@@ -223,7 +223,7 @@ def gradient_flow(
 @functools.partial(
     jax.tree_util.register_dataclass,
     data_fields=("log_norm", "resets"),
-    meta_fields=("reverse",),
+    meta_fields=("reverse", "layered"),
 )
 @dataclasses.dataclass(frozen=True)
 class Followed:
@@ -232,6 +232,7 @@ class Followed:
     log_norm: Array  # ln‖∂E/∂s‖, [T, ...]
     resets: Array | None  # [T, ...]
     reverse: bool
+    layered: bool  # whether the layer is one of the cells of a composite
 
 
 class CompiledFlow(NamedTuple):
@@ -248,9 +249,6 @@ class CompiledFlow(NamedTuple):
     followed: tuple[Followed, ...]
     loss_step: Array
     loss_steps: Array
-    layered: (
-        bool | None
-    )  # None, or True in a cell made of cells, whose results have an axis of layers
 
 
 def compiled_flow(
@@ -280,7 +278,7 @@ def compiled_flow(
     _check.differentiable("params", params)
     _check.differentiable("the state", state)
     _check.batched("the state", state, xs.shape[1:-1])
-    found = _flow(
+    return _flow(
         cell,
         params,
         xs,
@@ -295,7 +293,6 @@ def compiled_flow(
         of_args=differentiate_loss_args,
         one_step=one_step,
     )
-    return found._replace(layered=has_layers(cell))
 
 
 @functools.partial(
@@ -335,7 +332,7 @@ def _flow(
     if several:
         norms = _followed_norms(back, norms, entering, step, count)
     followed = [
-        Followed(norm, adjoint.course.resets, adjoint.course.reverse)
+        Followed(norm, adjoint.course.resets, adjoint.course.reverse, adjoint.layered)
         for norm, adjoint in zip(norms, backward.adjoints, strict=True)
     ]
 
@@ -354,7 +351,6 @@ def _flow(
         followed=tuple(followed),
         loss_step=step,
         loss_steps=count,
-        layered=None,
     )
 
 
@@ -398,7 +394,7 @@ def with_reach(compiled: CompiledFlow, lengths: Array | None) -> GradientFlow:
     )
     over = [reach.over_examples(layer) for layer in examples]
     norms = compiled.adjoints[0]
-    if compiled.layered:
+    if compiled.followed[0].layered:
         norms = _stacked(compiled.adjoints)
         examples, over = [jax.tree.map(_side_by_side, *layers) for layers in (examples, over)]
     else:
