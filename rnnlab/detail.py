@@ -8,10 +8,10 @@ import jax
 import numpy as np
 
 from rnnlab.diagnostics import bptt_contributions, jacobian_products, truncation_bias
+from rnnlab.gradients.scaled import merge
 from rnnlab.layers import Stack, StackParams
 from rnnlab.losses import cross_entropy
 from rnnlab.report.records import Records, number
-from rnnlab.scaled import merge
 from rnnlab.typing import AnyArray, Array, PyTree
 
 LAGS, VALUES, CUTS = 12, 16, 10

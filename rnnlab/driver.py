@@ -1,5 +1,6 @@
 """The one driver: a cell over a sequence, in any engine."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -12,24 +13,46 @@ from rnnlab import _check
 from rnnlab.cells.base import widest
 from rnnlab.cells.contract import stands_in
 from rnnlab.engines import run_engine, wanted
-from rnnlab.engines.plan import Engine, Marks, Sequence, select
+from rnnlab.engines.plan import Engine, Marks, Sequence, before, select
 from rnnlab.engines.shards import on_shards, vary_together
 from rnnlab.typing import Array, Cell, Dtype, Key, PyTree
 
 
-class Course(NamedTuple):
-    """How a sequence is run; the last three are fixed while tracing."""
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("lengths", "resets", "key"),
+    meta_fields=("reverse", "engine", "every"),
+)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How a sequence is run. Arrays are traced; the last three are fixed while tracing.
 
-    lengths: Array | None = None  # [...], whole numbers in 0..T
-    resets: Array | None = None  # [T, ...], True where the state starts afresh
-    key: Key | None = None  # turns dropout on
-    reverse: bool = False  # from the last step to the first
+    Attributes:
+        lengths: ``[...]``, whole numbers in 0..T.
+        resets: ``[T, ...]``, True where the state starts afresh.
+        key: turns dropout on.
+        reverse: from the last step to the first.
+        engine: which engine is asked for.
+        every: whether the state after every step is wanted, or the final one.
+    """
+
+    lengths: Array | None = None
+    resets: Array | None = None
+    key: Key | None = None
+    reverse: bool = False
     engine: Engine = Engine("auto")
-    every: bool = False  # whether the state after every step is wanted, or the final one
+    every: bool = False
+
+    def replace(self, **changes: Any) -> "RunOptions":
+        """The same with some fields changed."""
+        return dataclasses.replace(self, **changes)
 
 
-RunCell = Callable[[Cell, PyTree, Array, PyTree, Course], tuple[PyTree, Array]]
-"""``run(cell, params, xs, state, course) -> (state, ys)``, as :func:`run` does."""
+PLAIN = RunOptions()
+"""A sequence from its first to its last step, and nothing out of the ordinary."""
+
+RunCell = Callable[[Cell, PyTree, Array, PyTree, RunOptions], tuple[PyTree, Array]]
+"""``run(cell, params, xs, state, options) -> (state, ys)``, as :func:`run` does."""
 
 
 @runtime_checkable
@@ -45,7 +68,7 @@ class Composite(Protocol):
         ...
 
     def run_cells(
-        self, params: Any, xs: Array, state: Any, course: Course, run: RunCell
+        self, params: Any, xs: Array, state: Any, options: RunOptions, run: RunCell
     ) -> tuple[Any, Array]:
         """A whole sequence, each cell by a call of ``run``; the final state, or every state, and ys.
 
@@ -105,9 +128,8 @@ def unroll(
         ValueError: where shapes, dtypes, structures, lengths or the engine do not fit; the message says the mend.
     """
     asked = wanted(engine, residuals, segments)
-    check_options(key, reverse)
-    xs, state, lengths, resets = prepare(cell, params, xs, initial_state, lengths, resets)
-    return _run(cell, params, xs, state, lengths, resets, key, reverse, asked, every=False)
+    options = RunOptions(lengths=lengths, resets=resets, key=key, reverse=reverse, engine=asked)
+    return _compiled(cell, params, *prepare(cell, params, xs, initial_state, options))
 
 
 def unroll_states(
@@ -129,20 +151,21 @@ def unroll_states(
     In the padding beyond an example's length the state rests: it is the final one, or with ``reverse`` the initial one.
     """
     asked = wanted(engine, residuals, segments)
-    check_options(key, reverse)
-    xs, state, lengths, resets = prepare(cell, params, xs, initial_state, lengths, resets)
-    return _run(cell, params, xs, state, lengths, resets, key, reverse, asked, every=True)
+    options = RunOptions(
+        lengths=lengths, resets=resets, key=key, reverse=reverse, engine=asked, every=True
+    )
+    return _compiled(cell, params, *prepare(cell, params, xs, initial_state, options))
 
 
 def run(
-    cell: Cell, params: PyTree, xs: Array, state: PyTree, course: Course
+    cell: Cell, params: PyTree, xs: Array, state: PyTree, options: RunOptions
 ) -> tuple[PyTree, Array]:
     """The driver without its checks: for layers, which are run one by one, and for code that is traced already."""
     composite: Any = cell
     if is_composite(composite):
-        xs = without_padding(xs, course.lengths)
-        state, ys = composite.run_cells(params, xs, state, course, run)
-        return state, without_padding(ys, course.lengths)
+        xs = without_padding(xs, options.lengths)
+        state, ys = composite.run_cells(params, xs, state, options, run)
+        return state, without_padding(ys, options.lengths)
 
     def run_shard(
         params: PyTree, xs: Array, state: PyTree, lengths: Array | None, resets: Array | None
@@ -150,26 +173,13 @@ def run(
         xs, marks = arrange(xs, lengths, resets)
         params, xs, state, marks = vary_together((params, xs, state, marks))
         state = settle(cell, params, xs[0], state, None if lengths is None else "lengths need")
-        sequence = Sequence(xs, state, marks, course.reverse, course.every)
-        return run_engine(cell, params, sequence, course.engine)
+        sequence = Sequence(xs, state, marks, options.reverse, options.every)
+        return run_engine(cell, params, sequence, options.engine)
 
-    return on_shards(run_shard, params, xs, state, course.lengths, course.resets, course.every)
+    return on_shards(run_shard, params, xs, state, options.lengths, options.resets, options.every)
 
 
-@functools.partial(jax.jit, static_argnames=("cell", "reverse", "engine", "every"))
-def _run(
-    cell: Cell,
-    params: PyTree,
-    xs: Array,
-    state: PyTree,
-    lengths: Array | None,
-    resets: Array | None,
-    key: Key | None,
-    reverse: bool,
-    engine: Engine,
-    every: bool,
-) -> tuple[PyTree, Array]:
-    return run(cell, params, xs, state, Course(lengths, resets, key, reverse, engine, every))
+_compiled = jax.jit(run, static_argnames="cell")
 
 
 def arrange(xs: Array, lengths: Array | None, resets: Array | None) -> tuple[Array, Marks]:
@@ -183,6 +193,29 @@ def without_padding(xs: Array, lengths: Array | None) -> Array:
     if lengths is None:
         return xs
     return select(within(lengths, xs.shape[0]), xs, jnp.zeros_like(xs))
+
+
+class Trajectory(NamedTuple):
+    """A run of which every state is known."""
+
+    xs: Array  # [T, ..., I], zero in the padding
+    start: PyTree  # the state before the first step, in the dtype in which the step returns it
+    olds: PyTree  # sₜ₋₁, the state before each step, [T, ...]
+    states: PyTree  # sₜ, the state after each step, [T, ...]
+    ys: Array  # [T, ..., O]
+    marks: Marks
+    reverse: bool
+
+
+def trajectory(
+    cell: Cell, params: PyTree, xs: Array, state: PyTree, options: RunOptions = PLAIN
+) -> Trajectory:
+    """A run with every state; for code that is traced already, from checked inputs."""
+    xs, marks = arrange(xs, options.lengths, options.resets)
+    start = settle(cell, params, xs[0], state)
+    states, ys = run(cell, params, xs, start, options.replace(every=True))
+    olds = before(start, states, options.reverse)
+    return Trajectory(xs, start, olds, states, ys, marks, options.reverse)
 
 
 def within(lengths: Array, steps: int) -> Array:
@@ -241,52 +274,36 @@ def _widen(leaf: Array, dtype: Dtype) -> Array:
     return leaf.astype(widest(leaf.dtype, dtype)) if floats else leaf
 
 
-def check_options(key: Key | None, reverse: bool) -> None:
-    """ValueError unless ``key`` is a key or None, and ``reverse`` True or False."""
-    if key is not None:
-        _check.key("key", key)
-    _check.flag("reverse", reverse)
-
-
 def prepare(
-    cell: Cell,
-    params: PyTree,
-    xs: Array,
-    state: PyTree | None,
-    lengths: Array | None,
-    resets: Array | None,
-) -> tuple[Array, PyTree, Array | None, Array | None]:
-    """Checked ``(xs, initial state, lengths, resets)``; every fault raises ValueError before anything is compiled."""
+    cell: Cell, params: PyTree, xs: Array, state: PyTree | None, options: RunOptions = PLAIN
+) -> tuple[Array, PyTree, RunOptions]:
+    """Checked ``(xs, initial state, options)``; ValueError before anything is compiled."""
     _check.hashable(cell)
+    if options.key is not None:
+        _check.key("key", options.key)
+    _check.flag("reverse", options.reverse)
     xs = _check.array("xs", xs)
     _check.sequence(xs)
-    batch_shape = xs.shape[1:-1]
     check_params(cell, params, xs.shape[-1])
+    lengths, resets = options.lengths, options.resets
+    batch_shape = xs.shape[1:-1]
     if lengths is not None:
         lengths = _check.lengths(lengths, xs.shape[0], batch_shape)
     if resets is not None:
         resets = _check.resets(resets, xs.shape[:-1])
-        if (
-            lengths is not None
-        ):  # a reset in the padding would reach a valid step of the other direction
+        if lengths is not None:
+            # A reset in the padding would reach a valid step of the other direction.
             resets = resets & within(lengths, xs.shape[0])
     default = cell.initial_state(batch_shape)
     if lengths is not None or resets is not None:
         _check.batched("the state", default, batch_shape)
     if state is None:
-        return xs, default, lengths, resets
-    _check.same_tree(
-        "initial_state",
-        state,
-        _check.shapes(default),
-        f"start from cell.initial_state({batch_shape})",
-    )
-    return (
-        xs,
-        jax.tree.map(lambda s, d: _widen(jnp.asarray(s), d.dtype), state, default),
-        lengths,
-        resets,
-    )
+        state = default
+    else:
+        advice = f"start from cell.initial_state({batch_shape})"
+        _check.same_tree("initial_state", state, _check.shapes(default), advice)
+        state = jax.tree.map(lambda s, d: _widen(jnp.asarray(s), d.dtype), state, default)
+    return xs, state, options.replace(lengths=lengths, resets=resets)
 
 
 def check_params(cell: Cell, params: PyTree, input_size: int) -> None:

@@ -7,7 +7,7 @@ from jax.extend import core
 
 from rnnlab import _check
 from rnnlab._results import result
-from rnnlab.driver import Course, arrange, check_options, is_composite, prepare, run, settle
+from rnnlab.driver import RunOptions, arrange, is_composite, prepare, run, settle
 from rnnlab.engines import choose, run_engine, wanted
 from rnnlab.engines.plan import Engine, Sequence, known
 from rnnlab.typing import Array, Cell, Key, PyTree
@@ -88,11 +88,9 @@ def explain_engine(
         ValueError: as ``unroll`` does.
     """
     asked = wanted(engine, residuals, segments)
-    check_options(key, reverse)
-    given = params, xs, initial_state, lengths, resets
-    xs, state, lengths, resets = _prepared(cell, *given)
-    course = Course(lengths, resets, reverse=reverse, engine=asked)
-    return _explain(cell, params, xs, state, course)
+    options = RunOptions(lengths=lengths, resets=resets, key=key, reverse=reverse, engine=asked)
+    xs, state, options = _prepared(cell, params, xs, initial_state, options)
+    return _explain(cell, params, xs, state, options.replace(key=None))
 
 
 def _prepared(cell: Cell, *given: PyTree) -> Any:
@@ -110,29 +108,30 @@ def _prepared(cell: Cell, *given: PyTree) -> Any:
 
 
 def _explain(
-    cell: Any, params: PyTree, xs: Array, state: PyTree, course: Course
+    cell: Any, params: PyTree, xs: Array, state: PyTree, options: RunOptions
 ) -> Explanation:
     if not is_composite(cell):
-        xs, marks = jax.eval_shape(arrange, xs, course.lengths, course.resets)
-        return _explain_one(cell, params, Sequence(xs, state, marks, course.reverse), course.engine)
+        xs, marks = jax.eval_shape(arrange, xs, options.lengths, options.resets)
+        sequence = Sequence(xs, state, marks, options.reverse)
+        return _explain_one(cell, params, sequence, options.engine)
     inside = []
 
     def explained(
-        inner: Cell, params: PyTree, xs: Array, state: PyTree, course: Course
+        inner: Cell, params: PyTree, xs: Array, state: PyTree, options: RunOptions
     ) -> tuple[PyTree, Array]:
-        given = _check.shapes((params, xs, state, course.lengths, course.resets))
+        given = _check.shapes((params, xs, state, options.lengths, options.resets))
         params_like, xs_like, state_like, lengths, resets = given
-        its_course = course._replace(lengths=lengths, resets=resets)
-        inside.append(_explain(inner, params_like, xs_like, state_like, its_course))
-        return run(inner, params, xs, state, course)
+        its_options = options.replace(lengths=lengths, resets=resets)
+        inside.append(_explain(inner, params_like, xs_like, state_like, its_options))
+        return run(inner, params, xs, state, options)
 
     def run_cells(
         params: PyTree, xs: Array, state: PyTree, lengths: Array | None, resets: Array | None
     ) -> tuple[PyTree, Array]:
-        its_course = course._replace(lengths=lengths, resets=resets)
-        return cell.run_cells(params, xs, state, its_course, explained)
+        its_options = options.replace(lengths=lengths, resets=resets)
+        return cell.run_cells(params, xs, state, its_options, explained)
 
-    jax.eval_shape(run_cells, params, xs, state, course.lengths, course.resets)
+    jax.eval_shape(run_cells, params, xs, state, options.lengths, options.resets)
     return _together(inside)
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from rnnlab import _check
-from rnnlab.driver import Course, RunCell
+from rnnlab.driver import RunCell, RunOptions
 from rnnlab.typing import Array, Cell, Key
 
 
@@ -87,12 +87,12 @@ class Stack:
         return StackState(tuple(after)), x
 
     def run_cells(
-        self, params: StackParams, xs: Array, state: StackState, course: Course, run: RunCell
+        self, params: StackParams, xs: Array, state: StackState, options: RunOptions, run: RunCell
     ) -> tuple[StackState, Array]:
         """Each layer over the whole sequence, one after the other."""
         self._check_params(params)
         states = []
-        for number, (cell, key) in enumerate(zip(self.cells, self.keys(course.key), strict=True)):
+        for number, (cell, key) in enumerate(zip(self.cells, self.keys(options.key), strict=True)):
             k_drop, k_inner = self.keys(key, 2)
             mask = self.mask(number, k_drop, xs)
             seen = xs if mask is None else xs * mask
@@ -101,7 +101,7 @@ class Stack:
                 params.layers[number],
                 seen,
                 state.layers[number],
-                course._replace(key=k_inner),
+                options.replace(key=k_inner),
             )
             states.append(after)
             xs = self._above(number, xs, ys, 1)
@@ -225,7 +225,7 @@ class Bidirectional:
         params: BidirectionalParams,
         xs: Array,
         state: BidirectionalState,
-        course: Course,
+        options: RunOptions,
         run: RunCell,
     ) -> tuple[BidirectionalState, Array]:
         """Each direction over the whole sequence; outputs side by side."""
@@ -234,7 +234,7 @@ class Bidirectional:
                 f"params has the structure {_check.outline(params)}, but two directions are needed; "
                 "give rnnlab.layers.BidirectionalParams(forward, backward)"
             )
-        there, back = both_ways(course)
+        there, back = both_ways(options)
         ahead, ys = run(self.forward, params.forward, xs, state.forward, there)
         behind, zs = run(self.backward, params.backward, xs, state.backward, back)
         for outputs in (ys, zs):
@@ -242,15 +242,15 @@ class Bidirectional:
         return BidirectionalState(ahead, behind), jnp.concatenate([ys, zs], axis=-1)
 
 
-def both_ways(course: Course) -> tuple[Course, Course]:
-    """The course of each direction. What is reset *before* step t one way is reset before t − 1 the other way."""
-    resets = course.resets
+def both_ways(options: RunOptions) -> tuple[RunOptions, RunOptions]:
+    """The options of each direction. What is reset *before* step t one way is reset before t − 1 the other way."""
+    resets = options.resets
     if resets is not None:
         edge = jnp.zeros_like(resets[:1])
-        resets = jnp.concatenate([edge, resets[:-1]] if course.reverse else [resets[1:], edge])
-    k_there, k_back = (None, None) if course.key is None else jax.random.split(course.key)
-    return course._replace(key=k_there), course._replace(
-        key=k_back, resets=resets, reverse=not course.reverse
+        resets = jnp.concatenate([edge, resets[:-1]] if options.reverse else [resets[1:], edge])
+    k_there, k_back = (None, None) if options.key is None else jax.random.split(options.key)
+    return options.replace(key=k_there), options.replace(
+        key=k_back, resets=resets, reverse=not options.reverse
     )
 
 

@@ -21,8 +21,8 @@ from rnnlab.cells import GRU, LSTM, RNN, LeakyRNN, Readout
 from rnnlab.data import encode, read_text, standard_library
 from rnnlab.detail import look_closer
 from rnnlab.diagnostics import reach
-from rnnlab.diagnostics.flow import compiled_flow
-from rnnlab.driver import unroll
+from rnnlab.diagnostics.flow import Extras, compiled_flow
+from rnnlab.driver import RunOptions, unroll
 from rnnlab.layers import Stack, StackParams, stack
 from rnnlab.losses import cross_entropy
 from rnnlab.report.records import Records, number
@@ -309,9 +309,8 @@ def _compile(run: _Run, lengths: tuple[int, ...]) -> Callable[..., Seen]:
             data.embed(inputs),
             loss,
             (readout_weights, labels, length - 1),
-            lengths=padded,
-            differentiate_loss_args=True,
-            one_step=True,
+            RunOptions(lengths=padded),
+            Extras(differentiate_loss_args=True, one_step=True),
         )
         of_readout = None if flow.loss_args_gradient is None else flow.loss_args_gradient[0]
         log_readout = jax.tree.map(lambda g: jnp.log(jnp.linalg.norm(g.ravel())), of_readout)

@@ -76,9 +76,9 @@ class GatedSum:
         right, z = self.right.step(params.right, state.right, jnp.tanh(x))
         return GatedState(left, right), self.join(params, x, y, z)
 
-    def run_cells(self, params, xs, state, course, run):
-        left, ys = run(self.left, params.left, xs, state.left, course)
-        right, zs = run(self.right, params.right, jnp.tanh(xs), state.right, course)
+    def run_cells(self, params, xs, state, options, run):
+        left, ys = run(self.left, params.left, xs, state.left, options)
+        right, zs = run(self.right, params.right, jnp.tanh(xs), state.right, options)
         return GatedState(left, right), self.join(params, xs, ys, zs)
 
 
@@ -120,9 +120,11 @@ def loss(ys):
 
 MARKS = {
     "plain": {},
-    "lengths": {"lengths": jnp.array([12, 1, 7])},
-    "resets": {"resets": jnp.arange(T)[:, None] == jnp.array([3, 0, 9])[None]},
-    "reverse": {"reverse": True},
+    "all": {
+        "lengths": jnp.array([12, 1, 7]),
+        "resets": jnp.arange(T)[:, None] == jnp.array([3, 0, 9])[None],
+        "reverse": True,
+    },
 }
 
 
@@ -211,7 +213,7 @@ def test_explain_engine_names_the_engine_of_each_cell():
     found = rnnlab.explain_engine(cell, *drawn(cell))
     assert found.engine == "fused, fused, fused"
     assert [len(layer.layers) for layer in found.layers] == [2, 0]
-    step_only = rnnlab.Step(lambda p, h, x: (h, h), jnp.zeros(H))
+    step_only = rnnlab.Step(lambda _p, h, _x: (h, h), jnp.zeros(H))
     params = GatedParams(PAIR[0].init(jax.random.key(0), INPUTS), None, None)
     mixed = rnnlab.explain_engine(GatedSum(PAIR[0], step_only), params, drawn(cell)[1])
     assert mixed.engine == "fused, scan"
@@ -241,7 +243,7 @@ def test_a_phase_diagram_varies_all_recurrent_weights():
 
 def test_a_composite_with_parameters_of_its_own_has_no_dropout_to_follow():
     cell = COMPOSITES["learned gate"]
-    with pytest.raises(ValueError, match="parameters of its own.*leave key out"):
+    with pytest.raises(ValueError, match=r"parameters of its own.*leave key out"):
         rnnlab.gradient_flow(cell, *drawn(cell), loss, key=jax.random.key(0))
 
 

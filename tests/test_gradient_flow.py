@@ -10,7 +10,7 @@ import pytest
 from jax.test_util import check_grads
 
 import rnnlab
-from rnnlab.scaled import log_norm
+from rnnlab.gradients.scaled import log_norm
 from tests.reference.cells import CELLS, draw_params
 
 F64 = {"param_dtype": jnp.float64}

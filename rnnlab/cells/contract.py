@@ -5,6 +5,7 @@ from typing import Any
 import jax
 from jax.extend import core
 
+from rnnlab.cells.base import Maps
 from rnnlab.typing import PyTree
 
 SPLIT = ("project", "mix", "gate")
@@ -31,11 +32,11 @@ def splits(cell: Any) -> bool:
     return stands_in(cell, SPLIT, ("step",))
 
 
-def has_maps(cell: Any, params: PyTree) -> bool:
-    """Whether the cell gives its two linear maps and, with them, the adjoint of its gate."""
+def maps_of(cell: Any, params: PyTree) -> Maps | None:
+    """The two linear maps of a cell that gives, with them, the adjoint of its gate; None for others."""
     adjoint = stands_in(cell, ("gate_residuals", "gate_adjoint"), ("gate",))
     linear = stands_in(cell, ("maps",), ("project", "mix"))
-    return splits(cell) and adjoint and linear and cell.maps(params) is not None
+    return cell.maps(params) if splits(cell) and adjoint and linear else None
 
 
 def map_leaves(cell: Any, params: PyTree) -> tuple[int | None, ...] | None:
@@ -44,9 +45,9 @@ def map_leaves(cell: Any, params: PyTree) -> tuple[int | None, ...] | None:
     None altogether where a map is computed from the parameters, or where a parameter is not one of the maps: then a
     parameter's gradient is not that of a map, and the norms of the maps' gradients say nothing about it.
     """
-    if not has_maps(cell, params):
+    maps = maps_of(cell, params)
+    if maps is None:
         return None
-    maps = cell.maps(params)[:4]
     traced = jax.make_jaxpr(lambda params: cell.maps(params)[:4])(params).jaxpr
     given = list(traced.invars)
     found = []
@@ -57,7 +58,7 @@ def map_leaves(cell: Any, params: PyTree) -> tuple[int | None, ...] | None:
     if sorted(found) != list(range(len(given))):
         return None
     left = iter(found)
-    return tuple(None if leaf is None else next(left) for leaf in maps)
+    return tuple(None if leaf is None else next(left) for leaf in maps[:4])
 
 
 def hidden_leaf(cell: Any, state: PyTree) -> int | None:

@@ -15,15 +15,24 @@ from rnnlab._functions import ByValue
 from rnnlab._results import result
 from rnnlab.cells.base import Maps
 from rnnlab.cells.contract import map_leaves
-from rnnlab.diagnostics.flow import entering_gradient, loss_gradient
 from rnnlab.diagnostics.reach import median
-from rnnlab.driver import Course, prepare, run, settle
+from rnnlab.driver import Trajectory, prepare, trajectory
 from rnnlab.engines.fused import one_axis
-from rnnlab.engines.plan import before
 from rnnlab.engines.steps import add_to_hidden
-from rnnlab.gradients import log_contributions, state_norms, to_params
-from rnnlab.output import split
-from rnnlab.scaled import NOTHING, Scaled, add, log_norm, plain, renormalise, rescale, zero
+from rnnlab.gradients.adjoint import Moment, Rows, adjoint_scan
+from rnnlab.gradients.backward import state_norms
+from rnnlab.gradients.contribution_norms import log_contributions, to_params
+from rnnlab.gradients.loss import entering_gradient, loss_gradient
+from rnnlab.gradients.scaled import (
+    NOTHING,
+    Scaled,
+    add,
+    log_norm,
+    plain,
+    renormalise,
+    rescale,
+    zero,
+)
 from rnnlab.typing import Array, Cell, PyTree
 
 ROWS = 50
@@ -115,7 +124,7 @@ def bptt_contributions(
 
 def prepared(cell: Cell, params: PyTree, xs: Array, state: PyTree | None) -> tuple[Array, PyTree]:
     """Checked ``(xs, initial state)``."""
-    xs, state, _, _ = prepare(cell, params, xs, state, None, None)
+    xs, state, _ = prepare(cell, params, xs, state)
     _check.linear_adjoint(cell)
     _check.differentiable("params", params)
     _check.differentiable("the state", state)
@@ -155,97 +164,67 @@ def _matrix(
     keep: bool,
     of_args: bool,
 ) -> BpttContributions:
-    state = settle(cell, params, xs[0], state)
-    states, ys = run(cell, params, xs, state, Course(every=True))
-    _, g, args_gradient = loss_gradient(loss, ys, loss_args, of_args)
+    run = trajectory(cell, params, xs, state)
+    _, g, args_gradient = loss_gradient(loss, run.ys, loss_args, of_args)
     g = entering_gradient(g)
     last = np.array([steps[-1] for steps in np.array_split(np.arange(1, len(xs) + 1), rows)])
     row = jnp.asarray(np.searchsorted(last, np.arange(1, len(xs) + 1)))
-    olds = before(state, states, False)
-    total, seen = _back(cell, params, (olds, xs, states), g, row, rows, keep)
+    total, seen = _back(cell, params, run, g, Rows(rows, row), keep)
     in_rows = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), seen)
     return BpttContributions(
         jnp.asarray(last), in_rows.logs, in_rows.size, in_rows.terms, plain(total), args_gradient
     )
 
 
-def whole_gradient(cell: Cell, params: PyTree, steps: tuple, g: Scaled) -> Scaled:
-    """∂L/∂θ from the ``steps`` (the states before, the inputs, the states after) and ∂L/∂y, free of overflow."""
-    return _back(cell, params, steps, g, jnp.zeros(len(steps[1]), jnp.int32), 1, False)[0]
+def whole_gradient(cell: Cell, params: PyTree, run: Trajectory, g: Scaled) -> Scaled:
+    """∂L/∂θ from a run and ∂L/∂ys, free of overflow."""
+    one = Rows(1, jnp.zeros(len(run.xs), jnp.int32))
+    return _back(cell, params, run, g, one, False)[0]
 
 
 def _back(
-    cell: Cell, params: PyTree, steps: tuple, g: Scaled, row: Array, rows: int, keep: bool
+    cell: Cell, params: PyTree, run: Trajectory, g: Scaled, rows: Rows, keep: bool
 ) -> tuple[Scaled, _Seen]:
-    """∂L/∂θ, and what each step gives for each row; ``row`` says which row the loss of a step belongs to."""
+    """∂L/∂θ, and what each step gives for each row."""
     back = _step_back if map_leaves(cell, params) is None else _fused_back
-    return back(cell, params, steps, g, row, rows, keep)
+    return back(cell, params, run, g, rows, keep)
 
 
 def _step_back(
-    cell: Cell, params: PyTree, steps: tuple, g: Scaled, row: Array, rows: int, keep: bool
+    cell: Cell, params: PyTree, run: Trajectory, g: Scaled, rows: Rows, keep: bool
 ) -> tuple[Scaled, _Seen]:
     """For any cell: the derivative of the whole step, for all rows, one step after the other."""
-    olds, xs, _ = steps
-    start = jax.tree.map(lambda leaf: leaf[0], olds)
-    batch = xs.shape[1:-1]
-    lead = len(batch) + 1  # the rows, and the batch
-    parts = split(cell.step, params, start, xs[0])
 
-    def one_step(
-        carry: tuple[Scaled, Scaled], inputs: tuple
-    ) -> tuple[tuple[Scaled, Scaled], _Seen]:
-        adjoint, total = carry
-        (old, x), g, number = inputs
-        after, f_back = jax.vjp(parts.state, params, old, x)
-        _, y_back = jax.vjp(parts.output, params, old, x, after)
-        f_back, y_back = jax.vmap(f_back), jax.vmap(y_back)
+    def collect(total: Scaled, moment: Moment) -> tuple[Scaled, _Seen]:
+        # The batch shares the parameters, so their part is computed at one scale for each row.
+        exponent = moment.adjoint.exponent
+        top = exponent.reshape(rows.size, -1).max(axis=1)
+        shift = jnp.broadcast_to(top.reshape(-1, *(1,) * (exponent.ndim - 1)), exponent.shape)
+        terms = Scaled(moment.to_params(shift), top)
+        logs = jax.tree.map(lambda leaf: log_norm(leaf, top, 1), terms.mantissa)
+        size = _median_size(*moment.adjoint)
+        return add(total, _summed(terms)), _Seen(logs, size, plain(terms) if keep else None)
 
-        own = Scaled(
-            jnp.zeros((rows, *g.mantissa.shape), g.mantissa.dtype).at[number].set(g.mantissa),
-            jnp.full((rows, *batch), NOTHING, jnp.int32).at[number].set(g.exponent),
-        )
-        exponent = jnp.maximum(adjoint.exponent, own.exponent)
-        at_state, at_output = rescale(adjoint, exponent), rescale(own, exponent)
-        _, d_old, _, d_after = y_back(at_output)
-        at_state = jax.tree.map(jnp.add, at_state, d_after)
-        d_old = jax.tree.map(jnp.add, d_old, f_back(at_state)[1])
-
-        # The parameters are shared by the batch, so their part is taken at the batch's largest scale.
-        top = exponent.reshape(rows, -1).max(axis=1)
-        shift = jnp.broadcast_to(top.reshape(-1, *(1,) * len(batch)), exponent.shape)
-        at_state_top = rescale(Scaled(at_state, exponent), shift)
-        d_params = jax.tree.map(
-            jnp.add, f_back(at_state_top)[0], y_back(rescale(Scaled(at_output, exponent), shift))[0]
-        )
-        terms = Scaled(d_params, top)
-        logs = jax.tree.map(lambda leaf: log_norm(leaf, top, 1), d_params)
-        size = _median_size(at_state, exponent)
-        seen = _Seen(logs, size, plain(terms) if keep else None)
-        return (renormalise(d_old, exponent, lead), add(total, _summed(terms))), seen
-
-    none = jax.tree.map(lambda leaf: jnp.zeros((rows, *leaf.shape), leaf.dtype), start)
-    carry = zero(none, (rows, *batch)), zero(params, ())
-    (_, total), seen = lax.scan(one_step, carry, ((olds, xs), g, row), reverse=True)
+    _, total, seen = adjoint_scan(cell, params, run, g, collect, zero(params, ()), rows)
     return total, seen
 
 
 def _fused_back(
-    cell: Any, params: PyTree, steps: tuple, g: Scaled, row: Array, rows: int, keep: bool
+    cell: Any, params: PyTree, run: Trajectory, g: Scaled, rows: Rows, keep: bool
 ) -> tuple[Scaled, _Seen]:
     """For cells whose gate has its adjoint: gates are the rows' common ones, and terms are not formed but measured."""
-    xs = steps[1]
-    olds, xs, news, g = one_axis(xs.shape[1:-1], 1, (*steps, g))
+    batch = run.xs.shape[1:-1]
+    olds, xs, news, g = one_axis(batch, 1, (run.olds, run.xs, run.states, g))
     maps = cell.maps(params)
     w_back = maps.w_h.T
 
     def one_step(
         carry: tuple[Scaled, Scaled], inputs: tuple
     ) -> tuple[tuple[Scaled, Scaled], _Seen]:
-        (adjoint, total), (old, x, new, g, number) = carry, inputs
-        own = jnp.full_like(adjoint.exponent, NOTHING).at[number].set(g.exponent)
-        exponent = jnp.maximum(adjoint.exponent, own)
-        d_new = rescale(adjoint, exponent)
+        (coming, total), (old, x, new, g, number) = carry, inputs
+        own = jnp.full_like(coming.exponent, NOTHING).at[number].set(g.exponent)
+        exponent = jnp.maximum(coming.exponent, own)
+        d_new = rescale(coming, exponent)
         here = rescale(g, exponent[number])
         d_h = cell.hidden(d_new)
         d_new = cell.with_hidden(d_new, d_h.at[number].add(here.astype(d_h.dtype)))
@@ -253,30 +232,44 @@ def _fused_back(
         _, kept = cell.gate_residuals(params, old, cell.project(params, x), cell.mix(params, old))
         # What the rows share has an axis of one row: JAX can be told to refuse to add it itself.
         of_rows = jax.tree.map(lambda leaf: leaf[None], (old, new, kept))
-        adj = cell.gate_adjoint(params, *of_rows, d_new)
-        joint, z, a = (_side_by_side(part, d_h) for part in (adj.joint, adj.z, adj.a))
-        d_old = add_to_hidden(cell, adj.old, jnp.concatenate([joint, a], axis=-1) @ w_back)
-        h = cell.hidden(old)
+        adjoint = cell.gate_adjoint(params, *of_rows, d_new)
+        joint, z, a = (_side_by_side(part, d_h) for part in (adjoint.joint, adjoint.z, adjoint.a))
+        d_old = add_to_hidden(cell, adjoint.old, jnp.concatenate([joint, a], axis=-1) @ w_back)
 
         delta = Scaled((joint, z, a), exponent)
-        logs = log_contributions(cell, params, x[None], h[None], delta)
-        top = exponent.max(axis=1)
-        at_top = rescale(delta, jnp.broadcast_to(top[:, None], exponent.shape))
-        whole = _summed(Scaled(at_top, top))
-        d_maps = _to_maps(maps, h, x, whole.mantissa)
-        terms = None
-        if keep:
-            each = jax.vmap(functools.partial(_to_maps, maps, h, x))(at_top)
-            terms = to_params(cell, params, plain(Scaled(each, top)))
-        new_total = add(total, Scaled(d_maps, whole.exponent))
-        return (renormalise(d_old, exponent, 2), new_total), _Seen(
-            logs, _median_size(d_new, exponent), terms
-        )
+        total, seen = _terms(cell, params, maps, old, x, delta, total, keep)
+        seen = seen._replace(size=_median_size(d_new, exponent))
+        return (renormalise(d_old, exponent, 2), total), seen
 
-    none = jax.tree.map(lambda leaf: jnp.zeros((rows, *leaf.shape[1:]), leaf.dtype), olds)
-    carry = zero(none, (rows, xs.shape[1])), zero(maps[:4], ())
-    (_, total), seen = lax.scan(one_step, carry, (olds, xs, news, g, row), reverse=True)
+    like = jax.tree.map(lambda leaf: jnp.zeros((rows.size, *leaf.shape[1:]), leaf.dtype), olds)
+    carry = zero(like, (rows.size, xs.shape[1])), zero(maps[:4], ())
+    inputs = olds, xs, news, g, rows.row
+    (_, total), seen = lax.scan(one_step, carry, inputs, reverse=True)
     return total._replace(mantissa=to_params(cell, params, total.mantissa)), seen
+
+
+def _terms(
+    cell: Any,
+    params: PyTree,
+    maps: Maps,
+    old: PyTree,
+    x: Array,
+    delta: Scaled,
+    total: Scaled,
+    keep: bool,
+) -> tuple[Scaled, _Seen]:
+    """What a step contributes for each row, from δ ``[R, B, gates]``; the gradient of the maps grows by it."""
+    h = cell.hidden(old)
+    logs = log_contributions(cell, params, x[None], h[None], delta)
+    top = delta.exponent.max(axis=1)
+    at_top = rescale(delta, jnp.broadcast_to(top[:, None], delta.exponent.shape))
+    whole = _summed(Scaled(at_top, top))
+    own = Scaled(_to_maps(maps, h, x, whole.mantissa), whole.exponent)
+    terms = None
+    if keep:
+        each = jax.vmap(functools.partial(_to_maps, maps, h, x))(at_top)
+        terms = to_params(cell, params, plain(Scaled(each, top)))
+    return add(total, own), _Seen(logs, top, terms)
 
 
 def _side_by_side(blocks: tuple[Array, ...], like: Array) -> Array:

@@ -16,9 +16,11 @@ from rnnlab._functions import ByValue
 from rnnlab._results import result
 from rnnlab.diagnostics import reach
 from rnnlab.diagnostics.reach import ExampleReach
-from rnnlab.driver import Course, prepare, within
-from rnnlab.gradients import Back, ParameterGradients, StateNorms, record
-from rnnlab.scaled import Scaled, log_norm, plain, renormalise
+from rnnlab.driver import RunOptions, prepare, within
+from rnnlab.gradients import record
+from rnnlab.gradients.backward import Back, ParameterGradients, StateNorms
+from rnnlab.gradients.loss import entering_gradient, loss_gradient, steps_read
+from rnnlab.gradients.scaled import Scaled, log_norm, plain, renormalise
 from rnnlab.typing import Array, Cell, Key, PyTree
 
 
@@ -203,20 +205,9 @@ def gradient_flow(
     >>> bool(flow.vanishes), int(flow.horizon) < 30
     (True, True)
     """
-    compiled = compiled_flow(
-        cell,
-        params,
-        xs,
-        loss,
-        loss_args,
-        initial_state=initial_state,
-        lengths=lengths,
-        resets=resets,
-        reverse=reverse,
-        key=key,
-        keep_contributions=keep_contributions,
-        differentiate_loss_args=differentiate_loss_args,
-    )
+    options = RunOptions(lengths=lengths, resets=resets, key=key, reverse=reverse)
+    extras = Extras(keep_contributions, differentiate_loss_args)
+    compiled = compiled_flow(cell, params, xs, loss, loss_args, options, extras, initial_state)
     return with_reach(compiled, lengths)
 
 
@@ -251,72 +242,50 @@ class CompiledFlow(NamedTuple):
     loss_steps: Array
 
 
+class Extras(NamedTuple):
+    """What else is asked of a gradient flow; fixed while tracing."""
+
+    keep_contributions: bool = False
+    differentiate_loss_args: bool = False
+    one_step: bool = False
+    """The loss reads one step of each example. Its program shows that only where the step is a
+    constant; then no second pass is compiled."""
+
+
 def compiled_flow(
     cell: Cell,
     params: PyTree,
     xs: Array,
     loss: Callable[..., Array],
     loss_args: tuple[Any, ...],
-    *,
+    options: RunOptions,
+    extras: Extras,
     initial_state: PyTree | None = None,
-    lengths: Array | None = None,
-    resets: Array | None = None,
-    reverse: bool = False,
-    key: Key | None = None,
-    keep_contributions: bool = False,
-    differentiate_loss_args: bool = False,
-    one_step: bool = False,
 ) -> CompiledFlow:
-    """The first half of :func:`gradient_flow`, checked and compiled.
-
-    ``one_step`` says that the loss reads one step of each example, which its program shows only where the
-    step is a constant: then no second pass is compiled.
-    """
-    xs, state, lengths, resets = prepare(cell, params, xs, initial_state, lengths, resets)
+    """The first half of :func:`gradient_flow`, checked and compiled."""
+    xs, state, options = prepare(cell, params, xs, initial_state, options)
     loss_args = _check.loss_function(loss, loss_args)
     _check.linear_adjoint(cell)
     _check.differentiable("params", params)
     _check.differentiable("the state", state)
     _check.batched("the state", state, xs.shape[1:-1])
-    return _flow(
-        cell,
-        params,
-        xs,
-        state,
-        lengths,
-        resets,
-        key,
-        loss_args,
-        loss=ByValue(loss),
-        reverse=reverse,
-        keep=keep_contributions,
-        of_args=differentiate_loss_args,
-        one_step=one_step,
-    )
+    return _flow(cell, params, xs, state, options, loss_args, loss=ByValue(loss), extras=extras)
 
 
-@functools.partial(
-    jax.jit, static_argnames=("cell", "loss", "reverse", "keep", "of_args", "one_step")
-)
+@functools.partial(jax.jit, static_argnames=("cell", "loss", "extras"))
 def _flow(
     cell: Cell,
     params: PyTree,
     xs: Array,
     state: PyTree,
-    lengths: Array | None,
-    resets: Array | None,
-    key: Key | None,
+    options: RunOptions,
     loss_args: tuple[Any, ...],
     *,
     loss: Callable[..., Array],
-    reverse: bool,
-    keep: bool,
-    of_args: bool,
-    one_step: bool,
+    extras: Extras,
 ) -> CompiledFlow:
-    course = Course(lengths, resets, key, reverse)
-    ys, back = record(cell, params, xs, state, course, keep)
-    value, g, args_gradient = loss_gradient(loss, ys, loss_args, of_args)
+    ys, back = record(cell, params, xs, state, options, extras.keep_contributions)
+    value, g, args_gradient = loss_gradient(loss, ys, loss_args, extras.differentiate_loss_args)
     entering = entering_gradient(g)
     backward = back(entering)
     if not backward.adjoints or backward.params is None:
@@ -324,19 +293,20 @@ def _flow(
             "the cell has no state, so no gradient flows back in time; give one that remembers"
         )
     enters = jnp.any(entering.mantissa != 0, axis=-1)
-    if lengths is not None:
-        enters = enters & within(lengths, xs.shape[0])
-    step, count = reach.loss_step(enters, tuple(a.course.reverse for a in backward.adjoints))
-    several = not one_step and len(steps_read(loss, ys, loss_args)) > 1
+    if options.lengths is not None:
+        enters = enters & within(options.lengths, xs.shape[0])
+    step, count = reach.loss_step(enters, tuple(a.options.reverse for a in backward.adjoints))
+    several = not extras.one_step and len(steps_read(loss, ys, loss_args)) > 1
     norms = [adjoint.norms.joint for adjoint in backward.adjoints]
     if several:
         norms = _followed_norms(back, norms, entering, step, count)
     followed = [
-        Followed(norm, adjoint.course.resets, adjoint.course.reverse, adjoint.layered)
+        Followed(norm, adjoint.options.resets, adjoint.options.reverse, adjoint.layered)
         for norm, adjoint in zip(norms, backward.adjoints, strict=True)
     ]
 
-    read = [xs] if lengths is None else []  # padding may hold anything
+    # Padding may hold anything.
+    read = [xs] if options.lengths is None else []
     sound = [jnp.isfinite(x).all() for x in (*read, ys, value)]
     sound += [norm < jnp.inf for norm in jax.tree.leaves(backward.params.log_gradient)]  # NaN too
     return CompiledFlow(
@@ -422,62 +392,6 @@ def with_reach(compiled: CompiledFlow, lengths: Array | None) -> GradientFlow:
 
 def _side_by_side(*layers: Array) -> Array:
     return jnp.stack(layers)
-
-
-def loss_gradient(
-    loss: Callable[..., Array], ys: Array, loss_args: tuple[Any, ...], of_args: bool
-) -> tuple[Array, Array, PyTree | None]:
-    """``L, ∂L/∂ys`` and, where asked for, ∂L/∂ of the floats in ``loss_args``, None for the rest."""
-    _check.scalar_loss(loss, ys, *loss_args)
-    leaves, tree = jax.tree.flatten(loss_args)
-    floats = [place for place, leaf in enumerate(leaves)
-              if of_args and jnp.issubdtype(jnp.result_type(leaf), jnp.floating)]  # fmt: skip
-
-    def of(ys: Array, given: list[Array]) -> Array:
-        filled = list(leaves)
-        for place, leaf in zip(floats, given, strict=True):
-            filled[place] = leaf
-        return loss(ys, *jax.tree.unflatten(tree, filled))
-
-    value, (g, found) = jax.value_and_grad(of, (0, 1))(ys, [leaves[place] for place in floats])
-    if not of_args:
-        return value, g, None
-    gradients: list[Array | None] = [None] * len(leaves)
-    for place, gradient in zip(floats, found, strict=True):
-        gradients[place] = gradient
-    return value, g, jax.tree.unflatten(tree, gradients)
-
-
-def entering_gradient(g: Array) -> Scaled:
-    """∂L/∂ys with an exponent for each step and example."""
-    # A constant g, as that of a linear loss, would be scaled by XLA while it compiles, which takes seconds.
-    g = lax.optimization_barrier(g)
-    return renormalise(g, jnp.zeros(g.shape[:-1], jnp.int32), g.ndim - 1)
-
-
-def steps_read(loss: Callable[..., Array], ys: Array, loss_args: tuple[Any, ...]) -> set[int]:
-    """The steps of ``ys`` that the loss reads, as far as its program shows: all, unless it cuts some out."""
-    traced = jax.make_jaxpr(loss)(ys, *loss_args).jaxpr
-    return _read(traced, traced.invars[0], ys.shape[0])
-
-
-def _read(jaxpr: Any, var: Any, steps: int) -> set[int]:
-    everything = set(range(steps))
-    if var in jaxpr.outvars:
-        return everything
-    read: set[int] = set()
-    for equation in jaxpr.eqns:
-        if var not in equation.invars:
-            continue
-        if equation.primitive.name == "slice":
-            first, end = equation.params["start_indices"][0], equation.params["limit_indices"][0]
-            read |= set(range(first, end))
-        elif equation.primitive.name in ("jit", "pjit") and equation.invars.count(var) == 1:
-            inner = equation.params["jaxpr"].jaxpr
-            read |= _read(inner, inner.invars[equation.invars.index(var)], steps)
-        else:
-            return everything
-    return read
 
 
 def _stacked(adjoints: tuple[StateNorms, ...]) -> StateNorms:

@@ -13,7 +13,7 @@ from jax.tree_util import keystr
 
 from rnnlab import _check
 from rnnlab._results import result
-from rnnlab.scaled import log_norm, merge
+from rnnlab.gradients.scaled import log_norm, merge
 from rnnlab.typing import Array, PyTree
 
 ALL = "all"

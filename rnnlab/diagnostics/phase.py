@@ -14,12 +14,12 @@ from rnnlab import _check
 from rnnlab._functions import ByValue
 from rnnlab._results import result
 from rnnlab.cells.lstm import LSTMParams
-from rnnlab.diagnostics.flow import compiled_flow, examples_reach
+from rnnlab.diagnostics.flow import Extras, compiled_flow, examples_reach
 from rnnlab.diagnostics.lyapunov import lyapunov_spectrum
 from rnnlab.diagnostics.reach import ExampleReach, example_reach, over_examples
-from rnnlab.driver import prepare
+from rnnlab.driver import RunOptions, prepare
+from rnnlab.gradients.scaled import merge
 from rnnlab.layers import Stack, StackState
-from rnnlab.scaled import merge
 from rnnlab.typing import Array, Cell, Key, PyTree
 
 
@@ -204,7 +204,7 @@ def phase_diagram(
     if lengths.ndim != 1 or not lengths.size:
         raise ValueError(f"lengths has shape {lengths.shape}; give one axis of them, [N]")
     _check.finite("values", values)
-    xs, _, _, _ = prepare(cell, params, xs, None, None, None)
+    xs, _, _ = prepare(cell, params, xs, None)
     for name, tree in (("xs", xs), ("params", params)):
         _check.finite(name, tree)
     lengths = _check.lengths(lengths, xs.shape[0], lengths.shape, least=1)
@@ -243,7 +243,13 @@ def _diagram(
     def one_network(value: Array) -> tuple[Array, ...]:
         varied = vary(params, value)
         flow = compiled_flow(
-            cell, varied, beginnings, at_the_end, (each, *loss_args), lengths=each, one_step=True
+            cell,
+            varied,
+            beginnings,
+            at_the_end,
+            (each, *loss_args),
+            RunOptions(lengths=each),
+            Extras(one_step=True),
         )
         layers = examples_reach(flow, each)
         examples = layers[0]

@@ -10,13 +10,11 @@ from jax import lax
 
 from rnnlab import _check
 from rnnlab._functions import ByValue
-from rnnlab.diagnostics.flow import entering_gradient, loss_gradient
 from rnnlab.diagnostics.lyapunov import lyapunov_spectrum
 from rnnlab.diagnostics.state_map import at_least_float32, state_map
-from rnnlab.driver import Course, run
-from rnnlab.engines.plan import before
-from rnnlab.output import split
-from rnnlab.scaled import Scaled, add, renormalise, zero
+from rnnlab.driver import trajectory
+from rnnlab.gradients.adjoint import Moment, adjoint_scan
+from rnnlab.gradients.loss import entering_gradient, loss_gradient
 from rnnlab.typing import Array, Cell, Key, PyTree
 
 
@@ -66,8 +64,8 @@ def pascanu_omega(
     _, xs, state = state_map(cell, params, xs, initial_state)
     loss_args = _check.loss_function(loss, loss_args)
     params = at_least_float32(params)
-    options = {"loss": ByValue(loss), "ratio": ratio, "derivative": derivative}
-    return _omega(cell, params, xs, state, loss_args, **options)
+    given = {"loss": ByValue(loss), "ratio": ratio, "derivative": derivative}
+    return _omega(cell, params, xs, state, loss_args, **given)
 
 
 def flossing_loss(
@@ -160,32 +158,14 @@ def _directions(
     loss: Callable[..., Array],
 ) -> tuple[PyTree, PyTree]:
     """The state before each step and, up to a power of two for each step and example, ∂E/∂sₜ after it; ``[T, ...]``."""
-    batch = xs.ndim - 2
-    states, ys = run(cell, params, xs, state, Course(every=True))
-    olds = before(state, states, reverse=False)
-    _, g, _ = loss_gradient(loss, ys, loss_args, of_args=False)
-    g = entering_gradient(g)
-    parts = split(cell.step, params, state, xs[0])
+    run = trajectory(cell, params, xs, state)
+    _, g, _ = loss_gradient(loss, run.ys, loss_args, of_args=False)
 
-    def from_output(old: PyTree, new: PyTree, x: Array, g: Array) -> tuple[PyTree, PyTree]:
-        return jax.vjp(lambda s, n: parts.output(params, s, x, n), old, new)[1](g)
+    def collect(total: None, moment: Moment) -> tuple[None, PyTree]:
+        return total, moment.adjoint.mantissa
 
-    # What the loss says to a state directly: through the output of its own step, and through that of the next.
-    to_old, to_new = jax.vmap(from_output)(olds, states, xs, g.mantissa)
-    nothing = zero(state, xs.shape[1:-1])
-    direct = add(
-        Scaled(to_new, g.exponent), before(nothing, Scaled(to_old, g.exponent), reverse=True)
-    )
-    direct = renormalise(*direct, batch + 1)
-
-    def back(coming: Scaled, inputs: tuple[PyTree, Array, Scaled]) -> tuple[Scaled, PyTree]:
-        old, x, direct = inputs
-        adjoint = add(coming, direct)
-        (d_old,) = jax.vjp(lambda s: parts.state(params, s, x), old)[1](adjoint.mantissa)
-        return renormalise(d_old, adjoint.exponent, batch), adjoint.mantissa
-
-    _, adjoints = lax.scan(back, nothing, (olds, xs, direct), reverse=True)
-    return olds, adjoints
+    _, _, adjoints = adjoint_scan(cell, params, run, entering_gradient(g), collect, None)
+    return run.olds, adjoints
 
 
 def _squares(tree: PyTree, batch: int) -> Array:

@@ -51,7 +51,7 @@ def state_map(
     Raises:
         ValueError: for a state without a Jacobian, NaN and infinity.
     """
-    xs, state, _, _ = prepare(cell, params, xs, state, None, None)
+    xs, state, _ = prepare(cell, params, xs, state)
     batch = xs.shape[1:-1]
     _check.linear_adjoint(cell)
     _check.differentiable("the state", state)

@@ -14,11 +14,20 @@ from rnnlab import _check
 from rnnlab._functions import ByValue
 from rnnlab._results import result
 from rnnlab.diagnostics.contributions import prepared, whole_gradient
-from rnnlab.diagnostics.flow import entering_gradient, loss_gradient
-from rnnlab.driver import Course, run, settle
-from rnnlab.engines.plan import before
-from rnnlab.output import split
-from rnnlab.scaled import NOTHING, Scaled, add, log_norm, merge, plain, renormalise, rescale, zero
+from rnnlab.driver import trajectory
+from rnnlab.gradients.loss import entering_gradient, loss_gradient
+from rnnlab.gradients.scaled import (
+    NOTHING,
+    Scaled,
+    add,
+    log_norm,
+    merge,
+    plain,
+    renormalise,
+    rescale,
+    zero,
+)
+from rnnlab.gradients.split import split
 from rnnlab.typing import Array, Cell, PyTree
 
 
@@ -102,13 +111,12 @@ def _truncated(
     steps: tuple[int, ...],
     of_args: bool,
 ) -> TruncationBias:
-    state = settle(cell, params, xs[0], state)
-    states, ys = run(cell, params, xs, state, Course(every=True))
-    olds = before(state, states, False)
-    _, g, args_gradient = loss_gradient(loss, ys, loss_args, of_args)
+    run = trajectory(cell, params, xs, state)
+    olds, states = run.olds, run.states
+    _, g, args_gradient = loss_gradient(loss, run.ys, loss_args, of_args)
     g = entering_gradient(g)
     lead = g.exponent.ndim  # time, and the batch
-    parts = split(cell.step, params, state, xs[0])
+    parts = split(cell.step, params, run.start, xs[0])
     all_states = jax.vmap(parts.state, (None, 0, 0))
     all_outputs = jax.vmap(parts.output, (None, 0, 0, 0))
     _, f_back = jax.vjp(lambda params, olds: all_states(params, olds, xs), params, olds)
@@ -158,7 +166,7 @@ def _truncated(
         return Scaled(jax.tree.map(jnp.add, through_state, through_output), top)
 
     truncated = lax.map(to_params, windows)
-    full = whole_gradient(cell, params, (olds, xs, states), g)
+    full = whole_gradient(cell, params, run, g)
     unit, log_full = _unit(full)
     units, logs = jax.vmap(_unit)(truncated)
     products = jax.tree.map(

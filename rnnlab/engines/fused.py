@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rnnlab.cells.contract import SPLIT, has_maps, splits
+from rnnlab.cells.contract import SPLIT, maps_of, splits
 from rnnlab.engines.fold import folding, one_by_one
 from rnnlab.engines.plan import Engine, Marks, Sequence, afresh, before, known, select
 from rnnlab.engines.scan import scan
@@ -30,16 +30,19 @@ class _Static(NamedTuple):
     """What is fixed while tracing."""
 
     cell: Any
-    gates: bool  # what the gates were is kept
     reverse: bool
-    every: bool
+    every: bool  # the state after every step is wanted, or the final one
+    gates: bool  # a gradient keeps what the gates were
+    keep_states: bool = False  # the forward pass keeps every state
+    keep_gates: bool = False  # and what the gates were
 
 
 def fused(cell: Cell, params: PyTree, sequence: Sequence, engine: Engine) -> tuple[PyTree, Array]:
     """As ``scan``, for cells that give project, mix and gate; ValueError for others."""
     if reason := refusal(cell):
         raise ValueError(f"engine 'fused' cannot run this cell, since {reason}; use engine='scan'")
-    static = _Static(cell, engine.residuals != "states", sequence.reverse, sequence.every)
+    gates = engine.residuals != "states"
+    static = _Static(cell, sequence.reverse, sequence.every, gates)
     return _fused(static, params, sequence.xs, sequence.state, sequence.marks)
 
 
@@ -132,18 +135,11 @@ def _backward(
         (jax.tree.map(jnp.zeros_like, memory.state), d_state) if static.every else (d_state, None)
     )
 
-    def step_back(
-        carry: tuple[PyTree, PyTree], inputs: tuple
-    ) -> tuple[tuple[PyTree, PyTree], None]:
+    def one_step(carry: tuple[PyTree, PyTree], inputs: tuple) -> tuple[tuple[PyTree, PyTree], None]:
         (d_new, room), (number, old, new, kept, mark, d_y, d_here) = carry, inputs
         d_new = d_new if d_here is None else jax.tree.map(jnp.add, d_new, d_here)
-        inside = d_new
-        if mark.valid is not None:
-            inside, d_y = steps.choose(
-                mark.valid, (d_new, d_y), jax.tree.map(jnp.zeros_like, (d_new, d_y))
-            )
-        d_old, room = steps.back(room, number, old, new, kept, inside, d_y)
-        return (before_marks(steps, mark, d_old, d_new), room), None
+        d_old, _, room = step_back(steps, mark, room, number, old, new, kept, d_new, d_y)
+        return (d_old, room), None
 
     def chunk_back(
         carry: tuple[PyTree, PyTree], chunk: Chunk
@@ -152,7 +148,7 @@ def _backward(
         d_ys, d_states = steps.enter((d_ys, d_states))
         room = chunk.room(steps, d_new, d_ys)
         inputs = chunk.numbers, chunk.olds, chunk.states, chunk.kept, chunk.marks, d_ys, d_states
-        (d_old, room), _ = lax.scan(step_back, (d_new, room), inputs, reverse=not static.reverse)
+        (d_old, room), _ = lax.scan(one_step, (d_new, room), inputs, reverse=not static.reverse)
         seen = steps.leave(room)
         d_params = steps.to_params(steps.leave(chunk.olds), chunk.xs, chunk.kept, seen)
         return (d_old, jax.tree.map(jnp.add, total, d_params)), steps.to_inputs(chunk.xs, seen)
@@ -189,11 +185,11 @@ def _derivative(static: _Static, primals: tuple, tangents: tuple) -> tuple[Any, 
 
 def steps_of(cell: Any, params: PyTree, xs: Array) -> Steps:
     """The cell in the layout that suits it, for inputs ``[T, B, I]``."""
-    if not has_maps(cell, params):
+    maps = maps_of(cell, params)
+    if maps is None:
         return Rows(cell, params)
-    maps = cell.maps(params)
     one_gate = maps.joint == maps.w_h.shape[0] == maps.w_x.shape[1] == maps.w_h.shape[1]
-    return (Lines if one_gate else Columns)(cell, params, xs.shape[1])
+    return (Lines if one_gate else Columns)(cell, params, maps, xs.shape[1])
 
 
 class Memory(NamedTuple):
@@ -241,24 +237,14 @@ def forward(
 ) -> tuple[PyTree, Array, Memory]:
     """The final state, the outputs ``[T, B, O]``, and what is to be remembered of states and gates."""
     # Inputs do not pass through the operation, so that they are remembered as they are and not as results of it.
-    final, ys, all_states, kept = _forward(
-        _Forward(cell, reverse, states, gates), params, xs, state, marks
-    )
+    static = _Static(cell, reverse, False, gates, keep_states=states, keep_gates=gates)
+    final, ys, all_states, kept = _forward(static, params, xs, state, marks)
     return final, ys, Memory(xs, state, marks, all_states, kept)
-
-
-class _Forward(NamedTuple):
-    """What is fixed while tracing the way forwards."""
-
-    cell: Any
-    reverse: bool
-    states: bool  # the states are kept
-    gates: bool  # what the gates were is kept
 
 
 @one_by_one
 def _forward(
-    static: _Forward, params: PyTree, xs: Array, state: PyTree, marks: Marks
+    static: _Static, params: PyTree, xs: Array, state: PyTree, marks: Marks
 ) -> tuple[PyTree, Array, PyTree, PyTree]:
     """The final state, the outputs, and of every step the state and what the step kept."""
     steps = steps_of(static.cell, params, xs)
@@ -272,9 +258,9 @@ def _forward(
         new, y, kept = steps.step(start, steps.enter(x))
         if mark.valid is not None:
             new = steps.choose(mark.valid, new, old)
-        states = steps.store(new) if static.states else None
+        states = steps.store(new) if static.keep_states else None
         beside = steps.leave(y) if steps.outputs(states) is None else None
-        return new, (states, beside, kept if static.gates else None)
+        return new, (states, beside, kept if static.keep_gates else None)
 
     final, (states, beside, kept) = lax.scan(
         body, steps.enter(state), (xs, marks), reverse=static.reverse
@@ -285,11 +271,34 @@ def _forward(
     return steps.leave(final), ys, states, kept
 
 
-def before_marks(steps: Steps, mark: Marks, d_old: PyTree, d_new: PyTree) -> PyTree:
-    """∂L/∂sₜ₋₁ from that of the state in which the step started: none of it past a reset, all of it past padding."""
+def step_back(
+    steps: Steps,
+    mark: Marks,
+    room: PyTree,
+    number: Array,
+    old: PyTree,
+    new: PyTree,
+    kept: PyTree,
+    d_new: PyTree,
+    d_y: Array,
+) -> tuple[PyTree, PyTree, PyTree]:
+    """One step of the adjoint: λₜ₋₁ from λₜ, in the layout of ``steps``.
+
+    A step in the padding hands λ on as it is and sees nothing of it; a reset lets nothing past.
+
+    Returns:
+        ∂L/∂sₜ₋₁, the part of ∂L/∂sₜ that entered the step, and ``room``.
+    """
+    inside = d_new
+    if mark.valid is not None:
+        nothing = jax.tree.map(jnp.zeros_like, (d_new, d_y))
+        inside, d_y = steps.choose(mark.valid, (d_new, d_y), nothing)
+    d_old, room = steps.back(room, number, old, new, kept, inside, d_y)
     if mark.reset is not None:
         d_old = steps.choose(mark.reset, jax.tree.map(jnp.zeros_like, d_old), d_old)
-    return d_old if mark.valid is None else steps.choose(mark.valid, d_old, d_new)
+    if mark.valid is not None:
+        d_old = steps.choose(mark.valid, d_old, d_new)
+    return d_old, inside, room
 
 
 def walk_back(

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rnnlab.cells.base import spread
+from rnnlab.cells.base import Maps, spread
 from rnnlab.engines.plan import select
 from rnnlab.engines.shards import vary_together
 from rnnlab.typing import Array, Dtype, PyTree
@@ -152,8 +152,8 @@ class Columns:
     that x and h share.
     """
 
-    def __init__(self, cell: Any, params: PyTree, batch: int) -> None:
-        self.cell, self.params, self.maps, self.batch = cell, params, cell.maps(params), batch
+    def __init__(self, cell: Any, params: PyTree, maps: Maps, batch: int) -> None:
+        self.cell, self.params, self.maps, self.batch = cell, params, maps, batch
         w_x, w_h = (w.astype(cell.dtype or w.dtype) for w in self.maps[:2])
         b, c = (
             bias if bias is None else bias.astype(cell.dtype or bias.dtype)
@@ -286,8 +286,8 @@ class Columns:
 class Lines(Columns):
     """Columns for cells with one gate: examples first, ``[B · H]``, so that nothing has to be turned."""
 
-    def __init__(self, cell: Any, params: PyTree, batch: int) -> None:
-        super().__init__(cell, params, batch)
+    def __init__(self, cell: Any, params: PyTree, maps: Maps, batch: int) -> None:
+        super().__init__(cell, params, maps, batch)
         bias = self.biases[0]
         self.line = bias if bias is None else jnp.tile(bias, batch)
         self.w_back = self.w_h.T  # turned once, not at every step
