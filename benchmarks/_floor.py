@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from rnnlab.report.plot import COLOURS, MARKERS
+from rnnlab.report.figures.style import COLOURS, MARKERS
 
 GATES = {"rnn": 1, "lstm": 4, "gru": 3}
 AXES = {"T": "steps T", "H": "hidden units H = inputs I", "B": "sequences B"}

@@ -46,7 +46,9 @@ def flow(cell, weights, readout_weights, inputs, target):
     """What the loss at the last step sends back, for one seed; vmapped over the seeds."""
 
     def loss(ys: jax.Array) -> jax.Array:
-        return rnnlab.losses.cross_entropy(readout(readout_weights, ys[-1]), target)  # nats
+        return rnnlab.training.losses.cross_entropy(
+            readout(readout_weights, ys[-1]), target
+        )  # nats
 
     return rnnlab.gradient_flow(cell, weights, jax.nn.one_hot(inputs, symbols), loss)
 

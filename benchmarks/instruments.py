@@ -46,7 +46,7 @@ from rnnlab.diagnostics import (
     phase_diagram,
     sample_states,
 )
-from rnnlab.report.records import write_json
+from rnnlab.studies.records import write_json
 
 CELLS = {"rnn": rnnlab.RNN, "lstm": rnnlab.LSTM, "gru": rnnlab.GRU}
 T, B, H = 1000, 8, 64

@@ -25,8 +25,8 @@ from rich.console import Console
 from rich.table import Table
 
 import rnnlab
-from rnnlab.diagnostics import monitor_gradients
-from rnnlab.losses import cross_entropy
+from rnnlab.training import monitor_gradients
+from rnnlab.training.losses import cross_entropy
 from rnnlab.typing import PyTree
 
 T, B, I, H, CLASSES = 100, 32, 64, 128, 10  # noqa: E741

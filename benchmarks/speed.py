@@ -38,7 +38,7 @@ from rich.console import Console
 from rich.table import Table
 
 import rnnlab
-from rnnlab.report.records import write_json
+from rnnlab.studies.records import write_json
 
 SHAPES = {  # T, B, I, H
     "S": (100, 32, 64, 128),
@@ -351,7 +351,7 @@ def restrict(threads: int | None) -> int:
 
 def surroundings(threads: int, precision: str) -> dict[str, Any]:
     """Versions, processor, device, and what all contenders have in common."""
-    found: dict[str, Any] = rnnlab.study.environment()
+    found: dict[str, Any] = rnnlab.studies.gradients.environment()
     for package in ("flax", "torch", "dm-haiku", "equinox", "keras"):
         try:
             found["versions"][package] = importlib.metadata.version(package)

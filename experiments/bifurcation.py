@@ -10,8 +10,8 @@ from pathlib import Path
 
 import jax.numpy as jnp
 
-from rnnlab.diagnostics import one_neuron
-from rnnlab.report import walls
+from rnnlab.report.figures import one_neuron as walls
+from rnnlab.theory import one_neuron
 
 W = 5.0
 found = one_neuron.bifurcation_diagram(W, (-3.5, -1.5))

@@ -16,7 +16,7 @@ import numpy as np
 
 import rnnlab
 from rnnlab.diagnostics import lyapunov_spectrum
-from rnnlab.report.plot import band, drawing, look, title
+from rnnlab.report.figures.style import band, drawing, look, title
 
 SIZE, SEEDS, BURN_IN, WARM_UP, STEPS = 200, 3, 500, 100, 500
 GAINS = (0.5, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5, 2.0, 3.0)

@@ -19,8 +19,8 @@ import numpy as np
 import optax
 
 import rnnlab
-from rnnlab.diagnostics import GradientLooks, monitor_gradients, read_monitor
-from rnnlab.losses import cross_entropy
+from rnnlab.training import GradientLooks, monitor_gradients, read_monitor
+from rnnlab.training.losses import cross_entropy
 from rnnlab.typing import Cell, Key, PyTree
 
 STEPS, BATCH, SYMBOLS, HIDDEN = 30, 32, 3, 32

@@ -27,9 +27,9 @@ import numpy as np
 import optax
 
 import rnnlab
-from rnnlab.diagnostics import flossing_loss, pascanu_omega
-from rnnlab.report.plot import band, drawing, look, title
-from rnnlab.report.records import write_json
+from rnnlab.report.figures.style import band, drawing, look, title
+from rnnlab.studies.records import write_json
+from rnnlab.training import flossing_loss, pascanu_omega
 from rnnlab.typing import Array, Key, PyTree
 
 SYMBOLS, CLASSES, BATCH = 6, 4, 20
@@ -136,7 +136,7 @@ def learn(run: Run, side: Side, plan: Plan) -> Run:
         xs, classes = temporal_order(key, plan.length, BATCH)
 
         def task(ys: Array) -> Array:
-            return rnnlab.losses.cross_entropy(ys[-1], classes)
+            return rnnlab.training.losses.cross_entropy(ys[-1], classes)
 
         def total(params: PyTree) -> Array:
             loss = task(rnnlab.unroll(model, params, xs)[1])
@@ -183,7 +183,7 @@ def reach(run: Run, plan: Plan) -> Array:
     xs, classes = temporal_order(jax.random.key(0), plan.length, BATCH)
 
     def task(ys: Array) -> Array:
-        return rnnlab.losses.cross_entropy(ys[-1], classes)
+        return rnnlab.training.losses.cross_entropy(ys[-1], classes)
 
     by_lag = rnnlab.gradient_flow(model, run.params, xs, task).log_norm_by_lag[0]
     return (by_lag - by_lag[0]) / math.log(10)

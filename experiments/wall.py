@@ -15,8 +15,9 @@ import jax
 import numpy as np
 import optax
 
-from rnnlab.diagnostics import clipping, one_neuron
-from rnnlab.report import walls
+from rnnlab.report.figures import one_neuron as walls
+from rnnlab.theory import one_neuron, wall_paths
+from rnnlab.training import threshold_range
 
 jax.config.update("jax_enable_x64", True)  # at the wall e^(λT) multiplies every rounding
 FAR = 3.0  # what ends so far from its start was thrown away: all starts and the minima lie nearer to each other
@@ -31,10 +32,10 @@ def study(name, loss, wall, rate, steps, shown):
     shown = TIMES_AVERAGE.index(shown)
     at = loss(*STARTS.T)
     norms = np.hypot(at.d_w, at.d_b)
-    average = float(clipping.threshold_range(norms[norms < 10 * np.median(norms)]).average)
+    average = float(threshold_range(norms[norms < 10 * np.median(norms)]).average)
     thresholds = average * np.array(TIMES_AVERAGE)
-    optimisers = [optax.chain(clipping.clip_by_global_norm(t), optax.sgd(rate)) for t in thresholds]
-    paths = jax.vmap(lambda w, b: clipping.wall_paths(loss, (w, b), optimisers, steps))(*STARTS.T)
+    optimisers = [optax.chain(optax.clip_by_global_norm(t), optax.sgd(rate)) for t in thresholds]
+    paths = jax.vmap(lambda w, b: wall_paths(loss, (w, b), optimisers, steps))(*STARTS.T)
     w, b, final = np.asarray(paths.w), np.asarray(paths.b), np.asarray(paths.loss)[:, -1]
     strides = np.hypot(np.diff(w, axis=1), np.diff(b, axis=1))
     lost = ~(np.hypot(w[:, -1] - w[:, 0], b[:, -1] - b[:, 0]) < FAR)

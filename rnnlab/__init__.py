@@ -9,14 +9,13 @@ if TYPE_CHECKING:
     from rnnlab import cells as cells
     from rnnlab import data as data
     from rnnlab import diagnostics as diagnostics
-    from rnnlab import dynamics as dynamics
     from rnnlab import engines as engines
     from rnnlab import initializers as initializers
     from rnnlab import interop as interop
-    from rnnlab import losses as losses
     from rnnlab import report as report
-    from rnnlab import study as study
-    from rnnlab import train as train
+    from rnnlab import studies as studies
+    from rnnlab import theory as theory
+    from rnnlab import training as training
     from rnnlab.cells import GRU as GRU
     from rnnlab.cells import LSTM as LSTM
     from rnnlab.cells import RNN as RNN
@@ -57,14 +56,13 @@ _MODULES = (
     "cells",
     "data",
     "diagnostics",
-    "dynamics",
     "engines",
     "initializers",
     "interop",
-    "losses",
     "report",
-    "study",
-    "train",
+    "studies",
+    "theory",
+    "training",
 )
 
 __all__ = ["__version__", *_HOME, *_MODULES]

@@ -12,7 +12,7 @@ def main() -> int:
         signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
     # Only now, since imports take a while.
-    from rnnlab.report import terminal
+    from rnnlab import terminal
 
     terminal.prepare_streams()
     terminal.leave_when_interrupted()

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 import tyro
 
+from rnnlab import terminal
 from rnnlab._version import __version__
-from rnnlab.report import records, terminal
-from rnnlab.report.store import Run
-from rnnlab.settings import DynamicsSettings, GradientSettings, StudySettings
 from rnnlab.startup import kept_programs, quick_start
+from rnnlab.studies import records
+from rnnlab.studies.settings import DynamicsSettings, GradientSettings, StudySettings
+from rnnlab.studies.store import Run
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -125,7 +126,8 @@ class Command(abc.ABC):
 
     def _complete(self, run: Run, settings: StudySettings, arguments: list[str]) -> None:
         """Measures what is missing, draws it, and puts the run in its place."""
-        from rnnlab.study import environment, source
+        from rnnlab.studies.environment import environment
+        from rnnlab.studies.sources import source
 
         with _asking():
             study, data = self.study, source(settings)
@@ -187,7 +189,7 @@ class Gradients(Command, GradientSettings):
     out: Annotated[str, tyro.conf.arg(metavar="DIR")] = "runs/gradients"
 
     name: ClassVar = "gradients"
-    drawing: ClassVar = "rnnlab.report.figures"
+    drawing: ClassVar = "rnnlab.report.figures.gradients"
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -203,12 +205,12 @@ class Gradients(Command, GradientSettings):
 
     @property
     def study(self) -> Any:
-        from rnnlab import study
+        from rnnlab.studies import gradients
 
-        return study
+        return gradients
 
     def draw(self, run: Run, folder: Path) -> None:
-        from rnnlab.report import figures
+        from rnnlab.report.figures import gradients
 
         norms, flow = run.records["norms"], run.records["flow"]
         columns = ("cell", "seed", "length", "phase", "parameter", "lag", "log_norm", "horizon", "vanishes",
@@ -225,21 +227,21 @@ class Gradients(Command, GradientSettings):
             )
             tables |= {"training": trained}
         if self.detail:
-            from rnnlab.report import detail
+            from rnnlab.report.figures import closer_look
 
             columns += ("index", "log_value", "t", "k", "steps", "cosine", "relative_norm")
             tables |= {kind: run.records[kind] for kind in CLOSER}
-            detail.draw(run.records, folder)
+            closer_look.draw(run.records, folder)
         records.write_csv(folder / "gradients.csv", columns, tables)
-        figures.gradient_norms(norms, flow, run.summary, folder)
+        gradients.gradient_norms(norms, flow, run.summary, folder)
 
     def tell(self, run: Run) -> "Iterator[str | Table]":
-        from rnnlab.report import words
+        from rnnlab.report import sentences
 
         settings = self.settings()
-        yield words.table(run.summary, run.records["norms"], settings.lengths)
+        yield sentences.table(run.summary, run.records["norms"], settings.lengths)
         for record in run.summary:
-            yield words.sentence(record, len(settings.phases))
+            yield sentences.sentence(record, len(settings.phases))
         yield f"The figure is {run.folder / 'gradient_norms.png'}; the numbers are beside it."
         if self.detail:
             yield f"The closer look is in {', '.join(f'{kind}.png' for kind in CLOSER)}."
@@ -259,7 +261,7 @@ class Dynamics(Command, DynamicsSettings):
     out: Annotated[str, tyro.conf.arg(metavar="DIR")] = "runs/dynamics"
 
     name: ClassVar = "dynamics"
-    drawing: ClassVar = "rnnlab.report.dynamics"
+    drawing: ClassVar = "rnnlab.report.figures.dynamics"
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -270,12 +272,12 @@ class Dynamics(Command, DynamicsSettings):
 
     @property
     def study(self) -> Any:
-        from rnnlab import dynamics
+        from rnnlab.studies import dynamics
 
         return dynamics
 
     def draw(self, run: Run, folder: Path) -> None:
-        from rnnlab.report import dynamics
+        from rnnlab.report.figures import dynamics
 
         columns = (
             "cell", "seed", "index", "step", "exponent", "theory", "number", "kind", "unstable", "q", "slowest",
@@ -285,10 +287,10 @@ class Dynamics(Command, DynamicsSettings):
         dynamics.draw(run.records, run.summary, folder)
 
     def tell(self, run: Run) -> "Iterator[str | Table]":
-        from rnnlab.report import words
+        from rnnlab.report import sentences
 
-        yield words.dynamics_table(run.summary)
-        yield from words.dynamics_sentences(
+        yield sentences.dynamics_table(run.summary)
+        yield from sentences.dynamics_sentences(
             run.summary, run.records["fixed_points"], run.records["phase"]
         )
         yield f"The figures are spectrum.png, portrait.png and phase.png in {run.folder}; the numbers are beside them."
@@ -306,8 +308,8 @@ class Report:
 
     def run(self, arguments: list[str]) -> int:
         """Writes the page, and says what is missing in the directory; returns the exit code."""
-        from rnnlab.report.page import write_page
-        from rnnlab.report.store import faults
+        from rnnlab.report.page.write import write_page
+        from rnnlab.studies.store import faults
 
         with _asking():
             if not self.folder:

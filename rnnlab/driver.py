@@ -12,8 +12,8 @@ import numpy as np
 from rnnlab import _check
 from rnnlab.cells.base import widest
 from rnnlab.cells.contract import stands_in
-from rnnlab.engines import run_engine, wanted
-from rnnlab.engines.plan import Engine, Marks, Sequence, before, select
+from rnnlab.engines.choose import run_engine, wanted
+from rnnlab.engines.sequence import Engine, Marks, Sequence, before, select
 from rnnlab.engines.shards import on_shards, vary_together
 from rnnlab.typing import Array, Cell, Dtype, Key, PyTree
 

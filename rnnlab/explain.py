@@ -8,8 +8,8 @@ from jax.extend import core
 from rnnlab import _check
 from rnnlab._results import result
 from rnnlab.driver import RunOptions, arrange, is_composite, prepare, run, settle
-from rnnlab.engines import choose, run_engine, wanted
-from rnnlab.engines.plan import Engine, Sequence, known
+from rnnlab.engines.choose import choose, run_engine, wanted
+from rnnlab.engines.sequence import Engine, Sequence, known
 from rnnlab.typing import Array, Cell, Key, PyTree
 
 CANDIDATES = {

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 
 import rnnlab
-from rnnlab import bidirectional, diagnostics, initializers, stack, unroll
+from rnnlab import bidirectional, diagnostics, initializers, stack, training, unroll
 from rnnlab.cells import (
     GRU,
     LSTM,
@@ -25,7 +25,7 @@ from rnnlab.cells import (
     RNNParams,
     RNNState,
 )
-from rnnlab.engines import PLANNED
+from rnnlab.engines.choose import PLANNED
 from rnnlab.layers import StackParams
 from tests.reference import watch
 from tests.reference.cells import draw_params
@@ -642,7 +642,7 @@ INSTRUMENTS = {
     "phase_diagram": lambda cell: diagnostics.phase_diagram(
         cell, ONE, X, np.ones(2), np.array([3]), vary=jnp.multiply
     ),
-    "pascanu_omega": lambda cell: diagnostics.pascanu_omega(cell, ONE, X, jnp.sum),
+    "pascanu_omega": lambda cell: training.pascanu_omega(cell, ONE, X, jnp.sum),
     "fixed_points": lambda cell: diagnostics.fixed_points(
         cell, ONE, X[0, 0], cell.initial_state((5,))
     ),

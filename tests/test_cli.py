@@ -19,7 +19,7 @@ import matplotlib
 import pytest
 
 from rnnlab import cli
-from rnnlab.report import store
+from rnnlab.studies import store
 
 SMALL = [
     "--cells",
@@ -211,9 +211,9 @@ def tiny(tmp_path_factory):
 def test_the_command_again_keeps_the_finished_run_until_the_new_one_is_done(
     tiny, tmp_path, monkeypatch, capsys
 ):
-    from rnnlab import study
+    from rnnlab.studies import gradients
 
-    out, measure = tmp_path / "out", study.measure
+    out, measure = tmp_path / "out", gradients.measure
     shutil.copytree(tiny, out)
     before = contents(out)
 
@@ -221,7 +221,7 @@ def test_the_command_again_keeps_the_finished_run_until_the_new_one_is_done(
         yield next(measure(*given))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(study, "measure", interrupted)
+    monkeypatch.setattr(gradients, "measure", interrupted)
     command = [*TINY, "--out", str(out)]
     assert cli.main(command) == 130
     said = capsys.readouterr().err.splitlines()[-1]
@@ -363,7 +363,7 @@ def test_dynamics_writes_its_files(moving):
 def test_interrupted_dynamics_keeps_what_was_finished_and_goes_on(
     moving, tmp_path, monkeypatch, capsys
 ):
-    from rnnlab import dynamics
+    from rnnlab.studies import dynamics
 
     out, measure = tmp_path / "out", dynamics.measure
 
@@ -477,7 +477,7 @@ def test_changed_data_and_damaged_results_are_refused(tmp_path, capsys):
 
 
 def test_a_full_disk_is_one_sentence_and_exit_code_1(tmp_path, monkeypatch, capsys):
-    from rnnlab.report import records
+    from rnnlab.studies import records
 
     def full(path, *_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))

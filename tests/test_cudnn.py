@@ -11,7 +11,7 @@ from rnnlab import unroll
 from rnnlab.cells import GRU, LSTM
 from rnnlab.driver import arrange
 from rnnlab.engines.cudnn import cudnn, refusal
-from rnnlab.engines.plan import Engine, Sequence
+from rnnlab.engines.sequence import Engine, Sequence
 from tests.reference import close, one_sentence
 from tests.reference.cells import draw_params
 from tests.test_driver import INPUTS, Course, score

@@ -9,9 +9,9 @@ import pytest
 
 import rnnlab
 from rnnlab import diagnostics
-from rnnlab.detail import look_closer, spaced
-from rnnlab.losses import cross_entropy
-from rnnlab.report import detail as figures
+from rnnlab.report.figures import closer_look as figures
+from rnnlab.studies.closer_look import look_closer, spaced
+from rnnlab.training.losses import cross_entropy
 
 S, T, B, I, H, V = 2, 9, 3, 2, 4, 5
 

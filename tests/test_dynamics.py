@@ -10,11 +10,12 @@ import pytest
 from rich.console import Console
 
 import rnnlab
-from rnnlab import dynamics, study
+from rnnlab.cells.registry import REGISTRY, make_cell
 from rnnlab.diagnostics import kaplan_yorke, lyapunov_spectrum, recurrent_gain
-from rnnlab.report import dynamics as figures
-from rnnlab.report import findings, words
-from rnnlab.settings import CELLS, DynamicsSettings
+from rnnlab.report import findings, sentences
+from rnnlab.report.figures import dynamics as figures
+from rnnlab.studies import dynamics, sources
+from rnnlab.studies.settings import DynamicsSettings
 
 SMALL = {
     "hidden_size": 4, "batch_size": 2, "seeds": 2, "data": "noise", "steps": 30, "burn_in": 5, "warm_up": 5,
@@ -25,7 +26,7 @@ SMALL = {
 def found(settings, *parts):
     """All records of the parts of the first cell."""
     records = {kind: [] for kinds in dynamics.PARTS.values() for kind in kinds}
-    data = study.source(settings)
+    data = sources.source(settings)
     for measured in dynamics.measure(
         settings, data, [dynamics.Unit(settings.cells[0], part) for part in parts]
     ):
@@ -71,15 +72,15 @@ def test_an_orthogonal_network_left_alone_contracts_by_its_gain(gain):
         "kaplan_yorke": 0, "entropy_rate": 0, "attractor": "point", "stable": 1, "marginal": 0, "saddle": 0,
         "unstable": 0, "slow": 0,
     }  # fmt: skip
-    (said,) = words.dynamics_sentences([record], records["fixed_points"], records["phase"])
+    (said,) = sentences.dynamics_sentences([record], records["fixed_points"], records["phase"])
     assert "neighbouring states meet" in said
 
 
 def test_records_are_the_instruments_own():
     settings = DynamicsSettings(cells=("lstm",), **SMALL | {"gain": 1.7, "exponents": 3})
     records = found(settings, "spectrum", "portrait")
-    data, seed = study.source(settings), 1
-    xs = jnp.asarray(study.draw(settings, data, "measure", 40, 0)[0][seed])
+    data, seed = sources.source(settings), 1
+    xs = jnp.asarray(sources.draw(settings, data, "measure", 40, 0)[0][seed])
     made = rnnlab.LSTM(4, param_dtype=jnp.float64)
     network = rnnlab.stack([made, rnnlab.Readout(data.size, param_dtype=jnp.float64)])
     params = recurrent_gain(
@@ -117,7 +118,7 @@ def test_other_cells_and_parts_change_no_number():
     alone = found(one, "spectrum")
     among = {
         m.unit: m.records
-        for m in dynamics.measure(two, study.source(two), dynamics.units(two)[3:4])
+        for m in dynamics.measure(two, sources.source(two), dynamics.units(two)[3:4])
     }
     assert among == {
         dynamics.Unit("gru", "spectrum"): {kind: alone[kind] for kind in ("spectrum", "trace")}
@@ -135,7 +136,7 @@ def test_a_state_that_leaves_all_bounds(drive):
     assert all(value is None or isinstance(value, str) or math.isfinite(value) for value in values)
     (record,) = dynamics.summarise(settings, records)
     assert record["exponent"] is record["kaplan_yorke"] is None
-    (said,) = words.dynamics_sentences([record], records["fixed_points"], records["phase"])
+    (said,) = sentences.dynamics_sentences([record], records["fixed_points"], records["phase"])
     assert "the exponents are not finite" in said
     assert {row["pc1"] is None for row in records["trajectories"]} == {True, False}
 
@@ -153,17 +154,17 @@ def test_a_state_of_one_number_has_one_principal_component():
 
 def test_driven_by_data_or_by_nothing():
     settings = DynamicsSettings(**SMALL | {"drive": "none"})
-    alone = dynamics.drive(settings, study.source(settings), 7, 0)
-    assert alone.shape == (2, 7, 2, study.NOISE_SIZE)
+    alone = dynamics.drive(settings, sources.source(settings), 7, 0)
+    assert alone.shape == (2, 7, 2, sources.NOISE_SIZE)
     assert not alone[:, 1:].any()
     assert abs(float(alone[:, 0].std()) - 1) < 0.2
     assert not np.allclose(alone[0], alone[1])
     data = DynamicsSettings(**SMALL | {"data": "text"})
-    source = study.source(data)
+    source = sources.source(data)
     read = dynamics.drive(data, source, 7, 0)
     np.testing.assert_array_equal(read.sum(axis=-1), 1)
     np.testing.assert_array_equal(
-        read.argmax(axis=-1), study.draw(data, source, "measure", 7, 0)[0]
+        read.argmax(axis=-1), sources.draw(data, source, "measure", 7, 0)[0]
     )
 
 
@@ -284,7 +285,7 @@ def test_sentences(change, slowest, phase, expected):
     points = [{"kind": "stable", "slowest": steps} for steps in slowest] + [
         {"kind": "slow", "slowest": None}
     ]
-    assert words.dynamics_sentence(summary_of(**change), points, phase) == expected
+    assert sentences.dynamics_sentence(summary_of(**change), points, phase) == expected
 
 
 @pytest.mark.parametrize(
@@ -318,13 +319,15 @@ def test_onset_is_where_the_longest_sequences_turn_for_good(exponents, gain):
     ],
 )
 def test_the_title_of_a_phase_diagram(exponents, said):
-    assert words.turning(phase_of(*exponents) + phase_of(*exponents, cell="gru")) == said
+    assert sentences.turning(phase_of(*exponents) + phase_of(*exponents, cell="gru")) == said
 
 
 def test_table_shows_every_number():
     console = Console(width=120, record=True, file=io.StringIO())
     console.print(
-        words.dynamics_table([summary_of(kaplan_yorke=None), summary_of(cell="gru", slow=35.667)])
+        sentences.dynamics_table(
+            [summary_of(kaplan_yorke=None), summary_of(cell="gru", slow=35.667)]
+        )
     )
     text = console.export_text()
     for shown in ("rnn", "gru", "-0.0594", "0.0041", "–", "35.7", "point"):
@@ -390,7 +393,7 @@ def made_up(cells=("rnn", "lstm", "gru"), seeds=2, kinds=("stable", "saddle", "u
             ("meet: gru", "no fixed point found", "λ₁ is positive from"),
         ),
         (
-            {"cells": CELLS[-4:], "kinds": ("slow",)},
+            {"cells": tuple(REGISTRY)[-4:], "kinds": ("slow",)},
             ("layernorm-lstm", "40 slow points", "irnn: horizon"),
         ),
     ],
@@ -450,9 +453,9 @@ def test_equal_records_give_equal_files_and_theory_is_a_line_of_its_own(tmp_path
     assert b">theory: " not in svgs["a"]
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", REGISTRY)
 def test_sizes_of_states_are_those_of_the_cells(name):
-    state = study.CELLS[name](5, jnp.float32).initial_state()
+    state = make_cell(name, 5).initial_state()
     settings = DynamicsSettings(cells=(name,), hidden_size=5)
     size = sum(leaf.size for leaf in jax.tree.leaves(state))
     assert dynamics.state_size(settings, name) == size

@@ -8,8 +8,8 @@ from flax import nnx
 
 import rnnlab
 from rnnlab.cells import GRU, LSTM, RNN, LeakyRNN, Readout
-from rnnlab.diagnostics.enclosure import Box, trapping_box
-from rnnlab.diagnostics.state_map import state_map
+from rnnlab.diagnostics.invariant_sets.enclosure import Box, trapping_box
+from rnnlab.diagnostics.state.state_map import state_map
 
 DOUBLE = {"param_dtype": jnp.float64}
 FLAX = nnx.split(nnx.GRUCell(3, 6, param_dtype=jnp.float64, rngs=nnx.Rngs(0)))

@@ -15,7 +15,8 @@ from flax import nnx
 
 import rnnlab
 from rnnlab.cells import GRU, LSTM, RNN, RNNState
-from rnnlab.diagnostics import FixedPoints, fixed, fixed_points, limit_cycles, sample_states
+from rnnlab.diagnostics import FixedPoints, fixed_points, limit_cycles, sample_states
+from rnnlab.diagnostics.invariant_sets import fixed_points as fixed
 from tests.reference import one_sentence, watch
 
 HALF = 0.957504

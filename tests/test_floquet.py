@@ -4,7 +4,7 @@ import mpmath
 import numpy as np
 import pytest
 
-from rnnlab.diagnostics.floquet import log_eigenvalues
+from rnnlab.diagnostics.invariant_sets.floquet import log_eigenvalues
 
 
 def exact(factors):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from rnnlab.losses import cross_entropy
+from rnnlab.training.losses import cross_entropy
 from tests.reference import close
 
 

@@ -12,7 +12,7 @@ import pytest
 from jax import lax
 
 import rnnlab
-from rnnlab.diagnostics import monitor_gradients, read_monitor
+from rnnlab.training import monitor_gradients, read_monitor
 from tests.reference import one_sentence
 
 T, B, I = 13, 6, 3

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rnnlab.diagnostics.one_neuron import (
+from rnnlab.report.figures import one_neuron as walls
+from rnnlab.theory.one_neuron import (
     bifurcation_diagram,
     cusp,
     fold_points,
@@ -17,7 +18,6 @@ from rnnlab.diagnostics.one_neuron import (
     pascanu_loss,
     pascanu_wall,
 )
-from rnnlab.report import walls
 from tests.reference import one_sentence, watch
 
 

@@ -12,8 +12,10 @@ import sys
 import numpy as np
 import pytest
 
-from rnnlab.report import charts, marks, state_charts
-from rnnlab.report.page import write_page
+from rnnlab.report.page import dynamics as state_charts
+from rnnlab.report.page import elements
+from rnnlab.report.page import gradients as charts
+from rnnlab.report.page.write import write_page
 from tests.browser import chromium, opened
 
 CELLS = ("rnn", "lstm", "gru")
@@ -246,7 +248,7 @@ def test_what_is_missing_is_a_gap_and_a_seed_without_a_start_is_left_out():
 @pytest.mark.parametrize("log", [True, False])
 def test_long_lines_are_thinned_between_their_ends(log):
     seeds = np.stack([np.linspace(0, 1, 5000)])
-    [line] = marks.line(list(range(1, 5001)), seeds, {"name": "rnn", "number": 0}, str, log=log)
+    [line] = elements.line(list(range(1, 5001)), seeds, {"name": "rnn", "number": 0}, str, log=log)
     assert len(line["x"]) == len(line["y"]) == len(line["text"]) <= 300
     assert (line["x"][0], line["x"][-1]) == (1, 5000)
     assert line["x"] == sorted(set(line["x"]))
@@ -264,7 +266,7 @@ def test_long_lines_are_thinned_between_their_ends(log):
     ],
 )
 def test_powers_of_ten_in_words(decades, said):
-    assert marks.power(decades) == said
+    assert elements.power(decades) == said
 
 
 def test_the_future_contributes_nothing_and_colours_end_at_the_floor():
@@ -502,9 +504,9 @@ def test_the_page_is_made_without_jax_and_plotly_only_when_one_is_asked_for(full
     code = """
 import sys
 from pathlib import Path
-import rnnlab.report.page
+import rnnlab.report.page.write
 print([name in sys.modules for name in ("jax", "plotly", "matplotlib")])
-rnnlab.report.page.write_page(Path(sys.argv[1]))
+rnnlab.report.page.write.write_page(Path(sys.argv[1]))
 print([name in sys.modules for name in ("jax", "plotly", "matplotlib")])
 """
     command = [sys.executable, "-c", code, str(full.parent)]

@@ -10,7 +10,12 @@ import pytest
 import rnnlab
 from rnnlab.cells import GRU, LSTM, RNN, LSTMParams
 from rnnlab.diagnostics import gradient_flow, lyapunov_spectrum
-from rnnlab.diagnostics.phase import AnyDepth, depth, forget_bias, phase_diagram, recurrent_gain
+from rnnlab.diagnostics.phase_diagram import (
+    forget_bias,
+    phase_diagram,
+    recurrent_gain,
+)
+from rnnlab.layers import AnyDepth, depth
 from tests.reference import close, one_sentence, watch
 
 

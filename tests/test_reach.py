@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 import rnnlab
-from rnnlab import _wording, diagnostics
+from rnnlab import _wording, diagnostics, training
 from rnnlab._functions import ByValue
 from rnnlab.cells import GRU, LSTM, RNN, Step
-from rnnlab.diagnostics import decay_per_step, horizon, reach
-from rnnlab.losses import cross_entropy
+from rnnlab.diagnostics import decay_per_step, horizon
+from rnnlab.diagnostics.gradient import reach
+from rnnlab.training.losses import cross_entropy
 from tests.reference import close, one_sentence, watch
 
 F64 = {"param_dtype": jnp.float64}
@@ -309,7 +310,7 @@ def test_gradients_of_the_loss_args_on_request(instrument):
 
 @pytest.mark.parametrize(
     "instrument",
-    [*WITH_LOSS.values(), diagnostics.pascanu_omega],
+    [*WITH_LOSS.values(), training.pascanu_omega],
     ids=[*WITH_LOSS.keys(), "pascanu_omega"],
 )
 def test_new_labels_and_a_loss_written_again_compile_nothing(instrument):

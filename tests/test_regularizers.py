@@ -13,7 +13,8 @@ from jax.test_util import check_grads
 
 import rnnlab
 from rnnlab.cells import GRU, LSTM, RNN
-from rnnlab.diagnostics import flossing_loss, lyapunov_spectrum, pascanu_omega
+from rnnlab.diagnostics import lyapunov_spectrum
+from rnnlab.training import flossing_loss, pascanu_omega
 from tests.reference import close, one_sentence, watch
 from tests.reference.cells import draw_params
 
@@ -271,7 +272,7 @@ def training(cell, weight, optimiser):
     @jax.jit
     def step(params, memory, xs, labels):
         def loss(ys):
-            return rnnlab.losses.cross_entropy(ys[-1], labels)
+            return rnnlab.training.losses.cross_entropy(ys[-1], labels)
 
         def total(params):
             omega = pascanu_omega(cell, params, xs, loss)

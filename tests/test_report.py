@@ -7,7 +7,9 @@ import math
 import pytest
 from rich.console import Console
 
-from rnnlab.report import figures, records, words
+from rnnlab.report import sentences
+from rnnlab.report.figures import gradients as figures
+from rnnlab.studies import records
 
 
 def summary_of(**change):
@@ -83,7 +85,7 @@ FIRST = "is still above 1/1000 at the first step, 99 steps back"
     ],
 )
 def test_sentences(change, expected):
-    assert words.sentence(summary_of(**change)) == expected
+    assert sentences.sentence(summary_of(**change)) == expected
 
 
 def test_the_finding_gives_the_range_over_the_seeds():
@@ -91,11 +93,11 @@ def test_the_finding_gives_the_range_over_the_seeds():
         summary_of(horizon=52, horizon_low=28, horizon_high=100),
         summary_of(cell="lstm", **NEVER),
     ]
-    assert words.finding(summary) == (
+    assert sentences.finding(summary) == (
         "Steps back until the gradient is below 1/1000 (median and range of 5 seeds): "
         "rnn 52 (28 to ≥ 100), lstm ≥ 100"
     )
-    assert words.finding([summary_of(horizon=None, seeds=1)]).endswith(": rnn not finite")
+    assert sentences.finding([summary_of(horizon=None, seeds=1)]).endswith(": rnn not finite")
 
 
 def made_up(phases=("untrained",), decay=0.3, seeds=2, steps=40, cells=("rnn", "lstm")):
@@ -119,7 +121,7 @@ def made_up(phases=("untrained",), decay=0.3, seeds=2, steps=40, cells=("rnn", "
 def test_table_shows_every_number():
     norms, _, summary = made_up()
     console = Console(width=120, record=True, file=io.StringIO())
-    console.print(words.table(summary, norms, (4, 40)))
+    console.print(sentences.table(summary, norms, (4, 40)))
     text = console.export_text()
     for shown in ("rnn", "lstm", "0.3648", "1.9", "19 (17 to 23)", "-0.03", "-0.75"):
         assert shown in text

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import rnnlab
-from rnnlab import diagnostics
+from rnnlab import diagnostics, training
 from rnnlab.cells import GRU, LSTM, RNN
 
 KEY = jax.random.key(0)
@@ -49,11 +49,11 @@ INSTRUMENTS = {
     "attractor_kind": lambda g: diagnostics.attractor_kind(KEY, *g.held),
     "fixed_points": lambda g: diagnostics.fixed_points(*g.held),
     "limit_cycles": lambda g: diagnostics.limit_cycles(*g.held, periods=(1,), tolerance=1e-10),
-    "flossing_loss": lambda g: diagnostics.flossing_loss(*g.driven, count=2),
-    "pascanu_omega": lambda g: diagnostics.pascanu_omega(*g.driven, total),
+    "flossing_loss": lambda g: training.flossing_loss(*g.driven, count=2),
+    "pascanu_omega": lambda g: training.pascanu_omega(*g.driven, total),
     "phase_diagram": lambda g: diagnostics.phase_diagram(*g.driven, [0.5], [3, 6]).exponent,
-    "slope of flossing_loss": lambda g: slope(diagnostics.flossing_loss, g, count=2),
-    "slope of pascanu_omega": lambda g: slope(diagnostics.pascanu_omega, g, total),
+    "slope of flossing_loss": lambda g: slope(training.flossing_loss, g, count=2),
+    "slope of pascanu_omega": lambda g: slope(training.pascanu_omega, g, total),
 }
 
 

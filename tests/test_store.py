@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from rnnlab.report import store
-from rnnlab.report.records import write_csv
-from rnnlab.report.store import Run
+from rnnlab.studies import store
+from rnnlab.studies.records import write_csv
+from rnnlab.studies.store import Run
 
 SETTINGS = {"cells": ("rnn",), "seeds": 1}
 UNITS = [("rnn", 1), ("rnn", 2), ("rnn", 3)]

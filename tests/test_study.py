@@ -10,8 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rnnlab
-from rnnlab import data, losses, study
-from rnnlab.settings import CELLS, GradientSettings
+from rnnlab import data
+from rnnlab.cells.registry import REGISTRY, make_cell
+from rnnlab.studies import gradients, networks, sources
+from rnnlab.studies.settings import GradientSettings
+from rnnlab.training import losses
 
 SMALL = {"cells": ("rnn", "gru"), "lengths": (3, 8), "hidden_size": 6, "batch_size": 4, "seeds": 2}
 
@@ -23,8 +26,13 @@ def text(tmp_path):
     return str(path)
 
 
-def test_names_of_cells_agree():
-    assert tuple(study.CELLS) == CELLS
+@pytest.mark.parametrize("name", REGISTRY)
+def test_every_name_makes_a_cell(name):
+    cell = make_cell(name, 3, param_dtype="float64")
+    assert (cell.hidden_size, cell.param_dtype) == (3, jnp.float64)
+    if name == "irnn":
+        params = cell.init(jax.random.key(0), 2)
+        np.testing.assert_array_equal(params.w_h, np.eye(3))
 
 
 def test_the_standard_library_is_read_the_same_twice():
@@ -52,10 +60,10 @@ def test_encode_loses_nothing_but_what_is_rare(text, size):
 
 def test_records_are_the_plain_gradients(text):
     settings = GradientSettings(**SMALL, data=text, precision="float64")
-    source = study.source(settings)
-    (measured,) = study.measure(settings, source, [study.Unit("gru", "untrained", (8,))])
+    source = sources.source(settings)
+    (measured,) = gradients.measure(settings, source, [gradients.Unit("gru", "untrained", (8,))])
     seed = 1
-    inputs, labels = study.draw(settings, source, "measure", 8, 8)
+    inputs, labels = sources.draw(settings, source, "measure", 8, 8)
     model = rnnlab.stack(
         [
             rnnlab.GRU(6, param_dtype=jnp.float64),
@@ -99,19 +107,21 @@ def test_records_are_the_plain_gradients(text):
 def test_a_longer_list_of_cells_changes_no_number(text):
     one = GradientSettings(**{**SMALL, "cells": ("gru",)}, data=text)
     two = GradientSettings(**SMALL, data=text)
-    unit = study.Unit("gru", "untrained", (3, 8))
-    (alone,) = study.measure(one, study.source(one), study.units(one))
-    among = {m.unit: m for m in study.measure(two, study.source(two), study.units(two))}
+    unit = gradients.Unit("gru", "untrained", (3, 8))
+    (alone,) = gradients.measure(one, sources.source(one), gradients.units(one))
+    among = {m.unit: m for m in gradients.measure(two, sources.source(two), gradients.units(two))}
     assert alone.records == among[unit].records
 
 
 def test_lengths_that_are_measured_together_are_each_measured_alone(text):
     """Short lengths are padded to the longest of them; padding must change nothing."""
     settings = GradientSettings(**SMALL, data=text, precision="float64")
-    source = study.source(settings)
-    (together,) = study.measure(settings, source, [study.Unit("gru", "untrained", (3, 8))])
+    source = sources.source(settings)
+    (together,) = gradients.measure(settings, source, [gradients.Unit("gru", "untrained", (3, 8))])
     for length in (3, 8):
-        (alone,) = study.measure(settings, source, [study.Unit("gru", "untrained", (length,))])
+        (alone,) = gradients.measure(
+            settings, source, [gradients.Unit("gru", "untrained", (length,))]
+        )
         for kind, rows in alone.records.items():
             mine = [row for row in together.records[kind] if row["length"] == length]
             for row, other in zip(rows, mine, strict=True):
@@ -123,10 +133,10 @@ def test_lengths_that_are_measured_together_are_each_measured_alone(text):
 
 
 def test_long_sequences_have_a_program_of_their_own():
-    assert study.together([1000, 10, 100, 300, 30]) == [(10, 30, 100), (300,), (1000,)]
-    assert study.together([500]) == [(500,)]
+    assert gradients.together([1000, 10, 100, 300, 30]) == [(10, 30, 100), (300,), (1000,)]
+    assert gradients.together([500]) == [(500,)]
     settings = GradientSettings(**SMALL, detail=True, train_steps=2)
-    wanted = study.units(settings)
+    wanted = gradients.units(settings)
     assert len(set(wanted)) == len(wanted)
     kinds = [(unit.phase, unit.what) for unit in wanted if unit.cell == "rnn"]
     assert kinds == [
@@ -143,18 +153,18 @@ def test_training_learns_and_is_reported(text):
         cells=("gru",), lengths=(8,), hidden_size=16, batch_size=8, seeds=1, data=text, train_steps=150,
         learning_rate=1e-2, clip=1.0,
     )  # fmt: skip
-    source, said = study.source(settings), []
-    wanted = study.units(settings)
-    untrained, training, trained = study.measure(settings, source, wanted, said.append)
+    source, said = sources.source(settings), []
+    wanted = gradients.units(settings)
+    untrained, training, trained = gradients.measure(settings, source, wanted, said.append)
     assert [m.unit for m in (untrained, training, trained)] == wanted
     assert (untrained.unit.phase, trained.unit.phase) == ("untrained", "trained")
     assert untrained.records["norms"] != trained.records["norms"]
     assert any("training step" in words for words in said)
     (record,) = training.records["training"]
 
-    model = study.model(settings, source, "gru")
+    model = networks.model(settings, source, "gru")
     start = model.init(jax.random.key(0), source.size)
-    inputs, labels = study.draw(settings, source, "measure", 8, 8)
+    inputs, labels = sources.draw(settings, source, "measure", 8, 8)
     ys = rnnlab.unroll(model, start, source.embed(inputs[0]))[1]
     loss, accuracy = losses.cross_entropy(ys, labels[0]), (ys.argmax(-1) == labels[0]).mean()
     assert record["loss_before"] == pytest.approx(float(loss), rel=1e-5)
@@ -167,25 +177,25 @@ def test_training_learns_and_is_reported(text):
     for measured in (untrained, training, trained):
         for kind, rows in measured.records.items():
             records[kind] += rows
-    first, last = study.summarise(settings, records)
+    first, last = gradients.summarise(settings, records)
     assert (first["loss"], last["loss"]) == (record["loss_before"], record["loss_after"])
     assert "clipped_share" not in first
     assert last["clipped_share"] == record["clipped_share"]
-    assert study.finished(records) == set(wanted)
+    assert gradients.finished(records) == set(wanted)
 
 
 @pytest.mark.parametrize(("clip", "share"), [(1e-9, 1.0), (1e9, 0.0), (None, None)])
 def test_the_share_of_clipped_steps(text, clip, share):
     settings = GradientSettings(**{**SMALL, "cells": ("rnn",)}, data=text, train_steps=3, clip=clip)
-    unit = study.Unit("rnn", "trained", (8,), "training")
-    (measured,) = study.measure(settings, study.source(settings), [unit])
+    unit = gradients.Unit("rnn", "trained", (8,), "training")
+    (measured,) = gradients.measure(settings, sources.source(settings), [unit])
     assert [row["clipped_share"] for row in measured.records["training"]] == [share, share]
 
 
 def test_noise_is_the_controlled_case():
     settings = GradientSettings(**SMALL, data="noise")
-    source = study.source(settings)
-    (measured,) = study.measure(settings, source, [study.Unit("rnn", "untrained", (8,))])
+    source = sources.source(settings)
+    (measured,) = gradients.measure(settings, source, [gradients.Unit("rnn", "untrained", (8,))])
     assert {r["lag"] for r in measured.records["flow"]} == set(range(8))
     assert all(
         math.isfinite(r["log_norm"]) for r in measured.records["norms"] + measured.records["flow"]
@@ -202,7 +212,7 @@ def reach_record(seed=0, **change):
 
 def summary_of(*rows):
     settings = GradientSettings(cells=("rnn",), lengths=(10, 50))
-    (record,) = study.summarise(settings, {"reach": list(rows)})
+    (record,) = gradients.summarise(settings, {"reach": list(rows)})
     return record
 
 
@@ -246,13 +256,15 @@ def test_a_seed_that_is_not_finite_is_left_out_and_counted():
 
 def test_a_network_that_is_not_finite_has_no_reach(text):
     settings = GradientSettings(**{**SMALL, "seeds": 1}, data=text)
-    source = study.source(settings)
-    network = study.model(settings, source, "rnn")
-    params = study.initial_params(network, source.size, 1)
+    source = sources.source(settings)
+    network = networks.model(settings, source, "rnn")
+    params = networks.initial_params(network, source.size, 1)
     broken = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), params)
-    run = study._Run(settings, source, "rnn", network, lambda _: None)
-    program = study._compile(run, (3, 8))
-    measured = study._measure_unit(run, program, broken, study.Unit("rnn", "untrained", (3, 8)))
+    run = gradients._Run(settings, source, "rnn", network, lambda _: None)
+    program = gradients._compile(run, (3, 8))
+    measured = gradients._measure_unit(
+        run, program, broken, gradients.Unit("rnn", "untrained", (3, 8))
+    )
     assert all(row["horizon"] is None for row in measured.records["reach"])
     assert all(row["log_norm"] is None for row in measured.records["norms"])
 
@@ -299,10 +311,10 @@ def test_unusable_files_are_refused_in_one_sentence(tmp_path, content, words):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(ValueError, match=words) as caught:
-        study.source(GradientSettings(**SMALL, data=str(path)))
+        sources.source(GradientSettings(**SMALL, data=str(path)))
     assert "\n" not in str(caught.value)
 
 
 def test_a_directory_is_no_text(tmp_path):
     with pytest.raises(ValueError, match="cannot be read"):
-        study.source(GradientSettings(**SMALL, data=str(tmp_path)))
+        sources.source(GradientSettings(**SMALL, data=str(tmp_path)))

@@ -11,7 +11,7 @@ from jax import export, lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import rnnlab
-from rnnlab import diagnostics, unroll
+from rnnlab import diagnostics, training, unroll
 from rnnlab.cells import GRU, LSTM, RNN, JordanRNN, LeakyRNN, Readout
 from tests.reference import close
 from tests.reference.cells import draw_params, draw_state
@@ -351,8 +351,8 @@ INSTRUMENTS = {
         steps=40,
         longest=9,
     ),
-    "omega": lambda c, p: diagnostics.pascanu_omega(c, p, XS, squares),
-    "flossing": lambda c, p: diagnostics.flossing_loss(c, p, XS, count=2),
+    "omega": lambda c, p: training.pascanu_omega(c, p, XS, squares),
+    "flossing": lambda c, p: training.flossing_loss(c, p, XS, count=2),
 }
 
 

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from rnnlab.report import terminal
+from rnnlab import terminal
 
 
 @pytest.mark.parametrize(

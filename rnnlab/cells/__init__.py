@@ -1,34 +1,68 @@
 """Cells: frozen dataclasses with pure methods; one family a file."""
 
-from rnnlab.cells.base import Adjoint, Maps, Recurrent
-from rnnlab.cells.gru import GRU, GRUNorm, GRUParams, GRUState
-from rnnlab.cells.jordan import JordanParams, JordanRNN, JordanState
-from rnnlab.cells.lstm import LSTM, LSTMNorm, LSTMParams, LSTMState
-from rnnlab.cells.readout import Readout, ReadoutParams, ReadoutState
-from rnnlab.cells.rnn import RNN, LeakyRNN, RNNParams, RNNState
-from rnnlab.cells.step import Step
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "GRU",
-    "LSTM",
-    "RNN",
-    "Adjoint",
-    "GRUNorm",
-    "GRUParams",
-    "GRUState",
-    "JordanParams",
-    "JordanRNN",
-    "JordanState",
-    "LSTMNorm",
-    "LSTMParams",
-    "LSTMState",
-    "LeakyRNN",
-    "Maps",
-    "RNNParams",
-    "RNNState",
-    "Readout",
-    "ReadoutParams",
-    "ReadoutState",
-    "Recurrent",
-    "Step",
-]
+if TYPE_CHECKING:
+    from rnnlab.cells.base import Adjoint as Adjoint
+    from rnnlab.cells.base import Maps as Maps
+    from rnnlab.cells.base import Recurrent as Recurrent
+    from rnnlab.cells.gru import GRU as GRU
+    from rnnlab.cells.gru import GRUNorm as GRUNorm
+    from rnnlab.cells.gru import GRUParams as GRUParams
+    from rnnlab.cells.gru import GRUState as GRUState
+    from rnnlab.cells.jordan import JordanParams as JordanParams
+    from rnnlab.cells.jordan import JordanRNN as JordanRNN
+    from rnnlab.cells.jordan import JordanState as JordanState
+    from rnnlab.cells.lstm import LSTM as LSTM
+    from rnnlab.cells.lstm import LSTMNorm as LSTMNorm
+    from rnnlab.cells.lstm import LSTMParams as LSTMParams
+    from rnnlab.cells.lstm import LSTMState as LSTMState
+    from rnnlab.cells.readout import Readout as Readout
+    from rnnlab.cells.readout import ReadoutParams as ReadoutParams
+    from rnnlab.cells.readout import ReadoutState as ReadoutState
+    from rnnlab.cells.rnn import RNN as RNN
+    from rnnlab.cells.rnn import LeakyRNN as LeakyRNN
+    from rnnlab.cells.rnn import RNNParams as RNNParams
+    from rnnlab.cells.rnn import RNNState as RNNState
+    from rnnlab.cells.step import Step as Step
+
+_HOME = {
+    "Adjoint": "base",
+    "GRU": "gru",
+    "GRUNorm": "gru",
+    "GRUParams": "gru",
+    "GRUState": "gru",
+    "JordanParams": "jordan",
+    "JordanRNN": "jordan",
+    "JordanState": "jordan",
+    "LSTM": "lstm",
+    "LSTMNorm": "lstm",
+    "LSTMParams": "lstm",
+    "LSTMState": "lstm",
+    "LeakyRNN": "rnn",
+    "Maps": "base",
+    "RNN": "rnn",
+    "RNNParams": "rnn",
+    "RNNState": "rnn",
+    "Readout": "readout",
+    "ReadoutParams": "readout",
+    "ReadoutState": "readout",
+    "Recurrent": "base",
+    "Step": "step",
+}
+
+__all__ = [*_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a cell when it is asked for: the registry beside them answers before JAX is loaded."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'rnnlab.cells' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"rnnlab.cells.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,38 +1,30 @@
 """Instruments: what the gradient and the state really do."""
 
-from rnnlab.diagnostics import clipping, one_neuron, regularizers
-from rnnlab.diagnostics.attractors import AttractorKind, attractor_kind
-from rnnlab.diagnostics.bound import PascanuBound, pascanu_bound
-from rnnlab.diagnostics.clipping import clip_adjoints
-from rnnlab.diagnostics.contributions import BpttContributions, bptt_contributions
-from rnnlab.diagnostics.cycles import LimitCycles, limit_cycles
-from rnnlab.diagnostics.exponents import LyapunovSpectrum, entropy_rate, kaplan_yorke
-from rnnlab.diagnostics.fixed import FixedPoints, fixed_points, sample_states
-from rnnlab.diagnostics.flow import GradientFlow, gradient_flow
-from rnnlab.diagnostics.jacobians import JacobianProducts, jacobian_products, step_jacobians
-from rnnlab.diagnostics.lyapunov import lyapunov_spectrum
-from rnnlab.diagnostics.monitors import GradientLooks, monitor_gradients, read_monitor
-from rnnlab.diagnostics.phase import (
-    AnyDepth,
+from rnnlab.diagnostics.gradient.contributions import BpttContributions, bptt_contributions
+from rnnlab.diagnostics.gradient.flow import GradientFlow, gradient_flow
+from rnnlab.diagnostics.gradient.reach import VANISHED, ExampleReach, decay_per_step, horizon
+from rnnlab.diagnostics.gradient.truncation import TruncationBias, truncation_bias
+from rnnlab.diagnostics.invariant_sets.cycles import LimitCycles, limit_cycles
+from rnnlab.diagnostics.invariant_sets.fixed_points import FixedPoints, fixed_points, sample_states
+from rnnlab.diagnostics.phase_diagram import (
     PhaseDiagram,
-    depth,
     forget_bias,
     phase_diagram,
     recurrent_gain,
 )
-from rnnlab.diagnostics.reach import VANISHED, ExampleReach, decay_per_step, horizon
-from rnnlab.diagnostics.regularizers import flossing_loss, pascanu_omega
-from rnnlab.diagnostics.truncation import TruncationBias, truncation_bias
+from rnnlab.diagnostics.state.attractors import AttractorKind, attractor_kind
+from rnnlab.diagnostics.state.exponents import LyapunovSpectrum, entropy_rate, kaplan_yorke
+from rnnlab.diagnostics.state.jacobians import JacobianProducts, jacobian_products, step_jacobians
+from rnnlab.diagnostics.state.lyapunov import lyapunov_spectrum
+from rnnlab.diagnostics.state.pascanu_bound import PascanuBound, pascanu_bound
 
 __all__ = [
     "VANISHED",
-    "AnyDepth",
     "AttractorKind",
     "BpttContributions",
     "ExampleReach",
     "FixedPoints",
     "GradientFlow",
-    "GradientLooks",
     "JacobianProducts",
     "LimitCycles",
     "LyapunovSpectrum",
@@ -41,13 +33,9 @@ __all__ = [
     "TruncationBias",
     "attractor_kind",
     "bptt_contributions",
-    "clip_adjoints",
-    "clipping",
     "decay_per_step",
-    "depth",
     "entropy_rate",
     "fixed_points",
-    "flossing_loss",
     "forget_bias",
     "gradient_flow",
     "horizon",
@@ -55,14 +43,9 @@ __all__ = [
     "kaplan_yorke",
     "limit_cycles",
     "lyapunov_spectrum",
-    "monitor_gradients",
-    "one_neuron",
     "pascanu_bound",
-    "pascanu_omega",
     "phase_diagram",
-    "read_monitor",
     "recurrent_gain",
-    "regularizers",
     "sample_states",
     "step_jacobians",
     "truncation_bias",

@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rnnlab.engines.fused import fused, refusal
-from rnnlab.engines.plan import Engine, Sequence, known
+from rnnlab.engines.fused.engine import fused, refusal
 from rnnlab.engines.scan import scan
+from rnnlab.engines.sequence import Engine, Sequence, known
 from rnnlab.typing import Array, Cell, PyTree
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.experimental import rnn
 
 from rnnlab.cells.lstm import LSTM, LSTMParams, LSTMState
-from rnnlab.engines.plan import Engine, Sequence, select
+from rnnlab.engines.sequence import Engine, Sequence, select
 from rnnlab.typing import Array, Cell, PyTree
 
 

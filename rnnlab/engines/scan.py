@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jax import lax
 
-from rnnlab.engines.plan import Engine, Marks, Sequence, afresh, begin, select
+from rnnlab.engines.sequence import Engine, Marks, Sequence, afresh, begin, select
 from rnnlab.typing import Array, Cell, PyTree
 
 

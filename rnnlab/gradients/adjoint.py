@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rnnlab.driver import Trajectory
-from rnnlab.engines.plan import Marks, begin, select
+from rnnlab.engines.sequence import Marks, begin, select
 from rnnlab.gradients.scaled import NOTHING, Scaled, renormalise, rescale, zero
 from rnnlab.gradients.split import split
 from rnnlab.typing import Array, Cell, PyTree

@@ -27,9 +27,10 @@ from jax import lax
 
 from rnnlab.cells.contract import hidden_leaf
 from rnnlab.driver import RunOptions, arrange, settle
-from rnnlab.engines.fused import Chunk, forward, one_axis, own_axes, step_back, steps_of, walk_back
-from rnnlab.engines.plan import before, select
-from rnnlab.engines.steps import add_to_hidden
+from rnnlab.engines.fused.backward import Chunk, step_back, walk_back
+from rnnlab.engines.fused.forward import forward, one_axis, own_axes, steps_of
+from rnnlab.engines.fused.layouts import add_to_hidden
+from rnnlab.engines.sequence import before, select
 from rnnlab.gradients.backward import (
     Adjoint,
     Backward,

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from rnnlab.cells.contract import hidden_leaf
 from rnnlab.driver import RunOptions, trajectory
-from rnnlab.engines.plan import select
+from rnnlab.engines.sequence import select
 from rnnlab.gradients.adjoint import Moment, adjoint_scan
 from rnnlab.gradients.backward import (
     Adjoint,

@@ -1,0 +1,1 @@
+"""Instruments of the gradient: its flow, the matrix of contributions, truncation."""

@@ -1,0 +1,1 @@
+"""Fixed points and limit cycles: how they are searched for, and their stability."""

@@ -1,0 +1,1 @@
+"""Instruments of the state: Jacobians, Lyapunov exponents, attractors."""

@@ -1,0 +1,5 @@
+"""The fused engine: its layouts, its forward pass, and its way back.
+
+Read ``engines/scan.py`` first: it is the same in 24 lines, and tests bind this package to it. Then
+``engine.py`` (the derivative as a whole), ``forward.py``, ``backward.py``, and ``layouts.py`` last.
+"""

@@ -1,0 +1,27 @@
+"""Cells made of cells: layers, two directions, a depth that varies, adjoints that are clipped."""
+
+from rnnlab.layers.any_depth import AnyDepth, DepthParams, depth
+from rnnlab.layers.bidirectional import (
+    Bidirectional,
+    BidirectionalParams,
+    BidirectionalState,
+    bidirectional,
+)
+from rnnlab.layers.clipped_adjoint import ClippedAdjoint, clip_adjoints
+from rnnlab.layers.stack import Stack, StackParams, StackState, stack
+
+__all__ = [
+    "AnyDepth",
+    "Bidirectional",
+    "BidirectionalParams",
+    "BidirectionalState",
+    "ClippedAdjoint",
+    "DepthParams",
+    "Stack",
+    "StackParams",
+    "StackState",
+    "bidirectional",
+    "clip_adjoints",
+    "depth",
+    "stack",
+]

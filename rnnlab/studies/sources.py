@@ -1,0 +1,90 @@
+"""What the studies read: text, noise or a file, as batches of sequences."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rnnlab.data import encode, read_text, standard_library
+from rnnlab.studies.settings import StudySettings
+from rnnlab.typing import AnyArray, Array, Dtype
+
+NOISE_SIZE = 64
+"""Features of a noise input, and classes of its target."""
+
+
+class Source(NamedTuple):
+    """Where sequences come from: ``draw(random, length, batch_size) -> (inputs, labels [T, B])``.
+
+    Inputs are codes ``[T, B]`` that ``embed`` turns into vectors, or vectors ``[T, B, I]`` already.
+    """
+
+    draw: Callable[[np.random.Generator, int, int], tuple[np.ndarray, np.ndarray]]
+    embed: Callable[[AnyArray], Array]
+    size: int  # I, the features of an input, and V, the classes of a label
+    about: dict[str, Any]
+
+
+def source(settings: StudySettings) -> Source:
+    """The data of the study; ValueError for a file that cannot be used or is shorter than the longest sequence."""
+    dtype = jnp.dtype(settings.precision)
+    if dtype == jnp.float64 and jnp.result_type(float) != dtype:
+        raise ValueError(
+            'float64 is switched off; call jax.config.update("jax_enable_x64", True) first'
+        )
+    if settings.data == "noise":
+        return _noise(dtype)
+    text, about = standard_library() if settings.data == "text" else read_text(settings.data)
+    corpus = encode(text, about, settings.alphabet)
+    if len(corpus.alphabet) < 2:
+        raise ValueError(
+            f"{settings.data} holds only one character; give a text with at least two different ones"
+        )
+    if corpus.codes.size < settings.window:
+        raise ValueError(
+            f"{settings.data} has {corpus.codes.size} characters, but the longest sequence needs {settings.window}; "
+            "give a longer text or ask for shorter sequences"
+        )
+    size = len(corpus.alphabet)
+
+    def draw(
+        random: np.random.Generator, length: int, batch_size: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        starts = random.integers(0, corpus.codes.size - length, batch_size)
+        window = corpus.codes[np.arange(length + 1)[:, None] + starts]  # [T + 1, B]
+        return window[:-1], window[1:]
+
+    def embed(codes: Array) -> Array:
+        return jax.nn.one_hot(codes, size, dtype=dtype)
+
+    return Source(draw, embed, size, {**about, "alphabet": size})
+
+
+def _noise(dtype: Dtype) -> Source:
+    """The controlled case: independent standard normal inputs, and labels that have nothing to do with them."""
+
+    def draw(
+        random: np.random.Generator, length: int, batch_size: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        xs = random.standard_normal((length, batch_size, NOISE_SIZE)).astype(dtype)
+        return xs, random.integers(0, NOISE_SIZE, (length, batch_size), np.int32)
+
+    return Source(
+        draw, lambda xs: xs, NOISE_SIZE, {"name": "standard normal noise", "alphabet": NOISE_SIZE}
+    )
+
+
+def draw(
+    settings: StudySettings, data: Source, use: str, length: int, number: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """One batch for every seed, ``[S, T, B, …]``: the same for every cell, whatever else is measured."""
+    purpose = ("measure", "train").index(use)
+    inputs, labels = [], []
+    for seed in range(settings.seeds):
+        random = np.random.default_rng((seed, purpose, number))
+        xs, ys = data.draw(random, length, settings.batch_size)
+        inputs.append(xs)
+        labels.append(ys)
+    return np.stack(inputs), np.stack(labels)

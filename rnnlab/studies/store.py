@@ -1,0 +1,297 @@
+"""The directory of a run: how its files get there, and whether they belong together."""
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from rnnlab.studies.records import PART, Records, write_json, write_text
+
+try:
+    import fcntl
+except ImportError:
+    # Windows
+    fcntl = None
+
+CONFIG = "config.json"
+PAGE = "report.html"
+
+UNFINISHED = "unfinished"
+"""The subdirectory that holds a run until it is finished."""
+
+CHECKSUMS = "SHA256SUMS"
+"""The list of a finished run's files, in the form that ``sha256sum --check`` reads."""
+
+SHARE = 10
+"""The time between two saves is at least this many times the time that a save takes."""
+
+
+class Run:
+    """A run's directory: its configuration, its records by kind, and what is still missing.
+
+    The directory holds a finished run: ``config.json``, ``NAME.json`` (the configuration, each kind of records and a
+    summary), what is drawn from them, and ``SHA256SUMS``, which lists these files. A run in progress writes them into
+    ``unfinished``, the list last; then they are moved, the list last again. Wherever the process is killed,
+
+    * before the list is written, an earlier run is whole, and ``unfinished`` holds what was measured so far;
+    * after it, the list in ``unfinished`` says what still has to be moved, and ``settle`` moves it.
+
+    On leaving the context the directory is released, and removed where it is empty.
+    """
+
+    def __init__(self, folder: Path, name: str, kinds: Iterable[str]) -> None:
+        self.folder = folder
+        self.unfinished = folder / UNFINISHED
+        self.name = name
+        self.config: dict[str, Any] = {}
+        self.records: Records = {kind: [] for kind in kinds}
+        self.summary: list[dict[str, Any]] = []
+        self.missing: list[Any] = []
+        self.is_whole = False
+        self._before: list[dict[str, Any]] = []
+        self._made: list[Path] = []
+        self._lock: int | None = None
+        self._admitted = False
+        self._unsaved = False
+        self._next_save = 0.0
+
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Until then what is there may belong to another process.
+        if self._admitted and not _results(self.unfinished):
+            with contextlib.suppress(OSError):
+                _remove_rest(self.unfinished)
+        for folder in self._made:
+            with contextlib.suppress(OSError, ValueError):
+                folder.rmdir()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def admit(self, settings: dict[str, Any]) -> None:
+        """Claims the directory; ValueError where it cannot be written or holds something else."""
+        try:
+            self._make(self.folder)
+            self._lock_folder()
+            settle(self.folder)
+            self._compare(settings)
+            self._make(self.unfinished)
+            _try_to_write(self.unfinished)
+            self._admitted = True
+        except OSError as fault:
+            where, reason = self.folder, fault.strerror
+            if isinstance(fault, FileExistsError):
+                where, reason = fault.filename, "Not a directory"
+            raise ValueError(
+                f"{where} cannot be written ({reason}); choose another --out"
+            ) from None
+
+    def open(
+        self,
+        config: dict[str, Any],
+        resume: bool,
+        units: Iterable[Any],
+        finished: Callable[[Records], set[Any]],
+    ) -> None:
+        """Starts a run, or resumes one: ``missing`` then lacks the units that are ``finished``.
+
+        ValueError for what must not be overwritten or continued.
+        """
+        self.config, self.missing = config, list(units)
+        if any(before.get("data") != config["data"] for before in self._before):
+            raise ValueError(f"{self.folder} holds a run on other data; choose another --out")
+        partial = self.unfinished / f"{self.name}.json"
+        whole = self.folder / f"{self.name}.json"
+        if partial.exists() and not resume:
+            raise ValueError(
+                f"{self.folder} holds an unfinished run; add --resume to go on, or remove {self.unfinished}"
+            )
+        source = partial if partial.exists() else whole
+        if resume and source.exists():
+            self._load(source, finished)
+            self.is_whole = source == whole and not self.missing and not faults(self.folder)
+            self._unsaved = source == whole
+        if not self.is_whole:
+            write_json(self.unfinished / CONFIG, self.config)
+
+    def add(self, unit: Any, records: Records) -> None:
+        """Adds the records of a unit that was missing."""
+        for kind, rows in records.items():
+            self.records[kind] += rows
+        self.missing.remove(unit)
+        self._unsaved = True
+
+    def save(self, summarise: Callable[[Records], list[dict[str, Any]]], when_due: bool) -> None:
+        """Writes all records so far, if there are new ones; ``when_due`` at most a tenth of the time."""
+        start = time.monotonic()
+        if not self._unsaved or (when_due and start < self._next_save):
+            return
+        self.summary = summarise(self.records)
+        missing = {"missing": [list(unit) for unit in self.missing]} if self.missing else {}
+        content = {"config": self.config, **missing, **self.records, "summary": self.summary}
+        write_json(self.unfinished / f"{self.name}.json", content)
+        self._unsaved = False
+        end = time.monotonic()
+        self._next_save = end + SHARE * (end - start)
+
+    def finish(self) -> None:
+        """Puts the run, with all that was drawn, in the place of an earlier one."""
+        files = sorted(path for path in self.unfinished.iterdir() if not _is_rest(path))
+        lines = [f"{_digest(path)}  {path.name}\n" for path in files]
+        write_text(self.unfinished / CHECKSUMS, "".join(lines))
+        settle(self.folder)
+
+    def _make(self, folder: Path) -> None:
+        absent = [path for path in (folder, *folder.parents) if not path.exists()]
+        self._made = absent + self._made
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def _lock_folder(self) -> None:
+        """Locks the directory until the process ends; ValueError where another process has locked it."""
+        if fcntl is None:
+            return
+        self._lock = os.open(self.folder, os.O_RDONLY)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"another rnnlab is writing {self.folder}; wait for it, or choose another --out"
+            ) from None
+        except OSError:
+            # A file system without locks.
+            pass
+
+    def _compare(self, settings: dict[str, Any]) -> None:
+        """ValueError unless what is there, if anything, is a run with these settings."""
+        wanted = json.loads(json.dumps(settings))
+        holds_run = (self.folder / CONFIG).exists()
+        holds_results = bool(_results(self.unfinished))
+        others = [path for path in self.folder.iterdir() if path.name != UNFINISHED]
+        if others and not holds_run and not holds_results:
+            raise ValueError(
+                f"{self.folder} holds files that are no run of this study; choose another --out"
+            )
+        if holds_run:
+            self._before.append(self._compared(self.folder / CONFIG, wanted))
+        if holds_results:
+            self._before.append(self._compared(self.unfinished / CONFIG, wanted))
+
+    def _compared(self, path: Path, wanted: dict[str, Any]) -> dict[str, Any]:
+        try:
+            config = json.loads(path.read_text(encoding="utf-8"))
+            before = config["settings"]
+        except (OSError, ValueError, KeyError, TypeError):
+            raise ValueError(
+                f"{self.folder} holds files that are no run of this study; choose another --out"
+            ) from None
+        if not isinstance(before, dict) or wanted.keys() != before.keys():
+            raise ValueError(
+                f"{self.folder} holds a run of another study or version; choose another --out"
+            )
+        other = sorted(name for name in wanted if wanted[name] != before[name])
+        if other:
+            raise ValueError(
+                f"{self.folder} holds a run with another {', '.join(other)}; choose another --out"
+            )
+        return config
+
+    def _load(self, path: Path, finished: Callable[[Records], set[Any]]) -> None:
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            self.config, self.summary = content["config"], content["summary"]
+            self.records = {kind: list(content[kind]) for kind in self.records}
+            done = finished(self.records)
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(f"{path} is damaged; remove it, or choose another --out") from None
+        self.missing = [unit for unit in self.missing if unit not in done]
+
+
+def settle(folder: Path) -> None:
+    """Moves a run that is complete in ``unfinished`` to ``folder``, also where an earlier move was cut short."""
+    new = folder / UNFINISHED
+    names = list(_listed(new))
+    if not names:
+        return
+    # What belongs to the earlier run alone, such as its page, would otherwise stand beside the new one.
+    for name in {*_listed(folder), PAGE} - set(names):
+        (folder / name).unlink(missing_ok=True)
+    for name in (*names, CHECKSUMS):
+        with contextlib.suppress(FileNotFoundError):
+            # It was moved before.
+            (new / name).replace(folder / name)
+    with contextlib.suppress(OSError):
+        _remove_rest(new)
+
+
+def faults(folder: Path) -> list[str]:
+    """What is missing in the directory of a run, or does not belong together, one sentence each."""
+    found = []
+    listed = _listed(folder)
+    if not listed:
+        found.append(f"The run is not finished: {CHECKSUMS}, the list of its files, is missing.")
+        count = sum(map(_count_missing, _results(folder)))
+        found += [f"Measurements still missing: {count}."] if count else []
+    for name, digest in listed.items():
+        path = folder / name
+        if not path.exists():
+            found.append(f"{name} is missing.")
+        elif digest != _digest(path):
+            found.append(f"{name} does not belong to this run: its checksum differs.")
+    if _results(folder / UNFINISHED):
+        found.append(f"A later run is not finished: it is in {UNFINISHED}.")
+    return found
+
+
+def _count_missing(path: Path) -> int:
+    """How many measurements a file of results still lacks."""
+    try:
+        return len(json.loads(path.read_text(encoding="utf-8")).get("missing", []))
+    except (OSError, ValueError, AttributeError, TypeError):
+        return 0
+
+
+def _listed(folder: Path) -> dict[str, str]:
+    """The checksums of a finished run's files by name; nothing where there is no list."""
+    try:
+        lines = (folder / CHECKSUMS).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return {}
+    pairs = [line.split("  ", 1) for line in lines if "  " in line]
+    return {name: digest for digest, name in pairs if Path(name).name == name}
+
+
+def _results(unfinished: Path) -> list[Path]:
+    """The files in ``unfinished`` that hold measurements; without any it counts for nothing."""
+    return [path for path in unfinished.glob("*.json") if path.name != CONFIG]
+
+
+def _is_rest(path: Path) -> bool:
+    return path.name in (CHECKSUMS, PAGE) or path.name.endswith(PART)
+
+
+def _remove_rest(unfinished: Path) -> None:
+    """Removes the directory and what a killed process left in it; OSError where it holds anything else."""
+    for path in unfinished.iterdir():
+        if _is_rest(path) or path.name == CONFIG:
+            path.unlink()
+    unfinished.rmdir()
+
+
+def _try_to_write(folder: Path) -> None:
+    """OSError where nothing can be written, or the disk is full."""
+    with tempfile.NamedTemporaryFile(dir=folder, suffix=PART) as file:
+        file.write(bytes(2**16))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,6 @@
+"""Textbook models that can be solved: one neuron, and the wall that it builds into its loss."""
+
+from rnnlab.theory import one_neuron
+from rnnlab.theory.wall import WallPaths, wall_paths
+
+__all__ = ["WallPaths", "one_neuron", "wall_paths"]
