@@ -210,18 +210,25 @@ def lengths(lengths: Array, steps: int, batch_shape: tuple[int, ...], least: int
     return lengths
 
 
-def resets(resets: Array, shape: tuple[int, ...]) -> Array:
-    """``resets`` as a boolean array ``[T, ...]``."""
-    resets = array("resets", resets)
-    if resets.dtype != jnp.bool_:
+def flags(name: str, given: Array, shape: tuple[int, ...]) -> Array:
+    """``given`` as a boolean array ``[T, ...]``; ValueError for numbers other than 0 and 1 (if they are known yet)."""
+    flags = array(name, given)
+    if flags.shape != shape:
         raise ValueError(
-            f"resets are {resets.dtype}; they must be booleans, True where the state starts afresh"
+            f"{name} has shape {flags.shape}; it must be {shape}, one flag for each step and example"
         )
-    if resets.shape != shape:
-        raise ValueError(
-            f"resets has shape {resets.shape}; it must be {shape}, one flag for each step and example"
-        )
-    return resets
+    if flags.dtype == jnp.bool_:
+        return flags
+    fault = ""
+    if jnp.issubdtype(flags.dtype, jnp.complexfloating):
+        fault = f"{name} is {flags.dtype}"
+    elif not isinstance(given, jax.core.Tracer):
+        values = np.asarray(flags)
+        if ((values != 0) & (values != 1)).any():
+            fault = f"{name} holds {values[(values != 0) & (values != 1)].flat[0]:g}"
+    if fault:
+        raise ValueError(f"{fault}; give booleans, or numbers that are 0 or 1")
+    return flags != 0
 
 
 def batched(name: str, tree: PyTree, batch_shape: tuple[int, ...]) -> None:

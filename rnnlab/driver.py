@@ -20,7 +20,7 @@ from rnnlab.typing import Array, Cell, Dtype, Key, PyTree
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=("lengths", "resets", "key"),
+    data_fields=("lengths", "mask", "resets", "key"),
     meta_fields=("reverse", "engine", "every"),
 )
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,7 @@ class RunOptions:
 
     Attributes:
         lengths: ``[...]``, whole numbers in 0..T.
+        mask: ``[T, ...]``, False where a step is left out.
         resets: ``[T, ...]``, True where the state starts afresh.
         key: turns dropout on.
         reverse: from the last step to the first.
@@ -37,6 +38,7 @@ class RunOptions:
     """
 
     lengths: Array | None = None
+    mask: Array | None = None
     resets: Array | None = None
     key: Key | None = None
     reverse: bool = False
@@ -91,8 +93,10 @@ def unroll(
     initial_state: PyTree | None = None,
     *,
     lengths: Array | None = None,
+    mask: Array | None = None,
     resets: Array | None = None,
     reverse: bool = False,
+    time_major: bool = True,
     engine: str = "auto",
     residuals: str | None = None,
     segments: int | tuple[int, ...] | None = None,
@@ -109,9 +113,13 @@ def unroll(
         initial_state: s₀ with leading axes ``[...]``; ``cell.initial_state`` by default.
         lengths: ``[...]``, whole numbers in 0..T: the steps beyond are padding. Their outputs are zero, and the
             final state is the one at each length, which is the initial state where that is 0.
-        resets: ``[T, ...]`` booleans: where True the state starts afresh (at ``cell.initial_state``) before that step.
+        mask: ``[T, ...]``, booleans or 0 and 1, in any pattern: a step that is False is left out. Its output is
+            zero, the state is carried over to the next step, and a reset there does nothing.
+        resets: ``[T, ...]``, booleans or 0 and 1: where True the state starts afresh (at ``cell.initial_state``)
+            before that step.
         reverse: runs from the last step to the first, outputs staying at their steps: the same as flipping ``xs``
             and ``resets`` in time, running, and flipping ``ys``. With ``lengths`` each valid part is reversed.
+        time_major: False for ``xs``, ``mask``, ``resets`` and outputs (and every state) as ``[B, T, ...]``.
         engine: "auto" chooses, and :func:`rnnlab.explain_engine` says what and why. "scan" is plain ``lax.scan``, the
             reference. "fused" has a backward pass of its own, faster and with less memory, for every rnnlab cell.
             "checkpointed" keeps memory of order √T. "cudnn" is NVIDIA's LSTM, on a GPU, which we have not yet run. All
@@ -128,8 +136,10 @@ def unroll(
         ValueError: where shapes, dtypes, structures, lengths or the engine do not fit; the message says the mend.
     """
     asked = wanted(engine, residuals, segments)
-    options = RunOptions(lengths=lengths, resets=resets, key=key, reverse=reverse, engine=asked)
-    return _compiled(cell, params, *prepare(cell, params, xs, initial_state, options))
+    options = RunOptions(
+        lengths=lengths, mask=mask, resets=resets, key=key, reverse=reverse, engine=asked
+    )
+    return _unroll(cell, params, xs, initial_state, options, time_major)
 
 
 def unroll_states(
@@ -139,8 +149,10 @@ def unroll_states(
     initial_state: PyTree | None = None,
     *,
     lengths: Array | None = None,
+    mask: Array | None = None,
     resets: Array | None = None,
     reverse: bool = False,
+    time_major: bool = True,
     engine: str = "auto",
     residuals: str | None = None,
     segments: int | tuple[int, ...] | None = None,
@@ -152,9 +164,47 @@ def unroll_states(
     """
     asked = wanted(engine, residuals, segments)
     options = RunOptions(
-        lengths=lengths, resets=resets, key=key, reverse=reverse, engine=asked, every=True
+        lengths=lengths,
+        mask=mask,
+        resets=resets,
+        key=key,
+        reverse=reverse,
+        engine=asked,
+        every=True,
     )
-    return _compiled(cell, params, *prepare(cell, params, xs, initial_state, options))
+    return _unroll(cell, params, xs, initial_state, options, time_major)
+
+
+def _unroll(
+    cell: Cell,
+    params: PyTree,
+    xs: Array,
+    initial_state: PyTree | None,
+    options: RunOptions,
+    time_major: bool,
+) -> tuple[PyTree, Array]:
+    _check.flag("time_major", time_major)
+    if time_major:
+        return _compiled(cell, params, *prepare(cell, params, xs, initial_state, options))
+    options = options.replace(
+        mask=None if options.mask is None else _time_first("mask", options.mask),
+        resets=None if options.resets is None else _time_first("resets", options.resets),
+    )
+    xs = _time_first("xs", xs)
+    state, ys = _compiled(cell, params, *prepare(cell, params, xs, initial_state, options))
+    if options.every:
+        state = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), state)
+    return state, jnp.swapaxes(ys, 0, 1)
+
+
+def _time_first(name: str, value: Array) -> Array:
+    """``[B, T, ...]`` as ``[T, B, ...]``."""
+    value = _check.array(name, value)
+    if value.ndim < 2 + (name == "xs"):
+        raise ValueError(
+            f"{name} has shape {value.shape}; with time_major=False it must be [B, T, ...], one batch axis first"
+        )
+    return jnp.swapaxes(value, 0, 1)
 
 
 def run(
@@ -163,36 +213,52 @@ def run(
     """The driver without its checks: for layers, which are run one by one, and for code that is traced already."""
     composite: Any = cell
     if is_composite(composite):
-        xs = without_padding(xs, options.lengths)
+        xs = without_padding(xs, options)
         state, ys = composite.run_cells(params, xs, state, options, run)
-        return state, without_padding(ys, options.lengths)
+        return state, without_padding(ys, options)
 
     def run_shard(
-        params: PyTree, xs: Array, state: PyTree, lengths: Array | None, resets: Array | None
+        params: PyTree, xs: Array, state: PyTree, lengths: Array | None, timed: tuple
     ) -> tuple[PyTree, Array]:
-        xs, marks = arrange(xs, lengths, resets)
+        mask, resets = timed
+        own = options.replace(lengths=lengths, mask=mask, resets=resets)
+        xs, marks = arrange(xs, own)
         params, xs, state, marks = vary_together((params, xs, state, marks))
-        state = settle(cell, params, xs[0], state, None if lengths is None else "lengths need")
-        sequence = Sequence(xs, state, marks, options.reverse, options.every)
+        needs = None
+        if marks.valid is not None:
+            needs = "a mask needs" if lengths is None else "lengths need"
+        state = settle(cell, params, xs[0], state, needs)
+        masked = mask is not None
+        sequence = Sequence(xs, state, marks, options.reverse, options.every, masked)
         return run_engine(cell, params, sequence, options.engine)
 
-    return on_shards(run_shard, params, xs, state, options.lengths, options.resets, options.every)
+    timed = options.mask, options.resets
+    return on_shards(run_shard, params, xs, state, options.lengths, timed, options.every)
 
 
 _compiled = jax.jit(run, static_argnames="cell")
 
 
-def arrange(xs: Array, lengths: Array | None, resets: Array | None) -> tuple[Array, Marks]:
-    """Inputs and marks as an engine wants them; padding is zeroed, so a NaN in it reaches no value and no gradient."""
-    valid = None if lengths is None else within(lengths, xs.shape[0])
-    return without_padding(xs, lengths), Marks(valid, resets)
+def arrange(xs: Array, options: RunOptions) -> tuple[Array, Marks]:
+    """Inputs and marks as an engine wants them.
+
+    Steps that do not count are zeroed, so that a NaN in the padding reaches no value and no gradient.
+    """
+    return without_padding(xs, options), Marks(valid_steps(options, xs.shape[0]), options.resets)
 
 
-def without_padding(xs: Array, lengths: Array | None) -> Array:
-    """``xs [T, ..., F]`` with zeros in the padding."""
-    if lengths is None:
-        return xs
-    return select(within(lengths, xs.shape[0]), xs, jnp.zeros_like(xs))
+def without_padding(xs: Array, options: RunOptions) -> Array:
+    """``xs [T, ..., F]`` with zeros at the steps that do not count."""
+    valid = valid_steps(options, xs.shape[0])
+    return xs if valid is None else select(valid, xs, jnp.zeros_like(xs))
+
+
+def valid_steps(options: RunOptions, steps: int) -> Array | None:
+    """Whether each step counts, ``[T, ...]``; None where all do."""
+    if options.lengths is None:
+        return options.mask
+    valid = within(options.lengths, steps)
+    return valid if options.mask is None else valid & options.mask
 
 
 class Trajectory(NamedTuple):
@@ -211,7 +277,7 @@ def trajectory(
     cell: Cell, params: PyTree, xs: Array, state: PyTree, options: RunOptions = PLAIN
 ) -> Trajectory:
     """A run with every state; for code that is traced already, from checked inputs."""
-    xs, marks = arrange(xs, options.lengths, options.resets)
+    xs, marks = arrange(xs, options)
     start = settle(cell, params, xs[0], state)
     states, ys = run(cell, params, xs, start, options.replace(every=True))
     olds = before(start, states, options.reverse)
@@ -287,15 +353,18 @@ def prepare(
     check_params(cell, params, xs.shape[-1])
     lengths, resets = options.lengths, options.resets
     batch_shape = xs.shape[1:-1]
+    mask = options.mask
     if lengths is not None:
         lengths = _check.lengths(lengths, xs.shape[0], batch_shape)
+    if mask is not None:
+        mask = _check.flags("mask", mask, xs.shape[:-1])
     if resets is not None:
-        resets = _check.resets(resets, xs.shape[:-1])
+        resets = _check.flags("resets", resets, xs.shape[:-1])
         if lengths is not None:
             # A reset in the padding would reach a valid step of the other direction.
             resets = resets & within(lengths, xs.shape[0])
     default = cell.initial_state(batch_shape)
-    if lengths is not None or resets is not None:
+    if lengths is not None or mask is not None or resets is not None:
         _check.batched("the state", default, batch_shape)
     if state is None:
         state = default
@@ -303,7 +372,7 @@ def prepare(
         advice = f"start from cell.initial_state({batch_shape})"
         _check.same_tree("initial_state", state, _check.shapes(default), advice)
         state = jax.tree.map(lambda s, d: _widen(jnp.asarray(s), d.dtype), state, default)
-    return xs, state, options.replace(lengths=lengths, resets=resets)
+    return xs, state, options.replace(lengths=lengths, mask=mask, resets=resets)
 
 
 def check_params(cell: Cell, params: PyTree, input_size: int) -> None:

@@ -62,6 +62,7 @@ def explain_engine(
     initial_state: PyTree | None = None,
     *,
     lengths: Array | None = None,
+    mask: Array | None = None,
     resets: Array | None = None,
     reverse: bool = False,
     engine: str = "auto",
@@ -88,7 +89,9 @@ def explain_engine(
         ValueError: as ``unroll`` does.
     """
     asked = wanted(engine, residuals, segments)
-    options = RunOptions(lengths=lengths, resets=resets, key=key, reverse=reverse, engine=asked)
+    options = RunOptions(
+        lengths=lengths, mask=mask, resets=resets, key=key, reverse=reverse, engine=asked
+    )
     xs, state, options = _prepared(cell, params, xs, initial_state, options)
     return _explain(cell, params, xs, state, options.replace(key=None))
 
@@ -111,27 +114,22 @@ def _explain(
     cell: Any, params: PyTree, xs: Array, state: PyTree, options: RunOptions
 ) -> Explanation:
     if not is_composite(cell):
-        xs, marks = jax.eval_shape(arrange, xs, options.lengths, options.resets)
-        sequence = Sequence(xs, state, marks, options.reverse)
+        xs, marks = jax.eval_shape(arrange, xs, options)
+        masked = options.mask is not None
+        sequence = Sequence(xs, state, marks, options.reverse, masked=masked)
         return _explain_one(cell, params, sequence, options.engine)
     inside = []
 
     def explained(
         inner: Cell, params: PyTree, xs: Array, state: PyTree, options: RunOptions
     ) -> tuple[PyTree, Array]:
-        given = _check.shapes((params, xs, state, options.lengths, options.resets))
-        params_like, xs_like, state_like, lengths, resets = given
-        its_options = options.replace(lengths=lengths, resets=resets)
-        inside.append(_explain(inner, params_like, xs_like, state_like, its_options))
+        inside.append(_explain(inner, *_check.shapes((params, xs, state, options))))
         return run(inner, params, xs, state, options)
 
-    def run_cells(
-        params: PyTree, xs: Array, state: PyTree, lengths: Array | None, resets: Array | None
-    ) -> tuple[PyTree, Array]:
-        its_options = options.replace(lengths=lengths, resets=resets)
-        return cell.run_cells(params, xs, state, its_options, explained)
+    def run_cells(*given: PyTree) -> tuple[PyTree, Array]:
+        return cell.run_cells(*given, explained)
 
-    jax.eval_shape(run_cells, params, xs, state, options.lengths, options.resets)
+    jax.eval_shape(run_cells, params, xs, state, options)
     return _together(inside)
 
 

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from rnnlab import _check
-from rnnlab.typing import Array, Dtype, Key
+from rnnlab.typing import Array, Dtype, Initializer, Key
 
 Shape = tuple[int, ...]
 
@@ -80,6 +80,28 @@ class GlorotUniform:
 
     def __call__(self, key: Key, shape: Shape, dtype: Dtype = jnp.float32) -> Array:
         return jax.nn.initializers.glorot_uniform()(key, shape, dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class HiddenUniform:
+    """U[−1/√H, 1/√H) for weights and biases alike, H the hidden units: PyTorch's recurrent modules."""
+
+    def __call__(self, key: Key, shape: Shape, dtype: Dtype = jnp.float32) -> Array:
+        bound = 1 / math.sqrt(shape[-1])
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
+@dataclasses.dataclass(frozen=True)
+class AllGates:
+    """The matrices of all gates drawn as one, ``[I, gates · H]``, as Keras does.
+
+    It matters: one orthogonal matrix for four gates has blocks of spectral radius about ½.
+    """
+
+    init: Initializer
+
+    def __call__(self, key: Key, shape: Shape, dtype: Dtype = jnp.float32) -> Array:
+        return self.init(key, shape, dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,6 +204,8 @@ normal = Normal
 uniform = Uniform
 lecun_normal = LecunNormal
 glorot_uniform = GlorotUniform
+hidden_uniform = HiddenUniform
+all_gates = AllGates
 orthogonal = Orthogonal
 identity = Identity
 gaussian_gain = GaussianGain

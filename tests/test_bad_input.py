@@ -179,8 +179,10 @@ FAULTS = {
         r"lengths has shape \(2, 1\)",
         "one for each example",
     ),
-    "whole-number resets": ({"resets": np.zeros((T, B), int)}, "resets are int64", "booleans"),
-    "fractional resets": ({"resets": np.zeros((T, B))}, "resets are float64", "booleans"),
+    "whole-number resets": ({"resets": np.full((T, B), 2)}, "resets holds 2", "booleans"),
+    "fractional resets": ({"resets": np.full((T, B), 0.5)}, "resets holds 0.5", "booleans"),
+    "a mask of another shape": ({"mask": np.ones((T, B + 1))}, "mask has shape", "one flag"),
+    "a mask of fractions": ({"mask": np.full((T, B), 0.5)}, "mask holds 0.5", "booleans"),
     "one reset a step": (
         {"resets": np.zeros(T, bool)},
         r"resets has shape \(4,\)",

@@ -9,7 +9,7 @@ from jax.experimental import rnn
 import rnnlab
 from rnnlab import unroll
 from rnnlab.cells import GRU, LSTM
-from rnnlab.driver import arrange
+from rnnlab.driver import RunOptions, arrange
 from rnnlab.engines.cudnn import cudnn, refusal
 from rnnlab.engines.sequence import Engine, Sequence
 from tests.reference import close, one_sentence
@@ -128,7 +128,7 @@ def sequence(cell, shape=(4, 2, INPUTS), dtype=jnp.float32, every=False, **optio
     given = draw_params(cell, INPUTS), np.ones(shape), cell.initial_state(shape[1:-1])
     params, xs, state = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), given)
     reset = jnp.ones(shape[:-1], bool) if options.get("resets") else None
-    xs, marks = arrange(xs, None, reset)
+    xs, marks = arrange(xs, RunOptions(resets=reset))
     return params, Sequence(xs, state, marks, every=every)
 
 

@@ -12,7 +12,7 @@ from jax.test_util import check_grads
 import rnnlab
 from rnnlab import unroll, unroll_states
 from rnnlab.cells import GRU, LSTM, RNN, RNNState
-from tests.reference import close, loop
+from tests.reference import close, loop, one_sentence
 from tests.reference.cells import CELLS, by_name, draw, draw_params, draw_state
 
 INPUTS = 2  # inputs
@@ -37,7 +37,7 @@ class Course(NamedTuple):
 
     steps: int
     batch: tuple[int, ...]
-    options: str  # of "initial lengths resets reverse"
+    options: str  # of "initial lengths mask resets reverse"
 
     def draw(self, cell: Any, seed: int = 5) -> tuple[Any, np.ndarray, dict[str, Any]]:
         """Parameters, inputs and options; padding holds garbage and may be reset, too."""
@@ -45,6 +45,7 @@ class Course(NamedTuple):
         every = {
             "initial_state": draw_state(cell, self.batch),
             "lengths": rng.integers(1, self.steps + 1, self.batch),
+            "mask": rng.random((self.steps, *self.batch)) < 0.7,
             "resets": rng.random((self.steps, *self.batch)) < 0.35,
             "reverse": True,
         }
@@ -74,8 +75,9 @@ def score(final, ys):
 
 COURSES = [
     Course(5, (), ""),
-    Course(5, (3,), "initial lengths resets reverse"),
+    Course(5, (3,), "initial lengths mask resets reverse"),
     Course(4, (2, 3), "lengths resets"),
+    Course(6, (3,), "mask"),
     Course(1, (1,), "initial resets"),
 ]
 
@@ -90,12 +92,40 @@ def test_unroll_is_the_loop(twin, course):
 
 @each(CELLS)
 def test_unroll_states_is_the_loop(twin):
-    params, xs, options = Course(4, (3,), "initial lengths resets").draw(twin.cell)
+    params, xs, options = Course(4, (3,), "initial lengths mask resets").draw(twin.cell)
     expected = by_loop(twin, params, xs, **options)
     close(
         unroll_states(twin.cell, params, xs, **options, engine="scan"),
         (expected.states, expected.ys),
     )
+
+
+@pytest.mark.parametrize("run", [unroll, unroll_states])
+def test_batch_first_is_time_first_with_two_axes_exchanged(run):
+    (twin,) = by_name("lstm")
+    params, xs, options = Course(5, (3, 2), "initial mask resets").draw(twin.cell)
+    expected, ys = run(twin.cell, params, xs, **options)
+    turned = {name: np.swapaxes(options[name], 0, 1) for name in ("mask", "resets")}
+    found, zs = run(twin.cell, params, np.swapaxes(xs, 0, 1), time_major=False, **options | turned)
+    if run is unroll_states:
+        found = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), found)
+    close((found, jnp.swapaxes(zs, 0, 1)), (expected, ys))
+
+
+def test_batch_first_needs_a_batch_axis():
+    params = LSTM(3).init(jax.random.key(0), 2)
+    one_sentence(
+        lambda: unroll(LSTM(3), params, np.zeros((5, 2)), time_major=False),
+        "xs has shape",
+        "[B, T, ...]",
+    )
+
+
+def test_flags_may_be_numbers():
+    (twin,) = by_name("gru-after")
+    params, xs, options = Course(5, (3,), "mask resets").draw(twin.cell)
+    as_numbers = {name: flags.astype(np.float32) for name, flags in options.items()}
+    close(unroll(twin.cell, params, xs, **as_numbers), unroll(twin.cell, params, xs, **options))
 
 
 OPTIONS = ["initial", "lengths", "resets", "reverse"]

@@ -23,7 +23,7 @@ ENGINES = {
 }
 FUSED = {name: how for name, how in ENGINES.items() if how["engine"] == "fused"}
 COURSES = {
-    "all": Course(7, (3,), "initial lengths resets reverse"),
+    "all": Course(7, (3,), "initial lengths mask resets reverse"),
     "one example": Course(5, (), "resets"),
     "grid": Course(4, (2, 2), "initial lengths"),
     "one step": Course(1, (1,), "initial resets"),

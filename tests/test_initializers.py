@@ -10,7 +10,8 @@ import pytest
 
 from rnnlab import initializers, unroll
 from rnnlab.cells import GRU, LSTM, RNN, JordanRNN, LeakyRNN, RNNState
-from tests.reference import close
+from rnnlab.cells.registry import INITS, REGISTRY, make_cell
+from tests.reference import close, one_sentence
 
 KEY = jax.random.key(0)
 
@@ -22,6 +23,8 @@ FACTORIES = [
     ("orthogonal", (), {"scale": 1.0}),
     ("lecun_normal", (), {}),
     ("glorot_uniform", (), {}),
+    ("hidden_uniform", (), {}),
+    ("all_gates", (initializers.orthogonal(),), {"init": initializers.orthogonal()}),
     ("normal", (0.1,), {"stddev": 0.1}),
     ("uniform", (0.1,), {"scale": 0.1}),
     ("constant", (0.5,), {"value": 0.5}),
@@ -213,3 +216,64 @@ def test_chrono_for_a_gru():
     assert b_z.min() >= 0
     assert b_z.max() <= np.log(99) + 1e-6
     assert len(np.unique(b_z)) == 50
+
+
+# Initial weights by name
+
+
+@pytest.mark.parametrize("name", ["rnn", "lstm", "gru"])
+def test_pytorch_draws_all_weights_and_both_biases_alike(name):
+    """U(−1/√H, 1/√H): mean and variance within five standard errors, beside PyTorch's own module."""
+    torch = pytest.importorskip("torch")
+    module = {"rnn": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[name](50, 100)
+    params = make_cell(name, 100, init="pytorch").init(KEY, 50)
+    own = dict(zip(("w_x", "w_h", "b", "c"), module.state_dict().values(), strict=True))
+    assert {name for name, leaf in params._asdict().items() if leaf is not None} == own.keys()
+    for field, tensor in own.items():
+        leaf = np.asarray(getattr(params, field), np.float64)
+        assert leaf.size == tensor.numel()
+        for values in (leaf, tensor.numpy().astype(np.float64)):
+            assert np.abs(values).max() <= 0.1
+            assert abs(values.mean()) < 5 * 0.1 / np.sqrt(3 * values.size)
+            assert abs(values.var() - 0.01 / 3) < 5 * 0.01 * np.sqrt(4 / 45 / values.size)
+    if name != "rnn":
+        assert not np.array_equal(params.b, params.c)
+
+
+def test_keras_draws_one_orthogonal_matrix_for_all_gates():
+    params = make_cell("lstm", 64, init="keras", param_dtype="float64").init(KEY, 10)
+    close(np.asarray(params.w_h @ params.w_h.T), np.eye(64))
+    limit = np.sqrt(6 / (10 + 256))
+    assert 0.95 * limit < np.abs(params.w_x).max() <= limit
+    np.testing.assert_array_equal(params.b.reshape(4, 64)[1], 1)
+    # A block of it has singular values well below 1, where a gate of its own would have all at 1.
+    blocks = np.split(np.asarray(params.w_h), 4, axis=1)
+    assert max(np.abs(np.linalg.eigvals(block)).max() for block in blocks) < 0.7
+
+
+def test_other_initial_weights_by_name():
+    lstm = make_cell("lstm", 8, init="flax").init(KEY, 3)
+    assert not lstm.b.any()
+    rnn = make_cell("rnn", 8, init="identity").init(KEY, 3)
+    np.testing.assert_array_equal(rnn.w_h, np.eye(8))
+    gru = make_cell("gru", 8, init="chrono", max_lag=50).init(KEY, 3)
+    assert gru.b.reshape(3, 8)[1].min() >= 0
+    assert make_cell("rnn", 8, init="chrono") == RNN(8)
+    assert make_cell("irnn", 8, init="pytorch").recurrent_init == initializers.identity()
+
+
+@pytest.mark.parametrize("init", INITS)
+@pytest.mark.parametrize("name", REGISTRY)
+def test_every_cell_takes_every_initial_weights(name, init):
+    cell = make_cell(name, 4, init=init)
+    assert hash(cell) == hash(make_cell(name, 4, init=init))
+    params = cell.init(KEY, 3)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
+
+
+def test_a_second_bias_is_drawn_only_where_there_is_one():
+    one_sentence(
+        lambda: LSTM(3, recurrent_bias_init=initializers.zeros),
+        "recurrent_bias_init",
+        "recurrent_bias=True",
+    )

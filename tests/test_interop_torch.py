@@ -395,3 +395,65 @@ def test_neither_pytorch_nor_flax_is_imported_before_it_is_needed():
         "assert not {'torch', 'flax'} & set(sys.modules), 'imported'"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+# Modules, whole models and files
+
+
+def test_a_module_brings_its_nonlinearity_and_dropout(torch):
+    module = torch.nn.RNN(3, 4, num_layers=2, nonlinearity="relu", dropout=0.3)
+    cell, params = interop.from_torch(module)
+    assert cell.dropout == 0.3
+    assert [layer.activation for layer in cell.cells] == ["relu", "relu"]
+    expected = interop.from_torch(module.state_dict(), activation="relu")[1]
+    jax.tree.map(np.testing.assert_array_equal, params, expected)
+    single, _ = interop.from_torch(torch.nn.GRU(3, 4))
+    assert single == rnnlab.GRU(4)
+
+
+class Model:
+    """Names and weights of a whole model, with its recurrent module in it."""
+
+    def __init__(self, torch):
+        self.encoder = torch.nn.Module()
+        self.encoder.rnn = torch.nn.RNN(3, 4, nonlinearity="relu")
+        self.embedding = torch.nn.Embedding(5, 3)
+
+    def state_dict(self):
+        inner = self.encoder.rnn.state_dict()
+        return {"embedding.weight": self.embedding.weight.data} | {
+            f"encoder.rnn.{name}": value for name, value in inner.items()
+        }
+
+
+def test_a_prefix_picks_the_recurrent_module_of_a_whole_model(torch):
+    model = Model(torch)
+    expected = interop.from_torch(model.encoder.rnn)
+    for source, options in ((model, {}), (model.state_dict(), {"activation": "relu"})):
+        cell, params = interop.from_torch(source, prefix="encoder.rnn.", **options)
+        assert cell == expected[0]
+        jax.tree.map(np.testing.assert_array_equal, params, expected[1])
+
+
+def test_a_whole_model_without_a_prefix_is_told_which_there_are(torch):
+    model = Model(torch)
+    one_sentence(
+        lambda: interop.from_torch(model), "embedding.weight", "give prefix='encoder.rnn.'"
+    )
+    one_sentence(lambda: interop.from_torch(model, prefix="decoder."), "use one of 'encoder.rnn.'")
+    one_sentence(lambda: interop.from_torch({"w": np.ones(2)}, prefix="a."), "no recurrent module")
+
+
+def test_a_safetensors_file(torch, tmp_path):
+    pytest.importorskip("safetensors")
+    from safetensors.torch import save_file
+
+    model = Model(torch)
+    path = tmp_path / "model.safetensors"
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, path)
+    cell, params = interop.from_torch(path, prefix="encoder.rnn.", activation="relu")
+    jax.tree.map(np.testing.assert_array_equal, params, interop.from_torch(model.encoder.rnn)[1])
+    assert cell.hidden_size == 4
+    path.write_bytes(b"not a file of that kind")
+    one_sentence(lambda: interop.from_torch(str(path)), "cannot be read as a safetensors file")
+    one_sentence(lambda: interop.from_torch(tmp_path / "absent"), "cannot be read")

@@ -99,6 +99,7 @@ class Recurrent:
         bias_init: draws the bias b as ``(gates, H)``; None for zeros.
         bias: whether there is a bias b.
         recurrent_bias: whether there is also PyTorch's second bias c beside the recurrent product.
+        recurrent_bias_init: draws c as ``(gates, H)``; None for zeros.
         dtype: what to compute in; None takes it from inputs and parameters (as Flax does).
         param_dtype: what the parameters, and the state, are kept in.
     """
@@ -110,6 +111,7 @@ class Recurrent:
     bias_init: Initializer | None = None
     bias: bool = True
     recurrent_bias: bool = False
+    recurrent_bias_init: Initializer | None = None
     dtype: Dtype | None = None
     param_dtype: Dtype = jnp.float32
 
@@ -128,6 +130,12 @@ class Recurrent:
             if not self.bias:
                 raise ValueError(
                     "bias_init is given, but bias=False leaves no bias; leave one of the two out"
+                )
+        if self.recurrent_bias_init is not None:
+            _check.function("recurrent_bias_init", self.recurrent_bias_init)
+            if not self.recurrent_bias:
+                raise ValueError(
+                    "recurrent_bias_init is given, but there is no second bias; add recurrent_bias=True"
                 )
         if self.dtype is not None:
             object.__setattr__(self, "dtype", _check.float_dtype("dtype", self.dtype))
@@ -189,7 +197,12 @@ class Recurrent:
 
         Half-precision parameters are drawn in float32, since matrix decompositions need it.
         """
-        shape, dtype = (rows, self.hidden_size), widest(self.param_dtype, jnp.float32)
+        dtype = widest(self.param_dtype, jnp.float32)
+        if isinstance(init, initializers.AllGates):
+            shape = rows, gates * self.hidden_size
+            drawn = _check.drawn("the initialiser", init(key, shape, dtype), shape)
+            return drawn.astype(self.param_dtype)
+        shape = rows, self.hidden_size
         drawn = [
             _check.drawn("the initialiser", init(gate_key, shape, dtype), shape)
             for gate_key in jax.random.split(key, gates)
@@ -197,10 +210,19 @@ class Recurrent:
         return jnp.concatenate(drawn, axis=-1).astype(self.param_dtype)
 
     def draw_biases(self, key: Key, gates: int) -> Array:
-        """``[gates · H]``, a row of ``bias_init`` for each gate."""
-        draw = initializers.zeros if self.bias_init is None else self.bias_init
+        """b ``[gates · H]``, a row of ``bias_init`` for each gate."""
+        return self._draw_rows("bias_init", self.bias_init, key, gates)
+
+    def draw_recurrent_biases(self, key: Key, gates: int) -> Array:
+        """c ``[gates · H]``, a row of ``recurrent_bias_init`` for each gate."""
+        # Another stream than that of b, which has the same key.
+        key = jax.random.fold_in(key, 1)
+        return self._draw_rows("recurrent_bias_init", self.recurrent_bias_init, key, gates)
+
+    def _draw_rows(self, name: str, init: Initializer | None, key: Key, gates: int) -> Array:
+        draw = initializers.zeros if init is None else init
         shape = gates, self.hidden_size
-        return _check.drawn("bias_init", draw(key, shape, self.param_dtype), shape).reshape(-1)
+        return _check.drawn(name, draw(key, shape, self.param_dtype), shape).reshape(-1)
 
 
 def affine(x: Array, w: Array, b: Array | None, dtype: Dtype | None) -> Array:

@@ -78,7 +78,7 @@ class GRU(Recurrent):
         size, dtype = self.hidden_size, self.param_dtype
         c = None
         if self.recurrent_bias:
-            c = jnp.zeros(3 * size, dtype)
+            c = self.draw_recurrent_biases(k_bias, 3)
         elif self.bias and self.reset == "after":
             c = jnp.zeros(size, dtype)
         return GRUParams(

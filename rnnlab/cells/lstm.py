@@ -95,7 +95,7 @@ class LSTM(Recurrent):
             w_x=self.draw_weights(self.kernel_init, k_in, input_size, 4),
             w_h=self.draw_weights(self.recurrent_init, k_rec, size, 4),
             b=self.draw_biases(k_bias, 4) if self.bias else None,
-            c=jnp.zeros(4 * size, dtype) if self.recurrent_bias else None,
+            c=self.draw_recurrent_biases(k_bias, 4) if self.recurrent_bias else None,
             peephole=jnp.zeros((3, size), dtype) if self.peephole else None,
             norm=norm if self.layer_norm else None,
         )

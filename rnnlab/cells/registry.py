@@ -30,10 +30,25 @@ REGISTRY: dict[str, Entry] = {
 }
 
 
-def make_cell(name: str, hidden_size: int, **options: Any) -> Any:
-    """The cell of that name; ``options``, such as ``param_dtype``, are those of its class.
+INITS = ("rnnlab", "pytorch", "keras", "flax", "identity", "chrono")
+"""Initial weights by name: those of a framework, or one remedy for vanishing gradients."""
 
-    An initialiser may be given by the name of its function in :mod:`rnnlab.initializers`.
+
+def make_cell(
+    name: str, hidden_size: int, *, init: str = "rnnlab", max_lag: float = 1000, **options: Any
+) -> Any:
+    """The cell of that name.
+
+    Args:
+        name: one of ``REGISTRY``.
+        hidden_size: H.
+        init: one of ``INITS``, what its initial weights are. "pytorch" draws all of them, and both
+            biases, from U(−1/√H, 1/√H). "keras" draws one Glorot-uniform and one orthogonal matrix
+            for all gates together. "flax" leaves the forget bias at 0. "identity" starts the
+            recurrence from the identity. "chrono" draws the biases of an LSTM or a GRU for lags up
+            to ``max_lag``, and leaves other cells as they are.
+        max_lag: steps, for "chrono".
+        options: of its class, such as ``param_dtype``.
 
     Raises:
         KeyError: for a name that is not in ``REGISTRY``.
@@ -42,9 +57,37 @@ def make_cell(name: str, hidden_size: int, **options: Any) -> Any:
     'relu'
     """
     kind, own = REGISTRY[name]
-    given = own | options
+    given = _initial(kind, own, init, max_lag) | own | options
     initializers = importlib.import_module("rnnlab.initializers")
     for option, value in given.items():
         if option.endswith("_init") and isinstance(value, str):
             given[option] = getattr(initializers, value)()
     return getattr(importlib.import_module("rnnlab.cells"), kind)(hidden_size, **given)
+
+
+def _initial(kind: str, own: dict[str, Any], init: str, max_lag: float) -> dict[str, Any]:
+    """The options of a class that give it the initial weights of that name."""
+    from rnnlab import initializers as draw
+
+    gated = kind in ("LSTM", "GRU")
+    if init == "pytorch":
+        uniform = draw.hidden_uniform()
+        found: dict[str, Any] = dict.fromkeys(
+            ("kernel_init", "recurrent_init", "bias_init"), uniform
+        )
+        # The GRU that resets before the product has no second bias, nor has PyTorch such a GRU.
+        if own.get("reset") != "before":
+            found |= {"recurrent_bias": True, "recurrent_bias_init": uniform}
+        return found
+    if init == "keras":
+        return {
+            "kernel_init": draw.all_gates(draw.glorot_uniform()),
+            "recurrent_init": draw.all_gates(draw.orthogonal()),
+        }
+    if init == "flax":
+        return {"forget_bias": 0.0} if kind == "LSTM" else {}
+    if init == "identity":
+        return {"recurrent_init": draw.identity()}
+    if init == "chrono":
+        return {"bias_init": draw.chrono(max(max_lag, 3))} if gated else {}
+    return {}

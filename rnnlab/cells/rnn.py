@@ -70,7 +70,7 @@ class RNN(Recurrent):
             w_x=self.draw_weights(self.kernel_init, k_in, input_size, 1),
             w_h=self.draw_weights(self.recurrent_init, k_rec, self.hidden_size, 1),
             b=self.draw_biases(k_bias, 1) if self.bias else None,
-            c=jnp.zeros(self.hidden_size, self.param_dtype) if self.recurrent_bias else None,
+            c=self.draw_recurrent_biases(k_bias, 1) if self.recurrent_bias else None,
         )
 
     def initial_state(self, batch_shape: tuple[int, ...] = ()) -> RNNState:

@@ -71,7 +71,7 @@ def _run(
     cell: Cell, params: PyTree, sequence: Sequence, engine: Engine, counts: tuple[int, ...]
 ) -> tuple[PyTree, tuple[PyTree, Array]]:
     """``(final, (states or None, ys))``: cut into ``counts[0]`` segments, and each of them by the other counts."""
-    xs, state, marks, reverse, every = sequence
+    xs, state, marks, reverse, every, masked = sequence
     if not counts:
         after, ys = (scan if refusal(cell) else fused)(cell, params, sequence, engine)
         if not every:
@@ -92,7 +92,11 @@ def _run(
         params, *timed = whole
         part = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, first, length), timed)
         return _run(
-            cell, params, Sequence(part[0], state, part[1], reverse, every), engine, counts[1:]
+            cell,
+            params,
+            Sequence(part[0], state, part[1], reverse, every, masked),
+            engine,
+            counts[1:],
         )
 
     segment = functools.partial(checkpoint, (params, xs, marks))

@@ -24,7 +24,7 @@ def cudnn(
     del engine  # there is nothing to choose
     if reason := refusal(cell, params, sequence):
         raise ValueError(f"engine 'cudnn' {reason}; use engine='auto'")
-    xs, state, marks, reverse, _ = sequence
+    xs, state, marks, reverse, _, _ = sequence
     steps, batch, inputs = xs.shape
     lengths = None if marks.valid is None else marks.valid.sum(axis=0, dtype=jnp.int32)
     result = rnn.lstm(  # batch first, and states with an axis for layers
@@ -69,6 +69,8 @@ def refusal(cell: Cell, params: PyTree, sequence: Sequence) -> str | None:
         return f"needs exactly one batch axis, but xs has shape {sequence.xs.shape}"
     if sequence.marks.reset is not None:
         return "has no resets"
+    if sequence.masked:
+        return "has no mask, only lengths"
     if sequence.every:
         return "returns the final state only, not the state after every step"
     return None

@@ -10,7 +10,7 @@ from rnnlab.typing import Array, Cell, PyTree
 def scan(cell: Cell, params: PyTree, sequence: Sequence, engine: Engine) -> tuple[PyTree, Array]:
     """``(state, ys)`` after the last step, or with ``every`` the states after each step, ``[T, ...]``."""
     del engine  # there is nothing to choose
-    xs, start, marks, reverse, every = sequence
+    xs, start, marks, reverse, every, _ = sequence
     fresh = afresh(cell, xs.shape[1:-1], start)
 
     def body(old: PyTree, inputs: tuple[Array, Marks]) -> tuple[PyTree, tuple[PyTree, Array]]:

@@ -26,13 +26,14 @@ class Marks(NamedTuple):
 
 
 class Sequence(NamedTuple):
-    """What is run, and which way; the last two are fixed while tracing."""
+    """What is run, and which way; the last three are fixed while tracing."""
 
     xs: Array  # [T, ..., I]
     state: PyTree  # before the first step, in the dtype in which steps return it
     marks: Marks = Marks(None, None)
     reverse: bool = False  # from the last step to the first
     every: bool = False  # whether the state after every step is wanted, or the final one
+    masked: bool = False  # whether steps may be left out anywhere, not only at the end
 
 
 def afresh(cell: Cell, batch: tuple[int, ...], state: PyTree) -> PyTree:

@@ -31,7 +31,7 @@ def record_composite(
     """
     leaves, tree = jax.tree.flatten(params)
     inside = _Inside(record, keep)
-    xs = without_padding(xs, options.lengths)
+    xs = without_padding(xs, options)
     cell.run_cells(params, xs, state, options, inside.record)
     if sorted(map(id, inside.leaves)) != sorted(map(id, leaves)):
         return None
@@ -42,7 +42,7 @@ def record_composite(
     def between(values: list[Array]) -> list[Array]:
         replay = _Replay(values[1:])
         _, ys = cell.run_cells(params, values[0], state, options, replay.run)
-        return [*replay.read, without_padding(ys, options.lengths)]
+        return [*replay.read, without_padding(ys, options)]
 
     wires = Wires(between, [xs, *inside.outputs], xs.ndim - 1)
 

@@ -75,7 +75,7 @@ def record_fused(
 ) -> Recording:
     """Runs ``cell``; returns ``ys`` and what takes ∂L/∂ys back."""
     batch = xs.shape[1:-1]
-    xs, marks = arrange(xs, options.lengths, options.resets)
+    xs, marks = arrange(xs, options)
     state = settle(cell, params, xs[0], state)
     xs, marks = one_axis(batch, 1, (xs, marks))
     state = one_axis(batch, 0, state)

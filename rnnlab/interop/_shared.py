@@ -14,15 +14,15 @@ from rnnlab.typing import Array, Cell, PyTree
 
 # What no trained weight depends on, and what each library decides for itself.
 _FREE = {"hidden_size", "activation", "forget_bias", "kernel_init", "recurrent_init", "bias_init"}
-_FREE |= {"bias", "recurrent_bias", "dtype", "param_dtype"}
+_FREE |= {"bias", "recurrent_bias", "recurrent_bias_init", "dtype", "param_dtype"}
 
 
-def plain(cell: Any, library: str) -> RNN | LSTM | GRU:
-    """``cell``; ValueError unless it is a plain RNN, LSTM or GRU: the textbook's, with every special part left out."""
+def plain(cell: Any, library: str, besides: tuple[str, ...] = ()) -> RNN | LSTM | GRU:
+    """``cell``; ValueError unless it is a plain RNN, LSTM or GRU, but for the options ``besides``."""
     if type(cell) not in (RNN, LSTM, GRU):
         raise ValueError(f"{library} has no {type(cell).__name__}; give an RNN, an LSTM or a GRU")
     for field in dataclasses.fields(cell):
-        if field.name not in _FREE and getattr(cell, field.name) != field.default:
+        if field.name not in (*_FREE, *besides) and getattr(cell, field.name) != field.default:
             fault = f"{type(cell).__name__} with {field.name}={getattr(cell, field.name)!r}"
             raise ValueError(
                 f"{library} has no {fault}; give one with {field.name}={field.default!r}"

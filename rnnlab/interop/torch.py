@@ -1,7 +1,8 @@
 """Weights from and to PyTorch's recurrent modules."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -28,9 +29,9 @@ _NAME = re.compile(
 
 
 def from_torch(
-    state_dict: Mapping[str, Any], *, activation: Activation = "tanh"
+    source: Any, *, prefix: str = "", activation: Activation | None = None
 ) -> tuple[Cell, PyTree]:
-    """A cell and its parameters from the ``state_dict`` of a PyTorch RNN, LSTM or GRU.
+    """A cell and its parameters from a PyTorch RNN, LSTM or GRU.
 
     PyTorch writes  a = W_ih x + b_ih + W_hh h + b_hh  with W ``[gates · H, I]``; here w_x = W_ihᵀ, w_h = W_hhᵀ,
     b = b_ih and c = b_hh, with the gates in the same order (i, f, g, o and r, z, n).
@@ -40,17 +41,26 @@ def from_torch(
     the names of ``nn.LSTMCell`` and its like are understood. Where b_hh is zero throughout (for a GRU: in its r and z
     rows) the cell has one bias, as rnnlab's cells have by default; elsewhere it is made with ``recurrent_bias=True``.
 
-    Weights do not tell how they were drawn, nor a dropout: ``forget_bias``, the initialisers and the stack's dropout
-    are the defaults. ``param_dtype`` is the dtype of the weights.
+    Weights do not tell how they were drawn, nor a dropout: ``forget_bias`` and the initialisers are the defaults, and
+    so is the dropout, unless a module is given. ``param_dtype`` is the dtype of the weights.
 
     Args:
-        state_dict: ``module.state_dict()``, or numpy or JAX arrays under the same names.
-        activation: φ of an RNN, "tanh" or "relu" (PyTorch's ``nonlinearity``, which is not among the weights).
+        source: a module; its ``state_dict()``, or numpy or JAX arrays under the same names; or the path of a
+            safetensors file of them (needs the package ``safetensors``).
+        prefix: where the recurrent module is in a whole model, such as ``"encoder.rnn."``: names that do not begin
+            with it are left out.
+        activation: φ of an RNN, "tanh" or "relu" (PyTorch's ``nonlinearity``, which is not among the weights); that
+            of the module, else "tanh", by default.
+
+    Returns:
+        The cell, and its parameters.
 
     Raises:
         ValueError: for names or shapes that are no recurrent module's, ``proj_size``, mixed dtypes, float64 while
-            ``jax_enable_x64`` is off, or an activation that PyTorch does not have.
+            ``jax_enable_x64`` is off, an activation that PyTorch does not have, or a file that cannot be read.
     """
+    state_dict, module = _opened(source, prefix)
+    phi: Activation = getattr(module, "nonlinearity", "tanh") if activation is None else activation
     arrays = _arrays(state_dict)
     param_dtype = one_dtype("state_dict", arrays)
     rows, size = _matrix(arrays, "weight_hh_l0")
@@ -67,8 +77,8 @@ def from_torch(
 
     options: dict[str, Any] = {"param_dtype": param_dtype, "bias": "bias_ih_l0" in arrays}
     if kind is RNN:
-        options["activation"] = _torch_activation(activation)
-    elif named(activation) != "tanh":
+        options["activation"] = _torch_activation(phi)
+    elif named(phi) != "tanh":
         raise ValueError(
             f"activation is for an RNN, but the weights are those of a {kind.__name__}; leave it out"
         )
@@ -91,7 +101,56 @@ def from_torch(
     made = [_both(*map(part, row)) for row in tags]
     if layers == 1:
         return made[0]
-    return stack([cell for cell, _ in made]), StackParams(tuple(params for _, params in made))
+    dropout = getattr(module, "dropout", 0.0)
+    cell = stack([cell for cell, _ in made], dropout=dropout)
+    return cell, StackParams(tuple(params for _, params in made))
+
+
+def _opened(source: Any, prefix: str) -> tuple[Mapping[str, Any], Any]:
+    """The recurrent module's weights by name, and the module itself where one is given."""
+    module = None
+    if isinstance(source, str | Path):
+        weights = _read_safetensors(Path(source))
+    elif hasattr(source, "state_dict"):
+        module = source
+        for name in filter(None, prefix.split(".")):
+            module = getattr(module, name, None)
+        weights = source.state_dict()
+    else:
+        weights = source
+    if not isinstance(weights, Mapping) or not prefix:
+        return weights, module
+    own = {
+        key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)
+    }
+    if not own:
+        found = _recurrent_prefixes(weights)
+        advice = (
+            f"use one of {', '.join(map(repr, found))}" if found else "it holds no recurrent module"
+        )
+        raise ValueError(f"no weights begin with the prefix {prefix!r}; {advice}")
+    return own, module
+
+
+def _read_safetensors(path: Path) -> Mapping[str, Any]:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+    except ImportError:
+        raise ValueError(
+            "a safetensors file is read by the package safetensors, which is not installed; "
+            "run pip install safetensors"
+        ) from None
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as fault:
+        raise ValueError(f"{path} cannot be read as a safetensors file: {fault}") from None
+
+
+def _recurrent_prefixes(names: Iterable[str]) -> list[str]:
+    """The prefixes of the recurrent modules among the names of a whole model."""
+    matches = [_NAME.fullmatch(name) for name in names]
+    return sorted({match["prefix"] for match in matches if match})
 
 
 def to_torch(cell: Cell, params: PyTree) -> dict[str, Any]:
@@ -150,22 +209,28 @@ def _arrays(state_dict: Mapping[str, Any]) -> dict[str, np.ndarray]:
     for key, match in matches.items():
         if match is None:
             raise ValueError(
-                f"state_dict has {key!r}, which is no recurrent layer's; give the recurrent module's own"
+                f"state_dict has {key!r}, which is no recurrent layer's; {_whole_model(state_dict)}"
             )
         if match["name"] == "weight_hr":
             raise ValueError(
                 f"state_dict has {key!r}, a projection; give an LSTM made without proj_size"
             )
-    prefixes = {match["prefix"] for match in matches.values() if match}
+    prefixes = _recurrent_prefixes(state_dict)
     if len(prefixes) > 1:
-        raise ValueError(
-            f"state_dict holds the modules {sorted(prefixes)}; give one recurrent module's state_dict()"
-        )
+        raise ValueError(f"state_dict holds the modules {prefixes}; {_whole_model(state_dict)}")
     return {
         match["name"] + (match["tag"] or "_l0"): _numpy(state_dict[key])
         for key, match in matches.items()
         if match
     }
+
+
+def _whole_model(names: Iterable[str]) -> str:
+    """What to do with the weights of a whole model."""
+    found = [prefix for prefix in _recurrent_prefixes(names) if prefix]
+    if not found:
+        return "give the recurrent module's own"
+    return f"give prefix={' or '.join(map(repr, found))}"
 
 
 def _numpy(value: Any) -> np.ndarray:

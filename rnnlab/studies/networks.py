@@ -16,7 +16,13 @@ from rnnlab.typing import Array
 
 def model(settings: StudySettings, data: Source, name: str) -> Stack:
     """The network that is measured: one cell and a readout to the alphabet."""
-    cell = make_cell(name, settings.hidden_size, param_dtype=settings.precision)
+    cell = make_cell(
+        name,
+        settings.hidden_size,
+        init=settings.init,
+        max_lag=settings.window - 1,
+        param_dtype=settings.precision,
+    )
     return stack([cell, Readout(data.size, param_dtype=settings.precision)])
 
 

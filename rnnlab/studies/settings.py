@@ -4,7 +4,7 @@ import dataclasses
 import math
 from typing import Literal
 
-from rnnlab.cells.registry import REGISTRY
+from rnnlab.cells.registry import INITS, REGISTRY
 
 UNTRAINED, TRAINED = "untrained", "trained"
 """When a network is measured."""
@@ -22,6 +22,8 @@ class StudySettings:
         batch_size: sequences in a batch B.
         seeds: how many seeds, counted from 0; each draws weights and sequences of its own.
         data: "text" (the source of Python's standard library, as characters), "noise", or the path of a UTF-8 file.
+        init: the initial weights: rnnlab's own, or as pytorch, keras or flax draw them; identity for the recurrent
+            ones; chrono for the biases of LSTM and GRU, for lags up to the longest sequence.
         alphabet: the most symbols that are told apart; rarer characters share the last one.
         precision: floating-point format of all arithmetic.
     """
@@ -31,6 +33,7 @@ class StudySettings:
     batch_size: int = 32
     seeds: int = 5
     data: str = "text"
+    init: Literal["rnnlab", "pytorch", "keras", "flax", "identity", "chrono"] = "rnnlab"
     alphabet: int = 128
     precision: Literal["float32", "float64"] = "float32"
 
@@ -43,6 +46,8 @@ class StudySettings:
         for name in ("hidden_size", "batch_size", "seeds"):
             _whole(name, getattr(self, name), 1)
         _whole("alphabet", self.alphabet, 2)
+        if self.init not in INITS:
+            raise ValueError(f"init is {self.init!r}; choose from {', '.join(INITS)}")
         if self.precision not in ("float32", "float64"):
             raise ValueError(f"precision is {self.precision!r}; choose float32 or float64")
 

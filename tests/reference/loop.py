@@ -22,6 +22,7 @@ def unroll(
     xs: np.ndarray,
     initial: Any,
     lengths: np.ndarray | None = None,
+    mask: np.ndarray | None = None,
     resets: np.ndarray | None = None,
     reverse: bool = False,
 ) -> Unrolled:
@@ -31,8 +32,11 @@ def unroll(
     for index in np.ndindex(*batch):
         length = steps if lengths is None else int(np.asarray(lengths)[index])
         reset = np.zeros(steps, bool) if resets is None else resets[:, *index]
+        counts = np.arange(steps) < length
+        if mask is not None:
+            counts &= np.asarray(mask, bool)[:, *index]
         state = jax.tree.map(lambda leaf, index=index: leaf[index], initial)
-        examples.append(_one(step, params, xs[:, *index], state, length, reset, reverse))
+        examples.append(_one(step, params, xs[:, *index], state, counts, reset, reverse))
 
     def gather(axis: int, *leaves: np.ndarray) -> np.ndarray:
         whole = np.stack(leaves, axis)
@@ -52,14 +56,14 @@ def _one(
     params: Any,
     xs: np.ndarray,
     state: Any,
-    length: int,
+    counts: np.ndarray,
     resets: np.ndarray,
     reverse: bool,
 ) -> Any:
-    """One example: padding is not run at all, and its outputs are zero."""
+    """One example: a step that does not count is not run at all, and its output is zero."""
     states, ys = [state] * len(xs), [None] * len(xs)
     for t in reversed(range(len(xs))) if reverse else range(len(xs)):
-        if t < length:
+        if counts[t]:
             if resets[t]:
                 state = jax.tree.map(np.zeros_like, state)
             state, ys[t] = step(params, state, xs[t])
