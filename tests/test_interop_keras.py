@@ -57,7 +57,9 @@ def test_outputs_are_those_of_keras(layers, name):
     cell, params = from_keras(layer)
     xs = np.random.default_rng(1).standard_normal((4, 9, 3)).astype(np.float32)
     _, ys = rnnlab.unroll(cell, params, xs, time_major=False)
-    with jax.enable_x64(False):  # a GRU without biases fails in Keras where 64-bit floats are enabled
+    with jax.enable_x64(
+        False
+    ):  # a GRU without biases fails in Keras where 64-bit floats are enabled
         expected = np.asarray(layer(xs))
     np.testing.assert_allclose(ys, expected, rtol=2e-6, atol=2e-6)
 

@@ -408,7 +408,7 @@ def test_a_module_brings_its_nonlinearity_and_dropout(torch):
     expected = interop.from_torch(module.state_dict(), activation="relu")[1]
     jax.tree.map(np.testing.assert_array_equal, params, expected)
     single, _ = interop.from_torch(torch.nn.GRU(3, 4))
-    assert single == rnnlab.GRU(4)
+    assert single == rnnlab.GRU(4, recurrent_bias=True)
 
 
 class Model:

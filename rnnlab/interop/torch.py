@@ -144,7 +144,9 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as fault:
-        raise ValueError(f"{path} cannot be read as a safetensors file: {fault}") from None
+        raise ValueError(
+            f"{path} cannot be read as a safetensors file, {fault}; give one that safetensors wrote"
+        ) from None
 
 
 def _recurrent_prefixes(names: Iterable[str]) -> list[str]:
