@@ -1,4 +1,12 @@
-"""rnnlab: recurrent networks as pure functions, and instruments that show how far back a gradient reaches."""
+"""rnnlab: recurrent networks as pure functions, and instruments that measure their gradients.
+
+>>> import jax, rnnlab
+>>> cell = rnnlab.LSTM(8)
+>>> params = cell.init(jax.random.key(0), input_size=3)
+>>> state, ys = rnnlab.unroll(cell, params, jax.numpy.ones((20, 3)))
+>>> ys.shape
+(20, 8)
+"""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -69,13 +77,17 @@ __all__ = ["__version__", *_HOME, *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
-    """Imports what is asked for when it is asked for, so that the command line answers before JAX is loaded."""
+    """Imports a public name when it is first used.
+
+    ``import rnnlab`` therefore does not load JAX, and the command line answers at once.
+    """
     if name in _HOME:
         value = getattr(importlib.import_module(f"rnnlab.{_HOME[name]}"), name)
     elif name in _MODULES:
         value = importlib.import_module(f"rnnlab.{name}")
     else:
         raise AttributeError(f"module 'rnnlab' has no attribute {name!r}")
+    # The next use finds the name without this function.
     globals()[name] = value
     return value
 

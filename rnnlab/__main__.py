@@ -7,17 +7,19 @@ import sys
 
 
 def main() -> int:
-    """Runs the command line; returns its exit code. From its first instant on the process can be interrupted."""
+    """Runs the command line; returns its exit code."""
+    # Until the terminal's own handler is set, Ctrl-C during an import would show a traceback.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
-    # Only now, since imports take a while.
+    # Not at the top: the handler above must be set before anything is imported.
     from rnnlab import terminal
 
     terminal.prepare_streams()
     terminal.leave_when_interrupted()
 
-    # Imports and tracing make millions of objects that stay; looking through them takes a twentieth of the time.
+    # Imports and tracing create millions of objects that stay. With Python's default threshold the
+    # garbage collector spends a twentieth of the time on them.
     gc.set_threshold(50_000)
 
     from rnnlab import cli

@@ -1,4 +1,4 @@
-"""Trace-time checks: every fault is one sentence that names the fault and the fix."""
+"""Checks at trace time: each error is one sentence with the fault and the fix."""
 
 import inspect
 import math
@@ -69,29 +69,30 @@ def key(name: str, value: Any) -> None:
     if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         if value.shape:
             raise ValueError(
-                f"{name} is an array of keys of shape {value.shape}; give one of them, or use jax.vmap"
+                f"{name} is an array of keys of shape {value.shape}; "
+                "give one of them, or use jax.vmap"
             )
         return
+    # The older kind of key is a plain array: jax.random.PRNGKey makes it.
     raw = isinstance(value, jax.Array | np.ndarray) and value.dtype == np.uint32
     if raw and value.ndim == 1:
         return
-    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    seed = int(value) if whole else 0
+    is_seed = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    seed = int(value) if is_seed else 0
     raise ValueError(
         f"{name} is {brief(value)}, not a JAX key; make one with jax.random.key({seed})"
     )
 
 
-def to_init(key_given: object, input_size: object) -> None:
+def to_init(init_key: object, input_size: object) -> None:
     """ValueError unless these are what the ``init`` of a cell needs."""
-    key("key", key_given)
+    key("key", init_key)
     positive_int("input_size", input_size)
 
 
 def batch_shape(value: Any) -> tuple[int, ...]:
     """``value`` as a tuple; ValueError unless it holds sizes of axes."""
-    whole = isinstance(value, tuple | list) and all(map(_is_size, value))
-    if not whole:
+    if not isinstance(value, tuple | list) or not all(map(_is_size, value)):
         raise ValueError(
             f"batch_shape is {brief(value)}; it must be a tuple of whole numbers such as (32,)"
         )
@@ -107,13 +108,19 @@ def _is_size(value: Any) -> bool:
 
 def fraction(name: str, value: float, *, closed: bool) -> float:
     """``value``; ValueError unless it lies in [0, 1), or in (0, 1] where ``closed``."""
-    if not isinstance(value, numbers.Real) or not (0 < value <= 1 if closed else 0 <= value < 1):
-        span = "above 0 and at most 1" if closed else "at least 0 and below 1"
+    if closed:
+        span = "above 0 and at most 1"
+        inside = isinstance(value, numbers.Real) and 0 < value <= 1
+    else:
+        span = "at least 0 and below 1"
+        inside = isinstance(value, numbers.Real) and 0 <= value < 1
+    if not inside:
         raise ValueError(f"{name} is {brief(value)}; it must be {span}")
     return value
 
 
 def function(name: str, value: object) -> None:
+    """ValueError unless ``value`` can be called."""
     if not callable(value):
         raise ValueError(
             f"{name} is {brief(value)}; it must be a function, such as one of rnnlab.initializers"
@@ -131,13 +138,16 @@ def drawn(name: str, value: Any, shape: tuple[int, ...]) -> Array:
 
 
 def one_of(name: str, value: object, choices: Sequence[str]) -> None:
+    """ValueError unless ``value`` is one of ``choices``."""
     if not isinstance(value, str) or value not in choices:
         listed = ", ".join(map(repr, choices))
         raise ValueError(f"{name} is {brief(value)}; choose one of {listed}")
 
 
 def float_dtype(name: str, dtype: Dtype) -> np.dtype:
+    """``dtype`` as NumPy's; ValueError unless JAX computes with it in floats."""
     try:
+        # NumPy reads None as float64, which is hardly meant.
         known = None if dtype is None else jnp.dtype(dtype)
     except TypeError:
         known = None
@@ -150,17 +160,22 @@ def float_dtype(name: str, dtype: Dtype) -> np.dtype:
 
 
 def _computes(dtype: Dtype) -> bool:
-    """Whether JAX computes with ``dtype``: a real float, but not one of the formats for storage."""
+    """Whether JAX computes with ``dtype``: a real float with 16 bits at least.
+
+    The floats with 8 bits and fewer are formats for storage.
+    """
     return jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits >= 16
 
 
 def array(name: str, value: Any) -> Array:
     """``value`` as an array; ValueError where it cannot be one."""
     if _is_tensor(value):
+        # NumPy, and so JAX, reads no tensor that has a gradient or is on a GPU.
         value = value.detach().cpu()
     try:
         return jnp.asarray(value)
-    except (TypeError, ValueError, RuntimeError):  # the last from a tensor without memory
+    except (TypeError, ValueError, RuntimeError):
+        # RuntimeError: a tensor without memory.
         raise ValueError(
             f"{name} cannot be read as an array of numbers; give a jax or numpy array"
         ) from None
@@ -174,7 +189,8 @@ def sequence(xs: Array) -> None:
         )
     if not jnp.issubdtype(xs.dtype, jnp.floating):
         raise ValueError(
-            f"xs are {xs.dtype}, but a recurrent cell needs floats; use jax.nn.one_hot or an embedding, or cast them"
+            f"xs are {xs.dtype}, but a recurrent cell needs floats; "
+            "use jax.nn.one_hot or an embedding, or cast them"
         )
     if not _computes(xs.dtype):
         raise ValueError(
@@ -192,40 +208,51 @@ def sequence(xs: Array) -> None:
 
 
 def lengths(lengths: Array, steps: int, batch_shape: tuple[int, ...], least: int = 0) -> Array:
-    """``lengths`` as an integer array ``[...]``; ValueError unless all lie in least..T (if they are known yet)."""
-    given = lengths
-    lengths = array("lengths", given)
+    """``lengths`` as an integer array ``[...]``; ValueError unless all lie in least..T.
+
+    Traced values are not known yet, and pass.
+    """
+    original = lengths
+    lengths = array("lengths", original)
     if lengths.shape != batch_shape:
         raise ValueError(
-            f"lengths has shape {lengths.shape}, but the batch has {batch_shape}; give one for each example"
+            f"lengths has shape {lengths.shape}, but the batch has {batch_shape}; "
+            "give one for each example"
         )
     if not jnp.issubdtype(lengths.dtype, jnp.integer):
         raise ValueError(f"lengths are {lengths.dtype}; they must be whole numbers of steps")
-    if not isinstance(given, jax.core.Tracer):
-        values = np.asarray(given)
+    if not isinstance(original, jax.core.Tracer):
+        # The original: under jit even a constant becomes a tracer above, which has no values.
+        values = np.asarray(original)
         if values.min() < least or values.max() > steps:
             raise ValueError(
-                f"lengths run from {values.min()} to {values.max()}; each must lie in {least}..{steps}"
+                f"lengths run from {values.min()} to {values.max()}; "
+                f"each must lie in {least}..{steps}"
             )
     return lengths
 
 
-def flags(name: str, given: Array, shape: tuple[int, ...]) -> Array:
-    """``given`` as a boolean array ``[T, ...]``; ValueError for numbers other than 0 and 1 (if they are known yet)."""
-    flags = array(name, given)
+def flags(name: str, value: Array, shape: tuple[int, ...]) -> Array:
+    """``value`` as a boolean array ``[T, ...]``; ValueError for numbers other than 0 and 1.
+
+    Traced values are not known yet, and pass.
+    """
+    flags = array(name, value)
     if flags.shape != shape:
         raise ValueError(
-            f"{name} has shape {flags.shape}; it must be {shape}, one flag for each step and example"
+            f"{name} has shape {flags.shape}; it must be {shape}, "
+            "one flag for each step and example"
         )
     if flags.dtype == jnp.bool_:
         return flags
     fault = ""
     if jnp.issubdtype(flags.dtype, jnp.complexfloating):
         fault = f"{name} is {flags.dtype}"
-    elif not isinstance(given, jax.core.Tracer):
+    elif not isinstance(value, jax.core.Tracer):
         values = np.asarray(flags)
-        if ((values != 0) & (values != 1)).any():
-            fault = f"{name} holds {values[(values != 0) & (values != 1)].flat[0]:g}"
+        others = values[(values != 0) & (values != 1)]
+        if others.size:
+            fault = f"{name} holds {others.flat[0]:g}"
     if fault:
         raise ValueError(f"{fault}; give booleans, or numbers that are 0 or 1")
     return flags != 0
@@ -235,35 +262,43 @@ def batched(name: str, tree: PyTree, batch_shape: tuple[int, ...]) -> None:
     """ValueError unless every leaf of ``tree`` starts with the batch axes."""
     if any(np.shape(leaf)[: len(batch_shape)] != batch_shape for leaf in jax.tree.leaves(tree)):
         raise ValueError(
-            f"{name} lacks the batch axes {batch_shape}, so it cannot be told apart by example; "
+            f"{name} lacks the batch axes {batch_shape}, so its examples cannot be separated; "
             "give every leaf of it these leading axes"
         )
 
 
 def shapes(tree: PyTree) -> PyTree:
     """``tree`` with every leaf replaced by its shape and dtype."""
-    return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), jnp.result_type(leaf)), tree
-    )
+
+    def shape(leaf: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(np.shape(leaf), jnp.result_type(leaf))
+
+    return jax.tree.map(shape, tree)
 
 
-def same_tree(name: str, given: PyTree, wanted: PyTree, mend: str) -> None:
-    """ValueError unless ``given`` has the structure and the shapes of ``wanted``; ``mend`` says what to do."""
-    given_leaves, given_def = jax.tree_util.tree_flatten_with_path(given)
-    wanted_leaves, wanted_def = jax.tree_util.tree_flatten_with_path(wanted)
-    if given_def != wanted_def:
-        _refuse_structure(name, given, wanted, mend)
-    for (path, leaf), (_, want) in zip(given_leaves, wanted_leaves, strict=True):
+def same_tree(name: str, tree: PyTree, wanted: PyTree, fix: str) -> None:
+    """ValueError unless ``tree`` has the structure and shapes of ``wanted``.
+
+    ``fix`` is the second half of the message.
+
+    Where floats are wanted any float will do: parameters may have a narrower dtype than the cell
+    would draw.
+    """
+    leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
+    wanted_leaves, wanted_structure = jax.tree_util.tree_flatten_with_path(wanted)
+    if structure != wanted_structure:
+        _refuse_structure(name, tree, wanted, fix)
+    for (path, leaf), (_, want) in zip(leaves, wanted_leaves, strict=True):
         where = name + jax.tree_util.keystr(path)
         dtype = _dtype(where, leaf)
         if np.shape(leaf) != want.shape:
             raise ValueError(
-                f"{where} has shape {np.shape(leaf)}, but {want.shape} is needed; {mend}"
+                f"{where} has shape {np.shape(leaf)}, but {want.shape} is needed; {fix}"
             )
         if not jnp.issubdtype(want.dtype, jnp.floating):
             continue
         if not jnp.issubdtype(dtype, jnp.floating):
-            raise ValueError(f"{where} is {dtype}, but floats are needed; {mend}")
+            raise ValueError(f"{where} is {dtype}, but floats are needed; {fix}")
         if not _computes(dtype):
             raise ValueError(
                 f"{where} is {dtype}, a format in which nothing is computed; cast it, for example "
@@ -277,14 +312,14 @@ def arrays(name: str, tree: PyTree) -> None:
         _dtype(name + jax.tree_util.keystr(path), leaf)
 
 
-def _refuse_structure(name: str, given: PyTree, wanted: PyTree, mend: str) -> None:
-    found, needed = outline(given), outline(wanted)
-    if found == needed:
-        found += " of another class of the same name"
-    if isinstance(given, Mapping) and hasattr(wanted, "_fields"):
-        # As checkpoints are restored where nothing says which types were saved.
-        mend += f", and restore a checkpoint with such {type(wanted).__name__} as its target"
-    raise ValueError(f"{name} has the structure {found}, but {needed} is needed; {mend}")
+def _refuse_structure(name: str, tree: PyTree, wanted: PyTree, fix: str) -> None:
+    structure, needed = outline(tree), outline(wanted)
+    if structure == needed:
+        structure += " of another class of the same name"
+    if isinstance(tree, Mapping) and hasattr(wanted, "_fields"):
+        # A checkpoint that is restored without a target has dicts in place of NamedTuples.
+        fix += f", and restore a checkpoint with such {type(wanted).__name__} as its target"
+    raise ValueError(f"{name} has the structure {structure}, but {needed} is needed; {fix}")
 
 
 def _dtype(where: str, leaf: Any) -> np.dtype:
@@ -301,25 +336,30 @@ def _dtype(where: str, leaf: Any) -> np.dtype:
 def differentiable(name: str, tree: PyTree) -> None:
     """ValueError unless every leaf of ``tree`` is a real float."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        where, dtype = jax.tree_util.keystr(path), jnp.result_type(leaf)
+        where = name + jax.tree_util.keystr(path)
+        dtype = jnp.result_type(leaf)
         if jnp.issubdtype(dtype, jnp.complexfloating):
             raise ValueError(
-                f"{name}{where} is {dtype}, but must be real; keep real and imaginary parts as two arrays"
+                f"{where} is {dtype}, but must be real; keep real and imaginary parts as two arrays"
             )
         if not jnp.issubdtype(dtype, jnp.floating):
-            mend = "make it a float, or keep it in the step function instead"
-            raise ValueError(f"{name}{where} is {dtype}, which has no gradient; {mend}")
+            raise ValueError(
+                f"{where} is {dtype}, which has no gradient; "
+                "make it a float, or keep it in the step function instead"
+            )
 
 
 def loss_function(loss: Any, loss_args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """``loss_args`` as arrays; ValueError unless ``loss`` can be called as ``loss(ys, *loss_args)``."""
+    """``loss_args`` as arrays; ValueError unless ``loss`` takes ``(ys, *loss_args)``."""
     if not callable(loss):
         raise ValueError(
-            f"loss is {brief(loss)}; give a function of the outputs, such as lambda ys: ys[-1].sum()"
+            f"loss is {brief(loss)}; "
+            "give a function of the outputs, such as lambda ys: ys[-1].sum()"
         )
     try:
         signature = inspect.signature(loss)
-    except (TypeError, ValueError):  # of some built-in functions it is not known
+    except (TypeError, ValueError):
+        # Some built-in functions have no signature.
         signature = None
     try:
         if signature:
@@ -331,17 +371,20 @@ def loss_function(loss: Any, loss_args: tuple[Any, ...]) -> tuple[Any, ...]:
             "after the loss, and options such as initial_state by name"
         ) from None
     leaves, tree = jax.tree.flatten(loss_args)
-    return jax.tree.unflatten(tree, [_of_loss(leaf) for leaf in leaves])
+    return jax.tree.unflatten(tree, list(map(_loss_argument, leaves)))
 
 
-def _of_loss(leaf: Any) -> Any:
-    # A key for dropout, or a number, is left as it is.
-    return array("what the loss is given", leaf) if _is_tensor(leaf) else leaf
+def _loss_argument(leaf: Any) -> Any:
+    """A tensor as an array; anything else, such as a key for dropout or a number, as it is."""
+    if not _is_tensor(leaf):
+        return leaf
+    return array("what the loss is given", leaf)
 
 
 def _is_tensor(value: Any) -> bool:
-    """Whether ``value`` is an array of PyTorch."""
-    return type(value).__module__.split(".")[0] == "torch" and hasattr(value, "detach")
+    """Whether ``value`` is a tensor of PyTorch, which is not imported to find out."""
+    package = type(value).__module__.split(".")[0]
+    return package == "torch" and hasattr(value, "detach")
 
 
 def scalar_loss(loss: Callable[..., Array], ys: Array, *loss_args: Any) -> None:
@@ -349,6 +392,7 @@ def scalar_loss(loss: Callable[..., Array], ys: Array, *loss_args: Any) -> None:
     try:
         value = jax.eval_shape(loss, ys, *loss_args)
     except TypeError as fault:
+        # Any other TypeError is a fault of the user's own, whose message says more than ours could.
         if "Tensor" not in str(fault):
             raise
         raise ValueError(
@@ -389,51 +433,58 @@ def one_output(ys: Any, batch: tuple[int, ...], lead: int, purpose: str) -> None
 
 
 def finite(name: str, tree: PyTree) -> None:
-    """ValueError for NaN or infinity in ``tree``, as far as its values are known yet."""
+    """ValueError for NaN or infinity in ``tree``; traced values are not known yet, and pass."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        if isinstance(leaf, jax.core.Tracer) or not jnp.issubdtype(
-            jnp.result_type(leaf), jnp.inexact
-        ):
+        if isinstance(leaf, jax.core.Tracer):
             continue
-        sound = np.isfinite(
-            np.asarray(leaf)
-        )  # not JAX's, which would be traced where the array is closed over
-        if not sound.all():
+        if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
+            continue
+        # JAX's isfinite would be traced where the array is closed over, and have no value.
+        is_finite = np.isfinite(np.asarray(leaf))
+        if not is_finite.all():
             where = name + jax.tree_util.keystr(path)
-            place = list(map(int, np.argwhere(~sound)[0]))
+            index = list(map(int, np.argwhere(~is_finite)[0]))
             raise ValueError(
-                f"{where} holds NaN or infinity, first at {place}; leave it out or mend it first"
+                f"{where} holds NaN or infinity, first at {index}; remove or replace it first"
             )
 
 
 def linear_adjoint(cell: object) -> None:
-    """ValueError for a cell, or a cell inside of one, that changes derivatives on their way back."""
+    """ValueError for a cell, or a cell inside it, whose backward pass changes the derivatives."""
     if not getattr(cell, "linear_adjoint", True):
         name = type(cell).__name__
         raise ValueError(
-            f"the way back of {name} is not that of its derivative; give the cell inside it"
+            f"the backward pass of {name} is not that of its derivative; give the cell inside it"
         )
-    named = (getattr(cell, name, None) for name in ("forward", "backward", "stack"))
-    for inner in (*getattr(cell, "cells", ()), *named):
+    for inner in getattr(cell, "cells", ()):
+        linear_adjoint(inner)
+    for name in ("forward", "backward", "stack"):
+        inner = getattr(cell, name, None)
         if inner is not None:
             linear_adjoint(inner)
 
 
 def outline(tree: PyTree) -> str:
-    """The structure of ``tree`` in a few words: type and field names, without the arrays."""
+    """The structure of ``tree`` in short: type and field names, without the arrays.
+
+    >>> outline({"w": np.zeros((2, 3)), "b": [1.0]})
+    '{w: array[2, 3], b: [float]}'
+    """
     if hasattr(tree, "_fields"):
-        inner = ", ".join(
-            f"{k}={outline(v)}" for k, v in zip(tree._fields, tree, strict=True) if v is not None
-        )
-        return f"{type(tree).__name__}({inner})"
+        entries = []
+        for name, value in zip(tree._fields, tree, strict=True):
+            if value is not None:
+                entries.append(f"{name}={outline(value)}")
+        return f"{type(tree).__name__}({', '.join(entries)})"
     if isinstance(tree, Mapping):
-        name = "" if type(tree) is dict else type(tree).__name__
-        return name + "{" + ", ".join(f"{k}: {outline(v)}" for k, v in tree.items()) + "}"
+        kind = "" if type(tree) is dict else type(tree).__name__
+        entries = [f"{name}: {outline(value)}" for name, value in tree.items()]
+        return f"{kind}{{{', '.join(entries)}}}"
     if isinstance(tree, tuple | list):
-        shown = [outline(entry) for entry in tree[:MOST]]
+        entries = list(map(outline, tree[:MOST]))
         if len(tree) > MOST:
-            shown.append(f"... {len(tree)} entries")
-        inner = ", ".join(shown)
+            entries.append(f"... {len(tree)} entries")
+        inner = ", ".join(entries)
         return f"[{inner}]" if isinstance(tree, list) else f"({inner})"
     if hasattr(tree, "shape"):
         return f"array{list(tree.shape)}"
@@ -445,11 +496,13 @@ MOST = 6
 
 
 def brief(value: object) -> str:
-    """``value`` as an error shows it: in one line, and arrays and long things by what they are."""
+    """``value`` as an error shows it: in one line; arrays and long values by their type."""
     if isinstance(value, jax.Array | np.ndarray):
         return f"an array of {value.dtype}{list(value.shape)}"
     text = repr(value)
-    if "\n" in text or len(text) > 100 or re.search(r"\b0x[0-9a-fA-F]{6}", text):
+    # The default form of an object shows its address in memory, which says nothing.
+    has_address = re.search(r"\b0x[0-9a-fA-F]{6}", text)
+    if "\n" in text or len(text) > 100 or has_address:
         return f"an object of type {_kind(value)}"
     return text
 

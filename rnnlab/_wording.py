@@ -1,4 +1,4 @@
-"""Sentences about how far back a gradient reaches; free of JAX, shared by results, tables and pages."""
+"""Sentences about the reach of a gradient; free of JAX, shared by results, tables and pages."""
 
 import math
 
@@ -16,33 +16,36 @@ def reach(
     zero_share: float | None = None,
     least_lags: int | None = None,
 ) -> str:
-    """What became of a gradient on its way back, without a full stop, such as
+    """How far back a gradient reaches, without a full stop, such as
 
-    "the gradient halves every 3.7 steps and is below 1/1000 after 37 steps (28 to 102 over 5 seeds)".
+    "the gradient halves every 3.7 steps and is below 1/1000 after 37 steps (28 to 102 over 5
+    seeds)".
 
     Args:
         horizon: the smallest lag at which the gradient is below 1/1000, steps.
         vanishes: whether there is such a lag.
-        decay_per_step: how fast it falls down to there, nats a step; inf where it is zero at once,
-            None where there is nothing to fit.
-        lags: how many lags were looked at, 0 … lags − 1.
+        decay_per_step: the decay down to there, nats a step; inf where the gradient is zero at
+            once, None where there is nothing to fit.
+        lags: the number of lags, 0 … lags − 1.
         horizon_range: the smallest and the largest horizon.
         over: of what, such as "5 seeds".
         zero_share: the share of the examples in which the gradient becomes exactly zero.
-        least_lags: how many lags the example with the fewest has; ``lags`` by default.
+        least_lags: the number of lags of the shortest example; ``lags`` by default.
     """
     if lags < 1 or (vanishes and horizon == 0):
         return "no gradient flows back: it is zero where the loss is taken"
     if lags == 1:
         return "the loss is taken at the first step, so there is no step to go back to"
     rate = _rate(decay_per_step, lags)
+    # Where the decay explains less than half of the fall, the gradient ends abruptly, at a ReLU
+    # for example, and a rate would mislead.
     if vanishes and (decay_per_step or 0) * horizon < math.log(1000) / 2:
-        rate = ""  # it does not fall at a rate, but ends: at a ReLU, for example
+        rate = ""
     spread = ""
     if horizon_range is not None and horizon_range[0] < horizon_range[1]:
         low, high = horizon_range
-        most = "the whole sequence" if high >= lags else f"{high}"
-        spread = f" ({low} to {most} over {over})"
+        highest = "the whole sequence" if high >= lags else f"{high}"
+        spread = f" ({low} to {highest} over {over})"
     if vanishes:
         end = f"is below 1/1000 after {steps(horizon)}{spread}"
     else:
@@ -52,32 +55,40 @@ def reach(
         end = f"is still above 1/1000 at the first step, {back} back{spread}"
     sentence = f"the gradient {rate} and {end}" if rate else f"the gradient {end}"
     if zero_share:
-        sentence += (
-            f"; it is exactly zero from some lag on for {percent(zero_share)} of the examples"
-        )
+        share = percent(zero_share)
+        sentence += f"; it is exactly zero from some lag on for {share} of the examples"
     return sentence
 
 
 def _rate(decay_per_step: float | None, lags: int) -> str:
-    if decay_per_step is None or math.isnan(decay_per_step) or math.isinf(decay_per_step):
+    if decay_per_step is None or not math.isfinite(decay_per_step):
         return ""
     if abs(decay_per_step) * lags < 0.01:
         return "keeps its size"
+    verb = "halves" if decay_per_step > 0 else "doubles"
     period = f"{math.log(2) / abs(decay_per_step):.3g}"
     unit = "step" if period == "1" else "steps"
-    return f"{'halves' if decay_per_step > 0 else 'doubles'} every {period} {unit}"
+    return f"{verb} every {period} {unit}"
 
 
 def steps(count: int) -> str:
-    """A number of steps in words."""
+    """A number of steps with its unit."""
     return "1 step" if count == 1 else f"{count} steps"
 
 
 def power_of_ten(exponent: float) -> str:
-    """10 with a superscript in Unicode, which figures show without mathematical typesetting."""
+    """A power of ten with a superscript in Unicode, which needs no mathematical typesetting.
+
+    >>> power_of_ten(-3)
+    '10⁻³'
+    """
     return "10" + str(round(exponent)).translate(_RAISED)
 
 
 def percent(share: float) -> str:
-    """A share as a percentage, with no more digits than it needs."""
+    """A share as a percentage, with at most three digits.
+
+    >>> percent(0.125)
+    '12.5 %'
+    """
     return f"{100 * share:.3g} %"

@@ -1,4 +1,4 @@
-"""The command line: parses, calls, prints. JAX is imported only once there is something to compute."""
+"""The command line. JAX is imported only when there is something to compute."""
 
 import abc
 import contextlib
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 CLOSER = ("singular_values", "contributions", "truncation")
-"""The kinds of records, and the figures, of a closer look."""
+"""The kinds of records, and the figures, of ``--detail``."""
 
 DONE, FAILED, USAGE = 0, 1, 2
 """Exit codes, with ``terminal.INTERRUPTED``."""
@@ -36,16 +36,18 @@ Settings = TypeVar("Settings", bound=StudySettings)
 
 @dataclasses.dataclass(frozen=True)
 class Command(abc.ABC):
-    """A study as a command: it measures what is missing in a directory, draws it and tells what was found.
+    """A study as a command: it measures the missing units, draws them and prints the results.
 
     Attributes:
-        out: where to write; a directory that holds other settings is refused. Until the run is finished it is in
-            DIR/unfinished, and an earlier run stays what it is.
-        resume: go on with the run in DIR/unfinished, or draw again what is missing in DIR.
-        json: print the summary as JSON on standard output, and nothing else there.
-        cache: compile everything anew, and keep nothing. By default compiled programs are kept in rnnlab in the user's
-            cache directory (XDG_CACHE_HOME, or ~/.cache), at most 100 MiB, so that the next run starts sooner; where
-            JAX_COMPILATION_CACHE_DIR is set, in that directory.
+        out: directory for the results. A directory with results for other settings is refused.
+            While a run is in progress its files are in DIR/unfinished, and an earlier run in DIR
+            stays unchanged.
+        resume: continue the run in DIR/unfinished, or draw missing figures of the run in DIR again.
+        json: print the summary as JSON, and nothing else on standard output.
+        cache: compile everything anew and keep nothing. By default compiled programs are kept, up
+            to 100 MiB, so that the next run starts sooner: in the directory
+            JAX_COMPILATION_CACHE_DIR if it is set, otherwise in rnnlab in the user's cache
+            directory (XDG_CACHE_HOME or ~/.cache).
     """
 
     out: Annotated[str, tyro.conf.arg(metavar="DIR")] = "runs"
@@ -55,24 +57,24 @@ class Command(abc.ABC):
 
     name: ClassVar[str]
     drawing: ClassVar[str]
-    """The module that draws."""
+    """The module that draws the figures."""
 
     def __post_init__(self) -> None:  # noqa: B027 (meant to do nothing)
-        """Leaves the checks to the settings, whose one sentence is then shown without a frame."""
+        """Does nothing: ``settings`` makes the checks, where tyro cannot frame the error."""
 
     @property
     @abc.abstractmethod
     def kinds(self) -> tuple[str, ...]:
-        """The kinds of records that it makes."""
+        """The kinds of records that the study gives."""
 
     @abc.abstractmethod
     def settings(self) -> StudySettings:
-        """The settings alone; ValueError where they make no sense."""
+        """The settings alone; ValueError if they are invalid."""
 
     @property
     @abc.abstractmethod
     def study(self) -> Any:
-        """The module of the study, with JAX loaded: its ``units``, ``finished``, ``measure`` and ``summarise``."""
+        """The module with ``units``, ``finished``, ``measure`` and ``summarise``; loads JAX."""
 
     @abc.abstractmethod
     def draw(self, run: Run, folder: Path) -> None:
@@ -80,24 +82,25 @@ class Command(abc.ABC):
 
     @abc.abstractmethod
     def tell(self, run: Run) -> "Iterator[str | Table]":
-        """What was found, for people."""
+        """The results for people, as tables and sentences."""
 
     def remark(self) -> str | None:
-        """What is odd about the settings, though they can be used."""
+        """A warning about settings that are valid but have no effect."""
         return None
 
     def run(self, arguments: list[str]) -> int:
         """Runs the study; returns the exit code."""
         with contextlib.ExitStack() as stack:
-            with _asking():
+            with _checking():
                 settings = self._checked_settings()
                 run = stack.enter_context(Run(Path(self.out), self.name, self.kinds))
                 run.admit(dataclasses.asdict(settings))
 
-            # Only now, so that help and refusals come at once.
+            # Only now, since JAX takes a second to import: help and errors come at once.
             quick_start()
             import jax
 
+            # Before the first array is created: JAX would truncate it to float32.
             if settings.precision == "float64":
                 jax.config.update("jax_enable_x64", True)
             if self.cache:
@@ -111,7 +114,7 @@ class Command(abc.ABC):
         return DONE
 
     def _checked_settings(self) -> StudySettings:
-        """The settings, with what can be said about ``--out`` and ``--data`` at once."""
+        """The settings, with those checks of ``--out`` and ``--data`` that need no JAX."""
         settings = self.settings()
         if not self.out:
             raise ValueError("--out is empty; give the directory to write into")
@@ -120,19 +123,24 @@ class Command(abc.ABC):
         if settings.data not in ("text", "noise") and not _can_be_read(Path(settings.data)):
             from rnnlab.data import read_text
 
-            # It says why not.
+            # Raises the error that says why.
             read_text(settings.data)
         return settings
 
     def _complete(self, run: Run, settings: StudySettings, arguments: list[str]) -> None:
-        """Measures what is missing, draws it, and puts the run in its place."""
+        """Measures the missing units, draws the figures, and replaces an earlier run."""
         from rnnlab.studies.environment import environment
         from rnnlab.studies.sources import source
 
-        with _asking():
-            study, data = self.study, source(settings)
-            config = {"settings": dataclasses.asdict(settings), "data": data.about, **environment()}
-            config["command"] = shlex.join(["rnnlab", *arguments])
+        with _checking():
+            study = self.study
+            data = source(settings)
+            config = {
+                "settings": dataclasses.asdict(settings),
+                "data": data.about,
+                **environment(),
+                "command": shlex.join(["rnnlab", *arguments]),
+            }
             units = study.units(settings)
             run.open(config, self.resume, units, study.finished)
         if run.is_whole:
@@ -140,11 +148,11 @@ class Command(abc.ABC):
         if remark := self.remark():
             terminal.note(f"note: {remark}")
         terminal.say_when_interrupted(self._farewell(run, arguments))
-        # It takes a second, in which this thread mostly waits for compiled code.
+        # Importing Matplotlib takes a second, in which this thread mostly waits for compiled code.
         threading.Thread(target=_import_ahead, args=(self.drawing,), daemon=True).start()
 
-        def summarise(found: records.Records) -> list[dict[str, Any]]:
-            return study.summarise(settings, found)
+        def summarise(rows: records.Records) -> list[dict[str, Any]]:
+            return study.summarise(settings, rows)
 
         done = len(units) - len(run.missing)
         with terminal.progress(done, len(units)) as (say, advance):
@@ -155,6 +163,7 @@ class Command(abc.ABC):
                     terminal.say_when_interrupted(self._farewell(run, arguments))
                     advance()
             finally:
+                # Also after an error or Ctrl-C, so that --resume loses nothing.
                 run.save(summarise, when_due=False)
             say("drawing")
             self.draw(run, run.unfinished)
@@ -162,9 +171,12 @@ class Command(abc.ABC):
 
     def _farewell(self, run: Run, arguments: list[str]) -> str:
         if not any(run.records.values()):
-            return "interrupted; nothing was measured yet"
-        again = shlex.join(["rnnlab", *arguments, *([] if self.resume else ["--resume"])])
-        return f"interrupted; what was measured is in {run.unfinished}; go on with: {again}"
+            return "interrupted; there are no results yet"
+        command = ["rnnlab", *arguments]
+        if not self.resume:
+            command.append("--resume")
+        again = shlex.join(command)
+        return f"interrupted; the results so far are in {run.unfinished}; continue with: {again}"
 
     def _print(self, run: Run) -> None:
         with terminal.printing():
@@ -172,18 +184,19 @@ class Command(abc.ABC):
                 print(records.as_json(run.summary))
                 return
             out = terminal.console()
-            for what in self.tell(run):
-                terminal.show(out, what)
+            for content in self.tell(run):
+                terminal.show(out, content)
 
 
 @dataclasses.dataclass(frozen=True)
 class Gradients(Command, GradientSettings):
-    """Show how far back in time the gradient of each cell reaches, with pictures and numbers.
+    """Measure how far back in time the gradient of each cell reaches.
 
-    For each cell, length and seed it takes the loss at the last step of a sequence of that length, and measures the
-    norm of the gradient for each parameter and its flow to every earlier step. DIR then holds gradients.json,
-    gradients.csv, gradient_norms.png, gradient_norms.svg, config.json and SHA256SUMS, which lists them; with --detail
-    also singular_values, contributions and truncation, each as .png and .svg. Logarithms are natural.
+    The loss is taken at the last step of sequences of each length. For each cell, length and seed,
+    the command measures the norm of the gradient of each parameter and of the state at every
+    earlier step. It writes gradients.json, gradients.csv, gradient_norms.png, gradient_norms.svg,
+    config.json and SHA256SUMS, which lists these files; with --detail also singular_values,
+    contributions and truncation, each as .png and .svg. Logarithms are natural.
     """
 
     out: Annotated[str, tyro.conf.arg(metavar="DIR")] = "runs/gradients"
@@ -193,15 +206,20 @@ class Gradients(Command, GradientSettings):
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        training = ("training",) if self.train_steps else ()
-        return ("norms", "flow", "reach", *training, *(CLOSER if self.detail else ()))
+        kinds = ("norms", "flow", "reach")
+        if self.train_steps:
+            kinds += ("training",)
+        if self.detail:
+            kinds += CLOSER
+        return kinds
 
     def settings(self) -> GradientSettings:
         return _only(GradientSettings, self)
 
     def remark(self) -> str | None:
-        idle = self.clip is not None and not self.train_steps
-        return "--clip acts on training, and --train-steps is 0" if idle else None
+        if self.clip is None or self.train_steps:
+            return None
+        return "--clip has no effect without training; set --train-steps"
 
     @property
     def study(self) -> Any:
@@ -213,11 +231,14 @@ class Gradients(Command, GradientSettings):
         from rnnlab.report.figures import gradients
 
         norms, flow = run.records["norms"], run.records["flow"]
-        columns = ("cell", "seed", "length", "phase", "parameter", "lag", "log_norm", "horizon", "vanishes",
-                   "horizon_low", "horizon_high", "decay_per_step", "fit_last_lag", "late_decay_per_step",
-                   "late_first_lag", "lags", "zero_share")  # fmt: skip
+        columns = (
+            "cell", "seed", "length", "phase", "parameter", "lag", "log_norm", "horizon",
+            "vanishes", "horizon_low", "horizon_high", "decay_per_step", "fit_last_lag",
+            "late_decay_per_step", "late_first_lag", "lags", "zero_share",
+        )  # fmt: skip
         tables = {"norm": norms, "flow": flow, "reach": run.records["reach"]}
-        if trained := run.records.get("training"):
+        training = run.records.get("training")
+        if training:
             columns += (
                 "loss_before",
                 "loss_after",
@@ -225,12 +246,13 @@ class Gradients(Command, GradientSettings):
                 "accuracy_after",
                 "clipped_share",
             )
-            tables |= {"training": trained}
+            tables["training"] = training
         if self.detail:
             from rnnlab.report.figures import closer_look
 
             columns += ("index", "log_value", "t", "k", "steps", "cosine", "relative_norm")
-            tables |= {kind: run.records[kind] for kind in CLOSER}
+            for kind in CLOSER:
+                tables[kind] = run.records[kind]
             closer_look.draw(run.records, folder)
         records.write_csv(folder / "gradients.csv", columns, tables)
         gradients.gradient_norms(norms, flow, run.summary, folder)
@@ -242,20 +264,24 @@ class Gradients(Command, GradientSettings):
         yield sentences.table(run.summary, run.records["norms"], settings.lengths)
         for record in run.summary:
             yield sentences.sentence(record, len(settings.phases))
-        yield f"The figure is {run.folder / 'gradient_norms.png'}; the numbers are beside it."
+        figure = run.folder / "gradient_norms.png"
+        yield f"The figure is {figure}; the numbers are in the same directory."
         if self.detail:
-            yield f"The closer look is in {', '.join(f'{kind}.png' for kind in CLOSER)}."
+            names = ", ".join(f"{kind}.png" for kind in CLOSER)
+            yield f"The figures of --detail are {names}."
 
 
 @dataclasses.dataclass(frozen=True)
 class Dynamics(Command, DynamicsSettings):
-    """Show what the state of each cell does: whether neighbouring states part, where it rests, and what gain changes.
+    """Measure the dynamics of each cell: Lyapunov exponents, fixed points and a phase diagram.
 
-    For each cell it measures the leading Lyapunov exponents along trajectories (with --drive none beside those of
-    linear theory where the state comes to rest), the fixed points under zero input, and,
-    for the first seed, how far gradients reach over recurrent gain and sequence length. DIR then holds dynamics.json,
-    dynamics.csv, spectrum, portrait and phase, each as .png and .svg, config.json, and SHA256SUMS, which lists them.
-    Logarithms are natural.
+    For each cell and seed, the command measures the leading Lyapunov exponents (the first, λ₁, is
+    negative where nearby trajectories converge and positive where they diverge), and the fixed
+    points and attractors under zero input; for the first seed also how λ₁ and the reach of the
+    gradient depend on recurrent gain and sequence length. With --drive none, the exponents are
+    compared with linear theory where the state comes to rest. It writes dynamics.json,
+    dynamics.csv, spectrum, portrait and phase, each as .png and .svg, config.json and SHA256SUMS,
+    which lists these files. Logarithms are natural.
     """
 
     out: Annotated[str, tyro.conf.arg(metavar="DIR")] = "runs/dynamics"
@@ -280,8 +306,9 @@ class Dynamics(Command, DynamicsSettings):
         from rnnlab.report.figures import dynamics
 
         columns = (
-            "cell", "seed", "index", "step", "exponent", "theory", "number", "kind", "unstable", "q", "slowest",
-            "period", "example", "pc1", "pc2", "axis", "value", "length", "horizon", "vanishes", "decay_per_step",
+            "cell", "seed", "index", "step", "exponent", "theory", "number", "kind", "unstable",
+            "q", "slowest", "period", "example", "pc1", "pc2", "axis", "value", "length", "horizon",
+            "vanishes", "decay_per_step",
         )  # fmt: skip
         records.write_csv(folder / "dynamics.csv", columns, run.records)
         dynamics.draw(run.records, run.summary, folder)
@@ -289,16 +316,16 @@ class Dynamics(Command, DynamicsSettings):
     def tell(self, run: Run) -> "Iterator[str | Table]":
         from rnnlab.report import sentences
 
+        points, phase = run.records["fixed_points"], run.records["phase"]
         yield sentences.dynamics_table(run.summary)
-        yield from sentences.dynamics_sentences(
-            run.summary, run.records["fixed_points"], run.records["phase"]
-        )
-        yield f"The figures are spectrum.png, portrait.png and phase.png in {run.folder}; the numbers are beside them."
+        yield from sentences.dynamics_sentences(run.summary, points, phase)
+        figures = "spectrum.png, portrait.png and phase.png"
+        yield f"The figures {figures} and the numbers are in {run.folder}."
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Gather a run into one HTML page, report.html in its directory, which needs no network.
+    """Write report.html, one page with all results of a run, which needs no network.
 
     Attributes:
         folder: the directory of a finished run, its --out.
@@ -307,11 +334,11 @@ class Report:
     folder: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="DIR")]]
 
     def run(self, arguments: list[str]) -> int:
-        """Writes the page, and says what is missing in the directory; returns the exit code."""
+        """Writes the page, and notes what is missing in the directory; returns the exit code."""
         from rnnlab.report.page.write import write_page
         from rnnlab.studies.store import faults
 
-        with _asking():
+        with _checking():
             if not self.folder:
                 raise ValueError("DIR is empty; give the --out directory of a finished run")
             page = write_page(Path(self.folder))
@@ -323,13 +350,14 @@ class Report:
 
 
 def _import_ahead(module: str) -> None:
-    # What is wrong with it is told when it is used.
+    # An error here is raised again, and shown, when the module is used.
     with contextlib.suppress(Exception):
         importlib.import_module(module)
 
 
 def _can_be_read(path: Path) -> bool:
-    """Whether it is there, readable and no directory; it may be a pipe, which can be read only once."""
+    """Whether the path is a readable file or pipe."""
+    # Nothing is read: what a pipe holds can be read only once.
     try:
         is_folder = stat.S_ISDIR(path.stat().st_mode)
     except OSError:
@@ -338,11 +366,15 @@ def _can_be_read(path: Path) -> bool:
 
 
 def _only(kind: type[Settings], options: object) -> Settings:
-    return kind(**{field.name: getattr(options, field.name) for field in dataclasses.fields(kind)})
+    """The options of a command that are settings of its study."""
+    values = {}
+    for field in dataclasses.fields(kind):
+        values[field.name] = getattr(options, field.name)
+    return kind(**values)
 
 
 def _parse(arguments: list[str]) -> Command | Report | None:
-    """The command that is asked for; None where printing was all. SystemExit for help and for what cannot be parsed."""
+    """The command, or None after ``--version``. SystemExit for help and for wrong options."""
     with terminal.printing(), terminal.room_for_help():
         if arguments == ["--version"]:
             print(f"rnnlab {__version__}")
@@ -357,7 +389,10 @@ def _parse(arguments: list[str]) -> Command | Report | None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns 0 when done, 1 when it failed, 2 for wrong usage, 130 when interrupted."""
+    """Runs the command line; returns its exit code.
+
+    0 when done, 1 when it failed, 2 for wrong usage, 130 when interrupted.
+    """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         command = _parse(arguments or ["--help"])
@@ -366,8 +401,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         terminal.note(f"rnnlab: {fault}")
         return USAGE
     except OSError as fault:
-        where = f"{fault.filename}: " if fault.filename else ""
-        terminal.note(f"rnnlab: {where}{fault.strerror or fault}")
+        path = f"{fault.filename}: " if fault.filename else ""
+        terminal.note(f"rnnlab: {path}{fault.strerror or fault}")
         return FAILED
     except KeyboardInterrupt:
         terminal.note("rnnlab: interrupted")
@@ -375,12 +410,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class UsageError(Exception):
-    """A fault in what was asked for; one sentence that says the fix."""
+    """An error of the user; one sentence with the fault and the fix."""
 
 
 @contextlib.contextmanager
-def _asking() -> Iterator[None]:
-    """While the request is examined, a ValueError is the user's fault; later it is ours, and shows its traceback."""
+def _checking() -> Iterator[None]:
+    """Turns a ValueError into a UsageError while the user's request is checked.
+
+    Later a ValueError is a bug of rnnlab, and shows its traceback.
+    """
     try:
         yield
     except ValueError as fault:

@@ -1,4 +1,4 @@
-"""The one driver: a cell over a sequence, in any engine."""
+"""The driver: a cell over a sequence, in any engine."""
 
 import dataclasses
 import functools
@@ -25,16 +25,16 @@ from rnnlab.typing import Array, Cell, Dtype, Key, PyTree
 )
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """How a sequence is run. Arrays are traced; the last three are fixed while tracing.
+    """Options of a run. Arrays are traced; the last three are fixed while tracing.
 
     Attributes:
         lengths: ``[...]``, whole numbers in 0..T.
         mask: ``[T, ...]``, False where a step is left out.
-        resets: ``[T, ...]``, True where the state starts afresh.
+        resets: ``[T, ...]``, True where the state is reset before the step.
         key: turns dropout on.
-        reverse: from the last step to the first.
-        engine: which engine is asked for.
-        every: whether the state after every step is wanted, or the final one.
+        reverse: runs from the last step to the first.
+        engine: the engine that is asked for.
+        every: returns the state after every step in place of the final one.
     """
 
     lengths: Array | None = None
@@ -46,12 +46,12 @@ class RunOptions:
     every: bool = False
 
     def replace(self, **changes: Any) -> "RunOptions":
-        """The same with some fields changed."""
+        """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)
 
 
 PLAIN = RunOptions()
-"""A sequence from its first to its last step, and nothing out of the ordinary."""
+"""A run from the first to the last step, without marks and dropout."""
 
 RunCell = Callable[[Cell, PyTree, Array, PyTree, RunOptions], tuple[PyTree, Array]]
 """``run(cell, params, xs, state, options) -> (state, ys)``, as :func:`run` does."""
@@ -61,28 +61,31 @@ RunCell = Callable[[Cell, PyTree, Array, PyTree, RunOptions], tuple[PyTree, Arra
 class Composite(Protocol):
     """A cell made of cells. Engines, instruments and explanations follow it into each of them.
 
-    It has ``init``, ``initial_state`` and ``step``, as every cell, and two things more.
+    It has ``init``, ``initial_state`` and ``step``, as every cell, and the two members below.
     """
 
     @property
     def cells(self) -> tuple[Any, ...]:
-        """The cells that it is made of."""
+        """The cells that it consists of."""
         ...
 
     def run_cells(
         self, params: Any, xs: Array, state: Any, options: RunOptions, run: RunCell
     ) -> tuple[Any, Array]:
-        """A whole sequence, each cell by a call of ``run``; the final state, or every state, and ys.
+        """Runs a whole sequence, each cell by a call of ``run``.
 
-        ``run`` may be the driver or an instrument that records or explains, so this method is called
-        more than once and must do the same each time. What it does between the cells works on each
-        step and example by itself: it may mix features, but not steps.
+        ``run`` may be the driver or an instrument that records or explains, so this method is
+        called more than once and must do the same each time. What it computes between the cells
+        must treat each step and example separately: it may mix features, but not steps.
+
+        Returns:
+            The final state, or every state where ``options`` ask for it, and the outputs.
         """
         ...
 
 
 def is_composite(cell: Any) -> bool:
-    """Whether ``cell`` says itself how its cells run; not where a subclass overrides only its ``step``."""
+    """Whether ``cell`` runs its cells itself; not where a subclass overrides only its ``step``."""
     return isinstance(cell, Composite) and stands_in(cell, ("run_cells",), ("step",))
 
 
@@ -106,34 +109,48 @@ def unroll(
 
     sₜ, yₜ = step(params, sₜ₋₁, xₜ) for t = 1 … T.
 
+    >>> import jax, rnnlab
+    >>> cell = rnnlab.GRU(8)
+    >>> params = cell.init(jax.random.key(0), input_size=3)
+    >>> final_state, ys = rnnlab.unroll(cell, params, jax.numpy.ones((20, 4, 3)))
+    >>> ys.shape
+    (20, 4, 8)
+
     Args:
         cell: any cell, stack, bidirectional cell or :class:`rnnlab.Step`.
         params: its parameters, from ``cell.init``.
         xs: inputs, ``[T, ..., I]``, time first; any number of batch axes, also none.
         initial_state: s₀ with leading axes ``[...]``; ``cell.initial_state`` by default.
-        lengths: ``[...]``, whole numbers in 0..T: the steps beyond are padding. Their outputs are zero, and the
-            final state is the one at each length, which is the initial state where that is 0.
-        mask: ``[T, ...]``, booleans or 0 and 1, in any pattern: a step that is False is left out. Its output is
-            zero, the state is carried over to the next step, and a reset there does nothing.
-        resets: ``[T, ...]``, booleans or 0 and 1: where True the state starts afresh (at ``cell.initial_state``)
-            before that step.
-        reverse: runs from the last step to the first, outputs staying at their steps: the same as flipping ``xs``
-            and ``resets`` in time, running, and flipping ``ys``. With ``lengths`` each valid part is reversed.
-        time_major: False for ``xs``, ``mask``, ``resets`` and outputs (and every state) as ``[B, T, ...]``.
-        engine: "auto" chooses, and :func:`rnnlab.explain_engine` says what and why. "scan" is plain ``lax.scan``, the
-            reference. "fused" has a backward pass of its own, faster and with less memory, for every rnnlab cell.
-            "checkpointed" keeps memory of order √T. "cudnn" is NVIDIA's LSTM, on a GPU, which we have not yet run. All
-            give the same values and derivatives, in both modes and to any order (cudnn: the gradient alone).
-        residuals: what "fused" keeps for the way back: "gates" (the default, fastest) or "states", from which the
-            gates are made again, a chunk of steps at a time.
-        segments: into how many parts "checkpointed" cuts the sequence; a tuple cuts each part again. None chooses.
+        lengths: ``[...]``, whole numbers in 0..T: the steps beyond are padding. Their outputs are
+            zero, and the final state is the one at each length, which is the initial state where
+            that is 0.
+        mask: ``[T, ...]``, booleans or 0 and 1, in any pattern: a step that is False is left out.
+            Its output is zero, the state is carried over to the next step, and a reset there does
+            nothing.
+        resets: ``[T, ...]``, booleans or 0 and 1: where True the state is reset to
+            ``cell.initial_state`` before that step.
+        reverse: runs from the last step to the first, with outputs at the steps of their inputs:
+            the same as flipping ``xs`` and ``resets`` in time, running, and flipping ``ys``. With
+            ``lengths`` each valid part is reversed.
+        time_major: False for ``xs``, ``mask``, ``resets`` and outputs (and every state) as
+            ``[B, T, ...]``.
+        engine: "auto" chooses, and :func:`rnnlab.explain_engine` says which and why. "scan" is
+            plain ``lax.scan``, the reference. "fused" has a backward pass of its own, faster and
+            with less memory, for every rnnlab cell. "checkpointed" keeps memory of order √T.
+            "cudnn" is NVIDIA's LSTM, on a GPU, which we have not yet run. All give the same values
+            and derivatives, in both modes and to any order (cudnn: the gradient alone).
+        residuals: what "fused" keeps for the backward pass: "gates" (the default, fastest) or
+            "states", from which the gates are recomputed, a chunk of steps at a time.
+        segments: into how many parts "checkpointed" cuts the sequence; a tuple cuts each part
+            again. None chooses.
         key: turns the dropout of a stack on.
 
     Returns:
         The final state, leaves ``[..., H]``, and the outputs ``[T, ..., O]``.
 
     Raises:
-        ValueError: where shapes, dtypes, structures, lengths or the engine do not fit; the message says the mend.
+        ValueError: where shapes, dtypes, structures, lengths or the engine do not fit; the message
+            says how to fix it.
     """
     asked = wanted(engine, residuals, segments)
     options = RunOptions(
@@ -158,9 +175,17 @@ def unroll_states(
     segments: int | tuple[int, ...] | None = None,
     key: Key | None = None,
 ) -> tuple[PyTree, Array]:
-    """As :func:`unroll`, but returns ``(states, ys)`` with the state after every step, leaves ``[T, ..., H]``.
+    """As :func:`unroll`, but returns ``(states, ys)`` with the state after every step.
 
-    In the padding beyond an example's length the state rests: it is the final one, or with ``reverse`` the initial one.
+    The leaves of ``states`` are ``[T, ..., H]``. In the padding beyond an example's length the
+    state does not change: it is the final one, or with ``reverse`` the initial one.
+
+    >>> import jax, rnnlab
+    >>> cell = rnnlab.LSTM(8)
+    >>> params = cell.init(jax.random.key(0), input_size=3)
+    >>> states, ys = rnnlab.unroll_states(cell, params, jax.numpy.ones((20, 4, 3)))
+    >>> states.c.shape
+    (20, 4, 8)
     """
     asked = wanted(engine, residuals, segments)
     options = RunOptions(
@@ -186,10 +211,12 @@ def _unroll(
     _check.flag("time_major", time_major)
     if time_major:
         return _compiled(cell, params, *prepare(cell, params, xs, initial_state, options))
-    options = options.replace(
-        mask=None if options.mask is None else _time_first("mask", options.mask),
-        resets=None if options.resets is None else _time_first("resets", options.resets),
-    )
+    mask, resets = options.mask, options.resets
+    if mask is not None:
+        mask = _time_first("mask", mask)
+    if resets is not None:
+        resets = _time_first("resets", resets)
+    options = options.replace(mask=mask, resets=resets)
     xs = _time_first("xs", xs)
     state, ys = _compiled(cell, params, *prepare(cell, params, xs, initial_state, options))
     if options.every:
@@ -200,9 +227,11 @@ def _unroll(
 def _time_first(name: str, value: Array) -> Array:
     """``[B, T, ...]`` as ``[T, B, ...]``."""
     value = _check.array(name, value)
-    if value.ndim < 2 + (name == "xs"):
+    least_axes = 3 if name == "xs" else 2
+    if value.ndim < least_axes:
         raise ValueError(
-            f"{name} has shape {value.shape}; with time_major=False it must be [B, T, ...], one batch axis first"
+            f"{name} has shape {value.shape}; with time_major=False it must be [B, T, ...], one "
+            "batch axis first"
         )
     return jnp.swapaxes(value, 0, 1)
 
@@ -210,9 +239,10 @@ def _time_first(name: str, value: Array) -> Array:
 def run(
     cell: Cell, params: PyTree, xs: Array, state: PyTree, options: RunOptions
 ) -> tuple[PyTree, Array]:
-    """The driver without its checks: for layers, which are run one by one, and for code that is traced already."""
+    """The driver without its checks: for cells inside of layers, and for traced code."""
     composite: Any = cell
     if is_composite(composite):
+        # Zeros before and after, since a composite may compute on the padding between its cells.
         xs = without_padding(xs, options)
         state, ys = composite.run_cells(params, xs, state, options, run)
         return state, without_padding(ys, options)
@@ -220,14 +250,15 @@ def run(
     def run_shard(
         params: PyTree, xs: Array, state: PyTree, lengths: Array | None, timed: tuple
     ) -> tuple[PyTree, Array]:
+        # On a mesh these are the shard's part of the options, not all of them.
         mask, resets = timed
-        own = options.replace(lengths=lengths, mask=mask, resets=resets)
-        xs, marks = arrange(xs, own)
+        shard_options = options.replace(lengths=lengths, mask=mask, resets=resets)
+        xs, marks = arrange(xs, shard_options)
         params, xs, state, marks = vary_together((params, xs, state, marks))
-        needs = None
+        output_for = None
         if marks.valid is not None:
-            needs = "a mask needs" if lengths is None else "lengths need"
-        state = settle(cell, params, xs[0], state, needs)
+            output_for = "a mask needs" if lengths is None else "lengths need"
+        state = settle(cell, params, xs[0], state, output_for)
         masked = mask is not None
         sequence = Sequence(xs, state, marks, options.reverse, options.every, masked)
         return run_engine(cell, params, sequence, options.engine)
@@ -240,17 +271,22 @@ _compiled = jax.jit(run, static_argnames="cell")
 
 
 def arrange(xs: Array, options: RunOptions) -> tuple[Array, Marks]:
-    """Inputs and marks as an engine wants them.
+    """Inputs and marks in the form that engines take.
 
-    Steps that do not count are zeroed, so that a NaN in the padding reaches no value and no gradient.
+    Steps that do not count are zeroed, so that a NaN in the padding reaches no value and no
+    gradient: a gradient through ``where`` alone would be 0 · NaN = NaN.
     """
-    return without_padding(xs, options), Marks(valid_steps(options, xs.shape[0]), options.resets)
+    inputs = without_padding(xs, options)
+    marks = Marks(valid_steps(options, xs.shape[0]), options.resets)
+    return inputs, marks
 
 
 def without_padding(xs: Array, options: RunOptions) -> Array:
     """``xs [T, ..., F]`` with zeros at the steps that do not count."""
     valid = valid_steps(options, xs.shape[0])
-    return xs if valid is None else select(valid, xs, jnp.zeros_like(xs))
+    if valid is None:
+        return xs
+    return select(valid, xs, jnp.zeros_like(xs))
 
 
 def valid_steps(options: RunOptions, steps: int) -> Array | None:
@@ -262,13 +298,23 @@ def valid_steps(options: RunOptions, steps: int) -> Array | None:
 
 
 class Trajectory(NamedTuple):
-    """A run of which every state is known."""
+    """A run with every state.
 
-    xs: Array  # [T, ..., I], zero in the padding
-    start: PyTree  # the state before the first step, in the dtype in which the step returns it
-    olds: PyTree  # sₜ₋₁, the state before each step, [T, ...]
-    states: PyTree  # sₜ, the state after each step, [T, ...]
-    ys: Array  # [T, ..., O]
+    Attributes:
+        xs: ``[T, ..., I]``, zero in the padding.
+        start: the state before the first step, in the dtype in which the step returns it.
+        olds: sₜ₋₁, the state before each step, ``[T, ...]``.
+        states: sₜ, the state after each step, ``[T, ...]``.
+        ys: ``[T, ..., O]``.
+        marks: which steps count, and where the state is reset.
+        reverse: whether it ran from the last step to the first.
+    """
+
+    xs: Array
+    start: PyTree
+    olds: PyTree
+    states: PyTree
+    ys: Array
     marks: Marks
     reverse: bool
 
@@ -276,7 +322,7 @@ class Trajectory(NamedTuple):
 def trajectory(
     cell: Cell, params: PyTree, xs: Array, state: PyTree, options: RunOptions = PLAIN
 ) -> Trajectory:
-    """A run with every state; for code that is traced already, from checked inputs."""
+    """A run with every state; for traced code, from checked inputs."""
     xs, marks = arrange(xs, options)
     start = settle(cell, params, xs[0], state)
     states, ys = run(cell, params, xs, start, options.replace(every=True))
@@ -286,7 +332,9 @@ def trajectory(
 
 def within(lengths: Array, steps: int) -> Array:
     """Whether each of so many steps lies within its example's length, ``[T, ...]``."""
-    return jnp.arange(steps).reshape(-1, *(1,) * lengths.ndim) < lengths[None]
+    batch_axes = (1,) * lengths.ndim
+    index = jnp.arange(steps).reshape(-1, *batch_axes)
+    return index < lengths[None]
 
 
 def settle(
@@ -298,18 +346,21 @@ def settle(
 ) -> PyTree:
     """``state`` in the dtype in which the step returns it.
 
-    ValueError for a step that changes the state's form and, where ``output_for`` says what needs it
-    ("lengths need"), for one whose output is not one array with the batch axes.
+    ValueError for a step that changes the state's shapes or dtypes and, where ``output_for`` says
+    what needs it ("lengths need"), for one whose output is not one array with the batch axes.
     """
     after, y = _after(cell, params, x, state)
     if output_for is not None:
         _check.one_output(y, x.shape[:-1], 0, output_for)
-    state = jax.tree.map(lambda s, n: _widen(s, n.dtype), state, after)
+    state = jax.tree.map(lambda leaf, like: _widen(leaf, like.dtype), state, after)
+    # Widened once, the state must be stable: a loop carries one dtype from step to step.
     after, _ = _after(cell, params, x, state)
-    for old, new in zip(jax.tree.leaves(_check.shapes(state)), jax.tree.leaves(after), strict=True):
+    olds = jax.tree.leaves(_check.shapes(state))
+    for old, new in zip(olds, jax.tree.leaves(after), strict=True):
         if (old.shape, old.dtype) != (new.shape, new.dtype):
             raise ValueError(
-                f"the step turns a state of {old.dtype}{list(old.shape)} into {new.dtype}{list(new.shape)}; "
+                f"the step turns a state of {old.dtype}{list(old.shape)} into "
+                f"{new.dtype}{list(new.shape)}; "
                 "it must return a state of the shape and dtype that it is given"
             )
     return state
@@ -318,8 +369,8 @@ def settle(
 def _after(
     cell: Cell, params: PyTree, x: Array | jax.ShapeDtypeStruct, state: PyTree
 ) -> tuple[PyTree, PyTree]:
-    """The form of the state and of the output after a step."""
-    # What a dtype becomes is found by promotion, also where JAX is told not to promote: the state is
+    """The shapes and dtypes of the state and of the output after a step."""
+    # The dtype follows from promotion, also where JAX is configured not to promote: the state is
     # then cast before the first step, and nothing is left to promote.
     with jax.numpy_dtype_promotion("standard"):
         after = jax.eval_shape(cell.step, params, state, x)
@@ -336,8 +387,11 @@ def _after(
 
 
 def _widen(leaf: Array, dtype: Dtype) -> Array:
-    floats = jnp.issubdtype(leaf.dtype, jnp.floating) and jnp.issubdtype(dtype, jnp.floating)
-    return leaf.astype(widest(leaf.dtype, dtype)) if floats else leaf
+    # Counters and flags in a state keep their dtype.
+    for kind in (leaf.dtype, dtype):
+        if not jnp.issubdtype(kind, jnp.floating):
+            return leaf
+    return leaf.astype(widest(leaf.dtype, dtype))
 
 
 def prepare(
@@ -351,71 +405,79 @@ def prepare(
     xs = _check.array("xs", xs)
     _check.sequence(xs)
     check_params(cell, params, xs.shape[-1])
-    lengths, resets = options.lengths, options.resets
     batch_shape = xs.shape[1:-1]
-    mask = options.mask
+    options = _checked_marks(options, xs)
+    default = cell.initial_state(batch_shape)
+    if options.lengths is not None or options.mask is not None or options.resets is not None:
+        _check.batched("the state", default, batch_shape)
+    if state is None:
+        return xs, default, options
+    advice = f"start from cell.initial_state({batch_shape})"
+    _check.same_tree("initial_state", state, _check.shapes(default), advice)
+    state = jax.tree.map(lambda leaf, d: _widen(jnp.asarray(leaf), d.dtype), state, default)
+    return xs, state, options
+
+
+def _checked_marks(options: RunOptions, xs: Array) -> RunOptions:
+    lengths, mask, resets = options.lengths, options.mask, options.resets
+    steps = xs.shape[0]
     if lengths is not None:
-        lengths = _check.lengths(lengths, xs.shape[0], batch_shape)
+        lengths = _check.lengths(lengths, steps, xs.shape[1:-1])
     if mask is not None:
         mask = _check.flags("mask", mask, xs.shape[:-1])
     if resets is not None:
         resets = _check.flags("resets", resets, xs.shape[:-1])
         if lengths is not None:
             # A reset in the padding would reach a valid step of the other direction.
-            resets = resets & within(lengths, xs.shape[0])
-    default = cell.initial_state(batch_shape)
-    if lengths is not None or mask is not None or resets is not None:
-        _check.batched("the state", default, batch_shape)
-    if state is None:
-        state = default
-    else:
-        advice = f"start from cell.initial_state({batch_shape})"
-        _check.same_tree("initial_state", state, _check.shapes(default), advice)
-        state = jax.tree.map(lambda s, d: _widen(jnp.asarray(s), d.dtype), state, default)
-    return xs, state, options.replace(lengths=lengths, mask=mask, resets=resets)
+            resets = resets & within(lengths, steps)
+    return options.replace(lengths=lengths, mask=mask, resets=resets)
 
 
 def check_params(cell: Cell, params: PyTree, input_size: int) -> None:
-    """ValueError unless ``params`` are the cell's own for ``input_size`` features; of foreign cells, any arrays."""
-    wanted = _params_shapes(cell, input_size)
-    if wanted is None:
+    """ValueError unless ``params`` are those of the cell for ``input_size`` features.
+
+    The parameters of a foreign cell may be any arrays.
+    """
+    needed = _params_shapes(cell, input_size)
+    if needed is None:
         _check.arrays("params", params)
         return
-    made_for = _made_for(params, wanted, _params_shapes(cell, input_size + 1))
+    made_for = _made_for(params, needed, _params_shapes(cell, input_size + 1))
     if made_for not in (None, input_size):
         raise ValueError(
             f"xs has {input_size} features, but params were made for {made_for}; "
             f"call cell.init(key, input_size={input_size})"
         )
-    _check.same_tree(
-        "params", params, wanted, f"make them with cell.init(key, input_size={input_size})"
-    )
+    advice = f"make them with cell.init(key, input_size={input_size})"
+    _check.same_tree("params", params, needed, advice)
 
 
+# Tracing init takes milliseconds, and every call of unroll asks for these shapes.
 @functools.lru_cache(maxsize=256)
 def _params_shapes(cell: Cell, input_size: int) -> PyTree | None:
-    """The shapes that ``cell.init`` makes; None for a foreign cell."""
+    """The shapes of the parameters from ``cell.init``; None for a foreign cell."""
     try:
         return jax.eval_shape(lambda: cell.init(jax.random.key(0), input_size))
     except _check.ForeignCellError:
         return None
 
 
-def _made_for(params: PyTree, wanted: PyTree, with_one_more: PyTree) -> int | None:
-    """How many input features ``params`` were made for; None where their form does not show it.
+def _made_for(params: PyTree, needed: PyTree, with_one_more: PyTree) -> int | None:
+    """For how many input features ``params`` were initialised; None where shapes do not show it.
 
     Args:
         params: parameters of the cell.
-        wanted: the shapes that are needed.
-        with_one_more: the shapes that one more input feature would need: axes that differ count features.
+        needed: the shapes that are needed.
+        with_one_more: the shapes for one more input feature: axes that differ count features.
     """
-    if jax.tree.structure(params) != jax.tree.structure(wanted):
+    if jax.tree.structure(params) != jax.tree.structure(needed):
         return None
-    trees = params, wanted, with_one_more
-    for given, need, longer in zip(*map(jax.tree.leaves, trees), strict=True):
-        if len(np.shape(given)) != len(need.shape):
+    leaves = map(jax.tree.leaves, (params, needed, with_one_more))
+    for leaf, need, longer in zip(*leaves, strict=True):
+        shape = np.shape(leaf)
+        if len(shape) != len(need.shape):
             continue
-        for axis, size in enumerate(np.shape(given)):
+        for axis, size in enumerate(shape):
             if longer.shape[axis] == need.shape[axis] + 1:
                 return size
     return None

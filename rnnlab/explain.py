@@ -1,4 +1,4 @@
-"""Which engine runs a cell, why, and what each would keep for the backward pass."""
+"""The explanation of an engine: which runs a cell, why, and what each would keep in memory."""
 
 from typing import Any, NamedTuple
 
@@ -9,7 +9,7 @@ from rnnlab import _check
 from rnnlab._results import result
 from rnnlab.driver import RunOptions, arrange, is_composite, prepare, run, settle
 from rnnlab.engines.choose import choose, run_engine, wanted
-from rnnlab.engines.sequence import Engine, Sequence, known
+from rnnlab.engines.sequence import Engine, Marks, Sequence, known
 from rnnlab.typing import Array, Cell, Key, PyTree
 
 CANDIDATES = {
@@ -23,14 +23,14 @@ CANDIDATES = {
 
 @result
 class Explanation(NamedTuple):
-    """What :func:`explain_engine` answers; printed, it is a table.
+    """The result of :func:`explain_engine`; printed, it is a table.
 
     Attributes:
         engine: the engine that runs the cell; of layers, the engine of each.
-        why: why that one, in one sentence.
+        why: the reason for that engine, in one sentence.
         residual_bytes: bytes that each engine keeps from the forward to the backward pass, beside
             parameters and inputs; an expression where a dimension is symbolic.
-        refused: why the other engines cannot serve.
+        refused: why the other engines cannot run the cell.
         layers: the same for each layer and direction; empty for a single cell.
     """
 
@@ -42,10 +42,12 @@ class Explanation(NamedTuple):
 
     def __str__(self) -> str:
         lines = [f"{self.engine}: {self.why}"]
-        sizes = self.residual_bytes.items()
-        if all(known(kept) for _, kept in sizes):
-            sizes = sorted(sizes, key=lambda item: -item[1])
-        for name, kept in sizes:
+        names = list(self.residual_bytes)
+        # Expressions of symbolic dimensions cannot be compared.
+        if all(map(known, self.residual_bytes.values())):
+            names.sort(key=self.residual_bytes.__getitem__, reverse=True)
+        for name in names:
+            kept = self.residual_bytes[name]
             size = f"{kept / 2**20:10.3f} MiB" if known(kept) else f"{kept} bytes"
             lines.append(f"  {name:15}{size} kept for the backward pass")
         lines += [f"  {name:15}{reason}" for name, reason in self.refused.items()]
@@ -70,11 +72,12 @@ def explain_engine(
     segments: int | tuple[int, ...] | None = None,
     key: Key | None = None,
 ) -> Explanation:
-    """Says which engine :func:`rnnlab.unroll` would use, why, and what each costs; computes nothing.
+    """Says which engine :func:`rnnlab.unroll` would use, why, and what each costs.
 
-    The arguments are those of ``unroll``; any array may be given as a ``jax.ShapeDtypeStruct``. Bytes are read off the
-    traced programs: what the forward pass hands to the backward pass, without parameters and inputs, which are there
-    anyway; of layers, the sum.
+    Nothing is computed. The arguments are those of ``unroll``; any array may be given as a
+    ``jax.ShapeDtypeStruct``. Bytes are read from the traced programs: what the forward pass hands
+    to the backward pass, without parameters and inputs, which are in memory anyway; of layers, the
+    sum.
 
     >>> import jax, rnnlab
     >>> cell = rnnlab.GRU(512)
@@ -96,15 +99,17 @@ def explain_engine(
     return _explain(cell, params, xs, state, options.replace(key=None))
 
 
-def _prepared(cell: Cell, *given: PyTree) -> Any:
-    """What :func:`rnnlab.driver.prepare` gives, as shapes; the values of arrays are checked, those of shapes not."""
-    leaves, tree = jax.tree.flatten(given)
+def _prepared(cell: Cell, *arguments: PyTree) -> Any:
+    """The result of :func:`rnnlab.driver.prepare`, as shapes."""
+    leaves, tree = jax.tree.flatten(arguments)
+    # Only shapes are traced. Arrays stay concrete, so that prepare checks their values too, such as
+    # that lengths lie in 0..T.
     shapes = {
-        place: leaf for place, leaf in enumerate(leaves) if isinstance(leaf, jax.ShapeDtypeStruct)
+        index: leaf for index, leaf in enumerate(leaves) if isinstance(leaf, jax.ShapeDtypeStruct)
     }
 
     def prepared(traced: dict[int, Array]) -> Any:
-        merged = [traced.get(place, leaf) for place, leaf in enumerate(leaves)]
+        merged = [traced.get(index, leaf) for index, leaf in enumerate(leaves)]
         return prepare(cell, *jax.tree.unflatten(tree, merged))
 
     return jax.eval_shape(prepared, shapes)
@@ -118,19 +123,21 @@ def _explain(
         masked = options.mask is not None
         sequence = Sequence(xs, state, marks, options.reverse, masked=masked)
         return _explain_one(cell, params, sequence, options.engine)
-    inside = []
+    explanations = []
 
     def explained(
         inner: Cell, params: PyTree, xs: Array, state: PyTree, options: RunOptions
     ) -> tuple[PyTree, Array]:
-        inside.append(_explain(inner, *_check.shapes((params, xs, state, options))))
+        shapes = _check.shapes((params, xs, state, options))
+        explanations.append(_explain(inner, *shapes))
         return run(inner, params, xs, state, options)
 
-    def run_cells(*given: PyTree) -> tuple[PyTree, Array]:
-        return cell.run_cells(*given, explained)
+    def run_cells(*arguments: PyTree) -> tuple[PyTree, Array]:
+        return cell.run_cells(*arguments, explained)
 
+    # The composite runs its cells itself, with a run that explains each on the way.
     jax.eval_shape(run_cells, params, xs, state, options)
-    return _together(inside)
+    return _together(explanations)
 
 
 def _explain_one(cell: Any, params: PyTree, sequence: Sequence, asked: Engine) -> Explanation:
@@ -144,40 +151,47 @@ def _explain_one(cell: Any, params: PyTree, sequence: Sequence, asked: Engine) -
     return Explanation(_name(taken), why, kept, refused, ())
 
 
-def _together(inside: list[Explanation]) -> Explanation:
+def _together(explanations: list[Explanation]) -> Explanation:
     """The explanation of a composite from those of its cells."""
     kept, refused = {}, {}
     for name in CANDIDATES:
-        reasons = [each.refused[name] for each in inside if name in each.refused]
-        if reasons:
-            refused[name] = reasons[0]
+        refusing = [each for each in explanations if name in each.refused]
+        if refusing:
+            refused[name] = refusing[0].refused[name]
         else:
-            kept[name] = sum(each.residual_bytes[name] for each in inside)
-    engines = ", ".join(each.engine for each in inside)
-    return Explanation(engines, "each cell is run by itself", kept, refused, tuple(inside))
+            kept[name] = sum(each.residual_bytes[name] for each in explanations)
+    engines = ", ".join(each.engine for each in explanations)
+    return Explanation(engines, "each cell is run by itself", kept, refused, tuple(explanations))
 
 
 def _name(engine: Engine) -> str:
     return f"{engine.name}, {engine.residuals}" if engine.residuals else engine.name
 
 
-def _given(params: PyTree, sequence: Sequence) -> tuple:
-    return params, sequence.xs, sequence.state, sequence.marks
-
-
-def _run(cell: Cell, sequence: Sequence, engine: Engine, *given: Any) -> tuple[PyTree, Array]:
-    params, xs, state, marks = given
-    state = settle(cell, params, xs[0], state, None if marks.valid is None else "lengths need")
-    return run_engine(cell, params, sequence._replace(xs=xs, state=state, marks=marks), engine)
-
-
 def _residual_bytes(cell: Cell, params: PyTree, sequence: Sequence, engine: Engine) -> int:
-    def backward(params: PyTree, xs: Array, state: PyTree, marks: PyTree) -> PyTree:
-        return jax.vjp(
-            lambda *given: _run(cell, sequence, engine, *given, marks), params, xs, state
-        )[1]
+    """The bytes that the derivative of a run holds beside its arguments.
 
-    traced = jax.make_jaxpr(backward)(*_given(params, sequence)).jaxpr
-    there = {*traced.invars, *traced.constvars}
-    kept = {var for var in traced.outvars if not isinstance(var, core.Literal) and var not in there}
-    return sum(var.aval.size * var.aval.dtype.itemsize for var in kept)
+    ``jax.vjp`` returns a function that holds all residuals as its leaves: as the outputs of a
+    traced program they can be counted without running anything.
+    """
+
+    def backward(params: PyTree, xs: Array, state: PyTree, marks: Marks) -> PyTree:
+        output_for = None if marks.valid is None else "lengths need"
+
+        def forward(params: PyTree, xs: Array, state: PyTree) -> tuple[PyTree, Array]:
+            settled = settle(cell, params, xs[0], state, output_for)
+            part = sequence._replace(xs=xs, state=settled, marks=marks)
+            return run_engine(cell, params, part, engine)
+
+        _, pullback = jax.vjp(forward, params, xs, state)
+        return pullback
+
+    trace = jax.make_jaxpr(backward)
+    traced = trace(params, sequence.xs, sequence.state, sequence.marks).jaxpr
+    # A residual that is an argument costs nothing; one that is used twice is held once.
+    arguments = {*traced.invars, *traced.constvars}
+    residuals = set()
+    for var in traced.outvars:
+        if not isinstance(var, core.Literal) and var not in arguments:
+            residuals.add(var)
+    return sum(var.aval.size * var.aval.dtype.itemsize for var in residuals)

@@ -1,11 +1,12 @@
 """Initial weights: frozen dataclasses that are called as ``init(key, shape, dtype) -> array``.
 
-Equal arguments give equal initialisers, so two cells built alike are equal and share one compiled
-program; an initialiser prints as the call that makes it, and can be pickled and copied. Each has a
-second name in lower case, as in :mod:`jax.nn.initializers`: ``orthogonal()`` is ``Orthogonal()``.
+Equal arguments give equal initialisers, so two cells with equal settings are equal and share one
+compiled program. An initialiser prints as the call that constructs it, and can be pickled and
+copied. Each has a second name in lower case, as in :mod:`jax.nn.initializers`: ``orthogonal()`` is
+``Orthogonal()``.
 
-A cell asks for one gate's matrix at a time, so ``shape`` is ``(I, H)`` for inputs and ``(H, H)`` for
-the recurrence; biases are asked for as ``(gates, H)``, a row for each gate.
+A cell draws the matrix of one gate at a time, so ``shape`` is ``(I, H)`` for inputs and ``(H, H)``
+for the recurrence. Biases are drawn as ``(gates, H)``, a row for each gate.
 
 >>> import rnnlab
 >>> rnnlab.initializers.identity(0.5)
@@ -84,7 +85,7 @@ class GlorotUniform:
 
 @dataclasses.dataclass(frozen=True)
 class HiddenUniform:
-    """U[−1/√H, 1/√H) for weights and biases alike, H the hidden units: PyTorch's recurrent modules."""
+    """U[−1/√H, 1/√H) for weights and biases, H the hidden units, as PyTorch's recurrent modules."""
 
     def __call__(self, key: Key, shape: Shape, dtype: Dtype = jnp.float32) -> Array:
         bound = 1 / math.sqrt(shape[-1])
@@ -93,9 +94,10 @@ class HiddenUniform:
 
 @dataclasses.dataclass(frozen=True)
 class AllGates:
-    """The matrices of all gates drawn as one, ``[I, gates · H]``, as Keras does.
+    """The matrices of all gates drawn as one, ``[I, gates · H]``, as in Keras.
 
-    It matters: one orthogonal matrix for four gates has blocks of spectral radius about ½.
+    This differs from one matrix for each gate: an orthogonal matrix for four gates has blocks of
+    spectral radius about ½, where an orthogonal matrix has 1.
     """
 
     init: Initializer
@@ -116,9 +118,9 @@ class Orthogonal:
 
 @dataclasses.dataclass(frozen=True)
 class Identity:
-    """``scale`` · I, the recurrent weights of the IRNN (Le, Jaitly & Hinton 2015, arXiv 1504.00941).
+    """``scale`` · I, the recurrent weights of the IRNN.
 
-    The paper pairs it with ReLU and zero bias:
+    Le, Jaitly & Hinton 2015, arXiv 1504.00941. The paper pairs it with ReLU and zero bias:
     ``RNN(H, activation="relu", recurrent_init=identity())``.
     Raises ValueError for a matrix that is not square.
     """
@@ -158,12 +160,13 @@ class SpectralRadius:
     def __call__(self, key: Key, shape: Shape, dtype: Dtype = jnp.float32) -> Array:
         _square("spectral_radius", shape)
         w = jax.random.normal(key, shape, dtype)
-        return self.radius * w / jnp.abs(jnp.linalg.eigvals(w)).max().astype(dtype)
+        moduli = jnp.abs(jnp.linalg.eigvals(w))
+        return self.radius * w / moduli.max().astype(dtype)
 
 
 @dataclasses.dataclass(frozen=True)
 class Logistic:
-    """Gaussian of standard deviation 3.6/√N for logistic units, N the fan-in (Yilmaz & Poli 2022)."""
+    """N(0, (3.6/√N)²) for logistic units, N the fan-in (Yilmaz & Poli 2022)."""
 
     def __call__(self, key: Key, shape: Shape, dtype: Dtype = jnp.float32) -> Array:
         return 3.6 / math.sqrt(shape[0]) * jax.random.normal(key, shape, dtype)
@@ -192,10 +195,14 @@ class Chrono:
             raise ValueError(
                 f"chrono biases are for LSTM (4 gates) and GRU (3 gates), not for the shape {shape}"
             )
-        keep = jnp.log(jax.random.uniform(key, shape[1:], dtype, 1.0, self.max_lag - 1.0))
-        rest = jnp.zeros_like(keep)
-        rows = [-keep, keep, rest, rest] if shape[0] == 4 else [rest, keep, rest]  # i f g o, r z n
-        return jnp.stack(rows)
+        lags = jax.random.uniform(key, shape[1:], dtype, 1.0, self.max_lag - 1.0)
+        keep = jnp.log(lags)
+        zero = jnp.zeros_like(keep)
+        if shape[0] == 4:
+            # The gates i, f, g, o of an LSTM.
+            return jnp.stack([-keep, keep, zero, zero])
+        # The gates r, z, n of a GRU.
+        return jnp.stack([zero, keep, zero])
 
 
 zeros = Zeros()
@@ -215,6 +222,7 @@ chrono = Chrono
 
 
 def _square(name: str, shape: Shape) -> None:
+    """ValueError unless ``shape`` is that of a square matrix."""
     if len(shape) != 2 or shape[0] != shape[1]:
         raise ValueError(f"{name} needs a square matrix, not {shape}; give it as recurrent_init")
     _check.positive_int("size", shape[0])

@@ -1,4 +1,4 @@
-"""Names for what travels through the library."""
+"""Types of arrays, parameters and cells."""
 
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
@@ -7,7 +7,7 @@ import jax
 
 Array = jax.Array
 AnyArray = Any
-"""An array of JAX or of NumPy: what takes it computes with the one that it is given."""
+"""An array of JAX or of NumPy; a function computes with the library of the array that it gets."""
 
 Key = jax.Array
 PyTree = Any
@@ -18,7 +18,7 @@ Initializer = Callable[..., jax.Array]
 
 @runtime_checkable
 class Cell(Protocol):
-    """What every cell offers; states and parameters are pytrees of arrays.
+    """The interface of every cell; states and parameters are pytrees of arrays.
 
     ``step(params, state, x) -> (state, y)`` advances one time step; ``x`` and ``y`` are
     ``[..., features]`` and every state leaf starts with the same leading batch axes.

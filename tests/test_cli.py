@@ -226,8 +226,8 @@ def test_the_command_again_keeps_the_finished_run_until_the_new_one_is_done(
     assert cli.main(command) == 130
     said = capsys.readouterr().err.splitlines()[-1]
     assert said == (
-        f"rnnlab: interrupted; what was measured is in {out / 'unfinished'}; "
-        f"go on with: {shlex.join(['rnnlab', *command, '--resume'])}"
+        f"rnnlab: interrupted; the results so far are in {out / 'unfinished'}; "
+        f"continue with: {shlex.join(['rnnlab', *command, '--resume'])}"
     )
     after = contents(out)
     assert set(after) - set(before) == {"unfinished/config.json", "unfinished/gradients.json"}
@@ -290,7 +290,7 @@ def test_an_interrupted_run_goes_on(tmp_path):
     assert (process.returncode, printed) == (130, ""), said
     assert "Traceback" not in said
     assert said.splitlines()[-1].startswith(
-        "rnnlab: interrupted; what was measured is in out/unfinished; go on with"
+        "rnnlab: interrupted; the results so far are in out/unfinished; continue with"
     )
     partly = json.loads(results.read_text())
     assert partly["norms"]
@@ -332,9 +332,9 @@ def moving(tmp_path_factory):
 
 def test_dynamics_prints_a_table_and_a_sentence_for_each_cell(moving):
     _, printed = moving
-    assert "What the states do" in printed
+    assert "Dynamics of the state" in printed
     for name in ("rnn", "gru"):
-        assert f"\n{name}: neighbouring states" in printed
+        assert f"\n{name}: nearby trajectories" in printed
     assert "\x1b" not in printed
 
 

@@ -73,7 +73,7 @@ def test_an_orthogonal_network_left_alone_contracts_by_its_gain(gain):
         "unstable": 0, "slow": 0,
     }  # fmt: skip
     (said,) = sentences.dynamics_sentences([record], records["fixed_points"], records["phase"])
-    assert "neighbouring states meet" in said
+    assert "nearby trajectories converge" in said
 
 
 def test_records_are_the_instruments_own():
@@ -214,7 +214,7 @@ def summary_of(**change):
     return record | change
 
 
-MEET = "rnn: neighbouring states meet, λ₁ = −0.0594 nats a step (seeds ±0.004)"
+CONVERGE = "rnn: nearby trajectories converge, λ₁ = −0.0594 nats a step (seeds ±0.004)"
 REST = "without input the state comes to rest"
 
 
@@ -226,8 +226,8 @@ REST = "without input the state comes to rest"
             [12.34],
             phase_of(-1, 1),
             (
-                f"{MEET}; {REST}; 1 stable fixed point (where a push fades in 12.3 steps); "
-                "states part from a recurrent gain of 0.354 on."
+                f"{CONVERGE}; {REST}; 1 stable fixed point (slowest time constant 12.3 steps); "
+                "nearby trajectories diverge from a recurrent gain of 0.354 on."
             ),
         ),
         (
@@ -235,7 +235,7 @@ REST = "without input the state comes to rest"
             [1.0, None, None],
             [],
             (
-                f"{MEET}; {REST}; 2 stable fixed points (where a push fades in more than 1000 steps), "
+                f"{CONVERGE}; {REST}; 2 stable fixed points (slowest time constant more than 1000 steps), "
                 "0.5 slow points on average."
             ),
         ),
@@ -244,23 +244,23 @@ REST = "without input the state comes to rest"
             [],
             phase_of(-1, -2),
             (
-                f"{MEET}; without input the state moves chaotically or has not settled; no fixed point found, "
-                "36 slow points; states part at no recurrent gain."
+                f"{CONVERGE}; without input the state moves chaotically or has not settled; no fixed point found, "
+                "36 slow points; nearby trajectories diverge at no recurrent gain."
             ),
         ),
         (
             {"stable": None, "saddle": None, "unstable": None, "slow": None},
             [],
             phase_of(1, 2),
-            f"{MEET}; states part at every recurrent gain.",
+            f"{CONVERGE}; nearby trajectories diverge at every recurrent gain.",
         ),
         (
             {"exponent": 0.2, "kaplan_yorke": 3.21, "entropy_rate": 0.512, "spread": 0.0},
             [2.0],
             phase_of(1, None),
             (
-                "rnn: neighbouring states part, λ₁ = 0.2 nats a step, dimension 3.21, at most 0.51 nats of new "
-                f"information a step; {REST}; 1 stable fixed point (where a push fades in 2 steps)."
+                "rnn: nearby trajectories diverge, λ₁ = 0.2 nats a step, dimension 3.21, at most 0.51 nats of new "
+                f"information a step; {REST}; 1 stable fixed point (slowest time constant 2 steps)."
             ),
         ),
         (
@@ -268,9 +268,9 @@ REST = "without input the state comes to rest"
             [2.0],
             phase_of(1, -1),
             (
-                "rnn: neighbouring states neither meet nor part for certain, λ₁ = 0.003 nats a step (seeds ±0.004); "
-                f"{REST}; 1 stable fixed point (where a push fades in 2 steps), 3 saddles; "
-                "states part at some recurrent gains."
+                "rnn: nearby trajectories neither clearly converge nor diverge, λ₁ = 0.003 nats a step (seeds ±0.004); "
+                f"{REST}; 1 stable fixed point (slowest time constant 2 steps), 3 saddles; "
+                "nearby trajectories diverge at some recurrent gains."
             ),
         ),
         (
@@ -382,7 +382,7 @@ def made_up(cells=("rnn", "lstm", "gru"), seeds=2, kinds=("stable", "saddle", "u
         (
             {},
             (
-                "Neighbouring states meet: rnn",
+                "Nearby trajectories converge: rnn",
                 "bands: range of 2 seeds",
                 "comes to rest (rnn, lstm",
                 "λ₁ is positive from a recurrent gain of 0.66",
@@ -390,7 +390,7 @@ def made_up(cells=("rnn", "lstm", "gru"), seeds=2, kinds=("stable", "saddle", "u
         ),
         (
             {"cells": ("gru",), "seeds": 1, "kinds": ()},
-            ("meet: gru", "no fixed point found", "λ₁ is positive from"),
+            ("converge: gru", "no fixed point found", "λ₁ is positive from"),
         ),
         (
             {"cells": tuple(REGISTRY)[-4:], "kinds": ("slow",)},

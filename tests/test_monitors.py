@@ -425,11 +425,11 @@ def flowing(flow, lags=4, layers=1):
         (lambda: monitor_gradients().init(()), ("no arrays", "give those that are trained")),
         (
             lambda: monitor_gradients(group=lambda _: "all").init(SIMPLE),
-            ("named 'all'", "name it otherwise"),
+            ("named 'all'", "choose another name"),
         ),
         (
             lambda: monitor_gradients().update({"w": 1.0}, monitor_gradients().init(SIMPLE)),
-            ("other parameters", "state anew"),
+            ("other parameters", "state again"),
         ),
         (flowing(None), ("lags is given without flow", "update(..., flow=...)")),
         (

@@ -25,7 +25,7 @@ SEEDS, STEPS = 2, 40
 CONFIG = {"settings": {"cells": ["rnn", "lstm"], "clip": None, "learning_rate": 1e-5}, "machine": "x86_64",
           "versions": {"rnnlab": "0.1.0"},
           "command": "rnnlab gradients --cells rnn 'l stm' --out \"a & b\""}  # fmt: skip
-SENTENCE = "rnn: neighbouring states part, λ₁ = 0.05 nats a step (seeds ±0.01), dimension 2.5"
+SENTENCE = "rnn: nearby trajectories diverge, λ₁ = 0.05 nats a step (seeds ±0.01), dimension 2.5"
 
 
 def gradients(phases=("untrained",)):
@@ -168,7 +168,7 @@ def test_titles_say_what_was_found(full):
         "Over 30 steps the largest singular value becomes rnn 2.9 · 10⁻⁷, lstm 5.3 · 10⁻⁴, gru 5.8 · 10⁻⁶",
         "rnn, w_x: contributions are above 1/1000 of the largest up to 13 steps back",
         "Steps that give the full gradient's direction (cosine of 0.99): rnn 10, lstm 20, gru 20",
-        "Neighbouring states part: rnn (λ₁ = 0.05), lstm (λ₁ = 0.05), gru (λ₁ = 0.05)",
+        "Nearby trajectories diverge: rnn (λ₁ = 0.05), lstm (λ₁ = 0.05), gru (λ₁ = 0.05)",
         "In the second half of the run the estimate of λ₁ moves by (nats/step): rnn 0.0002, lstm 0.0002, gru 0.0002",
         "rnn, seed 0: 1 stable fixed point, 1 saddle, 1 unstable point, 1 slow point",
         "λ₁ is positive from a recurrent gain of 1.05 (rnn) on",

@@ -56,7 +56,7 @@ __all__ = [*_HOME]
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a cell when it is asked for: the registry beside them answers before JAX is loaded."""
+    """Imports a cell at its first use, so that the registry of names needs no JAX."""
     if name not in _HOME:
         raise AttributeError(f"module 'rnnlab.cells' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"rnnlab.cells.{_HOME[name]}"), name)

@@ -1,4 +1,4 @@
-"""What the cells share: the choices every one offers, and a step made of project, mix and gate."""
+"""The base of the cells: their shared options, and a step split into project, mix and gate."""
 
 import dataclasses
 from collections.abc import Callable
@@ -27,6 +27,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
+# As functions of y: a forward pass keeps its outputs anyway, but not the sums that entered φ.
 _SLOPES: dict[str, Callable[[Array], Array]] = {
     "tanh": lambda y: 1 - y * y,
     "relu": lambda y: (y > 0).astype(y.dtype),
@@ -41,10 +42,12 @@ def slope(phi: Activation) -> Callable[[Array], Array] | None:
 
 
 def activation(value: Activation) -> Activation:
-    """The name of an activation where it has one, else the function; ValueError for an unknown name.
+    """The name of an activation, or the function itself where it has no name.
 
-    A cell keeps the name, by which it prints, compares and pickles.
+    ValueError for an unknown name. A cell keeps the name, so that it prints, compares and pickles
+    by it.
     """
+    # jnp.tanh given as a function becomes its name too, so that the fast passes know its slope.
     for name, phi in ACTIVATIONS.items():
         if value is phi:
             return name
@@ -59,26 +62,41 @@ def activation_function(phi: Activation) -> Callable[[Array], Array]:
 
 
 class Maps(NamedTuple):
-    """The two linear maps of a cell whose ``project`` is x W_x + b and whose ``mix`` is h W_h + c."""
+    """The two linear maps of a cell with ``project`` x W_x + b and ``mix`` h W_h + c.
 
-    w_x: Array  # [I, G]
-    w_h: Array  # [H, G'], G' ≤ G
-    b: Array | None  # [G]
-    c: Array | None  # [C], for the last C of the G' columns
-    joint: int  # how many columns, from the first on, enter ``gate`` only as the sum z + a
+    Attributes:
+        w_x: ``[I, G]``.
+        w_h: ``[H, G']``, G' ≤ G.
+        b: ``[G]``; None without a bias.
+        c: ``[C]``, for the last C of the G' columns; None without a second bias.
+        joint: how many columns, from the first on, enter ``gate`` only as the sum z + a.
+    """
+
+    w_x: Array
+    w_h: Array
+    b: Array | None
+    c: Array | None
+    joint: int
 
 
 Blocks = tuple[Array, ...]
-"""Columns of a product gate by gate, ``[..., H]`` each: quicker on a CPU than slices of one array."""
+"""Columns of a product by gate, ``[..., H]`` each: faster on a CPU than slices of one array."""
 
 
 class Adjoint(NamedTuple):
-    """What a gate hands back."""
+    """The result of ``gate_adjoint``.
 
-    old: Any  # the part of ∂L/∂sₜ₋₁ that does not pass through mix
-    joint: Blocks  # ∂L/∂(z + a), in the joint columns
-    z: Blocks  # ∂L/∂z in the columns beyond
-    a: Blocks  # ∂L/∂a in the columns beyond
+    Attributes:
+        old: the part of ∂L/∂sₜ₋₁ that does not pass through ``mix``.
+        joint: ∂L/∂(z + a), in the joint columns.
+        z: ∂L/∂z in the other columns.
+        a: ∂L/∂a in the other columns.
+    """
+
+    old: Any
+    joint: Blocks
+    z: Blocks
+    a: Blocks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,11 +104,13 @@ class Recurrent:
     """The base of rnnlab's own cells. Frozen and hashable: equal cells share one compiled program.
 
     A cell splits its step in three, so that engines and instruments are written once for all cells:
-    ``project`` is all that needs no state (one matrix product serves a whole sequence), ``mix`` is the product of the
-    state and the recurrent weights, ``gate`` is the rest, element by element where the cell's equation allows it.
+    ``project`` is everything that needs no state (one matrix product serves a whole sequence),
+    ``mix`` is the product of the state and the recurrent weights, and ``gate`` is the rest, element
+    by element where the cell's equation allows it.
 
-    For speed a cell may add its ``maps``, where project and mix are affine, together with ``gate_residuals`` and
-    ``gate_adjoint``, the derivative of ``gate`` written out by hand; tests bind each to what it stands for.
+    For speed a cell may add its ``maps``, where project and mix are affine, together with
+    ``gate_residuals`` and ``gate_adjoint``, the derivative of ``gate`` written by hand; tests bind
+    each to what it replaces.
 
     Attributes:
         hidden_size: H, the number of hidden units.
@@ -98,10 +118,10 @@ class Recurrent:
         recurrent_init: draws one gate's recurrent weights, ``[H, H]``.
         bias_init: draws the bias b as ``(gates, H)``; None for zeros.
         bias: whether there is a bias b.
-        recurrent_bias: whether there is also PyTorch's second bias c beside the recurrent product.
+        recurrent_bias: whether there is also PyTorch's second bias c, of the recurrent product.
         recurrent_bias_init: draws c as ``(gates, H)``; None for zeros.
-        dtype: what to compute in; None takes it from inputs and parameters (as Flax does).
-        param_dtype: what the parameters, and the state, are kept in.
+        dtype: the dtype of the computation; None takes it from inputs and parameters, as Flax does.
+        param_dtype: the dtype of the parameters and of the state.
     """
 
     hidden_size: int
@@ -116,13 +136,20 @@ class Recurrent:
     param_dtype: Dtype = jnp.float32
 
     def __post_init__(self) -> None:
-        object.__setattr__(
-            self, "hidden_size", _check.positive_int("hidden_size", self.hidden_size)
-        )
-        object.__setattr__(self, "param_dtype", _check.float_dtype("param_dtype", self.param_dtype))
+        hidden_size = _check.positive_int("hidden_size", self.hidden_size)
+        param_dtype = _check.float_dtype("param_dtype", self.param_dtype)
+        # Normalised values, so that cells of equal options are equal and share a compiled program.
+        object.__setattr__(self, "hidden_size", hidden_size)
+        object.__setattr__(self, "param_dtype", param_dtype)
         for field in dataclasses.fields(self):
+            # In a user's module with postponed annotations the type is a string.
             if field.type in (bool, "bool"):
                 _check.flag(field.name, getattr(self, field.name))
+        self._check_initializers()
+        if self.dtype is not None:
+            object.__setattr__(self, "dtype", _check.float_dtype("dtype", self.dtype))
+
+    def _check_initializers(self) -> None:
         _check.function("kernel_init", self.kernel_init)
         _check.function("recurrent_init", self.recurrent_init)
         if self.bias_init is not None:
@@ -135,10 +162,9 @@ class Recurrent:
             _check.function("recurrent_bias_init", self.recurrent_bias_init)
             if not self.recurrent_bias:
                 raise ValueError(
-                    "recurrent_bias_init is given, but there is no second bias; add recurrent_bias=True"
+                    "recurrent_bias_init is given, but there is no second bias; add "
+                    "recurrent_bias=True"
                 )
-        if self.dtype is not None:
-            object.__setattr__(self, "dtype", _check.float_dtype("dtype", self.dtype))
 
     @property
     def output_size(self) -> int:
@@ -147,7 +173,9 @@ class Recurrent:
 
     def step(self, params: Any, state: Any, x: Array) -> tuple[Any, Array]:
         """One time step: ``(params, state, x [..., I]) -> (state, y [..., H])``."""
-        return self.gate(params, state, self.project(params, x), self.mix(params, state))
+        z = self.project(params, x)
+        a = self.mix(params, state)
+        return self.gate(params, state, z, a)
 
     def project(self, params: Any, xs: Array) -> Array:
         """W_x x + b, for one step or a whole sequence: ``[..., I] -> [..., gates · H]``."""
@@ -157,11 +185,17 @@ class Recurrent:
         """W_h h + c: ``[..., H] -> [..., gates · H]``."""
         return affine(self.hidden(state), params.w_h, params.c, self.dtype)
 
-    def gate(self, params: Any, state: Any, z: Array, a: Array) -> tuple[Any, Array]:
+    def gate(
+        self,
+        params: Any,
+        state: Any,
+        z: Array,
+        a: Array,
+    ) -> tuple[Any, Array]:
         raise NotImplementedError
 
     def hidden(self, state: Any) -> Array:
-        """h ``[..., H]``, the part of the state that ``mix`` multiplies and that is also the output."""
+        """h ``[..., H]``, the part of the state that ``mix`` multiplies; also the output."""
         return state.h
 
     def with_hidden(self, state: Any, h: Array) -> Any:
@@ -169,44 +203,62 @@ class Recurrent:
         return state._replace(h=h)
 
     def maps(self, params: Any) -> Maps | None:
-        """What ``project`` and ``mix`` multiply with; None where they are more than x W_x + b and h W_h + c.
+        """The weights of ``project`` and ``mix``; None unless these are x W_x + b and h W_h + c.
 
-        A cell with maps gives the two methods below as well: its gate works element by element on blocks of H columns
-        side by side, and its output is :meth:`hidden` of the new state. So blocks may be arrays of any form, also flat
-        ones.
+        A cell with maps defines the two methods below as well: its gate works element by element on
+        blocks of H columns side by side, and its output is :meth:`hidden` of the new state. So
+        blocks may be arrays of any shape, also flat ones.
         """
         return None
 
-    def gate_residuals(self, params: Any, state: Any, z: Array, a: Array) -> tuple[Any, Blocks]:
-        """The new state, as ``gate`` gives it, and what ``gate_adjoint`` needs beside it."""
+    def gate_residuals(
+        self,
+        params: Any,
+        state: Any,
+        z: Array,
+        a: Array,
+    ) -> tuple[Any, Blocks]:
+        """The new state, as ``gate`` returns it, and the values that ``gate_adjoint`` needs."""
         raise NotImplementedError
 
     def gate_adjoint(
-        self, params: Any, old: Any, new: Any, residuals: Blocks, d_new: Any
+        self,
+        params: Any,
+        old: Any,
+        new: Any,
+        residuals: Blocks,
+        d_new: Any,
     ) -> Adjoint:
-        """What ∂L/∂sₜ gives, element by element, so that it serves any layout."""
+        """The derivatives from ∂L/∂sₜ, element by element, so that any layout can use it."""
         raise NotImplementedError
 
     def zeros(self, batch_shape: tuple[int, ...], size: int | None = None) -> Array:
-        """``[..., H]``, or another size, in the dtype of the parameters: part of an initial state."""
+        """Part of an initial state: ``[..., H]``, or another size, in ``param_dtype``."""
         batch_shape = _check.batch_shape(batch_shape)
         return jnp.zeros((*batch_shape, size or self.hidden_size), self.param_dtype)
 
-    def draw_weights(self, init: Initializer, key: Key, rows: int, gates: int) -> Array:
-        """``[rows, gates · H]``; each gate is drawn on its own, so that orthogonal means orthogonal for each gate.
+    def draw_weights(
+        self,
+        init: Initializer,
+        key: Key,
+        rows: int,
+        gates: int,
+    ) -> Array:
+        """``[rows, gates · H]``, each gate drawn separately.
 
-        Half-precision parameters are drawn in float32, since matrix decompositions need it.
+        Orthogonal thus means orthogonal for each gate. Half-precision parameters are drawn in
+        float32, since matrix decompositions need it.
         """
         dtype = widest(self.param_dtype, jnp.float32)
         if isinstance(init, initializers.AllGates):
             shape = rows, gates * self.hidden_size
-            drawn = _check.drawn("the initialiser", init(key, shape, dtype), shape)
-            return drawn.astype(self.param_dtype)
+            weights = _check.drawn("the initialiser", init(key, shape, dtype), shape)
+            return weights.astype(self.param_dtype)
         shape = rows, self.hidden_size
-        drawn = [
-            _check.drawn("the initialiser", init(gate_key, shape, dtype), shape)
-            for gate_key in jax.random.split(key, gates)
-        ]
+        drawn = []
+        for gate_key in jax.random.split(key, gates):
+            weights = init(gate_key, shape, dtype)
+            drawn.append(_check.drawn("the initialiser", weights, shape))
         return jnp.concatenate(drawn, axis=-1).astype(self.param_dtype)
 
     def draw_biases(self, key: Key, gates: int) -> Array:
@@ -215,41 +267,55 @@ class Recurrent:
 
     def draw_recurrent_biases(self, key: Key, gates: int) -> Array:
         """c ``[gates · H]``, a row of ``recurrent_bias_init`` for each gate."""
-        # Another stream than that of b, which has the same key.
+        # b is drawn with the same key, so without this c would repeat its values.
         key = jax.random.fold_in(key, 1)
         return self._draw_rows("recurrent_bias_init", self.recurrent_bias_init, key, gates)
 
-    def _draw_rows(self, name: str, init: Initializer | None, key: Key, gates: int) -> Array:
+    def _draw_rows(
+        self,
+        name: str,
+        init: Initializer | None,
+        key: Key,
+        gates: int,
+    ) -> Array:
         draw = initializers.zeros if init is None else init
         shape = gates, self.hidden_size
-        return _check.drawn(name, draw(key, shape, self.param_dtype), shape).reshape(-1)
+        biases = draw(key, shape, self.param_dtype)
+        return _check.drawn(name, biases, shape).reshape(-1)
 
 
-def affine(x: Array, w: Array, b: Array | None, dtype: Dtype | None) -> Array:
-    """x W (+ b), computed in ``dtype`` or, where that is None, in what x and W promote to."""
+def affine(
+    x: Array,
+    w: Array,
+    b: Array | None,
+    dtype: Dtype | None,
+) -> Array:
+    """x W (+ b), computed in ``dtype`` or, where that is None, in the promoted dtype of x and W."""
     if dtype is not None:
-        x, w = x.astype(dtype), w.astype(dtype)
+        x = x.astype(dtype)
+        w = w.astype(dtype)
         b = None if b is None else b.astype(dtype)
     y = x @ w
     return y if b is None else y + spread(b, y)
 
 
 def spread(b: Array, y: Array) -> Array:
-    """b ``[F]`` with as many axes as y ``[..., F]``: JAX can be told to refuse to add them itself."""
+    """b ``[F]`` with as many axes as y ``[..., F]``, for ``jax_numpy_rank_promotion="raise"``."""
     return lax.broadcast_to_rank(b, y.ndim)
 
 
 def widest(a: Dtype, b: Dtype) -> Dtype:
-    """The dtype to which two promote, also where JAX is told to refuse to promote."""
+    """The dtype to which two promote, also under ``jax_numpy_dtype_promotion="strict"``."""
+    # Strict mode asks for explicit casts, and callers cast. Only the target needs promotion.
     with jax.numpy_dtype_promotion("standard"):
         return jnp.promote_types(a, b)
 
 
 def lift(x: Array, part: Array) -> Array:
-    """x in no less precision than a part of the state, so that bfloat16 gates can act on float32."""
+    """x in no less precision than a part of the state: bfloat16 gates can act on float32."""
     return x.astype(widest(x.dtype, part.dtype))
 
 
 def keep_precision(new: PyTree, old: PyTree) -> PyTree:
-    """``new`` in no less precision than the state it replaces, so bfloat16 arithmetic can carry a float32 state."""
+    """``new`` in no less precision than the state it replaces: a float32 state stays float32."""
     return jax.tree.map(lift, new, old)

@@ -1,4 +1,8 @@
-"""Which of a cell's methods may stand in for others: a subclass must never be run by its parent's equation."""
+"""The contract between a cell's methods: which of them may stand in for which.
+
+A subclass that overrides one method inherits fast versions of others that compute its parent's
+equation. It must never be run by those.
+"""
 
 from typing import Any
 
@@ -15,16 +19,19 @@ SPLIT = ("project", "mix", "gate")
 def stands_in(cell: Any, fast: tuple[str, ...], slow: tuple[str, ...]) -> bool:
     """Whether the methods ``fast`` of ``cell`` still compute what its methods ``slow`` do.
 
-    They do where the class that defines a fast method is the class that defines each of the slow ones, or is derived
-    from it. A subclass that overrides ``gate`` alone inherits a ``gate_adjoint`` that belongs to another equation.
+    They do where the class that defines a fast method is the class that defines each of the slow
+    ones, or is derived from it. A subclass that overrides ``gate`` alone inherits a
+    ``gate_adjoint`` that belongs to another equation.
     """
-    definers = [_definer(cell, name) for name in fast]
-    replaced = [_definer(cell, name) for name in slow]
-    return all(
-        mine is not None and theirs is not None and issubclass(mine, theirs)
-        for mine in definers
-        for theirs in replaced
-    )
+    for fast_name in fast:
+        for slow_name in slow:
+            fast_class = _definer(cell, fast_name)
+            slow_class = _definer(cell, slow_name)
+            if fast_class is None or slow_class is None:
+                return False
+            if not issubclass(fast_class, slow_class):
+                return False
+    return True
 
 
 def splits(cell: Any) -> bool:
@@ -33,44 +40,55 @@ def splits(cell: Any) -> bool:
 
 
 def maps_of(cell: Any, params: PyTree) -> Maps | None:
-    """The two linear maps of a cell that gives, with them, the adjoint of its gate; None for others."""
+    """The two linear maps of a cell that also defines the adjoint of its gate; None for others."""
     adjoint = stands_in(cell, ("gate_residuals", "gate_adjoint"), ("gate",))
     linear = stands_in(cell, ("maps",), ("project", "mix"))
     return cell.maps(params) if splits(cell) and adjoint and linear else None
 
 
 def map_leaves(cell: Any, params: PyTree) -> tuple[int | None, ...] | None:
-    """Which leaf of the parameters each map is: of w_x, w_h, b and c; None for a map that is absent.
+    """The index of the parameter leaf that is w_x, w_h, b and c; None for a map that is absent.
 
-    None altogether where a map is computed from the parameters, or where a parameter is not one of the maps: then a
-    parameter's gradient is not that of a map, and the norms of the maps' gradients say nothing about it.
+    None altogether where a map is computed from the parameters, or where a parameter is not one of
+    the maps: then a parameter's gradient is not that of a map, and the norms of the maps' gradients
+    say nothing about it.
     """
     maps = maps_of(cell, params)
     if maps is None:
         return None
+    # Traced, since a transposed or scaled parameter has the shape of one, but is not one.
     traced = jax.make_jaxpr(lambda params: cell.maps(params)[:4])(params).jaxpr
-    given = list(traced.invars)
-    found = []
+    arguments = list(traced.invars)
+    indices = []
     for var in traced.outvars:
-        if isinstance(var, core.Literal) or var not in given:
+        if isinstance(var, core.Literal) or var not in arguments:
             return None
-        found.append(given.index(var))
-    if sorted(found) != list(range(len(given))):
+        indices.append(arguments.index(var))
+    if sorted(indices) != list(range(len(arguments))):
         return None
-    left = iter(found)
-    return tuple(None if leaf is None else next(left) for leaf in maps[:4])
+    remaining = iter(indices)
+    return tuple(None if leaf is None else next(remaining) for leaf in maps[:4])
 
 
 def hidden_leaf(cell: Any, state: PyTree) -> int | None:
-    """Which leaf of the state is h: what the cell's ``hidden`` returns, else the state's field h; None for neither."""
-    leaves = jax.tree.leaves(state)
+    """The index of the state leaf that is h; None where there is none.
+
+    h is what the cell's ``hidden`` returns, else the state's field h.
+    """
     try:
         h = cell.hidden(state) if hasattr(cell, "hidden") else state.h
-    except AttributeError:  # also that of the inherited method, on a state without a field h
+    except AttributeError:
+        # The inherited ``hidden`` raises it as well, on a state without a field h.
         return None
-    return next((number for number, leaf in enumerate(leaves) if leaf is h), None)
+    for index, leaf in enumerate(jax.tree.leaves(state)):
+        if leaf is h:
+            return index
+    return None
 
 
 def _definer(cell: Any, name: str) -> type | None:
     """The class that defines method ``name`` of ``cell``."""
-    return next((kind for kind in type(cell).__mro__ if name in vars(kind)), None)
+    for kind in type(cell).__mro__:
+        if name in vars(kind):
+            return kind
+    return None

@@ -13,7 +13,10 @@ from rnnlab.typing import Array, Key
 
 
 class GRUNorm(NamedTuple):
-    """Layer-norm gains of the two products, ``[3H]`` each: one norm for r and z together, one for n."""
+    """Layer-norm gains of the two products, ``[3H]`` each.
+
+    r and z are normalised together, n separately.
+    """
 
     x: Array
     h: Array
@@ -22,8 +25,8 @@ class GRUNorm(NamedTuple):
 class GRUParams(NamedTuple):
     """w_x ``[I, 3H]``, w_h ``[H, 3H]``, b ``[3H]``, gates in the order r, z, n.
 
-    c is the bias beside the recurrent product: ``[H]``, for n alone, or ``[3H]`` with ``recurrent_bias``.
-    What the cell does not have is None.
+    c is the bias of the recurrent product: ``[H]``, for n alone, or ``[3H]`` with
+    ``recurrent_bias``. What the cell does not have is None.
     """
 
     w_x: Array
@@ -48,11 +51,19 @@ class GRU(Recurrent):
     ``reset="before"`` (the papers):          nₜ = tanh(W_xn xₜ + b_n + W_hn (rₜ ⊙ hₜ₋₁))
     hₜ = (1 − zₜ) ⊙ nₜ + zₜ ⊙ hₜ₋₁
 
-    Here z *keeps*, as in Cho et al., cuDNN and PyTorch: z = 1 copies the old state. Texts that write
-    hₜ = (1 − zₜ) hₜ₋₁ + zₜ nₜ mean the same network with the weights and bias of z negated, since σ(−a) = 1 − σ(a).
-    ``layer_norm``: every product is normalised, r and z together and n on its own (Ba, Kiros & Hinton 2016, eq. 23–26).
+    Here z *keeps*, as in Cho et al., cuDNN and PyTorch: z = 1 copies the old state. Texts with
+    hₜ = (1 − zₜ) hₜ₋₁ + zₜ nₜ mean the same network with the weights and bias of z negated, since
+    σ(−a) = 1 − σ(a).
+    ``layer_norm``: every product is normalised, r and z together and n separately (Ba, Kiros &
+    Hinton 2016, eq. 23–26).
     Shapes: x ``[..., I]``, h and the output ``[..., H]``.
-    Raises ValueError for a ``hidden_size`` below 1, an unknown ``reset``, and ``recurrent_bias`` with "before".
+    Raises ValueError for a ``hidden_size`` below 1, an unknown ``reset``, and ``recurrent_bias``
+    with "before".
+
+    >>> cell = GRU(8)
+    >>> params = cell.init(jax.random.key(0), input_size=3)
+    >>> params.w_h.shape
+    (8, 24)
 
     Attributes:
         reset: whether r acts after or before the recurrent product.
@@ -72,7 +83,7 @@ class GRU(Recurrent):
             )
 
     def init(self, key: Key, input_size: int) -> GRUParams:
-        """Fresh parameters for inputs of ``input_size`` features."""
+        """Initial parameters for inputs of ``input_size`` features."""
         _check.to_init(key, input_size)
         k_in, k_rec, k_bias = jax.random.split(key, 3)
         size, dtype = self.hidden_size, self.param_dtype
@@ -81,14 +92,15 @@ class GRU(Recurrent):
             c = self.draw_recurrent_biases(k_bias, 3)
         elif self.bias and self.reset == "after":
             c = jnp.zeros(size, dtype)
+        norm = None
+        if self.layer_norm:
+            norm = GRUNorm(x=jnp.ones(3 * size, dtype), h=jnp.ones(3 * size, dtype))
         return GRUParams(
             w_x=self.draw_weights(self.kernel_init, k_in, input_size, 3),
             w_h=self.draw_weights(self.recurrent_init, k_rec, size, 3),
             b=self.draw_biases(k_bias, 3) if self.bias else None,
             c=c,
-            norm=GRUNorm(jnp.ones(3 * size, dtype), jnp.ones(3 * size, dtype))
-            if self.layer_norm
-            else None,
+            norm=norm,
         )
 
     def initial_state(self, batch_shape: tuple[int, ...] = ()) -> GRUState:
@@ -97,31 +109,41 @@ class GRU(Recurrent):
     def project(self, params: GRUParams, xs: Array) -> Array:
         if params.norm is None:
             return super().project(params, xs)
-        z = self._norm(affine(xs, params.w_x, None, self.dtype), params.norm.x)
-        return z if params.b is None else z + spread(params.b.astype(z.dtype), z)
+        product = affine(xs, params.w_x, None, self.dtype)
+        z = self._norm(product, params.norm.x)
+        if params.b is None:
+            return z
+        return z + spread(params.b.astype(z.dtype), z)
 
     def mix(self, params: GRUParams, state: GRUState) -> Array:
-        """W_h h + c ``[..., 3H]``; with ``reset="before"`` only the rows of r and z, ``[..., 2H]``."""
+        """W_h h + c ``[..., 3H]``; with ``reset="before"`` only r and z, ``[..., 2H]``."""
+        cut = 2 * self.hidden_size
         if self.reset == "before":
-            a = affine(state.h, params.w_h[:, : 2 * self.hidden_size], None, self.dtype)
-            return (
-                a if params.norm is None else layer_norm(a, params.norm.h[: 2 * self.hidden_size])
-            )
+            # The product of n needs r, so gate computes it.
+            a = affine(state.h, params.w_h[:, :cut], None, self.dtype)
+            return a if params.norm is None else layer_norm(a, params.norm.h[:cut])
         a = affine(state.h, params.w_h, None, self.dtype)
         if params.norm is not None:
             a = self._norm(a, params.norm.h)
         if params.c is None:
             return a
+        # c may be that of n alone: zeros in front leave r and z without a second bias.
         c = jnp.pad(params.c, (3 * self.hidden_size - params.c.size, 0))
         return a + spread(c.astype(a.dtype), a)
 
     def gate(
-        self, params: GRUParams, state: GRUState, z: Array, a: Array
+        self,
+        params: GRUParams,
+        state: GRUState,
+        z: Array,
+        a: Array,
     ) -> tuple[GRUState, Array]:
+        # The gate z of the equations is u here, since z is the projection of the inputs.
         cut = 2 * self.hidden_size
         r, u = jnp.split(jax.nn.sigmoid(z[..., :cut] + a[..., :cut]), 2, axis=-1)
         if self.reset == "before":
-            m = affine(lift(r, state.h) * state.h, params.w_h[:, cut:], None, self.dtype)
+            reset_h = lift(r, state.h) * state.h
+            m = affine(reset_h, params.w_h[:, cut:], None, self.dtype)
             n = z[..., cut:] + (m if params.norm is None else layer_norm(m, params.norm.h[cut:]))
         else:
             n = z[..., cut:] + r * a[..., cut:]
@@ -131,30 +153,44 @@ class GRU(Recurrent):
         return state, state.h
 
     def maps(self, params: GRUParams) -> Maps | None:
+        # A gate with a product inside of it, or with a norm over H, is not element by element.
         if self.reset == "before" or self.layer_norm:
             return None
         return Maps(params.w_x, params.w_h, params.b, params.c, 2 * self.hidden_size)
 
     def gate_residuals(
-        self, params: GRUParams, state: GRUState, z: Array, a: Array
+        self,
+        params: GRUParams,
+        state: GRUState,
+        z: Array,
+        a: Array,
     ) -> tuple[GRUState, Blocks]:
-        (z_r, z_u, z_n), (a_r, a_u, a_n) = jnp.split(z, 3, axis=-1), jnp.split(a, 3, axis=-1)
-        r, u = jax.nn.sigmoid(z_r + a_r), jax.nn.sigmoid(z_u + a_u)
+        z_r, z_u, z_n = jnp.split(z, 3, axis=-1)
+        a_r, a_u, a_n = jnp.split(a, 3, axis=-1)
+        r = jax.nn.sigmoid(z_r + a_r)
+        u = jax.nn.sigmoid(z_u + a_u)
         n = jnp.tanh(z_n + r * a_n)
-        h = lift((1 - u) * n, state.h) + lift(u, state.h) * state.h
+        written = lift((1 - u) * n, state.h)
+        h = written + lift(u, state.h) * state.h
         return keep_precision(GRUState(h), state), (r, u, n, a_n)
 
     def gate_adjoint(
-        self, params: GRUParams, old: GRUState, new: GRUState, residuals: Blocks, d_new: GRUState
+        self,
+        params: GRUParams,
+        old: GRUState,
+        new: GRUState,
+        residuals: Blocks,
+        d_new: GRUState,
     ) -> Adjoint:
         r, u, n, a_n = (lift(part, new.h) for part in residuals)
         d_n = d_new.h * (1 - u) * (1 - n * n)
         d_u = d_new.h * (old.h - n) * u * (1 - u)
         d_r = d_n * a_n * r * (1 - r)
-        return Adjoint(GRUState(d_new.h * u), (d_r, d_u), (d_n,), (d_n * r,))
+        # n reads r · a_n: its z and a have different derivatives, so n is not in the joint columns.
+        return Adjoint(old=GRUState(d_new.h * u), joint=(d_r, d_u), z=(d_n,), a=(d_n * r,))
 
     def _norm(self, x: Array, gain: Array) -> Array:
         cut = 2 * self.hidden_size
-        return jnp.concatenate(
-            [layer_norm(x[..., :cut], gain[:cut]), layer_norm(x[..., cut:], gain[cut:])], axis=-1
-        )
+        gates = layer_norm(x[..., :cut], gain[:cut])
+        candidate = layer_norm(x[..., cut:], gain[cut:])
+        return jnp.concatenate([gates, candidate], axis=-1)

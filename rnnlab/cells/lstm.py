@@ -13,7 +13,7 @@ from rnnlab.typing import Array, Key
 
 
 class LSTMNorm(NamedTuple):
-    """Layer-norm gains of the two products, x and h ``[4H]``, and gain and bias of the cell state, ``[H]``."""
+    """Layer-norm gains x and h of the two products, ``[4H]``, and gain and bias of c, ``[H]``."""
 
     x: Array
     h: Array
@@ -37,7 +37,7 @@ class LSTMParams(NamedTuple):
 
 
 class LSTMState(NamedTuple):
-    """What an LSTM carries from step to step; both ``[..., H]``."""
+    """The cell state and the hidden state, ``[..., H]`` each."""
 
     c: Array  # cell state, the long-term memory
     h: Array  # hidden state, the short-term memory and the output
@@ -45,21 +45,28 @@ class LSTMState(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LSTM(Recurrent):
-    """Long short-term memory (Hochreiter & Schmidhuber 1997; forget gate: Gers, Schmidhuber & Cummins 2000).
+    """Long short-term memory (Hochreiter & Schmidhuber 1997).
 
     iₜ = σ(W_xi xₜ + W_hi hₜ₋₁ + b_i)        fₜ = σ(W_xf xₜ + W_hf hₜ₋₁ + b_f)
     gₜ = tanh(W_xg xₜ + W_hg hₜ₋₁ + b_g)     oₜ = σ(W_xo xₜ + W_ho hₜ₋₁ + b_o)
     cₜ = fₜ ⊙ cₜ₋₁ + iₜ ⊙ gₜ                 hₜ = oₜ ⊙ tanh(cₜ)
 
-    ``peephole``: i and f also see p ⊙ cₜ₋₁, and o sees p ⊙ cₜ (Gers & Schmidhuber 2000).
-    ``layer_norm``: LN(W_x x) + LN(W_h h) + b, and hₜ = oₜ ⊙ tanh(LN(cₜ)) (Ba, Kiros & Hinton 2016, eq. 20–22).
+    The forget gate f is that of Gers, Schmidhuber & Cummins 2000.
+    ``peephole``: i and f also read p ⊙ cₜ₋₁, and o reads p ⊙ cₜ (Gers & Schmidhuber 2000).
+    ``layer_norm``: LN(W_x x) + LN(W_h h) + b, and hₜ = oₜ ⊙ tanh(LN(cₜ)) (Ba, Kiros & Hinton 2016,
+    eq. 20–22).
     Shapes: x ``[..., I]``, c, h and the output ``[..., H]``.
-    Raises ValueError for a ``hidden_size`` below 1, and where both ``bias_init`` and a ``forget_bias`` are given.
+    Raises ValueError for a ``hidden_size`` below 1, and for a ``forget_bias`` beside ``bias_init``.
+
+    >>> cell = LSTM(8)
+    >>> params = cell.init(jax.random.key(0), input_size=3)
+    >>> params.w_h.shape
+    (8, 32)
 
     Attributes:
-        forget_bias: initial value of b_f, which is part of ``params.b``; None is 1 (Jozefowicz, Zaremba & Sutskever
-            2015), or whatever ``bias_init`` draws.
-        peephole: whether the gates see the cell state.
+        forget_bias: initial value of b_f, which is part of ``params.b``; None is 1 (Jozefowicz,
+            Zaremba & Sutskever 2015), or the value that ``bias_init`` draws.
+        peephole: whether the gates read the cell state.
         layer_norm: whether the products and the cell state are normalised.
         bias_init: draws all of b as ``(4, H)``, rows i, f, g, o.
     """
@@ -75,7 +82,8 @@ class LSTM(Recurrent):
         _check.number("forget_bias", self.forget_bias)
         if self.bias_init is not None:
             raise ValueError(
-                "bias_init draws every bias, the forget gate's too; give it or forget_bias, not both"
+                "bias_init draws every bias, the forget gate's too; give it or forget_bias, not "
+                "both"
             )
         if not self.bias:
             raise ValueError(
@@ -83,21 +91,26 @@ class LSTM(Recurrent):
             )
 
     def init(self, key: Key, input_size: int) -> LSTMParams:
-        """Fresh parameters for inputs of ``input_size`` features."""
+        """Initial parameters for inputs of ``input_size`` features."""
         _check.to_init(key, input_size)
         k_in, k_rec, k_bias = jax.random.split(key, 3)
         size, dtype = self.hidden_size, self.param_dtype
-        ones = jnp.ones(size, dtype)
-        norm = LSTMNorm(
-            jnp.ones(4 * size, dtype), jnp.ones(4 * size, dtype), ones, jnp.zeros(size, dtype)
-        )
+        norm = None
+        if self.layer_norm:
+            ones = jnp.ones(size, dtype)
+            norm = LSTMNorm(
+                x=jnp.ones(4 * size, dtype),
+                h=jnp.ones(4 * size, dtype),
+                c=ones,
+                c_bias=jnp.zeros(size, dtype),
+            )
         return LSTMParams(
             w_x=self.draw_weights(self.kernel_init, k_in, input_size, 4),
             w_h=self.draw_weights(self.recurrent_init, k_rec, size, 4),
             b=self.draw_biases(k_bias, 4) if self.bias else None,
             c=self.draw_recurrent_biases(k_bias, 4) if self.recurrent_bias else None,
             peephole=jnp.zeros((3, size), dtype) if self.peephole else None,
-            norm=norm if self.layer_norm else None,
+            norm=norm,
         )
 
     def draw_biases(self, key: Key, gates: int) -> Array:
@@ -105,7 +118,9 @@ class LSTM(Recurrent):
         if self.bias_init is not None:
             return biases
         size = self.hidden_size
-        return biases.at[size : 2 * size].set(1.0 if self.forget_bias is None else self.forget_bias)
+        # 1 by default, thus f ≈ 0.73 at first. With f = 0.5 a gradient halves at every step.
+        forget_bias = 1.0 if self.forget_bias is None else self.forget_bias
+        return biases.at[size : 2 * size].set(forget_bias)
 
     def initial_state(self, batch_shape: tuple[int, ...] = ()) -> LSTMState:
         return LSTMState(c=self.zeros(batch_shape), h=self.zeros(batch_shape))
@@ -113,17 +128,27 @@ class LSTM(Recurrent):
     def project(self, params: LSTMParams, xs: Array) -> Array:
         if params.norm is None:
             return super().project(params, xs)
-        z = layer_norm(affine(xs, params.w_x, None, self.dtype), params.norm.x)
-        return z if params.b is None else z + spread(params.b.astype(z.dtype), z)
+        product = affine(xs, params.w_x, None, self.dtype)
+        z = layer_norm(product, params.norm.x)
+        if params.b is None:
+            return z
+        return z + spread(params.b.astype(z.dtype), z)
 
     def mix(self, params: LSTMParams, state: LSTMState) -> Array:
         if params.norm is None:
             return super().mix(params, state)
-        a = layer_norm(affine(state.h, params.w_h, None, self.dtype), params.norm.h)
-        return a if params.c is None else a + spread(params.c.astype(a.dtype), a)
+        product = affine(state.h, params.w_h, None, self.dtype)
+        a = layer_norm(product, params.norm.h)
+        if params.c is None:
+            return a
+        return a + spread(params.c.astype(a.dtype), a)
 
     def gate(
-        self, params: LSTMParams, state: LSTMState, z: Array, a: Array
+        self,
+        params: LSTMParams,
+        state: LSTMState,
+        z: Array,
+        a: Array,
     ) -> tuple[LSTMState, Array]:
         i, f, g, o = jnp.split(z + a, 4, axis=-1)
         rows = () if params.peephole is None else params.peephole
@@ -136,23 +161,34 @@ class LSTM(Recurrent):
         c = kept + lift(written, state.c)  # cₜ = fₜ ⊙ cₜ₋₁ + iₜ ⊙ gₜ
         if peepholes:
             o = lift(o, c) + peepholes[2] * c
-        seen = c if params.norm is None else layer_norm(c, params.norm.c, params.norm.c_bias)
-        h = lift(jax.nn.sigmoid(o), c) * jnp.tanh(seen)  # hₜ = oₜ ⊙ tanh(cₜ)
+        # Only the output reads the normalised c. The carried c stays as it is: normalised at each
+        # step it could not accumulate.
+        read = c if params.norm is None else layer_norm(c, params.norm.c, params.norm.c_bias)
+        h = lift(jax.nn.sigmoid(o), c) * jnp.tanh(read)  # hₜ = oₜ ⊙ tanh(cₜ)
         state = keep_precision(LSTMState(c, h), state)
         return state, state.h
 
     def maps(self, params: LSTMParams) -> Maps | None:
+        # gate_adjoint below is that of the plain gate only.
         if self.peephole or self.layer_norm:
             return None
         return Maps(params.w_x, params.w_h, params.b, params.c, 4 * self.hidden_size)
 
     def gate_residuals(
-        self, params: LSTMParams, state: LSTMState, z: Array, a: Array
+        self,
+        params: LSTMParams,
+        state: LSTMState,
+        z: Array,
+        a: Array,
     ) -> tuple[LSTMState, Blocks]:
         i, f, g, o = jnp.split(z + a, 4, axis=-1)
-        i, f, g, o = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)
+        i = jax.nn.sigmoid(i)
+        f = jax.nn.sigmoid(f)
+        g = jnp.tanh(g)
+        o = jax.nn.sigmoid(o)
         c = lift(f, state.c) * state.c + lift(i * g, state.c)
-        return keep_precision(LSTMState(c, lift(o, c) * jnp.tanh(c)), state), (i, f, g, o)
+        h = lift(o, c) * jnp.tanh(c)
+        return keep_precision(LSTMState(c, h), state), (i, f, g, o)
 
     def gate_adjoint(
         self,
@@ -169,4 +205,6 @@ class LSTM(Recurrent):
         d_f = d_c * old.c * f * (1 - f)
         d_g = d_c * i * (1 - g * g)
         d_o = d_new.h * tanh_c * o * (1 - o)
-        return Adjoint(LSTMState(d_c * f, jnp.zeros_like(d_new.h)), (d_i, d_f, d_g, d_o), (), ())
+        # hₜ₋₁ enters through mix alone, so this part of its derivative is zero.
+        d_old = LSTMState(c=d_c * f, h=jnp.zeros_like(d_new.h))
+        return Adjoint(old=d_old, joint=(d_i, d_f, d_g, d_o), z=(), a=())

@@ -1,4 +1,4 @@
-"""The linear readout; a cell without a state, so that it can close a stack."""
+"""The linear readout: a cell without a state, so that it can be the last layer of a stack."""
 
 import dataclasses
 from typing import NamedTuple
@@ -18,7 +18,7 @@ class ReadoutParams(NamedTuple):
 
 
 class ReadoutState(NamedTuple):
-    """Nothing: a readout remembers nothing."""
+    """An empty state."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,12 +28,18 @@ class Readout:
     Shapes: h ``[..., H]``, y ``[..., O]``; call it as ``readout(params, h)``, or stack it on cells.
     Raises ValueError for an ``output_size`` below 1.
 
+    >>> import jax
+    >>> readout = Readout(2)
+    >>> params = readout.init(jax.random.key(0), input_size=8)
+    >>> readout(params, jnp.ones((4, 8))).shape
+    (4, 2)
+
     Attributes:
         output_size: O, the number of outputs.
         kernel_init: draws W as ``(H, O)``.
         bias: whether there is a bias, starting at zero.
-        dtype: what to compute in; None takes it from inputs and parameters.
-        param_dtype: what the parameters are kept in.
+        dtype: the dtype of the computation; None takes it from inputs and parameters.
+        param_dtype: the dtype of the parameters.
     """
 
     output_size: int
@@ -47,18 +53,19 @@ class Readout:
         _check.positive_int("output_size", self.output_size)
         _check.function("kernel_init", self.kernel_init)
         _check.flag("bias", self.bias)
-        object.__setattr__(self, "param_dtype", _check.float_dtype("param_dtype", self.param_dtype))
+        param_dtype = _check.float_dtype("param_dtype", self.param_dtype)
+        object.__setattr__(self, "param_dtype", param_dtype)
         if self.dtype is not None:
             object.__setattr__(self, "dtype", _check.float_dtype("dtype", self.dtype))
 
     def init(self, key: Key, input_size: int) -> ReadoutParams:
-        """Fresh parameters for inputs of ``input_size`` features."""
+        """Initial parameters for inputs of ``input_size`` features."""
         _check.to_init(key, input_size)
         shape = input_size, self.output_size
-        w = _check.drawn("kernel_init", self.kernel_init(key, shape, self.param_dtype), shape)
-        return ReadoutParams(
-            w, jnp.zeros(self.output_size, self.param_dtype) if self.bias else None
-        )
+        w = self.kernel_init(key, shape, self.param_dtype)
+        w = _check.drawn("kernel_init", w, shape)
+        b = jnp.zeros(self.output_size, self.param_dtype) if self.bias else None
+        return ReadoutParams(w, b)
 
     def __call__(self, params: ReadoutParams, h: Array) -> Array:
         return affine(h, params.w, params.b, self.dtype)  # y = W h + b

@@ -1,4 +1,4 @@
-"""Cells by name: the only place to add one for commands, settings and studies.
+"""The names of cells: the only place to add one for commands, settings and studies.
 
 Nothing here imports JAX, so that the command line can check a name at once.
 """
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 
 class Entry(NamedTuple):
-    """A class of :mod:`rnnlab.cells` and the options that make it what its name says."""
+    """A class of :mod:`rnnlab.cells` and the options that belong to its name."""
 
     kind: str
     options: dict[str, Any]
@@ -31,18 +31,23 @@ REGISTRY: dict[str, Entry] = {
 
 
 INITS = ("rnnlab", "pytorch", "keras", "flax", "identity", "chrono")
-"""Initial weights by name: those of a framework, or one remedy for vanishing gradients."""
+"""Initial weights by name: those of a framework, or a remedy for vanishing gradients."""
 
 
 def make_cell(
-    name: str, hidden_size: int, *, init: str = "rnnlab", max_lag: float = 1000, **options: Any
+    name: str,
+    hidden_size: int,
+    *,
+    init: str = "rnnlab",
+    max_lag: float = 1000,
+    **options: Any,
 ) -> Any:
     """The cell of that name.
 
     Args:
         name: one of ``REGISTRY``.
         hidden_size: H.
-        init: one of ``INITS``, what its initial weights are. "pytorch" draws all of them, and both
+        init: one of ``INITS``, its initial weights. "pytorch" draws all of them, and both
             biases, from U(−1/√H, 1/√H). "keras" draws one Glorot-uniform and one orthogonal matrix
             for all gates together. "flax" leaves the forget bias at 0. "identity" starts the
             recurrence from the identity. "chrono" draws the biases of an LSTM or a GRU for lags up
@@ -56,38 +61,49 @@ def make_cell(
     >>> make_cell("relu-rnn", 16).activation
     'relu'
     """
-    kind, own = REGISTRY[name]
-    given = _initial(kind, own, init, max_lag) | own | options
+    kind, registered = REGISTRY[name]
+    # What the name says comes before the initial weights (an IRNN keeps its identity), and what the
+    # caller says before both.
+    merged = _initial(kind, registered, init, max_lag) | registered | options
+    # Imported here, since the names must be readable before JAX is loaded.
     initializers = importlib.import_module("rnnlab.initializers")
-    for option, value in given.items():
+    for option, value in merged.items():
         if option.endswith("_init") and isinstance(value, str):
-            given[option] = getattr(initializers, value)()
-    return getattr(importlib.import_module("rnnlab.cells"), kind)(hidden_size, **given)
+            merged[option] = getattr(initializers, value)()
+    cell_class = getattr(importlib.import_module("rnnlab.cells"), kind)
+    return cell_class(hidden_size, **merged)
 
 
-def _initial(kind: str, own: dict[str, Any], init: str, max_lag: float) -> dict[str, Any]:
-    """The options of a class that give it the initial weights of that name."""
+def _initial(
+    kind: str,
+    registered: dict[str, Any],
+    init: str,
+    max_lag: float,
+) -> dict[str, Any]:
+    """The options of a class that select the initial weights of that name."""
     from rnnlab import initializers as draw
 
-    gated = kind in ("LSTM", "GRU")
     if init == "pytorch":
         uniform = draw.hidden_uniform()
-        found: dict[str, Any] = dict.fromkeys(
-            ("kernel_init", "recurrent_init", "bias_init"), uniform
-        )
+        options: dict[str, Any] = {
+            "kernel_init": uniform,
+            "recurrent_init": uniform,
+            "bias_init": uniform,
+        }
         # The GRU that resets before the product has no second bias, nor has PyTorch such a GRU.
-        if own.get("reset") != "before":
-            found |= {"recurrent_bias": True, "recurrent_bias_init": uniform}
-        return found
+        if registered.get("reset") != "before":
+            options |= {"recurrent_bias": True, "recurrent_bias_init": uniform}
+        return options
     if init == "keras":
         return {
             "kernel_init": draw.all_gates(draw.glorot_uniform()),
             "recurrent_init": draw.all_gates(draw.orthogonal()),
         }
-    if init == "flax":
-        return {"forget_bias": 0.0} if kind == "LSTM" else {}
+    if init == "flax" and kind == "LSTM":
+        return {"forget_bias": 0.0}
     if init == "identity":
         return {"recurrent_init": draw.identity()}
-    if init == "chrono":
-        return {"bias_init": draw.chrono(max(max_lag, 3))} if gated else {}
+    if init == "chrono" and kind in ("LSTM", "GRU"):
+        # Chrono lags lie between 1 and max_lag − 1, and chrono refuses less than 3.
+        return {"bias_init": draw.chrono(max(max_lag, 3))}
     return {}

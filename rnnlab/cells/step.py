@@ -10,18 +10,26 @@ from rnnlab import _check
 from rnnlab.typing import Array, Key, PyTree
 
 
+# Without eq, since an array as initial state could be neither compared nor hashed.
 @dataclasses.dataclass(frozen=True, eq=False)
 class Step:
     """A cell made of a pure function ``fn(params, state, x) -> (state, y)``.
 
-    ``x`` is ``[..., I]``, and every leaf of the state starts with the same batch axes; wrap a function of one
-    example in ``jax.vmap`` first. A Flax, Haiku or Equinox cell fits once its parameters are an argument.
-    A ``Step`` is hashed by identity: make it once and reuse it, so that nothing is compiled twice.
-    The parameters come from where the function comes from: ``init`` raises ValueError.
+    ``x`` is ``[..., I]``, and every leaf of the state starts with the same batch axes; wrap a
+    function of one example in ``jax.vmap`` first. A Flax, Haiku or Equinox cell fits once its
+    parameters are an argument. A ``Step`` is hashed by identity: create it once and reuse it, so
+    that nothing is compiled twice. The parameters come from the library of the function: ``init``
+    raises ValueError.
+
+    >>> def fn(w, h, x):
+    ...     h = jnp.tanh(w * h + x)
+    ...     return h, h
+    >>> cell = Step(fn, init_state=jnp.zeros(1))
+    >>> h, y = cell.step(0.5, cell.initial_state(), jnp.ones(1))
 
     Attributes:
         fn: the step.
-        init_state: what a sequence starts from: a function of the batch shape, or the state of one example,
+        init_state: the initial state: a function of the batch shape, or the state of one example,
             which is then repeated over the batch.
     """
 

@@ -1,4 +1,4 @@
-"""Instruments: what the gradient and the state really do."""
+"""Instruments that measure the gradients and the states of recurrent networks."""
 
 from rnnlab.diagnostics.gradient.contributions import BpttContributions, bptt_contributions
 from rnnlab.diagnostics.gradient.flow import GradientFlow, gradient_flow

@@ -1,4 +1,11 @@
-"""What the engines do under ``vmap``: examples become a batch axis, networks are run one after the other."""
+"""The engines under ``vmap``: examples become a batch axis, networks are run one after the other.
+
+JAX applies vmap to the operations inside of a function, one by one. For our passes that gives the
+right values, but slow programs, so they are wrapped as one operation each, a JAX primitive, whose
+rule for vmap sees all arguments at once and can choose. The operation holds the traced program
+(a jaxpr) of the pass. Differentiation and compilation work on that program as if the wrapper were
+absent; only an operation that brings its own ``adjoint`` is transposed by that.
+"""
 
 import functools
 from collections.abc import Callable
@@ -17,133 +24,210 @@ Run = Callable[..., PyTree]
 
 
 def folding(run: Run) -> Run:
-    """``run(static, params, xs, state, marks) -> (state or states, ys)`` that takes a vmapped axis as a batch axis.
+    """``run``, with an axis mapped by vmap taken as a further batch axis.
 
-    vmap of a pass of one's own would give each example a gradient of its own for the weights and sum those. Here, where
-    only the data is mapped, the axis is moved among the batch axes instead. ``static.every`` says that states have a
-    time axis.
+    vmap of a custom backward pass would compute a gradient of the weights for each example, and
+    then sum those. Here, where only the data is mapped, the axis is moved among the batch axes, and
+    the sum over examples stays inside of one product.
+
+    Args:
+        run: ``run(static, params, xs, state, marks) -> (state or states, ys)``, with xs and marks
+            ``[T, ...]`` and states ``[...]``; ``static.every`` says that states returned have a
+            time axis.
     """
 
     def batch(
-        leaves: Any, axes: Any, *, program: Any, shared: int, tree: Any, static: Any, **_: Any
+        leaves: Any,
+        axes: Any,
+        *,
+        program: Any,
+        shared: int,
+        tree: Any,
+        static: Any,
+        **_: Any,
     ) -> Any:
         if any(axis is not None for axis in axes[:shared]):
+            # Each network has weights of its own, so no product can serve all of them.
             return _vmap(program, leaves, axes)
+        _, _, state, _ = jax.tree.unflatten(tree, leaves)
+        state_leaves = jax.tree.structure(state).num_leaves
+        first_state = shared + 1
+        first_mark = first_state + state_leaves
         size = _size(leaves, axes)
-        given = jax.tree.unflatten(tree, leaves)
-        stateful = jax.tree.structure(given[2]).num_leaves
-        timed = (
-            [False] * shared
-            + [True]
-            + [False] * stateful
-            + [True] * (len(leaves) - shared - 1 - stateful)
-        )
 
-        def fold(leaf: Array, axis: int | None, where: int) -> Array:
-            if axis is None:
-                return jnp.broadcast_to(
-                    jnp.expand_dims(leaf, where), (*leaf.shape[:where], size, *leaf.shape[where:])
-                )
-            return jnp.moveaxis(leaf, axis, where)
+        def fold(
+            leaf: Array,
+            axis: int | None,
+            place: int,
+        ) -> Array:
+            if axis is not None:
+                return jnp.moveaxis(leaf, axis, place)
+            # The batch axes of all data must agree, so data that is not mapped is repeated.
+            shape = (*leaf.shape[:place], size, *leaf.shape[place:])
+            return jnp.broadcast_to(jnp.expand_dims(leaf, place), shape)
 
-        every = zip(leaves, axes, timed, strict=True)
-        folded = [fold(leaf, axis, int(late)) for leaf, axis, late in every][shared:]
-        outs = jax.tree.leaves(
-            bound(static, *jax.tree.unflatten(tree, [*leaves[:shared], *folded]))
-        )
-        return outs, [int(static.every)] * stateful + [1]
+        folded = []
+        for index in range(shared, len(leaves)):
+            # xs and marks start with the time axis, which must stay first; a state has none.
+            timed = not first_state <= index < first_mark
+            folded.append(fold(leaves[index], axes[index], int(timed)))
+        # The operation is bound again, so that a vmap around this one is folded as well.
+        arguments = jax.tree.unflatten(tree, [*leaves[:shared], *folded])
+        outs = jax.tree.leaves(bound(static, *arguments))
+        return outs, [int(static.every)] * state_leaves + [1]
 
     bound = _operation(run, batch)
     return bound
 
 
 def one_by_one(run: Run, adjoint: Run | None = None) -> Run:
-    """``run(static, params, ...)`` that, where parameters are vmapped, runs one network after the other on a CPU.
+    """``run``, with networks mapped by vmap run one after the other on a CPU.
 
-    Several networks at once would turn every product into a batch of small ones, for which XLA's CPU compiler has no
-    fast form: 32 networks took twice as long together as one by one. ``adjoint``: see ``_operation``.
+    Several networks at once would turn every product into a batch of small ones, for which XLA's
+    CPU compiler has no fast form: 32 networks took twice as long together as one by one.
+
+    Args:
+        run: ``run(static, params, ...)``; only mapped parameters count as several networks.
+        adjoint: the transpose of ``run``, see ``_operation``.
     """
 
-    def batch(leaves: Any, axes: Any, *, program: Any, shared: int, **_: Any) -> Any:
+    def batch(
+        leaves: Any,
+        axes: Any,
+        *,
+        program: Any,
+        shared: int,
+        **_: Any,
+    ) -> Any:
         if jax.default_backend() != "cpu" or all(axis is None for axis in axes[:shared]):
             return _vmap(program, leaves, axes)
-        mapped = {
-            i: jnp.moveaxis(leaves[i], axis, 0) for i, axis in enumerate(axes) if axis is not None
-        }
+        mapped = {}
+        for index, axis in enumerate(axes):
+            if axis is not None:
+                mapped[index] = jnp.moveaxis(leaves[index], axis, 0)
 
-        def one(own: dict[int, Array]) -> list[Array]:
-            return jaxpr_as_fun(program)(*(own.get(i, leaf) for i, leaf in enumerate(leaves)))
+        def run_network(of_network: dict[int, Array]) -> list[Array]:
+            # What is not mapped stays out of the loop's inputs, so it is not copied per network.
+            arguments = [of_network.get(index, leaf) for index, leaf in enumerate(leaves)]
+            return jaxpr_as_fun(program)(*arguments)
 
-        outs = lax.map(one, mapped)
+        outs = lax.map(run_network, mapped)
         return outs, [0] * len(outs)
 
     return _operation(run, batch, adjoint)
 
 
-def _operation(run: Run, batch: Callable[..., Any], adjoint: Run | None = None) -> Run:
-    """``run(static, params, ...)`` as one operation with a batching rule of its own; differentiated it is ``run``.
+def _operation(
+    run: Run,
+    batch: Callable[..., Any],
+    adjoint: Run | None = None,
+) -> Run:
+    """``run`` as one operation, with the rule ``batch`` for vmap; differentiated it is ``run``.
 
-    With ``adjoint``, ``run`` is linear in its last argument, and ``adjoint`` of the same arguments, but for cotangents
-    of the outputs as the last, is its transpose.
+    Args:
+        run: ``run(static, params, ...)``.
+        batch: the rule for vmap. It gets the flat arguments and their mapped axes, and by name:
+            ``program``, the jaxpr of ``run``; ``shared``, how many of the first arguments are
+            parameters; ``tree`` and ``outs``, the structures of arguments and results; ``static``.
+        adjoint: its presence says that ``run`` is linear in its last argument. It takes the same
+            arguments, but cotangents of the outputs as the last, and is the transpose.
     """
+    # JAX looks rules up by the primitive, so each wrapped function needs one of its own.
     primitive = Primitive(f"rnnlab{run.__name__}")
     primitive.multiple_results = True
 
-    def call(*leaves: Array, program: Any, **_: Any) -> list[Array]:
+    def call(
+        *leaves: Array,
+        program: Any,
+        **_: Any,
+    ) -> list[Array]:
         return jaxpr_as_fun(program)(*leaves)
-
-    def jvp(primals: Any, tangents: Any, *, program: Any, **_: Any) -> Any:
-        tangents = [ad.instantiate_zeros(tangent) for tangent in tangents]
-        return jax.jvp(
-            lambda *leaves: jaxpr_as_fun(program)(*leaves), tuple(primals), tuple(tangents)
-        )
-
-    def transpose(
-        cotangents: Any, *leaves: Any, tree: Any, outs: Any, static: Any, **_: Any
-    ) -> Any:
-        assert adjoint is not None
-        *held, _ = jax.tree.unflatten(tree, leaves)
-        whole = jax.tree.unflatten(
-            outs, [ad.instantiate_zeros(cotangent) for cotangent in cotangents]
-        )
-        found = jax.tree.leaves(adjoint(static, *held, whole))
-        linear = leaves[len(leaves) - len(found) :]
-        asked = [
-            ct if ad.is_undefined_primal(leaf) else None
-            for ct, leaf in zip(found, linear, strict=True)
-        ]
-        return [None] * (len(leaves) - len(found)) + asked
 
     primitive.def_impl(call)
     primitive.def_abstract_eval(lambda *_, program, **__: program.out_avals)
-    ad.primitive_jvps[primitive] = jvp
+    ad.primitive_jvps[primitive] = _jvp
     if adjoint is not None:
-        ad.primitive_transposes[primitive] = transpose
+        ad.primitive_transposes[primitive] = functools.partial(_transpose, adjoint)
     batching.primitive_batchers[primitive] = batch
     mlir.register_lowering(primitive, mlir.lower_fun(call, multiple_results=True))
 
     @functools.wraps(run)
-    def bound(static: Any, *given: PyTree) -> PyTree:
-        program, shape = jax.make_jaxpr(functools.partial(run, static), return_shape=True)(*given)
-        leaves, tree = jax.tree.flatten(given)
-        shared = len(jax.tree.leaves(given[0]))
+    def bound(static: Any, *arguments: PyTree) -> PyTree:
+        # Traced here, with the structures at hand: a primitive takes and returns flat arrays only.
+        trace = jax.make_jaxpr(functools.partial(run, static), return_shape=True)
+        program, shape = trace(*arguments)
+        leaves, tree = jax.tree.flatten(arguments)
+        shared = len(jax.tree.leaves(arguments[0]))
         outs = jax.tree.structure(shape)
-        found = primitive.bind(
+        results = primitive.bind(
             *leaves, program=program, shared=shared, tree=tree, outs=outs, static=static
         )
-        return jax.tree.unflatten(outs, found)
+        return jax.tree.unflatten(outs, results)
 
     return bound
 
 
-def _vmap(program: Any, leaves: Any, axes: Any) -> Any:
-    outs = jax.vmap(
-        lambda *given: jaxpr_as_fun(program)(*given), axes, axis_size=_size(leaves, axes)
-    )(*leaves)
+def _jvp(
+    primals: Any,
+    tangents: Any,
+    *,
+    program: Any,
+    **_: Any,
+) -> Any:
+    """The derivative of the program itself.
+
+    It holds the custom JVP of a pass and the operations inside of it, whose rules for vmap and for
+    transposition therefore survive differentiation.
+    """
+    # jax.jvp refuses the symbolic zeros that a JVP rule receives for constants.
+    tangents = [ad.instantiate_zeros(tangent) for tangent in tangents]
+
+    def call(*leaves: Array) -> list[Array]:
+        return jaxpr_as_fun(program)(*leaves)
+
+    return jax.jvp(call, tuple(primals), tuple(tangents))
+
+
+def _transpose(
+    adjoint: Run,
+    cotangents: Any,
+    *leaves: Any,
+    tree: Any,
+    outs: Any,
+    static: Any,
+    **_: Any,
+) -> Any:
+    """A cotangent for each argument in which the operation is linear; None for the others."""
+    *constants, _linear = jax.tree.unflatten(tree, leaves)
+    dense = [ad.instantiate_zeros(cotangent) for cotangent in cotangents]
+    results = jax.tree.leaves(adjoint(static, *constants, jax.tree.unflatten(outs, dense)))
+    constant_count = len(leaves) - len(results)
+    transposed = []
+    for leaf, result in zip(leaves[constant_count:], results, strict=True):
+        # A tangent may be a known value, such as zeros for an input that is not differentiated.
+        # JAX fails on a cotangent for anything but an undefined primal.
+        asked = ad.is_undefined_primal(leaf)
+        transposed.append(result if asked else None)
+    return [None] * constant_count + transposed
+
+
+def _vmap(
+    program: Any,
+    leaves: Any,
+    axes: Any,
+) -> Any:
+    """JAX's own vmap of the program; every result has its mapped axis first."""
+
+    def call(*leaves: Array) -> list[Array]:
+        return jaxpr_as_fun(program)(*leaves)
+
+    outs = jax.vmap(call, axes, axis_size=_size(leaves, axes))(*leaves)
     return outs, [0] * len(outs)
 
 
 def _size(leaves: Any, axes: Any) -> int:
-    return next(
-        leaf.shape[axis] for leaf, axis in zip(leaves, axes, strict=True) if axis is not None
-    )
+    """The size of the mapped axis."""
+    for leaf, axis in zip(leaves, axes, strict=True):
+        if axis is not None:
+            return leaf.shape[axis]
+    raise AssertionError("vmap maps at least one argument")

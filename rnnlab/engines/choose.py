@@ -1,4 +1,4 @@
-"""The engine that runs a cell: asked for by name, or chosen."""
+"""The choice of the engine that runs a cell: by name, or by cell and memory."""
 
 import os
 from collections.abc import Callable
@@ -27,19 +27,11 @@ PLANNED = ("associative", "newton", "pallas")
 def wanted(
     name: str, residuals: str | None = None, segments: int | tuple[int, ...] | None = None
 ) -> Engine:
-    """What is asked for as one value; ValueError for a name or an option that is unknown or fits no such engine."""
-    if not isinstance(name, str):
-        raise ValueError(
-            f"engine {_check.brief(name)} is unknown; use one of {', '.join(map(repr, ('auto', *ENGINES)))}"
-        )
-    if name in PLANNED:
-        raise ValueError(
-            f"engine {name!r} is planned but not built yet; use engine='scan' or 'auto'"
-        )
-    if name != "auto" and name not in ENGINES:
-        raise ValueError(
-            f"engine {name!r} is unknown; use one of {', '.join(map(repr, ('auto', *ENGINES)))}"
-        )
+    """The engine and its options as one value.
+
+    ValueError for an unknown name or option, and for an option of another engine.
+    """
+    _check_name(name)
     if residuals is not None:
         _check.one_of("residuals", residuals, ("gates", "states"))
         if name != "fused":
@@ -55,10 +47,27 @@ def wanted(
     levels = segments if isinstance(segments, tuple) else (segments,)
     if not levels:
         raise ValueError("segments holds no number; give one for each level, or leave it out")
-    return Engine(name, residuals, tuple(_check.positive_int("segments", n) for n in levels))
+    counts = tuple(_check.positive_int("segments", count) for count in levels)
+    return Engine(name, residuals, counts)
 
 
-def choose(cell: Cell, params: PyTree, sequence: Sequence, engine: Engine) -> tuple[Engine, str]:
+def _check_name(name: object) -> None:
+    if isinstance(name, str) and name in PLANNED:
+        raise ValueError(
+            f"engine {name!r} is planned but not built yet; use engine='scan' or 'auto'"
+        )
+    names = ("auto", *ENGINES)
+    if not isinstance(name, str) or name not in names:
+        shown = repr(name) if isinstance(name, str) else _check.brief(name)
+        raise ValueError(f"engine {shown} is unknown; use one of {', '.join(map(repr, names))}")
+
+
+def choose(
+    cell: Cell,
+    params: PyTree,
+    sequence: Sequence,
+    engine: Engine,
+) -> tuple[Engine, str]:
     """The engine that runs one cell where ``engine`` was asked for, and why."""
     if isinstance(cell, Readout) and not jax.tree.leaves(sequence.state):
         return Engine("at once"), "a readout has no state, so one product serves all steps"
@@ -67,30 +76,48 @@ def choose(cell: Cell, params: PyTree, sequence: Sequence, engine: Engine) -> tu
     if reason := refusal(cell):
         return Engine("scan"), f"{reason}, and only 'scan' runs such a step at full speed"
     fast = "the cell tells project, mix and gate apart, and 'fused' is the fastest for such cells"
-    sizes = jax.tree.leaves((sequence.xs, sequence.state))
-    if not all(known(leaf.size) for leaf in sizes):
+    state = jax.tree.leaves(sequence.state)
+    sizes = [leaf.size for leaf in (*jax.tree.leaves(sequence.xs), *state)]
+    if not all(map(known, sizes)):
         return Engine("fused"), f"{fast}; what it keeps depends on dimensions not known yet"
-    room = memory() // 4
-    a_step = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(sequence.state))
-    if 16 * a_step * sequence.xs.shape[0] <= room:  # far more than a step keeps
+    return _choose_by_memory(cell, params, sequence, fast)
+
+
+def _choose_by_memory(
+    cell: Cell,
+    params: PyTree,
+    sequence: Sequence,
+    fast: str,
+) -> tuple[Engine, str]:
+    """The fastest engine that keeps no more than a quarter of the memory; ``fast`` says why."""
+    limit = memory() // 4
+    steps = sequence.xs.shape[0]
+    state = jax.tree.leaves(sequence.state)
+    state_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in state)
+    # A step keeps far less than 16 states. Without this shortcut every small run would pay for
+    # tracing the forward pass twice more.
+    if 16 * state_bytes * steps <= limit:
         return Engine("fused"), fast
-    gates, states = (bytes_kept(cell, params, sequence, with_gates) for with_gates in (True, False))
-    if gates <= room:
+    gates = bytes_kept(cell, params, sequence, True)
+    states = bytes_kept(cell, params, sequence, False)
+    if gates <= limit:
         return Engine("fused"), fast
-    if states <= room:
-        return Engine(
-            "fused", "states"
-        ), f"{_size(gates)} of gates would be more than a quarter of the memory"
-    return Engine(
-        "checkpointed"
-    ), f"{_size(states)} of states would be more than a quarter of the memory"
+    if states <= limit:
+        why = f"{_size(gates)} of gates would be more than a quarter of the memory"
+        return Engine("fused", "states"), why
+    why = f"{_size(states)} of states would be more than a quarter of the memory"
+    return Engine("checkpointed"), why
 
 
 def memory() -> int:
     """The bytes of memory of the device that JAX uses by default."""
     device = jax.devices()[0]
-    limit = None if device.platform == "cpu" else (device.memory_stats() or {}).get("bytes_limit")
-    return limit or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if device.platform != "cpu":
+        statistics = device.memory_stats() or {}
+        if limit := statistics.get("bytes_limit"):
+            return limit
+    # A CPU has the machine's memory, and some devices report none.
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _size(count: int) -> str:
@@ -98,11 +125,17 @@ def _size(count: int) -> str:
 
 
 def run_engine(
-    cell: Cell, params: PyTree, sequence: Sequence, engine: Engine
+    cell: Cell,
+    params: PyTree,
+    sequence: Sequence,
+    engine: Engine,
 ) -> tuple[PyTree, Array]:
     """``(state, ys)`` of one cell on the engine that was asked for; "auto" chooses."""
     engine, _ = choose(cell, params, sequence, engine)
     if engine.name == "at once":
-        (_, ys), valid = cell.step(params, sequence.state, sequence.xs), sequence.marks.valid
-        return sequence.state, ys if valid is None else select(valid, ys, jnp.zeros_like(ys))
+        _, ys = cell.step(params, sequence.state, sequence.xs)
+        valid = sequence.marks.valid
+        if valid is not None:
+            ys = select(valid, ys, jnp.zeros_like(ys))
+        return sequence.state, ys
     return ENGINES[engine.name](cell, params, sequence, engine)

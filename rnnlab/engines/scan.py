@@ -7,9 +7,14 @@ from rnnlab.engines.sequence import Engine, Marks, Sequence, afresh, begin, sele
 from rnnlab.typing import Array, Cell, PyTree
 
 
-def scan(cell: Cell, params: PyTree, sequence: Sequence, engine: Engine) -> tuple[PyTree, Array]:
-    """``(state, ys)`` after the last step, or with ``every`` the states after each step, ``[T, ...]``."""
-    del engine  # there is nothing to choose
+def scan(
+    cell: Cell,
+    params: PyTree,
+    sequence: Sequence,
+    engine: Engine,
+) -> tuple[PyTree, Array]:
+    """``(state, ys)``: the final state, or with ``every`` each step's, ``[T, ...]``."""
+    del engine  # it has no options
     xs, start, marks, reverse, every, _ = sequence
     fresh = afresh(cell, xs.shape[1:-1], start)
 
@@ -17,7 +22,9 @@ def scan(cell: Cell, params: PyTree, sequence: Sequence, engine: Engine) -> tupl
         x, mark = inputs
         new, y = cell.step(params, begin(mark, fresh, old), x)
         if mark.valid is not None:
-            new, y = select(mark.valid, new, old), select(mark.valid, y, jnp.zeros_like(y))
+            # The padding hands on old, not the state after a reset: there a reset does nothing.
+            new = select(mark.valid, new, old)
+            y = select(mark.valid, y, jnp.zeros_like(y))
         return new, (new if every else None, y)
 
     final, (states, ys) = lax.scan(body, start, (xs, marks), reverse=reverse)

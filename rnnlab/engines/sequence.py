@@ -1,4 +1,4 @@
-"""What every engine is given: a sequence to run, and what was asked of the engine itself."""
+"""The input of every engine: a sequence to run, and the options of the engine itself."""
 
 from typing import NamedTuple
 
@@ -9,35 +9,49 @@ from rnnlab.typing import Array, Cell, PyTree
 
 
 class Engine(NamedTuple):
-    """An engine by name and what was asked of it; None leaves the choice to the engine."""
+    """An engine by name and its options; None leaves the choice to the engine.
+
+    Attributes:
+        name: "auto", or a key of ``ENGINES``.
+        residuals: what "fused" keeps for the backward pass, "gates" or "states".
+        segments: into how many parts "checkpointed" cuts the sequence, at each level.
+    """
 
     name: str
-    residuals: str | None = None  # what "fused" remembers: "gates" or "states"
-    segments: tuple[int, ...] | None = (
-        None  # how often "checkpointed" cuts the sequence, at each level
-    )
+    residuals: str | None = None
+    segments: tuple[int, ...] | None = None
 
 
 class Marks(NamedTuple):
-    """What is true of each step and example, ``[T, ...]`` booleans; None where nothing is out of the ordinary."""
+    """Booleans for each step and example, ``[T, ...]``; None where no step is special."""
 
     valid: Array | None  # the step lies within its example's length
     reset: Array | None  # the state starts afresh before the step
 
 
 class Sequence(NamedTuple):
-    """What is run, and which way; the last three are fixed while tracing."""
+    """A sequence and how to run it; the last three are fixed while tracing.
 
-    xs: Array  # [T, ..., I]
-    state: PyTree  # before the first step, in the dtype in which steps return it
+    Attributes:
+        xs: ``[T, ..., I]``.
+        state: the state before the first step, in the dtype in which steps return it.
+        marks: which steps count, and where the state is reset.
+        reverse: runs from the last step to the first.
+        every: returns the state after every step in place of the final one.
+        masked: says that steps may be left out anywhere, not only at the end.
+    """
+
+    xs: Array
+    state: PyTree
     marks: Marks = Marks(None, None)
-    reverse: bool = False  # from the last step to the first
-    every: bool = False  # whether the state after every step is wanted, or the final one
-    masked: bool = False  # whether steps may be left out anywhere, not only at the end
+    reverse: bool = False
+    every: bool = False
+    masked: bool = False
 
 
 def afresh(cell: Cell, batch: tuple[int, ...], state: PyTree) -> PyTree:
     """The state in which ``cell`` starts, in the dtypes of ``state``."""
+    # A loop must carry one dtype, and a step may have widened that of the initial state.
     fresh = cell.initial_state(batch)
     return jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), fresh, state)
 
@@ -48,23 +62,25 @@ def begin(mark: Marks, fresh: PyTree, state: PyTree) -> PyTree:
 
 
 def before(first: PyTree, after: PyTree, reverse: bool) -> PyTree:
-    """What stands before each step, ``[T, ...]``, from what stands after each and ``first``, before all."""
+    """The state before each step, ``[T, ...]``, from ``first`` and the state after each step."""
 
     def shift(edge: Array, rest: Array) -> Array:
-        return jnp.concatenate([rest[1:], edge[None]] if reverse else [edge[None], rest[:-1]])
+        parts = [rest[1:], edge[None]] if reverse else [edge[None], rest[:-1]]
+        return jnp.concatenate(parts)
 
     return jax.tree.map(shift, first, after)
 
 
 def select(flags: Array, yes: PyTree, no: PyTree) -> PyTree:
-    """``yes`` where ``flags [...]``, else ``no``, for trees whose leaves start with the axes of ``flags``."""
+    """``yes`` where ``flags [...]``, else ``no``; all leaves start with the axes of ``flags``."""
 
     def pick(a: Array, b: Array) -> Array:
-        return jnp.where(flags.reshape(flags.shape + (1,) * (jnp.ndim(b) - flags.ndim)), a, b)
+        features = jnp.ndim(b) - flags.ndim
+        return jnp.where(flags.reshape(flags.shape + (1,) * features), a, b)
 
     return jax.tree.map(pick, yes, no)
 
 
 def known(size: int) -> bool:
-    """Whether the size of an axis is a number; a symbolic one is unknown until an exported program runs."""
+    """Whether the size of an axis is a number, not a symbol that an exported program resolves."""
     return isinstance(size, int)

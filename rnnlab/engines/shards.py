@@ -27,24 +27,24 @@ def on_shards(
     the parameters is summed over devices. Whatever is sharded along other axes than those of the
     batch is gathered first: a step needs all of its parameters and features.
     """
-    given = params, xs, state, lengths, marks
-    leaves = jax.tree.leaves(given)
-    meshes = [jax.typeof(leaf).sharding.mesh for leaf in leaves]
-    mesh = next((mesh for mesh in meshes if mesh.explicit_axes), None)
+    arguments = params, xs, state, lengths, marks
+    leaves = jax.tree.leaves(arguments)
+    mesh = _explicit_mesh(leaves)
     if mesh is None:
-        return run(*given)
+        return run(*arguments)
     batch = _partitions(xs)[1:-1]
     names = _names(batch)
     if not any(_names(_partitions(leaf)) for leaf in leaves):
-        return _replicated(run, given, mesh)
-    one, timed = PartitionSpec(*batch), PartitionSpec(None, *batch)
+        return _replicated(run, arguments, mesh)
+    one = PartitionSpec(*batch)
+    timed = PartitionSpec(None, *batch)
     specs = PartitionSpec(), timed, one, one, timed
 
     def place(spec: PartitionSpec, tree: PyTree) -> PyTree:
         sharding = NamedSharding(mesh, spec)
         return jax.tree.map(lambda leaf: jax.reshard(leaf, sharding), tree)
 
-    placed = tuple(map(place, specs, given))
+    placed = tuple(map(place, specs, arguments))
     if not names:
         return _replicated(run, placed, mesh)
     _check.batched("the state", state, xs.shape[1:-1])
@@ -53,12 +53,25 @@ def on_shards(
     return by_shard(*placed)
 
 
-def _replicated(run: Callable[..., Any], given: tuple, mesh: Any) -> Any:
-    """``run(*given)`` where what it makes itself has to lie on the mesh of what it is given."""
+def _explicit_mesh(leaves: list[Any]) -> Any:
+    """The first mesh with explicit axes on which a leaf lies; None where there is none."""
+    for leaf in leaves:
+        mesh = jax.typeof(leaf).sharding.mesh
+        if mesh.explicit_axes:
+            return mesh
+    return None
+
+
+def _replicated(run: Callable[..., Any], arguments: tuple, mesh: Any) -> Any:
+    """``run(*arguments)`` on the mesh of the arguments.
+
+    Arrays that ``run`` creates itself must lie on that mesh too: JAX refuses to combine arrays of
+    different meshes.
+    """
     if not jax.sharding.get_abstract_mesh().empty:
-        return run(*given)
+        return run(*arguments)
     with jax.sharding.use_abstract_mesh(mesh):
-        return run(*given)
+        return run(*arguments)
 
 
 def _partitions(leaf: Any) -> tuple:
@@ -79,6 +92,7 @@ def _names(partitions: tuple) -> set[str]:
 def varying_axes(x: Any) -> frozenset[str]:
     """The mesh axes over which ``x`` varies inside ``jax.shard_map``; none elsewhere."""
     kind = jax.typeof(x)
+    # The attribute has another name in newer releases of JAX.
     manual = getattr(kind, "manual_axis_type", None)
     return getattr(kind, "vma", frozenset()) if manual is None else manual.varying
 
@@ -87,7 +101,7 @@ def vary_together(tree: PyTree) -> PyTree:
     """``tree`` with every leaf varying over all mesh axes over which any of its leaves varies.
 
     Inside ``jax.shard_map`` that is part of an array's type. A loop carries one type from step to
-    step, so a state that is the same on every device has to be told apart where inputs are not. The
+    step, so a state that is the same on every device must be cast where the inputs are not. The
     transpose of the cast is a sum over the devices: that of a parameter's gradients.
     """
     axes = frozenset().union(*map(varying_axes, jax.tree.leaves(tree)))

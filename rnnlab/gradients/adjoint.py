@@ -1,7 +1,7 @@
-"""The adjoint recursion of any cell: one step back after the other, by automatic differentiation.
+"""The adjoint recursion of any cell, one step at a time, by automatic differentiation.
 
-The flow, the matrix of contributions and Pascanu's regulariser all go this way. They differ in what
-they collect on it, and in how many adjoints they carry beside one another.
+The gradient flow, the matrix of contributions and Pascanu's regulariser all use this backward pass.
+They differ in what they collect at each step, and in how many adjoints they carry in parallel.
 """
 
 from collections.abc import Callable
@@ -19,21 +19,31 @@ from rnnlab.typing import Array, Cell, PyTree
 
 
 class Moment(NamedTuple):
-    """One step on the way back. Leaves are ``[*batch, ...]``, with an axis of rows before it where there is one."""
+    """One step of the backward pass.
 
-    adjoint: Scaled  # λₜ = ∂L/∂sₜ, what enters through yₜ included
-    inside: PyTree  # its mantissa, zero where the step lies in the padding
-    at_output: PyTree  # ∂L/∂yₜ at the same exponent
-    state_back: Callable[[PyTree], tuple[PyTree, PyTree, PyTree]]  # to θ, sₜ₋₁ and xₜ
-    output_back: Callable[[PyTree], tuple[PyTree, PyTree, PyTree, PyTree]]  # to sₜ as well
-    d_x: Scaled  # ∂L/∂xₜ
+    Leaves are ``[*batch, ...]``, with an axis of rows in front where there are rows.
+    """
+
+    # λₜ = ∂L/∂sₜ, including what enters through yₜ.
+    adjoint: Scaled
+    # The mantissa of the adjoint, zero where the step lies in the padding.
+    inside: PyTree
+    # ∂L/∂yₜ at the exponent of the adjoint.
+    at_output: PyTree
+    # From ∂L/∂sₜ to θ, sₜ₋₁ and xₜ.
+    state_back: Callable[[PyTree], tuple[PyTree, PyTree, PyTree]]
+    # From ∂L/∂yₜ to θ, sₜ₋₁, xₜ and sₜ.
+    output_back: Callable[[PyTree], tuple[PyTree, PyTree, PyTree, PyTree]]
+    # ∂L/∂xₜ.
+    d_x: Scaled
     mark: Marks
 
     def to_params(self, exponent: Array) -> PyTree:
-        """What the step contributes to ∂L/∂θ, at another exponent, one that the batch shares."""
+        """The step's contribution to ∂L/∂θ, at another exponent that the whole batch shares."""
         inside = rescale(Scaled(self.inside, self.adjoint.exponent), exponent)
         at_output = rescale(Scaled(self.at_output, self.adjoint.exponent), exponent)
-        through_state, through_output = self.state_back(inside)[0], self.output_back(at_output)[0]
+        through_state = self.state_back(inside)[0]
+        through_output = self.output_back(at_output)[0]
         return jax.tree.map(jnp.add, through_state, through_output)
 
 
@@ -42,10 +52,11 @@ Collect = Callable[[Any, Moment], tuple[Any, PyTree]]
 
 
 class Rows(NamedTuple):
-    """Adjoints of several losses beside one another."""
+    """Adjoints of several losses, carried in parallel."""
 
     size: int
-    row: Array  # which of them the loss of each step belongs to, [T]
+    # The row that the loss of each step belongs to, [T].
+    row: Array
 
 
 def adjoint_scan(
@@ -57,15 +68,15 @@ def adjoint_scan(
     total: Any,
     rows: Rows | None = None,
 ) -> tuple[Scaled, Any, PyTree]:
-    """Goes back through a run.
+    """The backward pass through a run.
 
     Args:
         cell: any cell with a ``step``.
         params: its parameters.
         run: every state of the run.
         g: ∂L/∂ys, mantissa ``[T, ..., O]`` and exponent ``[T, ...]``.
-        collect: what is made of each step.
-        total: what it adds to.
+        collect: called at every step with the total so far and the :class:`Moment`.
+        total: the total to start from.
         rows: carries several adjoints; one by default.
 
     Returns:
@@ -77,53 +88,77 @@ def adjoint_scan(
     parts = split(cell.step, params, run.start, run.xs[0])
 
     def step_back(carry: tuple[Scaled, Any], inputs: tuple) -> tuple[tuple[Scaled, Any], PyTree]:
-        (coming, total), (old, x, g, mark, row) = carry, inputs
+        coming, total = carry
+        old, x, g, mark, row = inputs
         old = begin(mark, fresh, old)
         new, state_back = jax.vjp(parts.state, params, old, x)
         _, output_back = jax.vjp(parts.output, params, old, x, new)
         if rows is not None:
-            state_back, output_back = jax.vmap(state_back), jax.vmap(output_back)
+            # All rows share the forward step, so only its transpose gets the axis of rows.
+            state_back = jax.vmap(state_back)
+            output_back = jax.vmap(output_back)
             g = _in_row(g, row, rows.size)
 
-        exponent = jnp.maximum(coming.exponent, g.exponent)
-        at_output = rescale(g, exponent)
-        _, d_old, d_x, d_new = output_back(at_output)
-        adjoint = jax.tree.map(jnp.add, rescale(coming, exponent), d_new)
-        inside = adjoint
-        if mark.valid is not None:
-            inside = select(mark.valid, adjoint, jax.tree.map(jnp.zeros_like, adjoint))
-        _, through_old, through_x = state_back(inside)
-        d_old, d_x = jax.tree.map(jnp.add, (d_old, d_x), (through_old, through_x))
-        if mark.reset is not None:
-            d_old = select(mark.reset, jax.tree.map(jnp.zeros_like, d_old), d_old)
-        if mark.valid is not None:
-            d_old = select(mark.valid, d_old, adjoint)
-
-        moment = Moment(
-            adjoint=Scaled(adjoint, exponent),
-            inside=inside,
-            at_output=at_output,
-            state_back=state_back,
-            output_back=output_back,
-            d_x=Scaled(d_x, exponent),
-            mark=mark,
-        )
+        moment, d_old = _moment(state_back, output_back, coming, g, mark)
         total, out = collect(total, moment)
-        return (renormalise(d_old, exponent, len(shape)), total), out
+        adjoint = renormalise(d_old, moment.adjoint.exponent, len(shape))
+        return (adjoint, total), out
 
-    like = jax.tree.map(
-        lambda leaf: jnp.zeros(shape + leaf.shape[len(batch) :], leaf.dtype), run.start
-    )
+    def zeros(leaf: Array) -> Array:
+        features = leaf.shape[len(batch) :]
+        return jnp.zeros(shape + features, leaf.dtype)
+
+    like = jax.tree.map(zeros, run.start)
     row = None if rows is None else rows.row
-    inputs = run.olds, run.xs, g, run.marks, row
-    (initial, total), outs = lax.scan(
-        step_back, (zero(like, shape), total), inputs, reverse=not run.reverse
-    )
+    inputs = (run.olds, run.xs, g, run.marks, row)
+    carry = (zero(like, shape), total)
+    (initial, total), outs = lax.scan(step_back, carry, inputs, reverse=not run.reverse)
     return initial, total, outs
+
+
+def _moment(
+    state_back: Callable[..., Any],
+    output_back: Callable[..., Any],
+    coming: Scaled,
+    g: Scaled,
+    mark: Marks,
+) -> tuple[Moment, PyTree]:
+    """The moment of a step, and the mantissa of ∂L/∂sₜ₋₁, from what comes from the next step."""
+    exponent = jnp.maximum(coming.exponent, g.exponent)
+    at_output = rescale(g, exponent)
+    _, d_old, d_x, d_new = output_back(at_output)
+    adjoint = jax.tree.map(jnp.add, rescale(coming, exponent), d_new)
+    inside = adjoint
+    if mark.valid is not None:
+        zeros = jax.tree.map(jnp.zeros_like, adjoint)
+        inside = select(mark.valid, adjoint, zeros)
+
+    _, through_old, through_x = state_back(inside)
+    d_old, d_x = jax.tree.map(jnp.add, (d_old, d_x), (through_old, through_x))
+    if mark.reset is not None:
+        # After a reset the step starts from a fresh state, so nothing reaches the old one.
+        zeros = jax.tree.map(jnp.zeros_like, d_old)
+        d_old = select(mark.reset, zeros, d_old)
+    if mark.valid is not None:
+        # A step in the padding copies its state, so the adjoint passes through unchanged.
+        d_old = select(mark.valid, d_old, adjoint)
+
+    moment = Moment(
+        adjoint=Scaled(adjoint, exponent),
+        inside=inside,
+        at_output=at_output,
+        state_back=state_back,
+        output_back=output_back,
+        d_x=Scaled(d_x, exponent),
+        mark=mark,
+    )
+    return moment, d_old
 
 
 def _in_row(g: Scaled, row: Array, count: int) -> Scaled:
     """``g`` as one of ``count`` rows, the others zero."""
-    mantissa = jnp.zeros((count, *g.mantissa.shape), g.mantissa.dtype).at[row].set(g.mantissa)
-    exponent = jnp.full((count, *g.exponent.shape), NOTHING, jnp.int32).at[row].set(g.exponent)
+    zeros = jnp.zeros((count, *g.mantissa.shape), g.mantissa.dtype)
+    mantissa = zeros.at[row].set(g.mantissa)
+    nothing = jnp.full((count, *g.exponent.shape), NOTHING, jnp.int32)
+    exponent = nothing.at[row].set(g.exponent)
     return Scaled(mantissa, exponent)

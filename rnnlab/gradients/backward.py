@@ -1,4 +1,4 @@
-"""The results of a backward pass, and what takes a gradient back through a recorded run."""
+"""The results of a backward pass, and the protocol that takes a gradient back through a run."""
 
 from typing import NamedTuple, Protocol
 
@@ -10,65 +10,90 @@ from rnnlab.typing import Array, PyTree
 
 
 class StateNorms(NamedTuple):
-    """ln‖∂L/∂·ₜ‖ in one recurrent layer and direction, ``[T, ...]``; −inf where the gradient is exactly zero."""
+    """ln‖∂L/∂·ₜ‖ in one recurrent layer and direction, ``[T, ...]``.
 
-    h: Array  # the hidden state: the state's field h, or what the step returns as its output
-    c: Array | None  # the rest of the state, such as an LSTM's cell state
-    joint: Array  # the whole state
-    initial: Array  # the hidden state before the first step, [...]
+    −inf where the gradient is exactly zero.
+    """
+
+    # The hidden state: the state's field h, or what the step returns as its output.
+    h: Array
+    # The rest of the state, such as an LSTM's cell state.
+    c: Array | None
+    # The whole state.
+    joint: Array
+    # The hidden state before the first step, [...].
+    initial: Array
 
 
 class Adjoint(NamedTuple):
     """The adjoint of one recurrent layer and direction."""
 
     norms: StateNorms
-    options: RunOptions  # how the layer was run
-    layered: bool = False  # whether it is that of one of the cells of a composite
+    # How the layer was run.
+    options: RunOptions
+    # Whether the layer is one of the cells of a composite.
+    layered: bool = False
 
 
 class ParameterGradients(NamedTuple):
-    """What a backward pass gives for the parameters."""
+    """The results of a backward pass for the parameters."""
 
-    gradient: PyTree  # ∂L/∂θ, like the parameters
-    log_gradient: PyTree  # ln‖∂L/∂θ‖ of each parameter, free of overflow and underflow
-    log_contributions: PyTree  # ln‖·‖ of each step's contribution to each parameter, [T]
-    contributions: PyTree | None  # the contributions themselves, [T, *parameter], where asked for
+    # ∂L/∂θ, like the parameters.
+    gradient: PyTree
+    # ln‖∂L/∂θ‖ of each parameter, free of overflow and underflow.
+    log_gradient: PyTree
+    # ln‖·‖ of each step's contribution to each parameter, [T].
+    log_contributions: PyTree
+    # The contributions themselves, [T, *parameter], where asked for.
+    contributions: PyTree | None
 
 
 class Backward(NamedTuple):
-    """What one backward pass through a cell or a stack gives."""
+    """The results of one backward pass through a cell or a stack."""
 
-    adjoints: tuple[Adjoint, ...]  # one for each recurrent layer and direction, first to last
-    params: ParameterGradients | None  # None where only the adjoints were asked for
-    dxs: Scaled  # ∂L/∂xₜ, mantissa [T, ..., I] and exponent [T, ...]
+    # One for each recurrent layer and direction, first to last.
+    adjoints: tuple[Adjoint, ...]
+    # None where only the adjoints were asked for.
+    params: ParameterGradients | None
+    # ∂L/∂xₜ, mantissa [T, ..., I] and exponent [T, ...].
+    dxs: Scaled
 
 
 class Back(Protocol):
     """Takes ∂L/∂ys back through a recorded run."""
 
     def __call__(self, g: Scaled, *, adjoints_only: bool = False) -> Backward:
-        """``adjoints_only`` leaves the gradients of the parameters out, which is quicker."""
+        """``adjoints_only`` skips the gradients of the parameters, which is faster."""
         ...
 
 
 Recording = tuple[Array, Back]
+"""The outputs of a run, and the function that takes their gradient back through it."""
 
 
 def state_norms(
-    hidden: int | None, state: PyTree, exponent: Array, batch: int
+    hidden: int | None,
+    state: PyTree,
+    exponent: Array,
+    batch: int,
 ) -> tuple[Array, Array | None, Array]:
-    """Log-norms of the hidden part of a state adjoint, of the rest (None if there is none), and of all of it."""
+    """Log-norms of a state adjoint: of the hidden part, of the rest (None without one), of all."""
     leaves = jax.tree.leaves(state)
-    each = [log_norm(leaf, exponent, batch) for leaf in leaves]
-    joint = merge(each)
-    if hidden is None or len(each) < 2:
+    log_norms = [log_norm(leaf, exponent, batch) for leaf in leaves]
+    joint = merge(log_norms)
+    if hidden is None or len(log_norms) < 2:
         return joint, None, joint
-    return each[hidden], merge(each[:hidden] + each[hidden + 1 :]), joint
+    rest = log_norms[:hidden] + log_norms[hidden + 1 :]
+    return log_norms[hidden], merge(rest), joint
 
 
 def parameter_gradients(
     total: Scaled, log_contributions: PyTree, contributions: PyTree | None
 ) -> ParameterGradients:
-    """The result for the parameters, from the sum of all contributions."""
-    log_gradient = jax.tree.map(lambda leaf: log_norm(leaf, total.exponent, 0), total.mantissa)
+    """The results for the parameters, from the sum of all contributions."""
+
+    def parameter_norm(leaf: Array) -> Array:
+        return log_norm(leaf, total.exponent, 0)
+
+    log_gradient = jax.tree.map(parameter_norm, total.mantissa)
     return ParameterGradients(plain(total), log_gradient, log_contributions, contributions)

@@ -1,10 +1,10 @@
-"""Recording of a cell whose gate has its adjoint: the fused backward pass with scaled adjoints.
+"""Recording of a cell with a gate adjoint: the fused backward pass with scaled adjoints.
 
-Read :mod:`rnnlab.gradients.stepwise` first: it computes the same one step after the other, and a test
+Read :mod:`rnnlab.gradients.stepwise` first: it computes the same one step at a time, and a test
 binds this file to it. Two things make the difference.
 
-The loop back through time carries λ alone. What parameters and inputs need is δₜ = ∂L/∂aₜ, which the
-loop only writes down ("seen"), and large products for a whole chunk of steps do the rest.
+The loop back through time carries λ alone. Parameters and inputs need δₜ = ∂L/∂aₜ, which the loop
+only writes down ("seen"), and large products for a whole chunk of steps do the rest.
 
 Inside the loop arrays are flat, in the layout that the cell's ``Steps`` choose; outside they are
 ``[n, B, features]``. ``enter`` and ``leave`` turn one into the other:
@@ -55,14 +55,16 @@ from rnnlab.typing import Array, PyTree
 
 
 class Carry(NamedTuple):
-    """What the walk back through the chunks carries."""
+    """The carry of the walk back through the chunks."""
 
-    adjoint: Scaled  # λ, with ∂L/∂y of its own step already in it
-    total: Scaled | None  # ∂L/∂θ so far; None where only the adjoints are asked for
+    # λ, already including ∂L/∂y of its own step.
+    adjoint: Scaled
+    # ∂L/∂θ so far; None where only the adjoints are asked for.
+    total: Scaled | None
 
 
 class ChunkResults(NamedTuple):
-    """What a chunk of n steps gives."""
+    """The results of a chunk of n steps."""
 
     norms: tuple[Array, Array | None, Array]  # of h, of the rest, of the whole state, [n, B]
     log_contributions: PyTree | None  # [n] for each parameter
@@ -71,52 +73,78 @@ class ChunkResults(NamedTuple):
 
 
 def record_fused(
-    cell: Any, params: PyTree, xs: Array, state: PyTree, options: RunOptions, keep: bool
+    cell: Any,
+    params: PyTree,
+    xs: Array,
+    state: PyTree,
+    options: RunOptions,
+    keep: bool,
 ) -> Recording:
-    """Runs ``cell``; returns ``ys`` and what takes ∂L/∂ys back."""
+    """Runs ``cell``; returns ``ys`` and a function that takes ∂L/∂ys back."""
     batch = xs.shape[1:-1]
     xs, marks = arrange(xs, options)
     state = settle(cell, params, xs[0], state)
     xs, marks = one_axis(batch, 1, (xs, marks))
     state = one_axis(batch, 0, state)
     _, ys, memory = forward(
-        cell, params, xs, state, marks, options.reverse, states=True, gates=True
+        cell,
+        params,
+        xs,
+        state,
+        marks,
+        options.reverse,
+        states=True,
+        gates=True,
     )
-    recorded = _Recorded(cell, params, options.reverse, keep, steps_of(cell, params, xs), memory)
+    steps = steps_of(cell, params, xs)
+    recorded = _Recorded(cell, params, options.reverse, keep, steps, memory)
+
+    def masked(norm: Array) -> Array:
+        return jnp.where(marks.valid, norm, -jnp.inf)
 
     def back(g: Scaled, *, adjoints_only: bool = False) -> Backward:
         carry, results = recorded.back(one_axis(batch, 1, g), adjoints_only)
         norms = results.norms
         if marks.valid is not None:
-            norms = jax.tree.map(lambda norm: jnp.where(marks.valid, norm, -jnp.inf), norms)
+            norms = jax.tree.map(masked, norms)
         h, c, joint = own_axes(batch, 1, norms)
-        initial = own_axes(
-            batch, 0, recorded.norms(carry.adjoint.mantissa, carry.adjoint.exponent)[0]
-        )
-        found = None
+        initial_norms = recorded.norms(carry.adjoint.mantissa, carry.adjoint.exponent)
+        initial = own_axes(batch, 0, initial_norms[0])
+        gradients = None
         if carry.total is not None:
-            found = parameter_gradients(
+            gradients = parameter_gradients(
                 carry.total, results.log_contributions, results.contributions
             )
         adjoint = Adjoint(StateNorms(h, c, joint, initial), options)
-        return Backward((adjoint,), found, own_axes(batch, 1, results.dxs))
+        return Backward((adjoint,), gradients, own_axes(batch, 1, results.dxs))
 
     return own_axes(batch, 1, ys), back
 
 
 class _Recorded:
-    """A forward pass of which states and gates are known, and the way back through it."""
+    """A forward pass with all states and gates kept, and the backward pass through it."""
 
     def __init__(
-        self, cell: Any, params: PyTree, reverse: bool, keep: bool, steps: Any, memory: Any
+        self,
+        cell: Any,
+        params: PyTree,
+        reverse: bool,
+        keep: bool,
+        steps: Any,
+        memory: Any,
     ) -> None:
-        self.cell, self.params, self.reverse, self.keep = cell, params, reverse, keep
-        self.steps, self.memory = steps, memory
+        self.cell = cell
+        self.params = params
+        self.reverse = reverse
+        self.keep = keep
+        self.steps = steps
+        self.memory = memory
         self.hidden = hidden_leaf(cell, memory.state)
 
     def back(self, g: Scaled, adjoints_only: bool) -> tuple[Carry, ChunkResults]:
-        """All the way back; ``g`` is ∂L/∂ys ``[T, B, O]``."""
-        steps, valid = self.steps, self.memory.marks.valid
+        """The whole backward pass; ``g`` is ∂L/∂ys ``[T, B, O]``."""
+        steps = self.steps
+        valid = self.memory.marks.valid
         mantissa = g.mantissa
         if valid is not None:
             mantissa = select(valid, mantissa, jnp.zeros_like(mantissa))
@@ -134,40 +162,45 @@ class _Recorded:
         """The loop back through a chunk of steps, and then the products for all of them."""
         steps = self.steps
         g = Scaled(steps.enter(chunk.extra.mantissa), chunk.extra.exponent)
-        inputs = chunk.numbers, chunk.olds, chunk.states, chunk.kept, chunk.marks, g
+        inputs = (chunk.numbers, chunk.olds, chunk.states, chunk.kept, chunk.marks, g)
         room = chunk.room(steps, carry.adjoint.mantissa, g.mantissa)
+        start = (carry.adjoint, room)
         (adjoint, seen), (inside, exponent) = lax.scan(
-            self.one_step, (carry.adjoint, room), inputs, reverse=not self.reverse
+            self.one_step, start, inputs, reverse=not self.reverse
         )
         norms = self.norms(inside, exponent)
-        seen = renormalise(steps.leave(seen), exponent, 2)
-        dxs = Scaled(steps.to_inputs(chunk.xs, seen.mantissa), seen.exponent)
+        delta = renormalise(steps.leave(seen), exponent, 2)
+        dxs = Scaled(steps.to_inputs(chunk.xs, delta.mantissa), delta.exponent)
         if carry.total is None:
             return Carry(adjoint, None), ChunkResults(norms, None, None, dxs)
 
         olds = steps.leave(chunk.olds)
-        logs = log_contributions(self.cell, self.params, chunk.xs, self.cell.hidden(olds), seen)
+        h = self.cell.hidden(olds)
+        logs = log_contributions(self.cell, self.params, chunk.xs, h, delta)
         # The batch shares the parameters, so their part is computed at one scale: the largest.
-        top = seen.exponent.max()
-        at_top = rescale(seen, jnp.broadcast_to(top, seen.exponent.shape))
-        own = Scaled(steps.to_params(olds, chunk.xs, None, at_top), top)
-        kept = _contributions(steps, olds, chunk.xs, seen) if self.keep else None
-        return Carry(adjoint, add(carry.total, own)), ChunkResults(norms, logs, kept, dxs)
+        top = delta.exponent.max()
+        at_top = rescale(delta, jnp.broadcast_to(top, delta.exponent.shape))
+        of_chunk = Scaled(steps.to_params(olds, chunk.xs, None, at_top), top)
+        kept = _contributions(steps, olds, chunk.xs, delta) if self.keep else None
+        total = add(carry.total, of_chunk)
+        return Carry(adjoint, total), ChunkResults(norms, logs, kept, dxs)
 
     def one_step(
         self, carry: tuple[Scaled, PyTree], inputs: tuple
     ) -> tuple[tuple[Scaled, PyTree], tuple[PyTree, Array]]:
-        """One step back; gives the λ that enters the step, and its exponent."""
-        (adjoint, room), (number, old, new, kept, mark, g) = carry, inputs
+        """One step back; returns the carry, and the λ that enters the step with its exponent."""
+        adjoint, room = carry
+        index, old, new, kept, mark, g = inputs
         d_new, exponent = adjoint
-        # ∂L/∂y of this step is in λ already, so nothing enters through the output here.
+        # λ already includes ∂L/∂y of this step, so nothing enters through the output here.
         no_output = jnp.zeros_like(self.cell.hidden(d_new))
         d_old, inside, room = step_back(
-            self.steps, mark, room, number, old, new, kept, d_new, no_output
+            self.steps, mark, room, index, old, new, kept, d_new, no_output
         )
-        # ∂L/∂y of the next step is added here, so that what the loop carries needs no scaling
-        # when it is read.
-        return (_advance(self.cell, self.steps, d_old, exponent, g), room), (inside, exponent)
+        # ∂L/∂y of the next step is added here, so that the carry of the loop needs no scaling when
+        # it is read.
+        adjoint = _advance(self.cell, self.steps, d_old, exponent, g)
+        return (adjoint, room), (inside, exponent)
 
     def norms(self, adjoint: PyTree, exponent: Array) -> tuple[Array, Array | None, Array]:
         """Log-norms of an adjoint in the layout of the loop; ``exponent [..., B]``."""
@@ -175,31 +208,65 @@ class _Recorded:
 
 
 def _one_ahead(g: Scaled, reverse: bool) -> tuple[Scaled, Scaled]:
-    """The first of a sequence on the way back, and beside every step the one that comes next; nothing comes last."""
-    nothing = Scaled(jnp.zeros_like(g.mantissa[0]), jnp.full_like(g.exponent[0], NOTHING))
-    return jax.tree.map(lambda leaf: leaf[0 if reverse else -1], g), before(nothing, g, reverse)
+    """The first ∂L/∂y of the backward pass, and for every step the one that it needs next.
+
+    The last step of the backward pass gets zero.
+    """
+    no_mantissa = jnp.zeros_like(g.mantissa[0])
+    no_exponent = jnp.full_like(g.exponent[0], NOTHING)
+    nothing = Scaled(no_mantissa, no_exponent)
+    start = 0 if reverse else -1
+
+    def at_start(leaf: Array) -> Array:
+        return leaf[start]
+
+    first = jax.tree.map(at_start, g)
+    return first, before(nothing, g, reverse)
 
 
-def _advance(cell: Any, steps: Any, d_old: Any, exponent: Array, g: Scaled) -> Scaled:
-    """``d_old · 2^exponent`` with ∂L/∂y added to that of h, which is the output, each example at a scale of its own.
+def _advance(
+    cell: Any,
+    steps: Any,
+    d_old: Any,
+    exponent: Array,
+    g: Scaled,
+) -> Scaled:
+    """``d_old · 2^exponent`` plus ∂L/∂y, which enters through h, each example at its own scale.
 
-    All scaling of a step is done here, in one product for each leaf, as the loop of ``steps`` reads it.
+    All scaling of a step happens here, in one product for each leaf, in the layout of the loop.
     """
     common = jnp.maximum(level(steps.leave(d_old), exponent, 1), g.exponent)
 
-    def scaled(leaf: Array, own: Array) -> Array:
-        most = int(jnp.finfo(leaf.dtype).maxexp) - 2  # only where all is zero would it be more
-        return steps.times(leaf, power_of_two(jnp.clip(own - common, -(2**20), most), leaf.dtype))
+    def scaled(leaf: Array, exponent: Array) -> Array:
+        # Only a leaf that is all zero would need a larger shift, and the power would be infinite.
+        largest = int(jnp.finfo(leaf.dtype).maxexp) - 2
+        shift = jnp.clip(exponent - common, -(2**20), largest)
+        return steps.times(leaf, power_of_two(shift, leaf.dtype))
 
-    total = jax.tree.map(lambda leaf: scaled(leaf, exponent), d_old)
-    return Scaled(add_to_hidden(cell, total, scaled(g.mantissa, g.exponent)), common)
+    def scaled_old(leaf: Array) -> Array:
+        return scaled(leaf, exponent)
+
+    total = jax.tree.map(scaled_old, d_old)
+    entering = scaled(g.mantissa, g.exponent)
+    return Scaled(add_to_hidden(cell, total, entering), common)
 
 
-def _contributions(steps: Any, olds: PyTree, xs: Array, seen: Scaled) -> PyTree:
+def _contributions(
+    steps: Any,
+    olds: PyTree,
+    xs: Array,
+    delta: Scaled,
+) -> PyTree:
     """Each step's contribution itself, ``[n, *parameter]``."""
-    top = seen.exponent.max(axis=1)
-    at_top = rescale(seen, jnp.broadcast_to(top[:, None], seen.exponent.shape))
-    one_by_one = jax.vmap(
-        lambda *step: steps.to_params(*jax.tree.map(lambda leaf: leaf[None], step))
-    )
-    return plain(Scaled(one_by_one(olds, xs, None, at_top), top))
+    top = delta.exponent.max(axis=1)
+    at_top = rescale(delta, jnp.broadcast_to(top[:, None], delta.exponent.shape))
+
+    def with_time(leaf: Array) -> Array:
+        return leaf[None]
+
+    def one_step(*step: PyTree) -> PyTree:
+        # ``to_params`` sums over the steps it gets, so each step goes in as a chunk of one.
+        return steps.to_params(*jax.tree.map(with_time, step))
+
+    each_step = jax.vmap(one_step)
+    return plain(Scaled(each_step(olds, xs, None, at_top), top))

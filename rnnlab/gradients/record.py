@@ -1,4 +1,4 @@
-"""The recording that suits a cell: of each cell inside, by the fused pass, or of the step alone."""
+"""The choice of recording: each cell of a composite, the fused pass, or the step alone."""
 
 from rnnlab.cells.contract import map_leaves
 from rnnlab.driver import RunOptions, is_composite
@@ -10,14 +10,23 @@ from rnnlab.typing import Array, Cell, PyTree
 
 
 def record(
-    cell: Cell, params: PyTree, xs: Array, state: PyTree, options: RunOptions, keep: bool
+    cell: Cell,
+    params: PyTree,
+    xs: Array,
+    state: PyTree,
+    options: RunOptions,
+    keep: bool,
 ) -> Recording:
-    """Runs ``cell``; returns ``ys`` and what takes ∂L/∂ys back. ``keep`` keeps the contributions."""
+    """Runs ``cell``; returns ``ys`` and a function that takes ∂L/∂ys back.
+
+    ``keep`` keeps the contributions as arrays.
+    """
     if is_composite(cell):
         recording = record_composite(cell, params, xs, state, options, keep, record)
         if recording is not None:
             return recording
         if options.key is not None:
+            # Without the key dropout would be silently off, and the gradient that of another run.
             raise ValueError(
                 f"{type(cell).__name__} has parameters of its own, so it is followed by its step, "
                 "which has no dropout; leave key out"

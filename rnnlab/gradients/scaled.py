@@ -1,4 +1,4 @@
-"""Numbers as mantissa · 2^exponent, one integer exponent for a whole array or for each example of a batch."""
+"""Numbers as mantissa · 2^exponent, with one integer exponent for an array or for each example."""
 
 import math
 from typing import NamedTuple
@@ -10,7 +10,8 @@ from jax import lax
 from rnnlab.cells.base import widest
 from rnnlab.typing import Array, Dtype, PyTree
 
-NOTHING = -(2**30)  # the exponent of zero: below every other, and far from overflow when added to
+NOTHING = -(2**30)
+"""The exponent of zero: below every other, and too small in size to overflow when added to."""
 
 
 class Scaled(NamedTuple):
@@ -21,65 +22,90 @@ class Scaled(NamedTuple):
 
 
 def zero(tree: PyTree, batch: tuple[int, ...]) -> Scaled:
-    """Zero in the form of ``tree``, whose leaves start with ``batch``."""
-    return Scaled(jax.tree.map(jnp.zeros_like, tree), jnp.full(batch, NOTHING, jnp.int32))
+    """Zero with the structure of ``tree``, whose leaves start with ``batch``."""
+    mantissa = jax.tree.map(jnp.zeros_like, tree)
+    exponent = jnp.full(batch, NOTHING, jnp.int32)
+    return Scaled(mantissa, exponent)
 
 
 def renormalise(tree: PyTree, exponent: Array, batch: int) -> Scaled:
-    """``tree · 2^exponent`` with each example's largest element brought into [½, 1) by a power of two, which is exact.
+    """``tree · 2^exponent`` with the largest element of each example in [½, 1).
 
-    An element so small that the power would overflow comes half of the way.
+    Scaling by a power of two is exact. Where the element is so small that the power would overflow,
+    it comes half of the way.
     """
-    own = level(tree, exponent, batch)
-    shift = jnp.minimum(
-        exponent - own, _reach(tree)
-    )  # of zero, which any scale leaves zero, it would be far too large
-    return Scaled(_times(tree, shift), own)
+    new_exponent = level(tree, exponent, batch)
+    # The new exponent of zero is NOTHING, whose shift would be far too large. Zero stays zero under
+    # any shift.
+    shift = jnp.minimum(exponent - new_exponent, _largest_power(tree))
+    return Scaled(_times(tree, shift), new_exponent)
 
 
 def level(tree: PyTree, exponent: Array, batch: int) -> Array:
-    """The exponent under which ``tree · 2^exponent`` has its largest element in [½, 1); of zero the smallest of all."""
+    """The exponent at which ``tree · 2^exponent`` has its largest element in [½, 1).
+
+    ``NOTHING`` where the tree is zero.
+    """
     largest = jnp.zeros(exponent.shape, jnp.float32)
     for leaf in jax.tree.leaves(tree):
-        part = jnp.abs(lax.stop_gradient(leaf)).max(axis=tuple(range(batch, leaf.ndim)), initial=0)
-        largest = jnp.maximum(largest, part)
-    reach = _reach(tree)
-    return jnp.where(largest == 0, NOTHING, exponent + jnp.clip(_exponent(largest), -reach, reach))
+        # Rescaling changes no value, so its exponent must not take part in second derivatives.
+        sizes = jnp.abs(lax.stop_gradient(leaf))
+        features = tuple(range(batch, leaf.ndim))
+        of_leaf = sizes.max(axis=features, initial=0)
+        largest = jnp.maximum(largest, of_leaf)
+    limit = _largest_power(tree)
+    is_zero = largest == 0
+    shift = jnp.clip(_exponent(largest), -limit, limit)
+    return jnp.where(is_zero, NOTHING, exponent + shift)
 
 
 def rescale(value: Scaled, exponent: Array) -> PyTree:
-    """The mantissa that ``value`` has under another ``exponent``; what is too small for it becomes zero."""
-    return _times(value.mantissa, jnp.clip(value.exponent - exponent, -(2**20), 2**20))
+    """The mantissa of ``value`` at another ``exponent``; what is too small for it becomes zero."""
+    # The clip keeps the later sum with the bias of the floats inside of int32.
+    shift = jnp.clip(value.exponent - exponent, -(2**20), 2**20)
+    return _times(value.mantissa, shift)
 
 
 def add(a: Scaled, b: Scaled) -> Scaled:
-    """a + b, at the larger exponent of the two; the sum is not brought back into range."""
+    """a + b, at the larger exponent of the two; the sum is not renormalised."""
     exponent = jnp.maximum(a.exponent, b.exponent)
-    return Scaled(jax.tree.map(jnp.add, rescale(a, exponent), rescale(b, exponent)), exponent)
+    first = rescale(a, exponent)
+    second = rescale(b, exponent)
+    return Scaled(jax.tree.map(jnp.add, first, second), exponent)
 
 
 def plain(value: Scaled) -> PyTree:
     """``value`` as ordinary floats, which may overflow or underflow."""
-    half = (
-        value.exponent >> 1
-    )  # in two strides, since 2^exponent itself may leave the range that the product keeps to
-    return _times(_times(value.mantissa, half), value.exponent - half)
+    # In two steps: 2^exponent itself may overflow or underflow where the product does not.
+    half = value.exponent >> 1
+    halfway = _times(value.mantissa, half)
+    return _times(halfway, value.exponent - half)
 
 
 def log_norm(leaf: Array, exponent: Array, batch: int) -> Array:
-    """ln‖leaf · 2^exponent‖₂ over all but the first ``batch`` axes, in nats; −inf, with gradient zero, at zero."""
+    """ln‖leaf · 2^exponent‖₂ over all but the first ``batch`` axes, in nats.
+
+    −inf, with gradient zero, at zero.
+    """
     leaf = leaf.astype(widest(leaf.dtype, jnp.float32))
-    own = renormalise(leaf, jnp.zeros_like(exponent), batch)
-    return log_root(
-        jnp.sum(own.mantissa**2, axis=tuple(range(batch, leaf.ndim))), own.exponent + exponent
-    )
+    # Without this the squares would overflow or underflow at half the range of the floats.
+    scaled = renormalise(leaf, jnp.zeros_like(exponent), batch)
+    features = tuple(range(batch, leaf.ndim))
+    squares = jnp.sum(scaled.mantissa**2, axis=features)
+    return log_root(squares, scaled.exponent + exponent)
 
 
 def log_root(squares: Array, exponent: Array) -> Array:
-    """ln √(squares · 4^exponent); −inf, with gradient zero, at zero and below, where rounding may lead."""
-    zero = squares <= 0
+    """ln √(squares · 4^exponent); −inf, with gradient zero, at zero and below.
+
+    Rounding may make a sum of squares from a Gram matrix slightly negative.
+    """
+    is_zero = squares <= 0
     shift = math.log(2) * exponent.astype(squares.dtype)
-    return jnp.where(zero, -jnp.inf, 0.5 * jnp.log(jnp.where(zero, 1, squares)) + shift)
+    # The inner ``where`` keeps the unused branch finite, since 0 · inf in its derivative is NaN.
+    nonzero = jnp.where(is_zero, 1, squares)
+    log = 0.5 * jnp.log(nonzero) + shift
+    return jnp.where(is_zero, -jnp.inf, log)
 
 
 def merge(logs: list[Array]) -> Array:
@@ -89,41 +115,52 @@ def merge(logs: list[Array]) -> Array:
     stacked = jnp.stack(logs)
     largest = lax.stop_gradient(stacked.max(axis=0))
     base = jnp.where(jnp.isfinite(largest), largest, 0.0)
-    squares = jnp.sum(jnp.exp(2 * (stacked - base[None])), axis=0)
-    zero = squares == 0
-    return jnp.where(zero, -jnp.inf, 0.5 * jnp.log(jnp.where(zero, 1.0, squares)) + base)
+    relative = stacked - base[None]
+    squares = jnp.sum(jnp.exp(2 * relative), axis=0)
+    is_zero = squares == 0
+    nonzero = jnp.where(is_zero, 1.0, squares)
+    log = 0.5 * jnp.log(nonzero) + base
+    return jnp.where(is_zero, -jnp.inf, log)
 
 
 def power_of_two(exponent: Array, dtype: Dtype) -> Array:
-    """2^exponent, exactly, from its bits; 0 below the normal range of ``dtype`` and inf above it."""
+    """2^exponent, exactly, from its bits; 0 below the normal range of ``dtype`` and inf above."""
     info = jnp.finfo(dtype)
-    word = {16: jnp.int16, 32: jnp.int32, 64: jnp.int64}[info.bits]
-    biased = jnp.clip(exponent + (info.maxexp - 1), 0, 2 * info.maxexp - 1)
-    return lax.bitcast_convert_type(biased.astype(word) << info.nmant, dtype)
+    words = {16: jnp.int16, 32: jnp.int32, 64: jnp.int64}
+    word = words[info.bits]
+    # The biased exponent 0 with an empty mantissa is the float 0, and the largest one is inf.
+    bias = info.maxexp - 1
+    biased = jnp.clip(exponent + bias, 0, 2 * info.maxexp - 1)
+    bits = biased.astype(word) << info.nmant
+    return lax.bitcast_convert_type(bits, dtype)
 
 
 def _times(tree: PyTree, exponent: Array) -> PyTree:
     """``tree · 2^exponent``."""
-    factors = {
-        dtype: power_of_two(exponent, dtype)
-        for dtype in {leaf.dtype for leaf in jax.tree.leaves(tree)}
-    }
-    return jax.tree.map(lambda leaf: leaf * _align(factors[leaf.dtype], leaf), tree)
+    dtypes = {leaf.dtype for leaf in jax.tree.leaves(tree)}
+    factors = {dtype: power_of_two(exponent, dtype) for dtype in dtypes}
+
+    def scaled(leaf: Array) -> Array:
+        return leaf * _align(factors[leaf.dtype], leaf)
+
+    return jax.tree.map(scaled, tree)
 
 
-def _reach(tree: PyTree) -> int:
+def _largest_power(tree: PyTree) -> int:
     """The largest power of two by which every leaf may be multiplied."""
-    return (
-        min([int(jnp.finfo(leaf.dtype).maxexp) for leaf in jax.tree.leaves(tree)], default=128) - 2
-    )
+    dtypes = [leaf.dtype for leaf in jax.tree.leaves(tree)]
+    limits = [int(jnp.finfo(dtype).maxexp) for dtype in dtypes]
+    return min(limits, default=128) - 2
 
 
 def _exponent(x: Array) -> Array:
     """e with x in [2^(e−1), 2^e), from the bits of x > 0; anything for zero, infinity and NaN."""
     info = jnp.finfo(x.dtype)
     word = jnp.int32 if info.bits == 32 else jnp.int64
-    return ((lax.bitcast_convert_type(x, word) >> info.nmant) - (info.maxexp - 2)).astype(jnp.int32)
+    biased = lax.bitcast_convert_type(x, word) >> info.nmant
+    return (biased - (info.maxexp - 2)).astype(jnp.int32)
 
 
 def _align(scale: Array, leaf: Array) -> Array:
-    return scale.reshape(scale.shape + (1,) * (leaf.ndim - scale.ndim))
+    ones = (1,) * (leaf.ndim - scale.ndim)
+    return scale.reshape(scale.shape + ones)

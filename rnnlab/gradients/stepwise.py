@@ -1,4 +1,4 @@
-"""Recording of any cell: the derivative of the whole step, one step after the other."""
+"""Recording of any cell: the derivative of the whole step, one step at a time."""
 
 import jax
 import jax.numpy as jnp
@@ -21,9 +21,14 @@ from rnnlab.typing import Array, Cell, PyTree
 
 
 def record_steps(
-    cell: Cell, params: PyTree, xs: Array, state: PyTree, options: RunOptions, keep: bool
+    cell: Cell,
+    params: PyTree,
+    xs: Array,
+    state: PyTree,
+    options: RunOptions,
+    keep: bool,
 ) -> Recording:
-    """Runs ``cell``; returns ``ys`` and what takes ∂L/∂ys back."""
+    """Runs ``cell``; returns ``ys`` and a function that takes ∂L/∂ys back."""
     batch = xs.ndim - 2
     run = trajectory(cell, params, xs, state, options)
     remembers = bool(jax.tree.leaves(run.start))
@@ -32,35 +37,59 @@ def record_steps(
         hidden = split(cell.step, params, run.start, run.xs[0]).hidden
 
     def collect(total: Scaled | None, moment: Moment) -> tuple[Scaled | None, tuple]:
-        norms = None
-        if remembers:
-            norms = state_norms(hidden, *moment.adjoint, batch)
-            valid = moment.mark.valid
-            if valid is not None:
-                norms = jax.tree.map(lambda norm: jnp.where(valid, norm, -jnp.inf), norms)
+        norms = _norms(hidden, moment, batch) if remembers else None
         dxs = renormalise(*moment.d_x, batch)
         if total is None:
             return None, (norms, None, None, dxs)
-        # The batch shares the parameters, so their part is computed at one scale: the largest.
-        exponent = moment.adjoint.exponent
-        top = exponent.max()
-        own = Scaled(moment.to_params(jnp.broadcast_to(top, exponent.shape)), top)
-        logs = jax.tree.map(lambda leaf: log_norm(leaf, top, 0), own.mantissa)
-        return add(total, own), (norms, logs, plain(own) if keep else None, dxs)
+        total, logs, kept = _contribution(total, moment, keep)
+        return total, (norms, logs, kept, dxs)
 
     def back(g: Scaled, *, adjoints_only: bool = False) -> Backward:
         valid = run.marks.valid
         if valid is not None:
-            g = Scaled(select(valid, g.mantissa, jnp.zeros_like(g.mantissa)), g.exponent)
+            # The outputs in the padding are no part of the loss, whatever the loss makes of them.
+            mantissa = select(valid, g.mantissa, jnp.zeros_like(g.mantissa))
+            g = Scaled(mantissa, g.exponent)
         start = None if adjoints_only else zero(params, ())
         initial, total, outs = adjoint_scan(cell, params, run, g, collect, start)
         norms, logs, kept, dxs = outs
         adjoints = ()
         if remembers:
             h, c, joint = norms
-            at_start = state_norms(hidden, *initial, batch)[0]
-            adjoints = (Adjoint(StateNorms(h, c, joint, at_start), options),)
-        found = None if total is None else parameter_gradients(total, logs, kept)
-        return Backward(adjoints, found, dxs)
+            log_initial = state_norms(hidden, *initial, batch)[0]
+            adjoints = (Adjoint(StateNorms(h, c, joint, log_initial), options),)
+        gradients = None if total is None else parameter_gradients(total, logs, kept)
+        return Backward(adjoints, gradients, dxs)
 
     return run.ys, back
+
+
+def _norms(hidden: int | None, moment: Moment, batch: int) -> tuple[Array, Array | None, Array]:
+    """Log-norms of the adjoint of one step; −inf in the padding."""
+    norms = state_norms(hidden, *moment.adjoint, batch)
+    valid = moment.mark.valid
+    if valid is None:
+        return norms
+
+    def masked(norm: Array) -> Array:
+        return jnp.where(valid, norm, -jnp.inf)
+
+    return jax.tree.map(masked, norms)
+
+
+def _contribution(
+    total: Scaled, moment: Moment, keep: bool
+) -> tuple[Scaled, PyTree, PyTree | None]:
+    """The total with the step's contribution, the log-norms of that and, where ``keep``, itself."""
+    # The batch shares the parameters, so their part is computed at one scale: the largest.
+    exponent = moment.adjoint.exponent
+    top = exponent.max()
+    at_top = moment.to_params(jnp.broadcast_to(top, exponent.shape))
+    contribution = Scaled(at_top, top)
+
+    def parameter_norm(leaf: Array) -> Array:
+        return log_norm(leaf, top, 0)
+
+    logs = jax.tree.map(parameter_norm, contribution.mantissa)
+    total = add(total, contribution)
+    return total, logs, plain(contribution) if keep else None

@@ -1,7 +1,8 @@
-"""Weights from and to other libraries: PyTorch's modules, Flax's cells (linen and NNX), Keras's layers.
+"""Weights from and to other libraries: PyTorch's modules, Flax's cells, Keras's layers.
 
-No library is imported until a function needs it, and numpy arrays under PyTorch's names need no PyTorch at all.
-What the other side cannot hold raises ValueError: nothing is dropped, folded or cast on the way.
+A library is imported only when a function needs it; numpy arrays under PyTorch's names need no
+PyTorch. Weights that the other side cannot hold raise ValueError: nothing is dropped, merged or
+cast.
 """
 
 from rnnlab.interop.flax import from_flax, to_flax

@@ -1,4 +1,4 @@
-"""A cell read in both directions."""
+"""A cell that reads the sequence in both directions."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -27,7 +27,7 @@ class BidirectionalState(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Bidirectional:
-    """A cell read in both directions; made by :func:`bidirectional`."""
+    """A cell that reads in both directions; see :func:`bidirectional`."""
 
     forward: Any
     backward: Any
@@ -41,17 +41,17 @@ class Bidirectional:
         return self.forward.output_size + self.backward.output_size
 
     def init(self, key: Key, input_size: int) -> BidirectionalParams:
-        """Fresh parameters for inputs of ``input_size`` features."""
+        """Initial parameters for inputs of ``input_size`` features."""
         _check.to_init(key, input_size)
         k_forward, k_backward = jax.random.split(key)
-        return BidirectionalParams(
-            self.forward.init(k_forward, input_size), self.backward.init(k_backward, input_size)
-        )
+        forward = self.forward.init(k_forward, input_size)
+        backward = self.backward.init(k_backward, input_size)
+        return BidirectionalParams(forward, backward)
 
     def initial_state(self, batch_shape: tuple[int, ...] = ()) -> BidirectionalState:
-        return BidirectionalState(
-            self.forward.initial_state(batch_shape), self.backward.initial_state(batch_shape)
-        )
+        forward = self.forward.initial_state(batch_shape)
+        backward = self.backward.initial_state(batch_shape)
+        return BidirectionalState(forward, backward)
 
     def step(
         self, params: BidirectionalParams, state: BidirectionalState, x: Array
@@ -75,34 +75,47 @@ class Bidirectional:
         """Each direction over the whole sequence; outputs side by side."""
         if not isinstance(params, BidirectionalParams):
             raise ValueError(
-                f"params has the structure {_check.outline(params)}, but two directions are needed; "
-                "give rnnlab.layers.BidirectionalParams(forward, backward)"
+                f"params has the structure {_check.outline(params)}, but two directions are "
+                "needed; give rnnlab.layers.BidirectionalParams(forward, backward)"
             )
-        there, back = both_ways(options)
-        ahead, ys = run(self.forward, params.forward, xs, state.forward, there)
-        behind, zs = run(self.backward, params.backward, xs, state.backward, back)
+        forwards, backwards = both_ways(options)
+        forward, ys = run(self.forward, params.forward, xs, state.forward, forwards)
+        backward, zs = run(self.backward, params.backward, xs, state.backward, backwards)
         for outputs in (ys, zs):
             _check.one_output(outputs, xs.shape[1:-1], 1, "two directions need")
-        return BidirectionalState(ahead, behind), jnp.concatenate([ys, zs], axis=-1)
+        return BidirectionalState(forward, backward), jnp.concatenate([ys, zs], axis=-1)
 
 
 def both_ways(options: RunOptions) -> tuple[RunOptions, RunOptions]:
-    """The options of each direction. What is reset *before* step t one way is reset before t − 1 the other way."""
+    """The options of each direction."""
     resets = options.resets
     if resets is not None:
+        # A reset before step t cuts between t − 1 and t. The other direction crosses that cut when
+        # it comes to t − 1, so its resets are shifted by one step.
         edge = jnp.zeros_like(resets[:1])
-        resets = jnp.concatenate([edge, resets[:-1]] if options.reverse else [resets[1:], edge])
-    k_there, k_back = (None, None) if options.key is None else jax.random.split(options.key)
-    return options.replace(key=k_there), options.replace(
-        key=k_back, resets=resets, reverse=not options.reverse
-    )
+        parts = [edge, resets[:-1]] if options.reverse else [resets[1:], edge]
+        resets = jnp.concatenate(parts)
+    k_forward, k_backward = None, None
+    if options.key is not None:
+        k_forward, k_backward = jax.random.split(options.key)
+    forwards = options.replace(key=k_forward)
+    backwards = options.replace(key=k_backward, resets=resets, reverse=not options.reverse)
+    return forwards, backwards
 
 
 def bidirectional(cell: Cell, backward: Cell | None = None) -> Bidirectional:
-    """A cell that reads the sequence in both directions (Schuster & Paliwal 1997); outputs ``[h_forward, h_backward]``.
+    """A cell that reads the sequence in both directions (Schuster & Paliwal 1997).
 
-    With ``lengths`` the backward direction starts at each example's last valid step; with ``resets`` it starts afresh
-    at the end of each packed sequence, so that none sees another. It has no ``step``.
+    Outputs are ``[h_forward, h_backward]``. With ``lengths`` the backward direction starts at each
+    example's last valid step; with ``resets`` its state is reset at the end of each packed
+    sequence, so that none sees another. It has no ``step``.
+
+    >>> import rnnlab
+    >>> cell = rnnlab.bidirectional(rnnlab.GRU(8))
+    >>> params = cell.init(jax.random.key(0), input_size=3)
+    >>> _, ys = rnnlab.unroll(cell, params, jnp.ones((20, 4, 3)))
+    >>> ys.shape
+    (20, 4, 16)
 
     Args:
         cell: the forward cell.

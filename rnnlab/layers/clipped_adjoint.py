@@ -1,4 +1,4 @@
-"""A cell whose adjoint is clipped at every step on its way back."""
+"""A cell whose adjoint is clipped at every step of the backward pass."""
 
 import dataclasses
 import functools
@@ -15,7 +15,7 @@ from rnnlab.typing import Array, Cell, Key, PyTree
 
 @dataclasses.dataclass(frozen=True)
 class ClippedAdjoint:
-    """A cell whose adjoint is clipped between any two steps; made by :func:`clip_adjoints`."""
+    """A cell whose adjoint is clipped between any two steps; see :func:`clip_adjoints`."""
 
     cell: Any
     threshold: float
@@ -31,56 +31,70 @@ class ClippedAdjoint:
         return self.cell.output_size
 
     def init(self, key: Key, input_size: int) -> PyTree:
-        """As the cell's own."""
+        """The parameters of the cell itself."""
         return self.cell.init(key, input_size)
 
     def initial_state(self, batch_shape: tuple[int, ...] = ()) -> PyTree:
         return self.cell.initial_state(batch_shape)
 
     def step(self, params: PyTree, state: PyTree, x: Array) -> tuple[PyTree, Array]:
-        """As the cell's own; on the way back what it hands to the step before is clipped."""
+        """The step of the cell; the backward pass clips the adjoint of the state before it."""
         batch = x.shape[:-1]
         _check.batched("the state", state, batch)
         leaves, tree = jax.tree.flatten(state)
-        floats = [
-            number for number, leaf in enumerate(leaves) if jnp.issubdtype(leaf.dtype, jnp.floating)
-        ]
-        for number, leaf in zip(
-            floats, _gate(self.threshold, len(batch), [leaves[n] for n in floats]), strict=True
-        ):
-            leaves[number] = leaf
+        # A custom derivative takes floats only: counters and flags in a state pass by it.
+        floats = [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)]
+        gated = iter(_gate(self.threshold, len(batch), floats))
+        for index, leaf in enumerate(leaves):
+            if jnp.issubdtype(leaf.dtype, jnp.floating):
+                leaves[index] = next(gated)
         return self.cell.step(params, jax.tree.unflatten(tree, leaves), x)
 
 
 def clip_adjoints(cell: Cell, threshold: float) -> ClippedAdjoint:
-    """A cell with the same values whose gradient cannot explode, as its adjoint is clipped at every step.
+    """A cell with the same values, whose adjoint is clipped at every step of the backward pass.
 
-    With m = (∂sₜ/∂sₜ₋₁)ᵀ ∂L/∂sₜ, what step t hands back, and τ the threshold,
+    The gradient cannot explode. With m = (∂sₜ/∂sₜ₋₁)ᵀ ∂L/∂sₜ, what step t hands back, and τ the
+    threshold,
 
-        ∂L/∂sₜ₋₁ ← m · min(1, τ/‖m‖) + what the loss says of yₜ₋₁ and sₜ₋₁ itself,
+        ∂L/∂sₜ₋₁ ← m · min(1, τ/‖m‖) + the direct part of the loss at yₜ₋₁ and sₜ₋₁,
 
-    for every example on its own, ‖·‖ over its whole state (an LSTM's c and h). Parameters and inputs get their part of
-    m unclipped, of the adjoint that was clipped on its way. Unlike the clipping of the whole gradient this keeps
-    far steps from outshouting near ones; the gradient's direction changes.
+    for every example separately, with ‖·‖ over its whole state (an LSTM's c and h). Parameters and
+    inputs get their part of m unclipped, from the adjoint that was clipped up to that step. Unlike
+    clipping the whole gradient, this keeps distant steps from dominating near ones; the direction
+    of the gradient changes.
 
-    It runs on the engines that need only a ``step`` ("scan", "checkpointed") and in stacks. Since its way back is not
-    linear it has no forward mode, and the instruments refuse it: give them ``cell`` itself.
+    It runs on the engines that need only a ``step`` ("scan", "checkpointed") and in stacks. Since
+    its backward pass is not linear it has no forward mode, and the instruments refuse it: give them
+    ``cell`` itself.
+
+    >>> import rnnlab
+    >>> cell = clip_adjoints(rnnlab.LSTM(8), threshold=1.0)
+    >>> params = cell.init(jax.random.key(0), input_size=3)
+    >>> final_state, ys = rnnlab.unroll(cell, params, jnp.ones((20, 4, 3)))
 
     Args:
-        cell: any cell or stack with a ``step``, also :class:`rnnlab.Step`, with batch axes first in its state.
+        cell: any cell or stack with a ``step``, also :class:`rnnlab.Step`, with batch axes first in
+            its state.
         threshold: τ, a number above 0; infinity clips nothing.
 
     Returns:
         The cell, whose parameters and states are those of ``cell``.
 
     Raises:
-        ValueError: for a bidirectional cell, what is no cell, and a threshold that is not a number above 0.
+        ValueError: for a bidirectional cell, for an object that is not a cell, and for a threshold
+            that is not a number above 0.
     """
     _check.hashable(cell)
-    if isinstance(cell, Bidirectional) or getattr(cell, "dropout", 0):
-        what = "has no step" if isinstance(cell, Bidirectional) else "steps without its dropout"
+    fault = None
+    if isinstance(cell, Bidirectional):
+        fault = "has no step"
+    elif getattr(cell, "dropout", 0):
+        fault = "steps without its dropout"
+    if fault is not None:
         raise ValueError(
-            f"{type(cell).__name__} {what}, so it cannot be clipped at each; clip the cells inside of it"
+            f"{type(cell).__name__} {fault}, so it cannot be clipped at each; clip the cells "
+            "inside of it"
         )
     if not isinstance(threshold, numbers.Real) or not threshold > 0:
         raise ValueError(
@@ -91,31 +105,40 @@ def clip_adjoints(cell: Cell, threshold: float) -> ClippedAdjoint:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _gate(threshold: float, batch: int, state: list[Array]) -> list[Array]:
-    """``state`` itself; its cotangent is clipped, all leaves together, for each index of the first ``batch`` axes."""
-    del threshold, batch  # only the way back reads them
+    """``state`` itself, with a cotangent that is clipped.
+
+    All leaves are clipped together, for each index of the first ``batch`` axes.
+    """
+    del threshold, batch  # only the backward pass reads them
     return state
 
 
-def _there(threshold: float, batch: int, state: list[Array]) -> tuple[list[Array], None]:
+def _gate_forward(threshold: float, batch: int, state: list[Array]) -> tuple[list[Array], None]:
     del threshold, batch
     return state, None
 
 
-def _back(threshold: float, batch: int, _: None, adjoint: list[Array]) -> tuple[list[Array]]:
+def _gate_backward(
+    threshold: float, batch: int, _: None, adjoint: list[Array]
+) -> tuple[list[Array]]:
     def squares(leaf: Array) -> Array:
+        # In half precision the squares of large adjoints overflow.
         wide = leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
         return jnp.sum(wide**2, axis=tuple(range(batch, leaf.ndim)))
 
     total = sum(map(squares, adjoint))
     far = total > threshold**2
-    scale = jnp.where(
-        far, threshold / jnp.sqrt(jnp.where(far, total, 1)), 1
-    )  # min(1, τ/‖m‖), smooth at m = 0
+    # min(1, τ/‖m‖). The inner where keeps √0 out, whose infinite slope gives NaN in a derivative of
+    # this pass, even where the outer where discards it.
+    norm = jnp.sqrt(jnp.where(far, total, 1))
+    scale = jnp.where(far, threshold / norm, 1)
 
     def clipped(leaf: Array) -> Array:
-        return leaf * scale.reshape(scale.shape + (1,) * (leaf.ndim - batch)).astype(leaf.dtype)
+        features = leaf.ndim - batch
+        factor = scale.reshape(scale.shape + (1,) * features)
+        return leaf * factor.astype(leaf.dtype)
 
     return ([clipped(leaf) for leaf in adjoint],)
 
 
-_gate.defvjp(_there, _back)
+_gate.defvjp(_gate_forward, _gate_backward)

@@ -25,7 +25,7 @@ class StackState(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Stack:
-    """Layers of cells, each reading the outputs of the one below; made by :func:`stack`."""
+    """Layers of cells, each reading the outputs of the one below; see :func:`stack`."""
 
     cells: tuple[Any, ...]
     _: dataclasses.KW_ONLY
@@ -39,16 +39,18 @@ class Stack:
             _check.hashable(cell)
         _check.flag("residual", self.residual)
         _check.fraction("dropout", self.dropout, closed=False)
+        if not self.residual:
+            return
         for below, above in zip(self.cells, self.cells[1:], strict=False):
-            widths = getattr(below, "output_size", None), getattr(above, "output_size", None)
-            if (
-                self.residual
-                and hasattr(above, "hidden_size")
-                and None not in widths
-                and widths[0] != widths[1]
-            ):
+            if not hasattr(above, "hidden_size"):
+                continue
+            inputs = getattr(below, "output_size", None)
+            outputs = getattr(above, "output_size", None)
+            # A foreign cell does not tell its size. It is checked at the first step instead.
+            if inputs is not None and outputs is not None and inputs != outputs:
                 raise ValueError(
-                    f"a residual connection adds {widths[0]} features to {widths[1]}; give neighbouring layers one size"
+                    f"a residual connection adds {inputs} features to {outputs}; give "
+                    "neighbouring layers one size"
                 )
 
     @property
@@ -64,11 +66,12 @@ class Stack:
         return self.cells[-1].output_size
 
     def init(self, key: Key, input_size: int) -> StackParams:
-        """Fresh parameters for inputs of ``input_size`` features."""
+        """Initial parameters for inputs of ``input_size`` features."""
         _check.to_init(key, input_size)
+        keys = jax.random.split(key, len(self.cells))
         layers = []
-        for k, cell in zip(jax.random.split(key, len(self.cells)), self.cells, strict=True):
-            layers.append(cell.init(k, input_size))
+        for layer_key, cell in zip(keys, self.cells, strict=True):
+            layers.append(cell.init(layer_key, input_size))
             input_size = cell.output_size
         return StackParams(tuple(layers))
 
@@ -78,47 +81,47 @@ class Stack:
     def step(self, params: StackParams, state: StackState, x: Array) -> tuple[StackState, Array]:
         """All layers, one time step, without dropout."""
         self._check_params(params)
-        after = []
-        for number, cell in enumerate(self.cells):
-            layer, y = cell.step(params.layers[number], state.layers[number], x)
-            after.append(layer)
-            x = self._above(number, x, y, 0)
-        return StackState(tuple(after)), x
+        states = []
+        for index, cell in enumerate(self.cells):
+            after, y = cell.step(params.layers[index], state.layers[index], x)
+            states.append(after)
+            x = self._above(index, x, y, 0)
+        return StackState(tuple(states)), x
 
     def run_cells(
         self, params: StackParams, xs: Array, state: StackState, options: RunOptions, run: RunCell
     ) -> tuple[StackState, Array]:
         """Each layer over the whole sequence, one after the other."""
         self._check_params(params)
+        keys = self.keys(options.key)
         states = []
-        for number, (cell, key) in enumerate(zip(self.cells, self.keys(options.key), strict=True)):
-            k_drop, k_inner = self.keys(key, 2)
-            mask = self.mask(number, k_drop, xs)
-            seen = xs if mask is None else xs * mask
-            after, ys = run(
-                cell,
-                params.layers[number],
-                seen,
-                state.layers[number],
-                options.replace(key=k_inner),
-            )
+        for index, cell in enumerate(self.cells):
+            k_drop, k_inner = self.keys(keys[index], 2)
+            mask = self.mask(index, k_drop, xs)
+            # A residual connection adds the inputs themselves, not what dropout left of them.
+            inputs = xs if mask is None else xs * mask
+            layer_options = options.replace(key=k_inner)
+            after, ys = run(cell, params.layers[index], inputs, state.layers[index], layer_options)
             states.append(after)
-            xs = self._above(number, xs, ys, 1)
+            xs = self._above(index, xs, ys, 1)
         return StackState(tuple(states)), xs
 
     def _check_params(self, params: Any) -> None:
-        """ValueError unless there are parameters for each layer, which foreign layers leave unchecked."""
+        """ValueError unless there are parameters for each layer.
+
+        The driver checks nothing more of a stack with a foreign layer.
+        """
         if not isinstance(params, StackParams) or len(params.layers) != len(self.cells):
             raise ValueError(
                 f"params has the structure {_check.outline(params)}, but {len(self.cells)} layers "
                 "are needed; give rnnlab.layers.StackParams((of the first layer, ...))"
             )
 
-    def _above(self, number: int, xs: Array, ys: Any, lead: int) -> Array:
-        """What leaves layer ``number``: its outputs, plus its inputs where a connection skips it."""
-        if number < len(self.cells) - 1:
+    def _above(self, index: int, xs: Array, ys: Any, lead: int) -> Array:
+        """The inputs of the next layer: outputs, plus inputs where a connection skips it."""
+        if index < len(self.cells) - 1:
             _check.one_output(ys, xs.shape[lead:-1], lead, "the layer above needs")
-        if not self.skips(number):
+        if not self.skips(index):
             return ys
         if xs.shape != ys.shape:
             raise ValueError(
@@ -127,34 +130,42 @@ class Stack:
             )
         return xs + ys
 
-    def skips(self, number: int) -> bool:
-        """Whether a connection leads around layer ``number``: not around the first, a readout or a Step."""
-        return self.residual and number > 0 and hasattr(self.cells[number], "hidden_size")
+    def skips(self, index: int) -> bool:
+        """Whether a connection skips this layer: never the first, a readout or a Step."""
+        return self.residual and index > 0 and hasattr(self.cells[index], "hidden_size")
 
-    def mask(self, number: int, key: Key | None, xs: Array) -> Array | None:
-        """What dropout multiplies the inputs of layer ``number`` with: 0 or 1/(1 − p); None where it is off."""
-        if key is None or number == 0 or self.dropout == 0:
+    def mask(self, index: int, key: Key | None, xs: Array) -> Array | None:
+        """The factors of dropout on the inputs of a layer, 0 or 1/(1 − p); None where it is off."""
+        if key is None or index == 0 or self.dropout == 0:
             return None
-        return jax.random.bernoulli(key, 1 - self.dropout, xs.shape).astype(xs.dtype) / (
-            1 - self.dropout
-        )
+        keep = 1 - self.dropout
+        kept = jax.random.bernoulli(key, keep, xs.shape)
+        return kept.astype(xs.dtype) / keep
 
-    def keys(self, key: Key | None, number: int | None = None) -> Sequence[Key | None]:
-        """One key for each layer, or ``number`` keys; None for each where there is none."""
-        number = len(self.cells) if number is None else number
-        return (None,) * number if key is None else tuple(jax.random.split(key, number))
+    def keys(self, key: Key | None, count: int | None = None) -> Sequence[Key | None]:
+        """``count`` keys, by default one for each layer; all None where ``key`` is None."""
+        count = len(self.cells) if count is None else count
+        return (None,) * count if key is None else tuple(jax.random.split(key, count))
 
 
 def stack(cells: Sequence[Cell], *, residual: bool = False, dropout: float = 0.0) -> Stack:
     """A cell made of layers: each cell reads the outputs of the one before.
 
-    yₜ⁽ˡ⁾ = cellₗ(dropout(yₜ⁽ˡ⁻¹⁾)), plus yₜ⁽ˡ⁻¹⁾ itself where ``residual`` (from the second on; no readout, no Step).
+    yₜ⁽ˡ⁾ = cellₗ(dropout(yₜ⁽ˡ⁻¹⁾)), plus yₜ⁽ˡ⁻¹⁾ itself where ``residual`` (from the second layer
+    on, except for a readout or a Step).
+
+    >>> import rnnlab
+    >>> cell = rnnlab.stack([rnnlab.GRU(8), rnnlab.GRU(8)], residual=True, dropout=0.1)
+    >>> params = cell.init(jax.random.key(0), input_size=3)
+    >>> len(params.layers)
+    2
 
     Args:
         cells: cells, bidirectional cells, readouts or :class:`rnnlab.Step`, first to last.
-        residual: adds to each layer's outputs its inputs, as in Wu et al. 2016, arXiv 1609.08144.
-        dropout: the probability of dropping an output between two layers (not before the first), drawn afresh at
-            each step; on only where ``unroll`` is given a ``key`` (Zaremba et al. 2014, arXiv 1409.2329).
+        residual: adds the inputs of each layer to its outputs (Wu et al. 2016, arXiv 1609.08144).
+        dropout: the probability of dropping an output between two layers (not before the first),
+            drawn anew at each step; on only where ``unroll`` is given a ``key`` (Zaremba et al.
+            2014, arXiv 1409.2329).
 
     Raises:
         ValueError: for no cells, a dropout outside [0, 1), or residual layers of different sizes.

@@ -1,1 +1,4 @@
-"""Studies: what a command runs. Settings and the store answer without JAX, so nothing is imported here."""
+"""Studies, which the commands run.
+
+Nothing is imported here, so that settings and the store can be used without waiting for JAX.
+"""

@@ -1,4 +1,4 @@
-"""What a gradient study looks at more closely: singular values, the matrix of contributions, and truncation."""
+"""The closer look of a gradient study: singular values, contributions of each step, truncation."""
 
 import functools
 from collections.abc import Iterator
@@ -15,11 +15,11 @@ from rnnlab.training.losses import cross_entropy
 from rnnlab.typing import AnyArray, Array, PyTree
 
 LAGS, VALUES, CUTS = 12, 16, 10
-"""At most so many lags, singular values at each, and truncations are kept."""
+"""The most lags, singular values at each lag, and truncations that are kept."""
 
 
 class Looked(NamedTuple):
-    """What was seen of one network; natural logarithms (nats)."""
+    """The closer look at one network; natural logarithms (nats)."""
 
     values: Array  # ln σᵢ of ∂s_T/∂s_k, [lags, n]
     last: Array  # the last step of each row of the matrix
@@ -31,41 +31,30 @@ class Looked(NamedTuple):
 def look_closer(network: Stack, params: StackParams, xs: Array, labels: AnyArray) -> Records:
     """The records of networks with a leading axis of seeds, for a loss at every step.
 
-    ``xs [S, T, B, I]``, labels ``[S, T, B]``. Singular values are those of one example; of many an even choice is kept.
-    The matrix is the median over the seeds.
+    ``xs [S, T, B, I]``, labels ``[S, T, B]``. Singular values are those of one example; where there
+    are too many, an even choice is kept. The matrix is the median over the seeds.
     """
     steps = xs.shape[1]
     lags, cuts = spaced(steps, LAGS), spaced(steps, CUTS)
-    seeds = [
-        jax.device_get(
-            _look(
-                network,
-                *jax.tree.map(lambda leaf, seed=seed: leaf[seed], (params, xs, labels)),
-                lags,
-                cuts,
-            )
-        )
-        for seed in range(xs.shape[0])
-    ]
-    matrices = [seed.matrix for seed in seeds]
-    middle = {}
-    for name in matrices[
-        0
-    ]:  # the median, since one zero in one seed would make a mean of logs −inf
-        over_seeds = np.stack([matrix[name] for matrix in matrices])
-        middle[name] = np.quantile(over_seeds, 0.5, axis=0, method="inverted_cdf")
+    seeds = []
+    for seed in range(xs.shape[0]):
+        of_seed = jax.tree.map(lambda leaf, seed=seed: leaf[seed], (params, xs, labels))
+        seeds.append(jax.device_get(_look(network, *of_seed, lags, cuts)))
+    singular_values = []
+    truncation = []
+    for seed, looked in enumerate(seeds):
+        singular_values += _value_rows(seed, looked.values, lags)
+        truncation += _truncation_rows(seed, looked, cuts)
+    contributions = []
+    for name in seeds[0].matrix:
+        matrices = np.stack([looked.matrix[name] for looked in seeds])
+        # The median: a single zero in one seed would turn a mean of logarithms into −∞.
+        median = np.quantile(matrices, 0.5, axis=0, method="inverted_cdf")
+        contributions += _matrix_rows(name, median, seeds[0].last)
     return {
-        "singular_values": [
-            row for seed, one in enumerate(seeds) for row in _values(seed, one.values, lags)
-        ],
-        "contributions": [
-            row for name, matrix in middle.items() for row in _matrix(name, matrix, seeds[0].last)
-        ],
-        "truncation": [
-            {"seed": seed, "steps": cut, "cosine": number(cosine), "relative_norm": number(norm)}
-            for seed, one in enumerate(seeds)
-            for cut, cosine, norm in zip(cuts, one.cosine, one.relative_norm, strict=True)
-        ],
+        "singular_values": singular_values,
+        "contributions": contributions,
+        "truncation": truncation,
     }
 
 
@@ -85,48 +74,58 @@ def _look(
     def loss(ys: Array, weights: PyTree, labels: Array) -> Array:
         return cross_entropy(readout(weights, ys), labels)
 
-    given = readout_weights, labels
-
-    values = jacobian_products(
-        cell, weights, xs[:, :1], pairs=[(steps, steps - lag) for lag in lags]
-    )
-    found = bptt_contributions(cell, weights, xs, loss, *given)
-    named = {
-        ".".join(entry.name for entry in path): leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(found.log_norms)
-    }
-    named["all"] = merge(list(named.values()))
-    bias = truncation_bias(cell, weights, xs, loss, *given, steps=cuts)
+    loss_args = readout_weights, labels
+    pairs = [(steps, steps - lag) for lag in lags]
+    # A single example: products of n × n Jacobians are costly.
+    products = jacobian_products(cell, weights, xs[:, :1], pairs=pairs)
+    contributions = bptt_contributions(cell, weights, xs, loss, *loss_args)
+    matrix = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(contributions.log_norms):
+        name = ".".join(entry.name for entry in path)
+        matrix[name] = leaf
+    matrix["all"] = merge(list(matrix.values()))
+    bias = truncation_bias(cell, weights, xs, loss, *loss_args, steps=cuts)
     return Looked(
-        values.median_log_singular_values, found.last, named, bias.cosine, bias.relative_norm
+        values=products.median_log_singular_values,
+        last=contributions.last,
+        matrix=matrix,
+        cosine=bias.cosine,
+        relative_norm=bias.relative_norm,
     )
 
 
 def spaced(last: int, count: int) -> tuple[int, ...]:
-    """At most ``count`` whole numbers from 1 to ``last``, evenly apart on a log axis."""
-    return tuple(sorted({round(value) for value in np.geomspace(1, last, count)}))
+    """At most ``count`` whole numbers from 1 to ``last``, evenly apart on a log axis.
+
+    >>> spaced(100, 5)
+    (1, 3, 10, 32, 100)
+    """
+    values = np.geomspace(1, last, count)
+    return tuple(sorted(set(map(round, values))))
 
 
-def _values(seed: int, logs: np.ndarray, lags: tuple[int, ...]) -> Iterator[dict[str, Any]]:
-    for lag, line in zip(lags, logs, strict=True):
-        for index in np.unique(
-            np.linspace(1, len(line), min(VALUES, len(line))).round().astype(int)
-        ):
-            yield {
-                "seed": seed,
-                "lag": lag,
-                "index": int(index),
-                "log_value": number(line[index - 1]),
-            }
+def _value_rows(seed: int, logs: np.ndarray, lags: tuple[int, ...]) -> Iterator[dict[str, Any]]:
+    for lag, log_values in zip(lags, logs, strict=True):
+        size = len(log_values)
+        kept = np.linspace(1, size, min(VALUES, size)).round().astype(int)
+        for index in np.unique(kept):
+            log_value = number(log_values[index - 1])
+            yield {"seed": seed, "lag": lag, "index": int(index), "log_value": log_value}
 
 
-def _matrix(name: str, logs: np.ndarray, last: np.ndarray) -> Iterator[dict[str, Any]]:
+def _truncation_rows(seed: int, looked: Looked, cuts: tuple[int, ...]) -> Iterator[dict[str, Any]]:
+    for cut, cosine, norm in zip(cuts, looked.cosine, looked.relative_norm, strict=True):
+        yield {
+            "seed": seed,
+            "steps": cut,
+            "cosine": number(cosine),
+            "relative_norm": number(norm),
+        }
+
+
+def _matrix_rows(name: str, logs: np.ndarray, last: np.ndarray) -> Iterator[dict[str, Any]]:
     """Terms with k ≤ t, for the steps k at which a row ends."""
-    for row, t in enumerate(last):
-        for k in last[: row + 1]:
-            yield {
-                "parameter": name,
-                "t": int(t),
-                "k": int(k),
-                "log_norm": number(logs[row, k - 1]),
-            }
+    for row_index, t in enumerate(last):
+        for k in last[: row_index + 1]:
+            log_norm = number(logs[row_index, k - 1])
+            yield {"parameter": name, "t": int(t), "k": int(k), "log_norm": log_norm}

@@ -1,4 +1,4 @@
-"""The dynamics study: what the state of each cell does, by Lyapunov spectra, fixed points and phase diagrams."""
+"""The dynamics study: Lyapunov spectra, fixed points and phase diagrams of each cell."""
 
 import collections
 import warnings
@@ -11,6 +11,8 @@ import numpy as np
 
 from rnnlab.cells.registry import make_cell
 from rnnlab.diagnostics import (
+    AttractorKind,
+    FixedPoints,
     attractor_kind,
     entropy_rate,
     fixed_points,
@@ -23,7 +25,7 @@ from rnnlab.diagnostics import (
 )
 from rnnlab.driver import unroll_states
 from rnnlab.studies.networks import initial_params, model
-from rnnlab.studies.records import Records, number
+from rnnlab.studies.records import Records, number, select
 from rnnlab.studies.settings import DynamicsSettings
 from rnnlab.studies.sources import Source, draw
 from rnnlab.typing import AnyArray, Array, Cell, PyTree
@@ -33,32 +35,32 @@ PARTS = {
     "portrait": ("trajectories", "fixed_points", "attractors"),
     "phase": ("phase",),
 }
-"""What is measured of a cell, and the kinds of records that come of it; of the first kind there is always one."""
+"""The parts of a measurement and the records that each gives; the first kind is never empty."""
 
 SHOWN = {
     "spectrum": "spectrum",
     "portrait": "fixed points and attractors",
     "phase": "phase diagram",
 }
-"""What progress calls them."""
+"""The names of the parts in progress messages."""
 
 KINDS = ("stable", "marginal", "saddle", "unstable", "slow")
-"""Of fixed points: the first four by how many directions decay, rest or grow, the last where the state only lingers."""
+"""Kinds of fixed points: four by how many directions decay or grow, and slow points."""
 
 TRACED, EXAMPLES, STEPS = 100, 3, 100
-"""At most so many points of a convergence trace, trajectories, and steps of one are kept."""
+"""The most points of a convergence trace, trajectories, and steps of a trajectory that are kept."""
 
 BOUND = 1e6
-"""States with larger numbers have left all bounds: they are neither shown nor searched from."""
+"""States with larger numbers have diverged: they are not drawn, and no search starts from them."""
 
 SAME = 1e-5
-"""States that differ by less, as a part of 1 + their size, are the same."""
+"""States that differ by less than this, times 1 + their size, count as equal."""
 
 FOLLOWED = 8
-"""States from which the attractor is looked for."""
+"""The number of states that are followed to their attractor."""
 
 NOISE = 0.1
-"""Standard deviation of what is added to the states from which fixed points are searched."""
+"""Standard deviation of the noise on the states from which fixed points are searched."""
 
 
 class Unit(NamedTuple):
@@ -69,17 +71,18 @@ class Unit(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """The records of one unit by kind, as they stand in ``dynamics.json``."""
+    """The records of one unit by kind, as written to ``dynamics.json``."""
 
     unit: Unit
     records: Records
 
 
 def units(settings: DynamicsSettings) -> list[Unit]:
-    """Everything that is to be measured, in the order in which it is done.
+    """All measurements of the study, in the order in which they run.
 
     ValueError where more exponents are asked for than a state has numbers.
     """
+    all_units = []
     for cell in settings.cells:
         size = state_size(settings, cell)
         if settings.exponents is not None and settings.exponents > size:
@@ -87,25 +90,29 @@ def units(settings: DynamicsSettings) -> list[Unit]:
                 f"exponents is {settings.exponents}, but the state of {cell} has {size} numbers; "
                 "ask for at most so many, or add hidden units"
             )
-    return [Unit(cell, part) for cell in settings.cells for part in PARTS]
+        all_units.extend(Unit(cell, part) for part in PARTS)
+    return all_units
 
 
 def state_size(settings: DynamicsSettings, name: str) -> int:
-    """The numbers in the state of a cell: h, and an LSTM's c."""
+    """The number of values in the state of a cell: h, and an LSTM's c."""
     cell = make_cell(name, settings.hidden_size)
-    return sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(cell.initial_state)))
+    state = jax.eval_shape(cell.initial_state)
+    sizes = jax.tree.map(lambda leaf: leaf.size, state)
+    return sum(jax.tree.leaves(sizes))
 
 
 def leading_exponents(settings: DynamicsSettings, name: str) -> int:
-    """How many exponents of a cell are measured: 16, or all where there are fewer, by default."""
+    """How many exponents of a cell are measured: by default 16, or all where there are fewer."""
     return settings.exponents or min(16, state_size(settings, name))
 
 
 def finished(records: Records) -> set[Unit]:
-    """The units whose records are there."""
-    return {
-        Unit(record["cell"], part) for part, kinds in PARTS.items() for record in records[kinds[0]]
-    }
+    """The units that already have records."""
+    done = set()
+    for part, kinds in PARTS.items():
+        done.update(Unit(record["cell"], part) for record in records[kinds[0]])
+    return done
 
 
 def measure(
@@ -114,16 +121,18 @@ def measure(
     wanted: list[Unit],
     progress: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Measured]:
-    """Yields each of the ``wanted`` units as it is finished. ``progress`` is told in a few words what is being done.
+    """Yields each of the ``wanted`` units as it is finished.
 
-    Networks and sequences of a seed are the same whatever else is measured; the networks are the gradient study's.
+    ``progress`` is called with a few words on the current step. Networks and sequences of a seed
+    do not depend on what else is measured; the networks are those of the gradient study.
     """
     networks: dict[str, tuple[Cell, PyTree]] = {}
     for unit in wanted:
         progress(f"{unit.cell}, {SHOWN[unit.part]}")
         if unit.cell not in networks:
             networks[unit.cell] = _networks(settings, data, unit.cell)
-        yield _measure(settings, data, unit, *networks[unit.cell])
+        cell, params = networks[unit.cell]
+        yield _measure(settings, data, unit, cell, params)
 
 
 def _measure(
@@ -131,40 +140,44 @@ def _measure(
 ) -> Measured:
     """One unit; ``networks`` are the parameters with a leading axis of seeds."""
     if unit.part == "phase":
-        params = _of_seed(networks, 0)
-        return Measured(unit, {"phase": _phase(settings, data, unit.cell, cell, params)})
+        first = _of_seed(networks, 0)
+        rows = _phase(settings, data, unit.cell, cell, first)
+        return Measured(unit, {"phase": rows})
     records: Records = {kind: [] for kind in PARTS[unit.part]}
     driven = drive(settings, data, settings.total, 0)
     for seed in range(settings.seeds):
         params = recurrent_gain(_of_seed(networks, seed), jnp.asarray(settings.gain))
-        given = settings, cell, params, driven[seed], seed
+        xs = driven[seed]
         if unit.part == "spectrum":
-            found = _spectrum(*given, leading_exponents(settings, unit.cell))
+            count = leading_exponents(settings, unit.cell)
+            of_seed = _spectrum(settings, cell, params, xs, seed, count)
         else:
-            found = _portrait(*given)
-        for kind, rows in found.items():
-            records[kind] += [{"cell": unit.cell, "seed": seed, **row} for row in rows]
+            of_seed = _portrait(settings, cell, params, xs, seed)
+        for kind, rows in of_seed.items():
+            for row in rows:
+                records[kind].append({"cell": unit.cell, "seed": seed, **row})
     return Measured(unit, records)
 
 
 def drive(settings: DynamicsSettings, data: Source, length: int, purpose: int) -> AnyArray:
-    """Inputs for every seed, ``[S, T, B, I]``: the data, or a random input at the first step and zeros from then on."""
+    """Inputs for every seed, ``[S, T, B, I]``: the data, or one random input and then zeros."""
     if settings.drive == "data":
-        return data.embed(draw(settings, data, "measure", length, purpose)[0])
+        inputs, _ = draw(settings, data, "measure", length, purpose)
+        return data.embed(inputs)
     shape = settings.batch_size, data.size
-    first = np.stack(
-        [
-            np.random.default_rng((seed, purpose)).standard_normal(shape)
-            for seed in range(settings.seeds)
-        ]
-    )
-    return jnp.zeros((settings.seeds, length, *shape), settings.precision).at[:, 0].set(first)
+    first = []
+    for seed in range(settings.seeds):
+        random = np.random.default_rng((seed, purpose))
+        first.append(random.standard_normal(shape))
+    silence = jnp.zeros((settings.seeds, length, *shape), settings.precision)
+    return silence.at[:, 0].set(np.stack(first))
 
 
 def _networks(settings: DynamicsSettings, data: Source, name: str) -> tuple[Cell, PyTree]:
-    """A cell, and its fresh parameters with a leading axis of seeds: the gradient study's."""
+    """A cell and its fresh parameters with a leading axis of seeds: those of the gradient study."""
     network = model(settings, data, name)
-    return network.cells[0], initial_params(network, data.size, settings.seeds).layers[0]
+    params = initial_params(network, data.size, settings.seeds)
+    return network.cells[0], params.layers[0]
 
 
 def _of_seed(networks: PyTree, seed: int) -> PyTree:
@@ -174,117 +187,159 @@ def _of_seed(networks: PyTree, seed: int) -> PyTree:
 def _spectrum(
     settings: DynamicsSettings, cell: Cell, params: PyTree, xs: Array, seed: int, count: int
 ) -> Records:
-    """The mean exponents of the batch, beside what they are at rest, and how the estimate of λ₁ settles."""
-    found = jax.device_get(
-        lyapunov_spectrum(
-            cell,
-            params,
-            xs,
-            key=jax.random.key(seed),
-            count=count,
-            burn_in=settings.burn_in,
-            warm_up=settings.warm_up,
-        )
+    """The exponents, averaged over the batch, beside those at rest, and the convergence of λ₁."""
+    spectrum = lyapunov_spectrum(
+        cell,
+        params,
+        xs,
+        key=jax.random.key(seed),
+        count=count,
+        burn_in=settings.burn_in,
+        warm_up=settings.warm_up,
     )
-    steps = np.unique(np.geomspace(1, settings.steps, TRACED).round().astype(int))
-    first = found.trace[..., 0].mean(axis=1)
-    rest = None if settings.drive == "data" else _at_rest(cell, params, xs)
-    theory = [np.nan] * count if rest is None else rest[:count]
-    return {
-        "spectrum": [
-            {"index": i, "exponent": number(value), "theory": number(exact)}
-            for i, (value, exact) in enumerate(zip(found.mean, theory, strict=True), 1)
-        ],
-        "trace": [{"step": int(step), "exponent": number(first[step - 1])} for step in steps],
-    }
+    spectrum = jax.device_get(spectrum)
+    at_rest = None
+    # Under data the state never rests, so that there is no theory to compare with.
+    if settings.drive != "data":
+        at_rest = _at_rest(cell, params, xs)
+    theory = [np.nan] * count if at_rest is None else at_rest[:count]
+    exponents = []
+    for index, (value, exact) in enumerate(zip(spectrum.mean, theory, strict=True), 1):
+        row = {"index": index, "exponent": number(value), "theory": number(exact)}
+        exponents.append(row)
+    first = spectrum.trace[..., 0].mean(axis=1)
+    steps = np.geomspace(1, settings.steps, TRACED).round().astype(int)
+    trace = [{"step": int(n), "exponent": number(first[n - 1])} for n in np.unique(steps)]
+    return {"spectrum": exponents, "trace": trace}
 
 
 def _at_rest(cell: Cell, params: PyTree, xs: Array) -> np.ndarray | None:
-    """ln |eigenvalue| of ∂F/∂h where the state has come to rest, falling, ``[n]``: the exponents there; else None.
+    """The exponents of a state at rest, ln |eigenvalue| of ∂F/∂h, falling, ``[n]``; else None.
 
     The mean over the batch, whose examples may rest in different places.
     """
     if len(xs) < 2:
         return None
     states, _ = unroll_states(cell, params, xs)
-    ends = [np.asarray(leaf[-2:]) for leaf in jax.tree.leaves(states)]
-    if not all(
-        np.isfinite(end).all() and np.allclose(end[0], end[1], rtol=SAME, atol=SAME) for end in ends
-    ):
-        return None
-    last = jax.tree.map(lambda leaf: leaf[-1], states)
-    jacobians = np.asarray(step_jacobians(cell, params, xs[-1:], last)[0])
+    for leaf in jax.tree.leaves(states):
+        before, last = np.asarray(leaf[-2:])
+        is_finite = np.isfinite(before).all() and np.isfinite(last).all()
+        if not (is_finite and np.allclose(before, last, rtol=SAME, atol=SAME)):
+            return None
+    end = jax.tree.map(lambda leaf: leaf[-1], states)
+    jacobians = np.asarray(step_jacobians(cell, params, xs[-1:], end)[0])
+    moduli = np.abs(np.linalg.eigvals(jacobians))
+    # A direction that dies at once has the eigenvalue zero, and the exponent −∞.
     with np.errstate(divide="ignore"):
-        return -np.sort(-np.log(np.abs(np.linalg.eigvals(jacobians))), axis=-1).mean(axis=0)
+        rising = np.sort(-np.log(moduli), axis=-1)
+    return -rising.mean(axis=0)
 
 
 def _portrait(
     settings: DynamicsSettings, cell: Cell, params: PyTree, xs: Array, seed: int
 ) -> Records:
-    """Trajectories and the fixed points under zero input, on the two principal components of all states passed.
+    """Trajectories, the fixed points under zero input, and the attractors without input.
 
-    With them the attractors to which some of the states come without input.
+    Points are drawn on the first two principal components of all visited states.
     """
     states, _ = unroll_states(cell, params, xs)
-    joint = np.concatenate(
-        jax.device_get(jax.tree.leaves(states)), axis=-1
-    )  # [T, B, n], as in FixedPoints.states
-    sound = np.all(np.abs(joint) < BOUND, axis=-1)
-    project = _principal(joint[sound])
-    plane = project(np.where(sound[..., None], joint, np.nan)[:STEPS, :EXAMPLES])
-    trajectories = [
-        {"example": example, "step": step, "pc1": number(one), "pc2": number(two)}
-        for example in range(plane.shape[1])
-        for step, (one, two) in enumerate(plane[:, example], 1)
-    ]
-    pool = jax.tree.map(lambda leaf: leaf[sound][:, None], states)
+    # [T, B, n], with the parts of the state in the order of FixedPoints.states.
+    joint = np.concatenate(jax.device_get(jax.tree.leaves(states)), axis=-1)
+    is_bounded = np.all(np.abs(joint) < BOUND, axis=-1)
+    project = _principal(joint[is_bounded])
+    shown = np.where(is_bounded[..., None], joint, np.nan)[:STEPS, :EXAMPLES]
+
+    visited = jax.tree.map(lambda leaf: leaf[is_bounded][:, None], states)
     k_starts, k_direction = jax.random.split(jax.random.key(seed))
-    starts = sample_states(k_starts, pool, settings.starts, NOISE)
-    nothing = jnp.zeros_like(xs[0, 0])
-    with warnings.catch_warnings():  # the summary says where nothing is found
+    starts = sample_states(k_starts, visited, settings.starts, NOISE)
+    no_input = jnp.zeros_like(xs[0, 0])
+    with warnings.catch_warnings():
+        # The summary says where no fixed point is found.
         warnings.filterwarnings("ignore", "no fixed point was found", UserWarning)
-        found = fixed_points(cell, params, nothing, starts)
-    growing = found.time_constants < 0
-    rests = np.where(
-        growing & np.isfinite(found.time_constants), -np.inf, np.abs(found.time_constants)
-    )
-    points = [
-        (kind, int(unstable), q, rest.max(initial=-np.inf), state)
-        for kind, unstable, q, rest, state in zip(
-            found.kind, found.unstable, found.q, rests, found.states, strict=True
-        )
-    ] + [
-        ("slow", None, q, np.nan, state)
-        for q, state in zip(found.slow_q, found.slow_states, strict=True)
-    ]
-    fixed = []
-    for place, (kind, unstable, q, slowest, state) in enumerate(points, 1):
-        one, two = project(state)
-        fixed.append({"number": place, "kind": kind, "unstable": unstable, "q": number(q), "slowest": number(slowest),
-                      "pc1": number(one), "pc2": number(two)})  # fmt: skip
-    some = jax.tree.map(lambda leaf: leaf[:FOLLOWED], starts)
-    ends = attractor_kind(k_direction, cell, params, nothing, some)
-    attractors = [
-        {"number": place, "kind": kind, "period": int(period), "exponent": number(exponent)}
-        for place, (kind, period, exponent) in enumerate(
-            zip(ends.kind, ends.period, ends.exponent, strict=True), 1
-        )
-    ]
-    return {"trajectories": trajectories, "fixed_points": fixed, "attractors": attractors}
+        points = fixed_points(cell, params, no_input, starts)
+    followed = jax.tree.map(lambda leaf: leaf[:FOLLOWED], starts)
+    ends = attractor_kind(k_direction, cell, params, no_input, followed)
+    return {
+        "trajectories": _trajectory_rows(project(shown)),
+        "fixed_points": _point_rows(points, project),
+        "attractors": _attractor_rows(ends),
+    }
+
+
+def _trajectory_rows(plane: np.ndarray) -> list[dict[str, Any]]:
+    """The records of trajectories ``[T, B, 2]``."""
+    rows = []
+    for example in range(plane.shape[1]):
+        for step, (pc1, pc2) in enumerate(plane[:, example], 1):
+            row = {"example": example, "step": step, "pc1": number(pc1), "pc2": number(pc2)}
+            rows.append(row)
+    return rows
+
+
+def _point_rows(
+    points: FixedPoints, project: Callable[[np.ndarray], np.ndarray]
+) -> list[dict[str, Any]]:
+    """The records of the fixed points, and after them those of the slow points."""
+    times = points.time_constants
+    # The slowest mode is the one that decays last. A growing mode, whose time is negative, does not
+    # count; one that neither grows nor decays has an infinite time of either sign, and does.
+    grows = (times < 0) & np.isfinite(times)
+    decay_times = np.where(grows, -np.inf, np.abs(times))
+    rows = []
+
+    def add(kind: str, unstable: int | None, q: Any, slowest: Any, state: np.ndarray) -> None:
+        pc1, pc2 = project(state)
+        row = {
+            "number": len(rows) + 1,
+            "kind": kind,
+            "unstable": unstable,
+            "q": number(q),
+            "slowest": number(slowest),
+            "pc1": number(pc1),
+            "pc2": number(pc2),
+        }
+        rows.append(row)
+
+    for index, kind in enumerate(points.kind):
+        slowest = decay_times[index].max(initial=-np.inf)
+        unstable = int(points.unstable[index])
+        add(kind, unstable, points.q[index], slowest, points.states[index])
+    for q, state in zip(points.slow_q, points.slow_states, strict=True):
+        add("slow", None, q, np.nan, state)
+    return rows
+
+
+def _attractor_rows(ends: AttractorKind) -> list[dict[str, Any]]:
+    """The records of the attractors, one for each followed state."""
+    rows = []
+    columns = zip(ends.kind, ends.period, ends.exponent, strict=True)
+    for index, (kind, period, exponent) in enumerate(columns, 1):
+        row = {
+            "number": index,
+            "kind": kind,
+            "period": int(period),
+            "exponent": number(exponent),
+        }
+        rows.append(row)
+    return rows
 
 
 def _principal(states: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """The projection of states ``[..., n]`` on the two directions ``[..., 2]`` in which ``states [N, n]`` vary most."""
+    """The projection ``[..., n] -> [..., 2]`` on the directions in which ``states`` vary most.
+
+    ``states`` are ``[N, n]``.
+    """
     centre = states.mean(axis=0, dtype=float)
-    away = states - centre
-    _, directions = np.linalg.eigh(away.T @ away)  # by rising variance
+    deviations = states - centre
+    # eigh sorts by rising variance.
+    _, directions = np.linalg.eigh(deviations.T @ deviations)
     plane = np.zeros((states.shape[1], 2))
-    plane[:, : len(directions)] = directions[:, :-3:-1]  # a state of one number has one direction
+    # A state of one number has a single direction; its second component stays zero.
+    plane[:, : len(directions)] = directions[:, :-3:-1]
+    # The sign of a direction is arbitrary: unless it is fixed, pictures differ between machines.
     largest = np.abs(plane).argmax(axis=0)
-    plane *= np.where(
-        plane[largest, [0, 1]] < 0, -1, 1
-    )  # the sign is arbitrary: make it the same everywhere
-    return lambda given: (given - centre) @ plane
+    plane *= np.where(plane[largest, [0, 1]] < 0, -1, 1)
+    return lambda points: (points - centre) @ plane
 
 
 def _phase(
@@ -293,74 +348,80 @@ def _phase(
     """Over recurrent gains and lengths, with the weights and sequences of the first seed."""
     xs = drive(settings, data, settings.longest, 1)[0]
     gains = jnp.asarray(settings.gains, xs.dtype)
-    found = jax.device_get(
-        phase_diagram(cell, params, xs, gains, jnp.asarray(settings.lengths), key=jax.random.key(0))
-    )
+    lengths = jnp.asarray(settings.lengths)
+    diagram = phase_diagram(cell, params, xs, gains, lengths, key=jax.random.key(0))
+    diagram = jax.device_get(diagram)
     rows = []
-    for v, gain in enumerate(settings.gains):
-        for n, length in enumerate(settings.lengths):
-            decay = found.decay_per_step[v, n]
-            sound = not np.isnan(decay)
-            rows.append(
-                {
-                    "cell": name,
-                    "axis": "gain",
-                    "value": gain,
-                    "length": length,
-                    "horizon": int(found.horizon[v, n]) if sound else None,
-                    "vanishes": bool(found.vanishes[v, n]) if sound else None,
-                    "decay_per_step": number(decay),
-                    "exponent": number(found.exponent[v, n]),
-                }
-            )
+    for gain_index, gain in enumerate(settings.gains):
+        for length_index, length in enumerate(settings.lengths):
+            at = gain_index, length_index
+            decay = diagram.decay_per_step[at]
+            # NaN marks a gradient that is not finite, of which there is no horizon to report.
+            is_finite = not np.isnan(decay)
+            row = {
+                "cell": name,
+                "axis": "gain",
+                "value": gain,
+                "length": length,
+                "horizon": int(diagram.horizon[at]) if is_finite else None,
+                "vanishes": bool(diagram.vanishes[at]) if is_finite else None,
+                "decay_per_step": number(decay),
+                "exponent": number(diagram.exponent[at]),
+            }
+            rows.append(row)
     return rows
 
 
 def summarise(settings: DynamicsSettings, records: Records) -> list[dict[str, Any]]:
-    """One record for each cell of which something is measured; means over the seeds, None where nothing can be said.
+    """One record for each measured cell: means over the seeds, None where nothing can be said.
 
-    exponent: λ₁, nats a step. spread: its standard deviation over the seeds. kaplan_yorke: the dimension; None where it
-    takes more exponents. entropy_rate: its upper bound, nats a step. stable, marginal, saddle, unstable, slow: how
-    many such points are found. attractor: the kinds to which states come without input, the most frequent first.
+    exponent: λ₁, nats a step. spread: its standard deviation over the seeds. kaplan_yorke: the
+    dimension; None where it needs more exponents. entropy_rate: its upper bound, nats a step.
+    stable, marginal, saddle, unstable, slow: the number of such points. attractor: the kinds of
+    attractors without input, the most frequent first.
     """
     done = finished(records)
     summary = []
     for cell in settings.cells:
-        if any(unit.cell == cell for unit in done):
-            own = {
-                kind: [row for row in rows if row["cell"] == cell] for kind, rows in records.items()
-            }
-            counts: dict[str, float | None] = dict.fromkeys(KINDS)
-            if Unit(cell, "portrait") in done:
-                found = [row["kind"] for row in own["fixed_points"]]
-                counts = {kind: number(found.count(kind) / settings.seeds) for kind in KINDS}
-            ends = collections.Counter(row["kind"] for row in own["attractors"]).most_common()
-            record = {
-                "cell": cell,
-                **_rates(settings, cell, own["spectrum"]),
-                "attractor": " or ".join(kind for kind, _ in ends) or None,
-                **counts,
-            }
-            summary.append(record)
+        if not any(Unit(cell, part) in done for part in PARTS):
+            continue
+        counts: dict[str, float | None] = dict.fromkeys(KINDS)
+        if Unit(cell, "portrait") in done:
+            for kind in KINDS:
+                points = select(records["fixed_points"], cell=cell, kind=kind)
+                counts[kind] = number(len(points) / settings.seeds)
+        attractors = select(records["attractors"], cell=cell)
+        kinds = collections.Counter(row["kind"] for row in attractors)
+        by_frequency = dict(kinds.most_common())
+        spectrum = select(records["spectrum"], cell=cell)
+        record = {
+            "cell": cell,
+            **_rates(settings, cell, spectrum),
+            "attractor": " or ".join(by_frequency) or None,
+            **counts,
+        }
+        summary.append(record)
     return summary
 
 
 def _rates(
     settings: DynamicsSettings, cell: str, spectrum: list[dict[str, Any]]
 ) -> dict[str, float | None]:
-    """What the spectra of the seeds say together."""
-    seeds: dict[int, list[float]] = {}
+    """λ₁, dimension and entropy rate, from the spectra of all seeds."""
+    by_seed: dict[int, list[float]] = {}
+    # Records of a seed are in order of their index.
     for row in spectrum:
-        seeds.setdefault(row["seed"], []).append(
-            -np.inf if row["exponent"] is None else row["exponent"]
-        )
-    lines = np.array(list(seeds.values()))  # [S, k]; records of a seed stand in order of index
-    if not lines.size or not np.isfinite(lines[:, 0]).all():
+        exponent = -np.inf if row["exponent"] is None else row["exponent"]
+        by_seed.setdefault(row["seed"], []).append(exponent)
+    spectra = np.array(list(by_seed.values()))  # [S, k]
+    if not spectra.size or not np.isfinite(spectra[:, 0]).all():
         return dict.fromkeys(("exponent", "spread", "kaplan_yorke", "entropy_rate"))
-    dimensions = kaplan_yorke(jnp.asarray(lines), state_size(settings, cell))
+    first = spectra[:, 0]
+    dimensions = kaplan_yorke(jnp.asarray(spectra), state_size(settings, cell))
+    entropies = entropy_rate(jnp.asarray(spectra))
     return {
-        "exponent": number(lines[:, 0].mean()),
-        "spread": number(lines[:, 0].std()),
+        "exponent": number(first.mean()),
+        "spread": number(first.std()),
         "kaplan_yorke": number(float(np.mean(dimensions))),
-        "entropy_rate": number(float(np.mean(entropy_rate(jnp.asarray(lines))))),
+        "entropy_rate": number(float(np.mean(entropies))),
     }

@@ -11,12 +11,13 @@ from rnnlab._version import __version__
 
 
 def environment() -> dict[str, Any]:
-    """Versions, device and what XLA was told, as they stand in ``config.json``."""
+    """Versions, device and XLA's flags, as written to ``config.json``."""
+    versions = {"python": platform.python_version(), "rnnlab": __version__}
+    for package in ("jax", "jaxlib", "numpy", "optax"):
+        versions[package] = importlib.metadata.version(package)
     device = jax.devices()[0]
-    packages = ("jax", "jaxlib", "numpy", "optax")
     return {
-        "versions": {"python": platform.python_version(), "rnnlab": __version__}
-        | {package: importlib.metadata.version(package) for package in packages},
+        "versions": versions,
         "device": {
             "platform": device.platform,
             "kind": device.device_kind,

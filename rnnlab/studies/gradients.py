@@ -1,4 +1,4 @@
-"""The gradient study: how far back the gradient of each cell reaches, over cells, lengths and seeds."""
+"""The gradient study: how far back the gradient of each cell reaches, by length and seed."""
 
 import functools
 import math
@@ -18,7 +18,7 @@ from rnnlab.driver import RunOptions, unroll
 from rnnlab.layers import Stack, StackParams
 from rnnlab.studies.closer_look import look_closer
 from rnnlab.studies.networks import initial_params, model, seed_keys, weights_program
-from rnnlab.studies.records import Records, number
+from rnnlab.studies.records import Records, number, select
 from rnnlab.studies.settings import TRAINED, GradientSettings
 from rnnlab.studies.sources import Source, draw
 from rnnlab.training.losses import cross_entropy
@@ -26,11 +26,11 @@ from rnnlab.training.step import TrainState, adam, train_step
 from rnnlab.typing import AnyArray, Array, PyTree
 
 SHORT = 100
-"""Lengths up to this are measured in one program, padded to the longest: compiling takes longer than running."""
+"""Lengths up to this share one padded program: compiling takes longer than running."""
 
 
 What = Literal["flow", "training", "closer"]
-"""What is measured: the gradient's flow, what training did, or a closer look."""
+"""What a unit measures: the flow of the gradient, the effect of training, or a closer look."""
 
 
 class Unit(NamedTuple):
@@ -43,47 +43,57 @@ class Unit(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """The records of one unit by kind, as they stand in ``gradients.json``."""
+    """The records of one unit by kind, as written to ``gradients.json``."""
 
     unit: Unit
     records: Records
 
 
 KIND: dict[What, str] = {"flow": "reach", "training": "training", "closer": "truncation"}
-"""A kind of records that a measurement always gives, by which it is known to be finished."""
+"""A kind of records that each measurement always gives: its presence marks it as finished."""
 
 
 def together(lengths: Iterable[int]) -> list[tuple[int, ...]]:
-    """The lengths that are measured in one program each, by rising length."""
-    ordered = sorted(set(lengths))
-    short = tuple(length for length in ordered if length <= SHORT)
-    long = [(length,) for length in ordered if length > SHORT]
-    return [short, *long] if short else long
+    """The lengths that share a program, by rising length.
+
+    >>> together([1000, 10, 100])
+    [(10, 100), (1000,)]
+    """
+    short = []
+    long = []
+    for length in sorted(set(lengths)):
+        if length <= SHORT:
+            short.append(length)
+        else:
+            long.append((length,))
+    return [tuple(short), *long] if short else long
 
 
 def units(settings: GradientSettings) -> list[Unit]:
-    """Everything that is to be measured, in the order in which it is done."""
-    found = []
+    """All measurements of the study, in the order in which they run."""
+    all_units = []
     for cell in settings.cells:
         for phase in settings.phases:
             if phase == TRAINED:
-                found.append(Unit(cell, phase, (settings.training_length,), "training"))
-            found += [Unit(cell, phase, lengths) for lengths in together(settings.lengths)]
+                all_units.append(Unit(cell, phase, (settings.training_length,), "training"))
+            groups = together(settings.lengths)
+            all_units.extend(Unit(cell, phase, lengths) for lengths in groups)
             if settings.detail:
-                found.append(Unit(cell, phase, (settings.closer_length,), "closer"))
-    return found
+                all_units.append(Unit(cell, phase, (settings.closer_length,), "closer"))
+    return all_units
 
 
 def finished(records: Records) -> set[Unit]:
-    """The units whose records are there."""
+    """The units that already have records."""
     done = set()
     for what, kind in KIND.items():
-        lengths: dict[tuple[str, str], set[int]] = {}
+        lengths_of: dict[tuple[str, str], set[int]] = {}
         for record in records.get(kind, []):
-            lengths.setdefault((record["cell"], record["phase"]), set()).add(record["length"])
-        for (cell, phase), there in lengths.items():
-            groups = together(there) if what == "flow" else [(length,) for length in there]
-            done |= {Unit(cell, phase, group, what) for group in groups}
+            key = (record["cell"], record["phase"])
+            lengths_of.setdefault(key, set()).add(record["length"])
+        for (cell, phase), lengths in lengths_of.items():
+            groups = together(lengths) if what == "flow" else [(length,) for length in lengths]
+            done.update(Unit(cell, phase, group, what) for group in groups)
     return done
 
 
@@ -95,44 +105,50 @@ def measure(
 ) -> Iterator[Measured]:
     """Yields each of the ``wanted`` units as it is finished; all seeds run in one program.
 
-    ``progress`` is called with a few words on what is being done.
+    ``progress`` is called with a few words on the current step.
     """
-    names = list(dict.fromkeys(unit.cell for unit in wanted))
-    runs = {
-        name: _Run(settings, data, name, model(settings, data, name), progress) for name in names
-    }
-    programs = list(dict.fromkeys((u.cell, u.lengths) for u in wanted if u.what == "flow"))
-    # The threads only compile, and all programs run in this one: two at once share XLA's pool of
-    # threads, and were seen to deadlock.
-    with ThreadPoolExecutor(2) as ahead:
-        drawing = {name: ahead.submit(_compile_weights, runs[name]) for name in names}
-        compiled = {
-            (name, lengths): ahead.submit(_compile, runs[name], lengths)
-            for name, lengths in programs
-        }
+    runs = {}
+    for unit in wanted:
+        if unit.cell not in runs:
+            network = model(settings, data, unit.cell)
+            runs[unit.cell] = _Run(settings, data, unit.cell, network, progress)
+    # The threads only compile; all programs run in this thread. Two programs that ran at once
+    # would share XLA's pool of threads, which has deadlocked.
+    with ThreadPoolExecutor(2) as compiler:
+        weights = {}
+        for name, run in runs.items():
+            weights[name] = compiler.submit(_compile_weights, run)
+        flows = {}
+        for unit in wanted:
+            program = unit.cell, unit.lengths
+            if unit.what == "flow" and program not in flows:
+                flows[program] = compiler.submit(_compile, runs[unit.cell], unit.lengths)
         try:
-            for name in names:
-                run = runs[name]
-                params, training = drawing[name].result()(seed_keys(settings.seeds)), []
+            for name, run in runs.items():
+                draw_params = weights[name].result()
+                params = draw_params(seed_keys(settings.seeds))
+                training = []
                 for phase in settings.phases:
-                    mine = [u for u in wanted if (u.cell, u.phase) == (name, phase)]
-                    if phase == TRAINED and mine:
+                    due = [unit for unit in wanted if (unit.cell, unit.phase) == (name, phase)]
+                    # Also where only the later units are left: they need the trained weights.
+                    if phase == TRAINED and due:
                         params, training = train(run, params)
-                    for unit in mine:
+                    for unit in due:
                         progress(_described(unit))
                         if unit.what == "training":
                             yield Measured(unit, {"training": training})
                         elif unit.what == "closer":
                             yield _look_closer(run, params, unit)
                         else:
-                            program = compiled[name, unit.lengths].result()
-                            yield _measure_unit(run, program, params, unit)
+                            flow = flows[name, unit.lengths].result()
+                            yield _measure_unit(run, flow, params, unit)
         finally:
-            ahead.shutdown(wait=False, cancel_futures=True)
+            # When the caller stops early, programs that are still waiting need not be compiled.
+            compiler.shutdown(wait=False, cancel_futures=True)
 
 
 class _Run(NamedTuple):
-    """What is measured: one network under the settings of the study."""
+    """One network under the settings of the study."""
 
     settings: GradientSettings
     data: Source
@@ -142,26 +158,38 @@ class _Run(NamedTuple):
 
 
 def _described(unit: Unit) -> str:
-    steps = ", ".join(map(str, unit.lengths))
-    flow = f"length {steps}" if len(unit.lengths) == 1 else f"lengths {steps}"
-    what = {"flow": flow, "training": "training", "closer": "a closer look"}
-    return f"{unit.cell}, {unit.phase}, {what[unit.what]}"
+    lengths = ", ".join(map(str, unit.lengths))
+    if unit.what == "training":
+        task = "training"
+    elif unit.what == "closer":
+        task = "a closer look"
+    elif len(unit.lengths) == 1:
+        task = f"length {lengths}"
+    else:
+        task = f"lengths {lengths}"
+    return f"{unit.cell}, {unit.phase}, {task}"
 
 
-def _over_each(run: Callable[..., Any]) -> Callable[..., Any]:
-    """``run`` over the first axis: together where that is quicker, one after the other on a CPU."""
+def _over_each(call: Callable[..., Any]) -> Callable[..., Any]:
+    """``call`` over the first axis of its arguments: at once, or in turn on a CPU."""
+    # A CPU gains nothing from doing them at once.
     if jax.default_backend() != "cpu":
-        return jax.vmap(run)
-    return lambda *given: lax.map(lambda own: run(*own), given)
+        return jax.vmap(call)
+
+    def in_turn(*stacked: Any) -> Any:
+        return lax.map(lambda entry: call(*entry), stacked)
+
+    return in_turn
 
 
 def _compile_weights(run: _Run) -> Callable[[Array], StackParams]:
     keys = jax.eval_shape(lambda: seed_keys(run.settings.seeds))
-    return weights_program(run.network, run.data.size).lower(keys).compile()
+    program = weights_program(run.network, run.data.size)
+    return program.lower(keys).compile()
 
 
 class Seen(NamedTuple):
-    """What is measured of one network at one length; the verdict on it is left to NumPy."""
+    """The measurement of one network at one length; NumPy derives the reach from it later."""
 
     log_norms: PyTree  # ln‖∂L/∂θ‖ of each parameter, cell and readout
     log_norm_state: Array  # ln‖∂L/∂s‖ of the whole state, [T, B]
@@ -173,32 +201,10 @@ class Seen(NamedTuple):
 def _compile(run: _Run, lengths: tuple[int, ...]) -> Callable[..., Seen]:
     """The compiled measurement of all seeds at some lengths; leaves ``[S, N, ...]``.
 
-    It takes parameters ``[S, ...]``, inputs and labels ``[S, N, T, B, ...]`` and the lengths ``[N]``.
+    It takes parameters ``[S, ...]``, inputs and labels ``[S, N, T, B, ...]`` and the lengths
+    ``[N]``.
     """
-    settings, data, network = run.settings, run.data, run.network
-    cell, readout = network.cells
-
-    def loss(ys: Array, weights: PyTree, labels: Array, last: Array) -> Array:
-        step = functools.partial(lax.dynamic_index_in_dim, index=last, keepdims=False)
-        return cross_entropy(readout(weights, step(ys)), step(labels))
-
-    def at_one_length(params: StackParams, inputs: Array, labels: Array, length: Array) -> Seen:
-        weights, readout_weights = params.layers
-        padded = None if len(lengths) == 1 else jnp.full(inputs.shape[1], length)
-        flow = compiled_flow(
-            cell,
-            weights,
-            data.embed(inputs),
-            loss,
-            (readout_weights, labels, length - 1),
-            RunOptions(lengths=padded),
-            Extras(differentiate_loss_args=True, one_step=True),
-        )
-        of_readout = None if flow.loss_args_gradient is None else flow.loss_args_gradient[0]
-        log_readout = jax.tree.map(lambda g: jnp.log(jnp.linalg.norm(g.ravel())), of_readout)
-        norms = flow.params.log_gradient, log_readout
-        log_norm = flow.followed[0].log_norm
-        return Seen(norms, log_norm, flow.loss_step, flow.loss_steps, flow.finite)
+    at_one_length = _flow_at_one_length(run, is_padded=len(lengths) > 1)
 
     @jax.jit
     def measured(params: StackParams, inputs: Array, labels: Array, lengths: Array) -> Seen:
@@ -208,15 +214,59 @@ def _compile(run: _Run, lengths: tuple[int, ...]) -> Callable[..., Seen]:
 
         return _over_each(of_one_seed)(params, inputs, labels)
 
-    weights = jax.eval_shape(lambda: initial_params(network, data.size, settings.seeds))
+    settings, data = run.settings, run.data
+    weights = jax.eval_shape(lambda: initial_params(run.network, data.size, settings.seeds))
+    # Drawing one step is enough to learn the dtypes and the trailing axes.
     inputs, labels = _padded(settings, data, (1,))
     shape = settings.seeds, len(lengths), max(lengths)
-    return measured.lower(
+    lowered = measured.lower(
         weights,
         jax.ShapeDtypeStruct((*shape, *inputs.shape[3:]), inputs.dtype),
         jax.ShapeDtypeStruct((*shape, *labels.shape[3:]), labels.dtype),
         jax.ShapeDtypeStruct((len(lengths),), jnp.int32),
-    ).compile()
+    )
+    return lowered.compile()
+
+
+def _flow_at_one_length(run: _Run, is_padded: bool) -> Callable[..., Seen]:
+    """The measurement of one seed: ``(params, inputs [T, B, ...], labels [T, B], length)``."""
+    cell, readout = run.network.cells
+
+    def loss(ys: Array, weights: PyTree, labels: Array, last: Array) -> Array:
+        # ``last`` is traced, so that one program serves all lengths that are padded together.
+        at_last = functools.partial(lax.dynamic_index_in_dim, index=last, keepdims=False)
+        logits = readout(weights, at_last(ys))
+        return cross_entropy(logits, at_last(labels))
+
+    def at_one_length(params: StackParams, inputs: Array, labels: Array, length: Array) -> Seen:
+        weights, readout_weights = params.layers
+        lengths = jnp.full(inputs.shape[1], length) if is_padded else None
+        flow = compiled_flow(
+            cell,
+            weights,
+            run.data.embed(inputs),
+            loss,
+            (readout_weights, labels, length - 1),
+            RunOptions(lengths=lengths),
+            Extras(differentiate_loss_args=True, one_step=True),
+        )
+        of_loss_args = flow.loss_args_gradient
+        readout_gradient = None if of_loss_args is None else of_loss_args[0]
+        log_readout = jax.tree.map(_log_norm, readout_gradient)
+        return Seen(
+            log_norms=(flow.params.log_gradient, log_readout),
+            log_norm_state=flow.followed[0].log_norm,
+            loss_step=flow.loss_step,
+            loss_steps=flow.loss_steps,
+            finite=flow.finite,
+        )
+
+    return at_one_length
+
+
+def _log_norm(gradient: Array) -> Array:
+    norm = jnp.linalg.norm(gradient.ravel())
+    return jnp.log(norm)
 
 
 def _padded(
@@ -226,13 +276,20 @@ def _padded(
     longest = max(lengths)
 
     def padded(batch: np.ndarray) -> np.ndarray:
-        room = [(0, 0)] * batch.ndim
-        room[1] = (0, longest - batch.shape[1])
-        return np.pad(batch, room)
+        widths = [(0, 0)] * batch.ndim
+        widths[1] = (0, longest - batch.shape[1])
+        return np.pad(batch, widths)
 
-    drawn = [draw(settings, data, "measure", length, length) for length in lengths]
-    inputs = np.stack([padded(inputs) for inputs, _ in drawn], axis=1)
-    labels = np.stack([padded(labels) for _, labels in drawn], axis=1)
+    all_inputs = []
+    all_labels = []
+    for length in lengths:
+        # The length is also the index of the batch, so that a length always reads the same text,
+        # whatever other lengths are measured beside it.
+        inputs, labels = draw(settings, data, "measure", length, length)
+        all_inputs.append(padded(inputs))
+        all_labels.append(padded(labels))
+    inputs = np.stack(all_inputs, axis=1)
+    labels = np.stack(all_labels, axis=1)
     return jnp.asarray(inputs), jnp.asarray(labels)
 
 
@@ -243,67 +300,79 @@ def _measure_unit(
     lengths = jnp.asarray(unit.lengths, jnp.int32)
     seen = jax.device_get(program(params, inputs, labels, lengths))
     records: Records = {"norms": [], "flow": [], "reach": []}
-    for place, length in enumerate(unit.lengths):
-        where = {"cell": unit.cell, "length": length, "phase": unit.phase}
+    for index, length in enumerate(unit.lengths):
         for seed in range(run.settings.seeds):
-            own = jax.tree.map(lambda leaf, seed=seed, place=place: leaf[seed, place], seen)
-            for kind, rows in _records(own, length).items():
-                records[kind] += [{**where, "seed": seed, **row} for row in rows]
+            of_seed = jax.tree.map(lambda leaf, at=(seed, index): leaf[at], seen)
+            key = {"cell": unit.cell, "length": length, "phase": unit.phase, "seed": seed}
+            for kind, rows in _records(of_seed, length).items():
+                for row in rows:
+                    records[kind].append({**key, **row})
     return Measured(unit, records)
 
 
 def _records(seen: Seen, length: int) -> Records:
     """The records of one network at one length."""
+    of_cell, of_readout = seen.log_norms
     norms = {}
-    for part, layer in zip(("cell", "readout"), seen.log_norms, strict=True):
-        norms |= {f"{part}.{name}": value for name, value in _named(layer)}
-    with np.errstate(invalid="ignore"):  # of a gradient that is not finite
-        norms["all"] = 0.5 * np.logaddexp.reduce([2 * value for value in norms.values()])
-    each = reach.from_steps(seen.log_norm_state[:length], seen.loss_step, seen.loss_steps)
-    found = reach.over_examples(each)
+    for name, log_norm in _named(of_cell):
+        norms[f"cell.{name}"] = log_norm
+    for name, log_norm in _named(of_readout):
+        norms[f"readout.{name}"] = log_norm
+    doubled = [2 * log_norm for log_norm in norms.values()]
+    # NumPy warns about a gradient that is not finite; ``known`` turns it into None.
+    with np.errstate(invalid="ignore"):
+        norms["all"] = 0.5 * np.logaddexp.reduce(doubled)
+    # The steps after ``length`` are padding.
+    steps = seen.log_norm_state[:length]
+    of_each = reach.from_steps(steps, seen.loss_step, seen.loss_steps)
+    over_batch = reach.over_examples(of_each)
 
     def known(value: AnyArray) -> float | None:
         return number(value if seen.finite else np.nan)
 
-    return {
-        "norms": [{"parameter": name, "log_norm": known(value)} for name, value in norms.items()],
-        "flow": [
-            {"lag": lag, "log_norm": known(value)}
-            for lag, value in enumerate(found.log_norm_by_lag)
-        ],
-        "reach": [_reach_record(found, bool(seen.finite))],
-    }
+    norm_rows = []
+    for name, log_norm in norms.items():
+        norm_rows.append({"parameter": name, "log_norm": known(log_norm)})
+    flow_rows = []
+    for lag, log_norm in enumerate(over_batch.log_norm_by_lag):
+        flow_rows.append({"lag": lag, "log_norm": known(log_norm)})
+    reach_row = _reach_record(over_batch, bool(seen.finite))
+    return {"norms": norm_rows, "flow": flow_rows, "reach": [reach_row]}
 
 
-def _reach_record(found: reach.Reach, finite: bool) -> dict[str, Any]:
+def _reach_record(over_batch: reach.Reach, finite: bool) -> dict[str, Any]:
     """The fields of GradientFlow on the reach, with the lags over which each decay was fitted."""
-    names = ("horizon", "vanishes", "horizon_low", "horizon_high", "decay_per_step", "fit_last_lag",
-             "late_decay_per_step", "late_first_lag", "lags", "zero_share")  # fmt: skip
-    if not finite:
-        return dict.fromkeys(names)
-    lags, horizon, vanishes = int(found.lags), int(found.horizon), bool(found.vanishes)
-    late = vanishes and lags - horizon > 1
-    values = (
-        horizon,
-        vanishes,
-        int(found.horizon_range[0]),
-        int(found.horizon_range[1]),
-        number(found.decay_per_step) if lags > 1 else None,
-        min(horizon, lags - 1),
-        number(found.late_decay_per_step) if late else None,
-        horizon if late else None,
-        lags,
-        number(found.zero_share),
-    )
-    return dict(zip(names, values, strict=True))
+    lags = int(over_batch.lags)
+    horizon = int(over_batch.horizon)
+    vanishes = bool(over_batch.vanishes)
+    horizon_low, horizon_high = over_batch.horizon_range
+    has_decay = lags > 1
+    # A second rate needs at least two lags behind the horizon.
+    has_late_decay = vanishes and lags - horizon > 1
+    late_decay = number(over_batch.late_decay_per_step)
+    record = {
+        "horizon": horizon,
+        "vanishes": vanishes,
+        "horizon_low": int(horizon_low),
+        "horizon_high": int(horizon_high),
+        "decay_per_step": number(over_batch.decay_per_step) if has_decay else None,
+        "fit_last_lag": min(horizon, lags - 1),
+        "late_decay_per_step": late_decay if has_late_decay else None,
+        "late_first_lag": horizon if has_late_decay else None,
+        "lags": lags,
+        "zero_share": number(over_batch.zero_share),
+    }
+    return record if finite else dict.fromkeys(record)
 
 
 def _look_closer(run: _Run, params: StackParams, unit: Unit) -> Measured:
     (length,) = unit.lengths
     inputs, labels = draw(run.settings, run.data, "measure", length, length)
-    where = {"cell": unit.cell, "length": length, "phase": unit.phase}
-    found = look_closer(run.network, params, run.data.embed(inputs), labels)
-    records = {kind: [{**where, **row} for row in rows] for kind, rows in found.items()}
+    key = {"cell": unit.cell, "length": length, "phase": unit.phase}
+    rows_by_kind = look_closer(run.network, params, run.data.embed(inputs), labels)
+    records = {}
+    for kind, rows in rows_by_kind.items():
+        records[kind] = [{**key, **row} for row in rows]
     return Measured(unit, records)
 
 
@@ -316,8 +385,8 @@ def _named(layer: PyTree) -> Iterator[tuple[str, np.ndarray]]:
 def train(run: _Run, params: StackParams) -> tuple[StackParams, list[dict[str, Any]]]:
     """``params`` after the training steps of next-symbol prediction, and a record for each seed.
 
-    The records hold loss (nats) and accuracy on the sequences that are measured, before and after, and
-    in how many of the steps the gradient was clipped.
+    The records hold loss (nats) and accuracy on the measured sequences, before and after
+    training, and the share of the steps in which the gradient was clipped.
     """
     settings, data = run.settings, run.data
     optimiser = adam(settings.learning_rate, settings.clip)
@@ -333,32 +402,54 @@ def train(run: _Run, params: StackParams) -> tuple[StackParams, list[dict[str, A
     scored = _scores(run)
     held_out = draw(settings, data, "measure", length, length)
     before = jax.device_get(scored(params, *held_out))
-    state = TrainState(jax.tree.map(jnp.copy, params), jax.vmap(optimiser.init)(params))
+    # ``advance`` donates the state: without a copy, the caller's ``params`` would be deleted.
+    copied = jax.tree.map(jnp.copy, params)
+    state = TrainState(copied, jax.vmap(optimiser.init)(params))
     norms = []
-    for done in range(settings.train_steps):
-        state, norm = advance(state, *draw(settings, data, "train", length, done))
-        norms.append(norm)  # read at the end: the next step need not wait for this one
-        if done % 10 == 0:
-            run.progress(f"{run.name}, training step {done} of {settings.train_steps}")
+    for step_index in range(settings.train_steps):
+        inputs, labels = draw(settings, data, "train", length, step_index)
+        state, norm = advance(state, inputs, labels)
+        # Norms are read at the end: reading one here would wait for the step.
+        norms.append(norm)
+        if step_index % 10 == 0:
+            run.progress(f"{run.name}, training step {step_index} of {settings.train_steps}")
+            # Otherwise Python runs far ahead, and the progress shown is not that of the device.
             jax.block_until_ready(state)
     after = jax.device_get(scored(state.params, *held_out))
-    records, norms = [], np.stack(norms)
-    for seed in range(settings.seeds):
-        share = None if settings.clip is None else number((norms[:, seed] >= settings.clip).mean())
-        records.append({
-            "cell": run.name, "length": length, "phase": TRAINED, "seed": seed,
-            "loss_before": number(before.loss[seed]), "loss_after": number(after.loss[seed]),
+    return state.params, _training_records(run, before, after, np.stack(norms))
+
+
+def _training_records(
+    run: _Run, before: "Scores", after: "Scores", norms: np.ndarray
+) -> list[dict[str, Any]]:
+    """A record for each seed; ``norms [steps, S]`` are those of the gradient before clipping."""
+    clip = run.settings.clip
+    records = []
+    for seed in range(run.settings.seeds):
+        share = None
+        if clip is not None:
+            is_clipped = norms[:, seed] >= clip
+            share = number(is_clipped.mean())
+        record = {
+            "cell": run.name,
+            "length": run.settings.training_length,
+            "phase": TRAINED,
+            "seed": seed,
+            "loss_before": number(before.loss[seed]),
+            "loss_after": number(after.loss[seed]),
             "accuracy_before": number(before.accuracy[seed]),
-            "accuracy_after": number(after.accuracy[seed]), "clipped_share": share,
-        })  # fmt: skip
-    return state.params, records
+            "accuracy_after": number(after.accuracy[seed]),
+            "clipped_share": share,
+        }
+        records.append(record)
+    return records
 
 
 class Scores(NamedTuple):
     """How well a network predicts the next symbol."""
 
-    loss: Array  # mean cross-entropy, nats
-    accuracy: Array  # the share of symbols that are the most likely prediction
+    loss: AnyArray  # mean cross-entropy, nats
+    accuracy: AnyArray  # share of symbols whose prediction is right
 
 
 def _scores(run: _Run) -> Callable[..., Scores]:
@@ -366,62 +457,74 @@ def _scores(run: _Run) -> Callable[..., Scores]:
     @_over_each
     def scored(params: StackParams, inputs: Array, labels: Array) -> Scores:
         _, logits = unroll(run.network, params, run.data.embed(inputs))
-        right = jnp.argmax(logits, axis=-1) == labels
-        return Scores(cross_entropy(logits, labels), right.mean(dtype=logits.dtype))
+        is_right = jnp.argmax(logits, axis=-1) == labels
+        loss = cross_entropy(logits, labels)
+        return Scores(loss, is_right.mean(dtype=logits.dtype))
 
     return scored
 
 
 def summarise(settings: GradientSettings, records: Records) -> list[dict[str, Any]]:
-    """One record for each cell and phase, from the longest length that is there.
+    """One record for each cell and phase, from the longest length that was measured.
 
     horizon, vanishes, decay_per_step, late_decay_per_step: as in GradientFlow, of the median seed.
-    horizon_low, horizon_high: the range over the seeds. example_low, example_high: the range over all
-    examples of all seeds. half_life: ln 2 over the decay, steps; None where the gradient does not
-    shrink. zero_share: the mean over the seeds. lags: how many lags there are. doubtful: seeds left out
-    since their numbers are not finite. loss (nats) and accuracy: of next-symbol prediction, where the
-    network was trained; clipped_share: in how many of its training steps the gradient was clipped.
+    horizon_low, horizon_high: the range over the seeds. example_low, example_high: the range over
+    all examples of all seeds. half_life: ln 2 over the decay, steps; None where the gradient does
+    not shrink. zero_share: the mean over the seeds. lags: the number of lags. doubtful: the number
+    of seeds left out because their numbers are not finite. loss (nats) and accuracy: of next-symbol
+    prediction, where the network was trained; clipped_share: the share of its training steps in
+    which the gradient was clipped.
     """
     summary = []
     for cell in settings.cells:
         for phase in settings.phases:
-            mine = [r for r in records["reach"] if (r["cell"], r["phase"]) == (cell, phase)]
-            if not mine:
+            rows = select(records["reach"], cell=cell, phase=phase)
+            if not rows:
                 continue
-            longest = max(record["length"] for record in mine)
-            seeds = [record for record in mine if record["length"] == longest]
-            trained = [r for r in records.get("training", []) if r["cell"] == cell]
-            record = {"cell": cell, "phase": phase, "length": longest, **_over_all_seeds(seeds)}
-            summary.append(record | _learned(trained, phase))
+            longest = max(row["length"] for row in rows)
+            seeds = select(rows, length=longest)
+            training = select(records.get("training", []), cell=cell)
+            record = {"cell": cell, "phase": phase, "length": longest}
+            record |= _over_all_seeds(seeds)
+            record |= _learned(training, phase)
+            summary.append(record)
     return summary
 
 
 def _over_all_seeds(seeds: list[dict[str, Any]]) -> dict[str, Any]:
     sound = [record for record in seeds if record["horizon"] is not None]
-    names = ("horizon", "vanishes", "horizon_low", "horizon_high", "example_low", "example_high",
-             "decay_per_step", "half_life", "late_decay_per_step", "zero_share", "lags")  # fmt: skip
     doubtful = {"seeds": len(seeds), "doubtful": len(seeds) - len(sound)}
+    names = (
+        "horizon", "vanishes", "horizon_low", "horizon_high", "example_low", "example_high",
+        "decay_per_step", "half_life", "late_decay_per_step", "zero_share", "lags",
+    )  # fmt: skip
     if not sound:
         return dict.fromkeys(names) | doubtful
     horizons = sorted(record["horizon"] for record in sound)
-    middle = statistics.median_low(horizons)
+    # The lower median is the horizon of one of the seeds, also for an even number of them.
+    horizon = statistics.median_low(horizons)
     lags = max(record["lags"] for record in sound)
-    # A gradient that is exactly zero after one step has no decay on record: it falls infinitely fast.
-    decays = [_decay(record) for record in sound if record["lags"] > 1]
-    # Of two seeds the one with the shorter horizon decays faster.
+    decays = []
+    late_decays = []
+    for record in sound:
+        if record["lags"] > 1:
+            decays.append(_decay(record))
+        if record["late_decay_per_step"] is not None:
+            late_decays.append(record["late_decay_per_step"])
+    # Of two seeds the one with the shorter horizon decays faster: hence the higher median here.
     decay = statistics.median_high(decays) if decays else None
-    late = [r["late_decay_per_step"] for r in sound if r["late_decay_per_step"] is not None]
+    zero_share = statistics.fmean(record["zero_share"] for record in sound)
     values = (
-        middle,
-        middle < lags,
+        horizon,
+        horizon < lags,
         horizons[0],
         horizons[-1],
         min(record["horizon_low"] for record in sound),
         max(record["horizon_high"] for record in sound),
         None if decay is None else number(decay),
         number(math.log(2) / decay) if decay else None,
-        statistics.median_low(late) if late else None,
-        number(statistics.fmean(record["zero_share"] for record in sound)),
+        statistics.median_low(late_decays) if late_decays else None,
+        number(zero_share),
         lags,
     )
     return dict(zip(names, values, strict=True)) | doubtful
@@ -429,18 +532,22 @@ def _over_all_seeds(seeds: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _decay(record: dict[str, Any]) -> float:
     decay = record["decay_per_step"]
+    # JSON has no infinity: a gradient that is exactly zero after one step has None on record.
     return math.inf if decay is None else decay
 
 
-def _learned(trained: list[dict[str, Any]], phase: str) -> dict[str, Any]:
-    """What training did, the mean over the seeds; nothing where there was none."""
-    if not trained:
+def _learned(training: list[dict[str, Any]], phase: str) -> dict[str, Any]:
+    """The effect of training, averaged over the seeds; empty without training."""
+    if not training:
         return {}
     side = "after" if phase == TRAINED else "before"
-    found = {name: _mean(trained, f"{name}_{side}") for name in ("loss", "accuracy")}
+    scores = {
+        "loss": _mean(training, f"loss_{side}"),
+        "accuracy": _mean(training, f"accuracy_{side}"),
+    }
     if phase == TRAINED:
-        found["clipped_share"] = _mean(trained, "clipped_share")
-    return found
+        scores["clipped_share"] = _mean(training, "clipped_share")
+    return scores
 
 
 def _mean(records: list[dict[str, Any]], name: str) -> float | None:

@@ -15,7 +15,7 @@ from rnnlab.typing import Array
 
 
 def model(settings: StudySettings, data: Source, name: str) -> Stack:
-    """The network that is measured: one cell and a readout to the alphabet."""
+    """The measured network: one cell and a readout to the alphabet."""
     cell = make_cell(
         name,
         settings.hidden_size,
@@ -28,12 +28,14 @@ def model(settings: StudySettings, data: Source, name: str) -> Stack:
 
 def initial_params(network: Stack, input_size: int, seeds: int) -> StackParams:
     """Fresh parameters with a leading axis of seeds, drawn in one program."""
-    return weights_program(network, input_size)(seed_keys(seeds))
+    draw = weights_program(network, input_size)
+    return draw(seed_keys(seeds))
 
 
 def seed_keys(seeds: int) -> Array:
     """The key of each seed, ``[S]``."""
-    return jnp.stack([jax.random.key(seed) for seed in range(seeds)])
+    keys = map(jax.random.key, range(seeds))
+    return jnp.stack(list(keys))
 
 
 def weights_program(network: Stack, input_size: int) -> Any:

@@ -6,38 +6,60 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 Records = dict[str, list[dict[str, Any]]]
-"""Lists of records under the names that they have in a JSON file."""
+"""Lists of records by kind, which is their key in a JSON file."""
 
 PART = ".part"
-"""The end of the name of a file that is being written."""
+"""The suffix of a file that is being written."""
 
 
 def number(value: float) -> float | None:
-    """A number for JSON, in the shortest form that float32 distinguishes; None for NaN and what is infinite there."""
-    import numpy as np  # only here, so that the command line answers without it
+    """A number for JSON, as short as float32 distinguishes it; None for NaN and infinity.
+
+    >>> number(1 / 3)
+    0.33333334
+    """
+    # Not at the top: the command line prints help without waiting for NumPy.
+    import numpy as np
 
     with np.errstate(over="ignore"):
         short = np.float32(value)
     return float(str(short)) if np.isfinite(short) else None
 
 
+def select(records: Iterable[dict[str, Any]], **values: Any) -> list[dict[str, Any]]:
+    """The records that have all these values.
+
+    >>> select([{"cell": "rnn", "seed": 0}, {"cell": "gru", "seed": 0}], cell="gru")
+    [{'cell': 'gru', 'seed': 0}]
+    """
+
+    def matches(record: dict[str, Any]) -> bool:
+        return all(record[name] == value for name, value in values.items())
+
+    return list(filter(matches, records))
+
+
 def write_text(path: Path, text: str) -> None:
-    """Puts ``text`` in the place of ``path`` in one move."""
+    """Replaces the file at ``path`` by ``text``, in one move."""
+    # A temporary file beside it: a move is atomic only within one file system.
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=PART)
     except OSError as fault:
+        # The message then names the file that the user knows.
         fault.filename = str(path)
         raise
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
             file.write(text)
             file.flush()
+            # Otherwise a crash of the machine could leave an empty file under the final name.
             os.fsync(file.fileno())
+        # mkstemp lets only the owner read it.
         Path(name).chmod(0o644)
         Path(name).replace(path)
     except BaseException:
@@ -46,12 +68,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """``content`` as JSON, with null for NaN and infinity; each record of a list stands on a line of its own."""
+    """Writes ``content`` as JSON, one record of a list per line; NaN and infinity become null."""
     parts = []
     for key, value in content.items():
         if isinstance(value, list) and value:
-            lines = ",\n".join("  " + as_json(record) for record in value)
-            parts.append(f"{json.dumps(key)}: [\n{lines}\n]")
+            lines = ",\n  ".join(map(as_json, value))
+            parts.append(f"{json.dumps(key)}: [\n  {lines}\n]")
         else:
             parts.append(f"{json.dumps(key)}: {as_json(value, indent=1)}")
     write_text(path, "{\n" + ",\n".join(parts) + "\n}\n")
@@ -59,6 +81,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 def as_json(value: Any, indent: int | None = None) -> str:
     """``value`` as JSON, with null for NaN and infinity, which JSON does not have."""
+    # NaN is rare: only then is the whole value copied.
     try:
         return json.dumps(value, indent=indent, allow_nan=False)
     except ValueError:
@@ -76,7 +99,7 @@ def _without_nan(value: Any) -> Any:
 
 
 def write_csv(path: Path, columns: Sequence[str], tables: Records) -> None:
-    """Records of several kinds in one table, told apart by the column ``record``: the name of their list.
+    """Writes records of several kinds as one table, whose column ``record`` holds the kind.
 
     A missing value is an empty field.
     """
@@ -84,5 +107,6 @@ def write_csv(path: Path, columns: Sequence[str], tables: Records) -> None:
     table: csv.DictWriter[str] = csv.DictWriter(out, ("record", *columns), lineterminator="\n")
     table.writeheader()
     for kind, rows in tables.items():
-        table.writerows({"record": kind, **_without_nan(row)} for row in rows)
+        for row in rows:
+            table.writerow({"record": kind, **_without_nan(row)})
     write_text(path, out.getvalue())

@@ -1,4 +1,4 @@
-"""What the studies can be told, and its checks; kept free of JAX so that the command line answers at once."""
+"""The settings of the studies and their checks; free of JAX, so that help comes at once."""
 
 import dataclasses
 import math
@@ -7,24 +7,27 @@ from typing import Literal
 from rnnlab.cells.registry import INITS, REGISTRY
 
 UNTRAINED, TRAINED = "untrained", "trained"
-"""When a network is measured."""
+"""The phases in which a network is measured."""
 
 
 @dataclasses.dataclass(frozen=True)
 class StudySettings:
-    """What every study is told: which networks, and what they read.
+    """The settings that all studies share: which networks, and what they read.
 
-    Raises ValueError, in one sentence, for an unknown cell, repeated or no cells, and sizes that are no sizes.
+    Raises ValueError, in one sentence, for an unknown cell, no or repeated cells, or invalid sizes.
 
     Attributes:
-        cells: any of rnn, lstm, gru, leaky-rnn, relu-rnn, irnn, gru-before, peephole-lstm, layernorm-lstm.
+        cells: any of rnn, lstm, gru, leaky-rnn, relu-rnn, irnn, gru-before, peephole-lstm,
+            layernorm-lstm.
         hidden_size: hidden units H.
-        batch_size: sequences in a batch B.
-        seeds: how many seeds, counted from 0; each draws weights and sequences of its own.
-        data: "text" (the source of Python's standard library, as characters), "noise", or the path of a UTF-8 file.
-        init: the initial weights: rnnlab's own, or as pytorch, keras or flax draw them; identity for the recurrent
-            ones; chrono for the biases of LSTM and GRU, for lags up to the longest sequence.
-        alphabet: the most symbols that are told apart; rarer characters share the last one.
+        batch_size: sequences per batch B.
+        seeds: number of seeds, counted from 0; each draws its own weights and sequences.
+        data: "text" (the source code of Python's standard library, as characters), "noise", or the
+            path of a UTF-8 file.
+        init: how initial weights are drawn: as in rnnlab, pytorch, keras or flax; with identity
+            matrices as recurrent weights (identity); or with biases of LSTM and GRU for lags up to
+            the longest sequence (chrono).
+        alphabet: most symbols in the alphabet; rarer characters share the last one.
         precision: floating-point format of all arithmetic.
     """
 
@@ -38,13 +41,15 @@ class StudySettings:
     precision: Literal["float32", "float64"] = "float32"
 
     def __post_init__(self) -> None:
+        # The dataclass is frozen, and JSON and the command line give lists.
         object.__setattr__(self, "cells", tuple(self.cells))
         for name in self.cells:
             if name not in REGISTRY:
                 raise ValueError(f"cell {name!r} is unknown; choose from {', '.join(REGISTRY)}")
         _distinct("cells", self.cells)
-        for name in ("hidden_size", "batch_size", "seeds"):
-            _whole(name, getattr(self, name), 1)
+        _whole("hidden_size", self.hidden_size, 1)
+        _whole("batch_size", self.batch_size, 1)
+        _whole("seeds", self.seeds, 1)
         _whole("alphabet", self.alphabet, 2)
         if self.init not in INITS:
             raise ValueError(f"init is {self.init!r}; choose from {', '.join(INITS)}")
@@ -53,7 +58,7 @@ class StudySettings:
 
     @property
     def window(self) -> int:
-        """The most characters that one sequence needs, its last target included."""
+        """The most characters that one sequence needs, including its last label."""
         raise NotImplementedError
 
 
@@ -61,17 +66,20 @@ class StudySettings:
 class GradientSettings(StudySettings):
     """The settings of a gradient study; equal settings give equal numbers.
 
-    Raises ValueError, in one sentence, for an unknown cell, sizes below 1, repeated cells or lengths, or a norm that is
-    not positive.
+    Raises ValueError, in one sentence, for an unknown cell, sizes below 1, repeated cells or
+    lengths, or a norm that is not positive.
 
     Attributes:
         lengths: sequence lengths T, in steps.
-        train_steps: steps of next-symbol training, measured before and after; 0 does not train.
-        train_length: steps of a training sequence; None for the longest of the lengths, up to 100.
+        train_steps: training steps on next-symbol prediction; gradients are measured before and
+            after. 0 does not train.
+        train_length: length of the training sequences, in steps; None for the longest of the
+            lengths, up to 100.
         learning_rate: learning rate of Adam.
-        clip: global norm to which training clips its gradients; None does not clip.
-        detail: also looks closer, for a loss at every step: singular values of the state's Jacobians, what the loss at
-            each step owes to each earlier one, and what truncation loses; takes about a minute more.
+        clip: global norm to which training clips gradients; None does not clip.
+        detail: also measure, for a loss at every step: singular values of the state's Jacobians,
+            the contribution of each step to the gradient of each loss, and the error of truncated
+            backpropagation. Takes about a minute more.
     """
 
     lengths: tuple[int, ...] = (10, 30, 100, 300, 1000)
@@ -96,12 +104,12 @@ class GradientSettings(StudySettings):
 
     @property
     def phases(self) -> tuple[str, ...]:
-        """When the gradient is measured: untrained, and trained where there is training."""
+        """When the gradient is measured: untrained, and also trained where there is training."""
         return (UNTRAINED, TRAINED) if self.train_steps else (UNTRAINED,)
 
     @property
     def closer_length(self) -> int:
-        """T of what is looked at closely, in steps."""
+        """T of the sequences in the closer look, in steps."""
         return min(max(self.lengths), 100)
 
     @property
@@ -111,29 +119,30 @@ class GradientSettings(StudySettings):
 
     @property
     def window(self) -> int:
-        """The most characters that one sequence needs, its last target included."""
+        """The most characters that one sequence needs, including its last label."""
         trained = self.training_length if self.train_steps else 0
         return max(*self.lengths, trained) + 1
 
 
 @dataclasses.dataclass(frozen=True)
 class DynamicsSettings(StudySettings):
-    """The settings of a study of what the state does; equal settings give equal numbers.
+    """The settings of a dynamics study; equal settings give equal numbers.
 
-    Raises ValueError, in one sentence, as the gradient study does, and for a gain that is not positive.
+    Raises ValueError, in one sentence, as the gradient study does, and for a gain that is not
+    positive.
 
     Attributes:
         hidden_size: hidden units H.
-        batch_size: sequences in a batch B, each with a trajectory of its own.
-        seeds: how many seeds, counted from 0; each draws weights and sequences of its own.
-        drive: "data" follows the state while it reads; "none" gives it one random input to start from, and then zeros.
-        gain: what multiplies the recurrent weights, for the spectrum and the fixed points.
-        exponents: how many of the leading Lyapunov exponents; None for 16, or all where there are fewer.
+        batch_size: sequences per batch B, each with its own trajectory.
+        seeds: number of seeds, counted from 0; each draws its own weights and sequences.
+        drive: input of the network: "data", or "none" for one random input followed by zeros.
+        gain: factor on the recurrent weights, for the spectrum and the fixed points.
+        exponents: number of leading Lyapunov exponents; None for 16, or all where there are fewer.
         steps: steps over which the exponents are averaged.
-        burn_in: steps before them in which the state comes to its attractor.
-        warm_up: steps after these in which directions turn to the exponents' own.
-        starts: states of the trajectories from which fixed points under zero input are searched.
-        grid: gains in the phase diagram, and lengths as far as they differ.
+        burn_in: steps before the average, in which the state reaches its attractor.
+        warm_up: steps after the burn-in, in which the directions align with the exponents.
+        starts: number of visited states from which fixed points under zero input are searched.
+        grid: number of gains in the phase diagram, and at most as many lengths.
         longest: the longest sequence of the phase diagram, in steps.
     """
 
@@ -157,15 +166,12 @@ class DynamicsSettings(StudySettings):
         _positive("gain", self.gain)
         if self.exponents is not None:
             _whole("exponents", self.exponents, 1)
-        for name, least in (
-            ("steps", 1),
-            ("burn_in", 0),
-            ("warm_up", 0),
-            ("starts", 1),
-            ("grid", 2),
-            ("longest", 2),
-        ):
-            _whole(name, getattr(self, name), least)
+        _whole("steps", self.steps, 1)
+        _whole("burn_in", self.burn_in, 0)
+        _whole("warm_up", self.warm_up, 0)
+        _whole("starts", self.starts, 1)
+        _whole("grid", self.grid, 2)
+        _whole("longest", self.longest, 2)
 
     @property
     def total(self) -> int:
@@ -175,29 +181,39 @@ class DynamicsSettings(StudySettings):
     @property
     def gains(self) -> tuple[float, ...]:
         """The recurrent gains of the phase diagram: from ¼ to 4, evenly apart on a log axis."""
-        return tuple(float(f"{4 ** (2 * i / (self.grid - 1) - 1):.6g}") for i in range(self.grid))
+        gains = []
+        for index in range(self.grid):
+            exponent = 2 * index / (self.grid - 1) - 1
+            # Six digits are exact enough, and keep the records short.
+            gains.append(float(f"{4**exponent:.6g}"))
+        return tuple(gains)
 
     @property
     def lengths(self) -> tuple[int, ...]:
-        """The lengths of the phase diagram, in steps: up to the longest, evenly apart on a log axis."""
-        least = min(5, self.longest - 1)
-        ratio = self.longest / least
-        return tuple(
-            sorted({round(least * ratio ** (i / (self.grid - 1))) for i in range(self.grid)})
-        )
+        """The lengths of the phase diagram, in steps, evenly apart on a log axis."""
+        shortest = min(5, self.longest - 1)
+        ratio = self.longest / shortest
+        lengths = set()
+        for index in range(self.grid):
+            exponent = index / (self.grid - 1)
+            # Short lengths may round to the same number: hence a set.
+            lengths.add(round(shortest * ratio**exponent))
+        return tuple(sorted(lengths))
 
     @property
     def window(self) -> int:
-        """The most characters that one sequence needs, its last target included."""
+        """The most characters that one sequence needs, including its last label."""
         return max(self.total, self.longest) + 1
 
 
 def _whole(name: str, value: int, least: int) -> None:
+    # In Python True is an int.
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(f"{name} is {value}; it must be a whole number of at least {least}")
 
 
 def _positive(name: str, value: float) -> None:
+    # Written so that NaN, for which every comparison is false, is refused too.
     if not (value > 0 and math.isfinite(value)):
         raise ValueError(f"{name} is {value}; it must be a positive number")
 
@@ -205,6 +221,6 @@ def _positive(name: str, value: float) -> None:
 def _distinct(name: str, values: tuple) -> None:
     if not values:
         raise ValueError(f"{name} is empty; give at least one")
-    if len(set(values)) < len(values):
-        twice = next(value for value in values if values.count(value) > 1)
-        raise ValueError(f"{name} names {twice!r} twice; give each once")
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"{name} names {value!r} twice; give each once")

@@ -1,4 +1,4 @@
-"""What the studies read: text, noise or a file, as batches of sequences."""
+"""The data of the studies: text, noise or a file, as batches of sequences."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -28,7 +28,7 @@ class Source(NamedTuple):
 
 
 def source(settings: StudySettings) -> Source:
-    """The data of the study; ValueError for a file that cannot be used or is shorter than the longest sequence."""
+    """The data of the study; ValueError for a file that cannot be used or is too short."""
     dtype = jnp.dtype(settings.precision)
     if dtype == jnp.float64 and jnp.result_type(float) != dtype:
         raise ValueError(
@@ -36,24 +36,30 @@ def source(settings: StudySettings) -> Source:
         )
     if settings.data == "noise":
         return _noise(dtype)
-    text, about = standard_library() if settings.data == "text" else read_text(settings.data)
+    if settings.data == "text":
+        text, about = standard_library()
+    else:
+        text, about = read_text(settings.data)
     corpus = encode(text, about, settings.alphabet)
-    if len(corpus.alphabet) < 2:
+    size = len(corpus.alphabet)
+    if size < 2:
         raise ValueError(
-            f"{settings.data} holds only one character; give a text with at least two different ones"
+            f"{settings.data} holds only one character; "
+            "give a text with at least two different ones"
         )
     if corpus.codes.size < settings.window:
         raise ValueError(
-            f"{settings.data} has {corpus.codes.size} characters, but the longest sequence needs {settings.window}; "
-            "give a longer text or ask for shorter sequences"
+            f"{settings.data} has {corpus.codes.size} characters, but the longest sequence needs "
+            f"{settings.window}; give a longer text or ask for shorter sequences"
         )
-    size = len(corpus.alphabet)
 
     def draw(
         random: np.random.Generator, length: int, batch_size: int
     ) -> tuple[np.ndarray, np.ndarray]:
         starts = random.integers(0, corpus.codes.size - length, batch_size)
-        window = corpus.codes[np.arange(length + 1)[:, None] + starts]  # [T + 1, B]
+        # One code more than the length: the label of a step is the input of the next.
+        rows = np.arange(length + 1)[:, None] + starts
+        window = corpus.codes[rows]  # [T + 1, B]
         return window[:-1], window[1:]
 
     def embed(codes: Array) -> Array:
@@ -63,27 +69,28 @@ def source(settings: StudySettings) -> Source:
 
 
 def _noise(dtype: Dtype) -> Source:
-    """The controlled case: independent standard normal inputs, and labels that have nothing to do with them."""
+    """The controlled case: independent standard normal inputs, and labels unrelated to them."""
 
     def draw(
         random: np.random.Generator, length: int, batch_size: int
     ) -> tuple[np.ndarray, np.ndarray]:
         xs = random.standard_normal((length, batch_size, NOISE_SIZE)).astype(dtype)
-        return xs, random.integers(0, NOISE_SIZE, (length, batch_size), np.int32)
+        labels = random.integers(0, NOISE_SIZE, (length, batch_size), np.int32)
+        return xs, labels
 
-    return Source(
-        draw, lambda xs: xs, NOISE_SIZE, {"name": "standard normal noise", "alphabet": NOISE_SIZE}
-    )
+    about = {"name": "standard normal noise", "alphabet": NOISE_SIZE}
+    return Source(draw, lambda xs: xs, NOISE_SIZE, about)
 
 
 def draw(
-    settings: StudySettings, data: Source, use: str, length: int, number: int
+    settings: StudySettings, data: Source, use: str, length: int, batch_index: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One batch for every seed, ``[S, T, B, …]``: the same for every cell, whatever else is measured."""
+    """One batch for every seed, ``[S, T, B, …]``, which depends on nothing else."""
+    # Part of the generator's seed: training never reads the batches that are measured.
     purpose = ("measure", "train").index(use)
     inputs, labels = [], []
     for seed in range(settings.seeds):
-        random = np.random.default_rng((seed, purpose, number))
+        random = np.random.default_rng((seed, purpose, batch_index))
         xs, ys = data.draw(random, length, settings.batch_size)
         inputs.append(xs)
         labels.append(ys)

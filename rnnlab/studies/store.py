@@ -1,4 +1,4 @@
-"""The directory of a run: how its files get there, and whether they belong together."""
+"""The directory of a run: safe writing, resuming, and checks that its files belong together."""
 
 import contextlib
 import hashlib
@@ -15,7 +15,7 @@ from rnnlab.studies.records import PART, Records, write_json, write_text
 try:
     import fcntl
 except ImportError:
-    # Windows
+    # Windows has no such locks.
     fcntl = None
 
 CONFIG = "config.json"
@@ -28,20 +28,23 @@ CHECKSUMS = "SHA256SUMS"
 """The list of a finished run's files, in the form that ``sha256sum --check`` reads."""
 
 SHARE = 10
-"""The time between two saves is at least this many times the time that a save takes."""
+"""The time between two saves is at least this many times the duration of a save."""
 
 
 class Run:
-    """A run's directory: its configuration, its records by kind, and what is still missing.
+    """The directory of a run: its configuration, its records by kind, and the missing units.
 
-    The directory holds a finished run: ``config.json``, ``NAME.json`` (the configuration, each kind of records and a
-    summary), what is drawn from them, and ``SHA256SUMS``, which lists these files. A run in progress writes them into
-    ``unfinished``, the list last; then they are moved, the list last again. Wherever the process is killed,
+    The directory holds a finished run: ``config.json``, ``NAME.json`` (the configuration, each kind
+    of records and a summary), the figures and tables drawn from them, and ``SHA256SUMS``, which
+    lists these files. A run in progress writes them into ``unfinished``, the list last; then they
+    are moved, the list last again. If the process is killed
 
-    * before the list is written, an earlier run is whole, and ``unfinished`` holds what was measured so far;
-    * after it, the list in ``unfinished`` says what still has to be moved, and ``settle`` moves it.
+    * before the list is written, an earlier run is whole, and ``unfinished`` holds all
+      measurements so far;
+    * after it, the list in ``unfinished`` names the files still to be moved, and ``settle`` moves
+      them.
 
-    On leaving the context the directory is released, and removed where it is empty.
+    On leaving the context the directory is released, and removed if it is empty.
     """
 
     def __init__(self, folder: Path, name: str, kinds: Iterable[str]) -> None:
@@ -64,7 +67,7 @@ class Run:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # Until then what is there may belong to another process.
+        # Before admission the files may belong to another process.
         if self._admitted and not _results(self.unfinished):
             with contextlib.suppress(OSError):
                 _remove_rest(self.unfinished)
@@ -76,7 +79,7 @@ class Run:
             self._lock = None
 
     def admit(self, settings: dict[str, Any]) -> None:
-        """Claims the directory; ValueError where it cannot be written or holds something else."""
+        """Claims the directory; ValueError if it cannot be written or holds something else."""
         try:
             self._make(self.folder)
             self._lock_folder()
@@ -86,12 +89,11 @@ class Run:
             _try_to_write(self.unfinished)
             self._admitted = True
         except OSError as fault:
-            where, reason = self.folder, fault.strerror
+            path, reason = self.folder, fault.strerror
+            # Where a file is in the way, mkdir says only that it exists.
             if isinstance(fault, FileExistsError):
-                where, reason = fault.filename, "Not a directory"
-            raise ValueError(
-                f"{where} cannot be written ({reason}); choose another --out"
-            ) from None
+                path, reason = fault.filename, "Not a directory"
+            raise ValueError(f"{path} cannot be written ({reason}); choose another --out") from None
 
     def open(
         self,
@@ -102,21 +104,25 @@ class Run:
     ) -> None:
         """Starts a run, or resumes one: ``missing`` then lacks the units that are ``finished``.
 
-        ValueError for what must not be overwritten or continued.
+        ValueError for a run that must not be overwritten or continued.
         """
-        self.config, self.missing = config, list(units)
-        if any(before.get("data") != config["data"] for before in self._before):
-            raise ValueError(f"{self.folder} holds a run on other data; choose another --out")
+        self.config = config
+        self.missing = list(units)
+        for before in self._before:
+            if before.get("data") != config["data"]:
+                raise ValueError(f"{self.folder} holds a run on other data; choose another --out")
         partial = self.unfinished / f"{self.name}.json"
         whole = self.folder / f"{self.name}.json"
         if partial.exists() and not resume:
             raise ValueError(
-                f"{self.folder} holds an unfinished run; add --resume to go on, or remove {self.unfinished}"
+                f"{self.folder} holds an unfinished run; add --resume to go on, or remove "
+                f"{self.unfinished}"
             )
         source = partial if partial.exists() else whole
         if resume and source.exists():
             self._load(source, finished)
             self.is_whole = source == whole and not self.missing and not faults(self.folder)
+            # Records of a finished run are not in ``unfinished`` yet, where a new run needs them.
             self._unsaved = source == whole
         if not self.is_whole:
             write_json(self.unfinished / CONFIG, self.config)
@@ -129,23 +135,32 @@ class Run:
         self._unsaved = True
 
     def save(self, summarise: Callable[[Records], list[dict[str, Any]]], when_due: bool) -> None:
-        """Writes all records so far, if there are new ones; ``when_due`` at most a tenth of the time."""
+        """Writes all records so far, if there are new ones; ``when_due`` only now and then.
+
+        Saving then takes at most a tenth of the time: all records are written anew each time.
+        """
         start = time.monotonic()
         if not self._unsaved or (when_due and start < self._next_save):
             return
         self.summary = summarise(self.records)
-        missing = {"missing": [list(unit) for unit in self.missing]} if self.missing else {}
-        content = {"config": self.config, **missing, **self.records, "summary": self.summary}
+        content: dict[str, Any] = {"config": self.config}
+        if self.missing:
+            content["missing"] = list(map(list, self.missing))
+        content |= self.records
+        content["summary"] = self.summary
         write_json(self.unfinished / f"{self.name}.json", content)
         self._unsaved = False
         end = time.monotonic()
         self._next_save = end + SHARE * (end - start)
 
     def finish(self) -> None:
-        """Puts the run, with all that was drawn, in the place of an earlier one."""
-        files = sorted(path for path in self.unfinished.iterdir() if not _is_rest(path))
-        lines = [f"{_digest(path)}  {path.name}\n" for path in files]
-        write_text(self.unfinished / CHECKSUMS, "".join(lines))
+        """Replaces an earlier run by this one, with its figures and tables."""
+        lines = ""
+        for path in sorted(self.unfinished.iterdir()):
+            if not _is_rest(path):
+                lines += f"{_digest(path)}  {path.name}\n"
+        # From the moment at which the list is written, this run is the one to keep.
+        write_text(self.unfinished / CHECKSUMS, lines)
         settle(self.folder)
 
     def _make(self, folder: Path) -> None:
@@ -154,7 +169,7 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
 
     def _lock_folder(self) -> None:
-        """Locks the directory until the process ends; ValueError where another process has locked it."""
+        """Locks the directory until the process ends; ValueError if another process holds it."""
         if fcntl is None:
             return
         self._lock = os.open(self.folder, os.O_RDONLY)
@@ -165,16 +180,17 @@ class Run:
                 f"another rnnlab is writing {self.folder}; wait for it, or choose another --out"
             ) from None
         except OSError:
-            # A file system without locks.
+            # Some file systems have no locks; there, two runs at once are not noticed.
             pass
 
     def _compare(self, settings: dict[str, Any]) -> None:
-        """ValueError unless what is there, if anything, is a run with these settings."""
+        """ValueError unless the directory is empty or holds a run with these settings."""
+        # Through JSON, which turns tuples into lists, as in the files.
         wanted = json.loads(json.dumps(settings))
         holds_run = (self.folder / CONFIG).exists()
         holds_results = bool(_results(self.unfinished))
-        others = [path for path in self.folder.iterdir() if path.name != UNFINISHED]
-        if others and not holds_run and not holds_results:
+        holds_others = {path.name for path in self.folder.iterdir()} - {UNFINISHED}
+        if holds_others and not holds_run and not holds_results:
             raise ValueError(
                 f"{self.folder} holds files that are no run of this study; choose another --out"
             )
@@ -195,10 +211,10 @@ class Run:
             raise ValueError(
                 f"{self.folder} holds a run of another study or version; choose another --out"
             )
-        other = sorted(name for name in wanted if wanted[name] != before[name])
-        if other:
+        changed = sorted(name for name in wanted if wanted[name] != before[name])
+        if changed:
             raise ValueError(
-                f"{self.folder} holds a run with another {', '.join(other)}; choose another --out"
+                f"{self.folder} holds a run with another {', '.join(changed)}; choose another --out"
             )
         return config
 
@@ -206,7 +222,8 @@ class Run:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             self.config, self.summary = content["config"], content["summary"]
-            self.records = {kind: list(content[kind]) for kind in self.records}
+            for kind in self.records:
+                self.records[kind] = list(content[kind])
             done = finished(self.records)
         except (ValueError, KeyError, TypeError):
             raise ValueError(f"{path} is damaged; remove it, or choose another --out") from None
@@ -214,70 +231,81 @@ class Run:
 
 
 def settle(folder: Path) -> None:
-    """Moves a run that is complete in ``unfinished`` to ``folder``, also where an earlier move was cut short."""
+    """Moves a complete run from ``unfinished`` to ``folder``; ends a move that was cut short."""
     new = folder / UNFINISHED
     names = list(_listed(new))
     if not names:
         return
-    # What belongs to the earlier run alone, such as its page, would otherwise stand beside the new one.
+    # Files of the earlier run alone, such as its page, would otherwise stay beside the new ones.
     for name in {*_listed(folder), PAGE} - set(names):
         (folder / name).unlink(missing_ok=True)
+    # The list goes last: as long as it is in ``unfinished``, a move that is cut short can go on.
     for name in (*names, CHECKSUMS):
+        # A file that is not found was moved before.
         with contextlib.suppress(FileNotFoundError):
-            # It was moved before.
             (new / name).replace(folder / name)
     with contextlib.suppress(OSError):
         _remove_rest(new)
 
 
 def faults(folder: Path) -> list[str]:
-    """What is missing in the directory of a run, or does not belong together, one sentence each."""
-    found = []
+    """The faults of the directory of a run, missing or foreign files, one sentence each."""
+    sentences = []
     listed = _listed(folder)
     if not listed:
-        found.append(f"The run is not finished: {CHECKSUMS}, the list of its files, is missing.")
-        count = sum(map(_count_missing, _results(folder)))
-        found += [f"Measurements still missing: {count}."] if count else []
+        sentences.append(
+            f"The run is not finished: {CHECKSUMS}, the list of its files, is missing."
+        )
+        missing = sum(map(_count_missing, _results(folder)))
+        if missing:
+            sentences.append(f"Measurements still missing: {missing}.")
     for name, digest in listed.items():
         path = folder / name
         if not path.exists():
-            found.append(f"{name} is missing.")
+            sentences.append(f"{name} is missing.")
         elif digest != _digest(path):
-            found.append(f"{name} does not belong to this run: its checksum differs.")
+            sentences.append(f"{name} does not belong to this run: its checksum differs.")
     if _results(folder / UNFINISHED):
-        found.append(f"A later run is not finished: it is in {UNFINISHED}.")
-    return found
+        sentences.append(f"A later run is not finished: it is in {UNFINISHED}.")
+    return sentences
 
 
 def _count_missing(path: Path) -> int:
-    """How many measurements a file of results still lacks."""
+    """The number of measurements that a file of results still lacks."""
     try:
-        return len(json.loads(path.read_text(encoding="utf-8")).get("missing", []))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return len(content.get("missing", []))
     except (OSError, ValueError, AttributeError, TypeError):
         return 0
 
 
 def _listed(folder: Path) -> dict[str, str]:
-    """The checksums of a finished run's files by name; nothing where there is no list."""
+    """The checksums of a finished run's files by name; empty without a list."""
     try:
         lines = (folder / CHECKSUMS).read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
         return {}
-    pairs = [line.split("  ", 1) for line in lines if "  " in line]
-    return {name: digest for digest, name in pairs if Path(name).name == name}
+    checksums = {}
+    for line in lines:
+        digest, separator, name = line.partition("  ")
+        # A damaged or forged list must not reach files outside of the directory.
+        if separator and Path(name).name == name:
+            checksums[name] = digest
+    return checksums
 
 
 def _results(unfinished: Path) -> list[Path]:
-    """The files in ``unfinished`` that hold measurements; without any it counts for nothing."""
+    """The files in ``unfinished`` that hold measurements; without any, no run is in progress."""
     return [path for path in unfinished.glob("*.json") if path.name != CONFIG]
 
 
 def _is_rest(path: Path) -> bool:
+    """Whether a file may be removed: the list, a page, or one that was only half written."""
     return path.name in (CHECKSUMS, PAGE) or path.name.endswith(PART)
 
 
 def _remove_rest(unfinished: Path) -> None:
-    """Removes the directory and what a killed process left in it; OSError where it holds anything else."""
+    """Removes the directory and the remains of a killed process; OSError if more is in it."""
     for path in unfinished.iterdir():
         if _is_rest(path) or path.name == CONFIG:
             path.unlink()
@@ -285,7 +313,8 @@ def _remove_rest(unfinished: Path) -> None:
 
 
 def _try_to_write(folder: Path) -> None:
-    """OSError where nothing can be written, or the disk is full."""
+    """OSError if nothing can be written, or the disk is full."""
+    # 64 KiB and fsync: an empty or buffered file would not show that the disk is full.
     with tempfile.NamedTemporaryFile(dir=folder, suffix=PART) as file:
         file.write(bytes(2**16))
         file.flush()

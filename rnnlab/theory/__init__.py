@@ -1,4 +1,4 @@
-"""Textbook models that can be solved: one neuron, and the wall that it builds into its loss."""
+"""Textbook models with exact solutions: one neuron, and the wall in its loss."""
 
 from rnnlab.theory import one_neuron
 from rnnlab.theory.wall import WallPaths, wall_paths

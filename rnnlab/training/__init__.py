@@ -1,4 +1,4 @@
-"""What training needs: losses, the step, regularisers, thresholds for clipping, monitors."""
+"""Tools for training: losses, the step, regularisers, thresholds for clipping, monitors."""
 
 from rnnlab.training import clipping, losses, monitors, regularizers
 from rnnlab.training.clipping import ThresholdRange, threshold_range

@@ -1,4 +1,4 @@
-"""Gradient flow: how large the gradient is at every step, and what every step contributes to it."""
+"""Gradient flow: the size of the gradient at every step, and the contribution of every step."""
 
 import dataclasses
 import functools
@@ -28,50 +28,52 @@ from rnnlab.typing import Array, Cell, Key, PyTree
 class GradientFlow(NamedTuple):
     """Where a gradient comes from and how far back it reaches.
 
-    Norms are Euclidean, logarithms natural (nats), lags in steps; −inf marks a gradient that is exactly
-    zero. In a stack, per-step norms and everything about the reach get a leading axis, one entry for
-    each recurrent layer (and direction, of a bidirectional one).
+    Norms are Euclidean, logarithms natural (nats), lags in steps; −inf marks a gradient that is
+    exactly zero. In a stack, per-step norms and everything about the reach get a leading axis, one
+    entry for each recurrent layer (and direction, of a bidirectional one).
 
     Attributes:
         loss: L(y₁ … y_T), a scalar.
         outputs: y₁ … y_T, ``[T, ..., O]``.
-        log_norm_state: ``[T, ...]``, ln‖∂L/∂hₜ‖ of the whole loss, for every step and example; −inf in
-            padding. h is the hidden state: what the cell's ``hidden`` names, else the state's field h,
-            else what the step returns as its output, else the whole state.
-        log_norm_cell: ``[T, ...]``, the same for the rest of the state, an LSTM's cₜ, with hₜ held fixed;
-            None where there is no rest (in a stack, −inf for the layers that have none).
+        log_norm_state: ``[T, ...]``, ln‖∂L/∂hₜ‖ of the whole loss, for every step and example; −inf
+            in padding. h is the hidden state: what the cell's ``hidden`` names, else the state's
+            field h, else what the step returns as its output, else the whole state.
+        log_norm_cell: ``[T, ...]``, the same for the rest of the state, an LSTM's cₜ, with hₜ held
+            fixed; None where there is no rest (in a stack, −inf for the layers that have none).
         log_norm_joint: ``[T, ...]``, the same for the whole state.
         log_norm_initial: ``[...]``, ln‖∂L/∂h₀‖.
         log_norm_input: ``[T, ...]``, ln‖∂L/∂xₜ‖ (without a layer axis).
         input_gradient: ``[T, ..., I]``, ∂L/∂xₜ.
-        log_norm_by_lag: ``[T]``, ln‖∂E/∂s‖ of the whole state s (an LSTM's c and h) by the distance from
-            the step at which the loss E is taken: the median over the examples of its fall from lag 0,
-            added to the median there. −inf from ``lags`` on.
-        lags: how many lags there are, a whole number: 0 … ``lags − 1``.
-        horizon: the smallest lag, in steps, at which the gradient has fallen below 1/1000 in half of the
-            examples; ``lags`` (T, for a loss at the last step) where there is none. Where examples have
-            different lags it is the median of the product-limit estimate (Kaplan & Meier 1958), to
-            which those that never fall count as long as they last.
+        log_norm_by_lag: ``[T]``, ln‖∂E/∂s‖ of the whole state s (an LSTM's c and h) by the distance
+            from the step at which the loss E is taken: the median over the examples of its fall
+            from lag 0, added to the median there. −inf from ``lags`` on.
+        lags: the number of lags: 0 … ``lags − 1``.
+        horizon: the smallest lag, in steps, at which the gradient has decayed below 1/1000 in half
+            of the examples; ``lags`` (T, for a loss at the last step) where there is none. Where
+            examples have different lags it is the median of the product-limit estimate (Kaplan &
+            Meier 1958), to which those that never decay so far count as long as they last.
         vanishes: whether there is such a lag.
         horizon_range: ``[2]``, the smallest and the largest horizon of an example.
-        decay_per_step: how fast ln‖∂E/∂s‖ falls down to the horizon, nats a step: the median over the
-            examples of minus the least-squares slope. Negative where the gradient explodes, inf where it
-            is exactly zero after one step, 0 where there are fewer than two lags.
+        decay_per_step: how fast ln‖∂E/∂s‖ decays down to the horizon, nats a step: the median over
+            the examples of minus the least-squares slope. Negative where the gradient explodes, inf
+            where it is exactly zero after one step, 0 where there are fewer than two lags.
         decay_range: ``[2]``, the smallest and the largest decay of an example.
-        late_decay_per_step: how fast it falls beyond the horizon; 0 where there are fewer than two lags.
-        zero_share: the share of the examples in which the gradient becomes exactly zero, as behind a
-            dead ReLU; 0 … 1.
+        late_decay_per_step: how fast it decays beyond the horizon; 0 where there are fewer than two
+            lags.
+        zero_share: the share of the examples in which the gradient becomes exactly zero, as behind
+            a dead ReLU; 0 … 1.
         examples: the same for each example, with the step from which its lags count.
-        contributions: ``[T]`` for each parameter, ln of the norm of what each step adds to ∂L/∂θ, summed
-            over the batch.
-        contribution_arrays: ``[T, *parameter]``, what each step adds to ∂L/∂θ, where
+        contributions: ``[T]`` for each parameter, ln of the norm of each step's contribution to
+            ∂L/∂θ, summed over the batch.
+        contribution_arrays: ``[T, *parameter]``, the contributions themselves, where
             ``keep_contributions``; else None.
         gradient: ∂L/∂θ, the sum of the contributions, like the parameters.
-        log_norm_gradient: ln‖∂L/∂θ‖ of each parameter, finite even where ``gradient`` over- or underflows.
-        loss_args_gradient: ∂L/∂ of each of ``loss_args``, where asked for; None otherwise, and for what
-            is not a float.
-        finite: whether inputs, outputs, loss and gradient are free of NaN and infinity; where False,
-            nothing else means anything.
+        log_norm_gradient: ln‖∂L/∂θ‖ of each parameter, finite even where ``gradient`` overflows or
+            underflows.
+        loss_args_gradient: ∂L/∂ of each of ``loss_args``, where asked for; None otherwise, and for
+            what is not a float.
+        finite: whether inputs, outputs, loss and gradient are free of NaN and infinity; where
+            False, nothing else means anything.
     """
 
     loss: Array
@@ -100,49 +102,50 @@ class GradientFlow(NamedTuple):
     finite: Array
 
     def finding(self) -> str:
-        """How far back the gradient reaches, in a sentence for each layer, and what was measured."""
+        """How far back the gradient reaches, a sentence for each layer, and what was measured."""
         if not self.finite:
             return "inputs, outputs, loss or gradient hold NaN or infinity, so nothing can be said."
-        layers = 1 if np.ndim(self.horizon) == 0 else len(self.horizon)
+        has_layers = np.ndim(self.horizon) > 0
+        layers = len(self.horizon) if has_layers else 1
         sentences = [self._sentence(layer, layers) for layer in range(layers)]
         return "\n  ".join([*sentences, self._measured()])
 
     def _sentence(self, layer: int, layers: int) -> str:
-        def own(values: Array) -> Any:
-            return (
-                np.asarray(values)[layer]
-                if layers > 1 or np.ndim(self.horizon)
-                else np.asarray(values)
-            )
+        has_layers = np.ndim(self.horizon) > 0
 
-        each = own(self.examples.lags)
-        count, counted = each.size, each[each > 0]
-        low, high = own(self.horizon_range)
+        def of_layer(values: Array) -> Any:
+            array = np.asarray(values)
+            return array[layer] if has_layers else array
+
+        lags = of_layer(self.examples.lags)
+        counted = lags[lags > 0]
+        low, high = of_layer(self.horizon_range)
         sentence = _wording.reach(
-            int(own(self.horizon)),
-            bool(own(self.vanishes)),
-            float(own(self.decay_per_step)),
-            int(own(self.lags)),
+            int(of_layer(self.horizon)),
+            bool(of_layer(self.vanishes)),
+            float(of_layer(self.decay_per_step)),
+            int(of_layer(self.lags)),
             horizon_range=(int(low), int(high)),
-            over=f"{count} examples",
-            zero_share=float(own(self.zero_share)),
+            over=f"{lags.size} examples",
+            zero_share=float(of_layer(self.zero_share)),
             least_lags=int(counted.min()) if counted.size else None,
         )
         return f"layer {layer}: {sentence}." if layers > 1 else f"{sentence}."
 
     def _measured(self) -> str:
-        several = int(np.max(self.examples.loss_steps))
+        count = int(np.max(self.examples.loss_steps))
         steps = np.asarray(self.examples.loss_step)
         taken = steps[steps >= 0]
         if not taken.size:
             return "The loss does not depend on the outputs."
-        first, last = int(taken.min()) + 1, int(taken.max()) + 1
-        where = f"step {last}" if first == last else f"steps {first} to {last}"
-        of = f" of {self.outputs.shape[0]}"
-        if several <= 1:
-            return f"The loss is taken at {where}{of}."
+        first = int(taken.min()) + 1
+        last = int(taken.max()) + 1
+        span = f"step {last}" if first == last else f"steps {first} to {last}"
+        where = f"{span} of {self.outputs.shape[0]}"
+        if count <= 1:
+            return f"The loss is taken at {where}."
         return (
-            f"The loss is taken at {several} steps. Each example follows one of them, {where}{of}, "
+            f"The loss is taken at {count} steps. Each example follows one of them, {where}, "
             "and its lags count from there."
         )
 
@@ -161,40 +164,44 @@ def gradient_flow(
     keep_contributions: bool = False,
     differentiate_loss_args: bool = False,
 ) -> GradientFlow:
-    """Gradient norms at every step, each step's contribution, and how far back the gradient reaches.
+    """Gradient norms at every step, each step's contribution, and the reach of the gradient.
 
-    ∂L/∂θ = Σₜ ∂L/∂sₜ · ∂⁺sₜ/∂θ (Pascanu, Mikolov & Bengio 2013, arXiv 1211.5063, eq. 3–5): the norms of
-    the first factor and the terms of the sum come from one compiled backward pass. ∂L/∂hₜ is the total
-    derivative: through the later steps, through the output yₜ and, in a stack, through the layers above.
-    The adjoint is carried with an exponent of its own for each example, so that 100 000 steps neither
-    underflow nor overflow.
+    ∂L/∂θ = Σₜ ∂L/∂sₜ · ∂⁺sₜ/∂θ (Pascanu, Mikolov & Bengio 2013, arXiv 1211.5063, eq. 3–5): the
+    norms of the first factor and the terms of the sum come from one compiled backward pass. ∂L/∂hₜ
+    is the total derivative: through the later steps, through the output yₜ and, in a stack, through
+    the layers above. The adjoint is carried with a separate exponent for each example, so that
+    100 000 steps neither underflow nor overflow.
 
-    How far back it reaches is asked of one loss step E at a time, since the norms of a loss over many
-    steps add up what has travelled far and what has just entered: lags count from E's own step, and the
-    norm is that of the whole state, since an LSTM's gradient travels through c as well as h. Where the
-    loss enters at one step, that is the pass above. Where it enters at several, as in a language model, a
-    second pass follows the adjoints alone, each example from a loss step of its own in the half with the
-    longest history; for a loss that is no sum over steps, E stands for all that enters through one yₜ.
+    The reach is measured for one loss step E at a time, since the norms of a loss over many steps
+    add up what has travelled far and what has just entered: lags count from the step of E, and the
+    norm is that of the whole state, since an LSTM's gradient travels through c as well as h. Where
+    the loss enters at one step, that is the pass above. Where it enters at several, as in a
+    language model, a second pass follows the adjoints alone, each example from a different loss
+    step in the half with the longest history; for a loss that is no sum over steps, E stands for
+    all that enters through one yₜ.
 
     Args:
         cell: any cell, stack, bidirectional cell or :class:`rnnlab.Step`.
         params: its parameters.
         xs: inputs, ``[T, ..., I]``.
-        loss: ``loss(ys, *loss_args) -> scalar``, with ys ``[T, ..., O]``. A function is compiled once; one
-            with the same code, written again, is found again unless it uses a variable that may be changed
-            in place, such as a NumPy array: give arrays as ``loss_args``.
-        *loss_args: what else the loss needs, such as labels or the weights of a readout: any pytrees of
-            arrays. They are traced, so that new values compile nothing.
+        loss: ``loss(ys, *loss_args) -> scalar``, with ys ``[T, ..., O]``. A function is compiled
+            once; one with the same code, written again, counts as the same unless it uses a
+            variable that may be changed in place, such as a NumPy array: pass arrays as
+            ``loss_args``.
+        *loss_args: further arguments of the loss, such as labels or the weights of a readout: any
+            pytrees of arrays. They are traced, so that new values do not compile again.
         initial_state, lengths, resets, reverse, key: as for :func:`rnnlab.unroll`.
-        keep_contributions: also returns the contributions as arrays, T times the memory of the parameters.
+        keep_contributions: also returns the contributions as arrays, T times the memory of the
+            parameters.
         differentiate_loss_args: also returns the gradient with respect to ``loss_args``.
 
     Returns:
         A :class:`GradientFlow`; ``print`` it for a short table and the finding.
 
     Raises:
-        ValueError: as :func:`rnnlab.unroll` does, for a loss that is not a real scalar, and for parameters or
-            states that are not floats. A NaN raises nothing: it makes ``finite`` False.
+        ValueError: as :func:`rnnlab.unroll` does, for a loss that is not a real scalar, and for
+            parameters or states that are not floats. A NaN raises nothing: it makes ``finite``
+            False.
 
     >>> import jax, rnnlab
     >>> cell = rnnlab.GRU(16)
@@ -218,20 +225,22 @@ def gradient_flow(
 )
 @dataclasses.dataclass(frozen=True)
 class Followed:
-    """The adjoint of one loss step of each example in one recurrent layer, and how the layer was run."""
+    """The adjoint of one loss step of each example in one layer, and how the layer was run."""
 
     log_norm: Array  # ln‖∂E/∂s‖, [T, ...]
     resets: Array | None  # [T, ...]
     reverse: bool
-    layered: bool  # whether the layer is one of the cells of a composite
+    # Whether the layer is one of the cells of a composite.
+    layered: bool
 
 
 class CompiledFlow(NamedTuple):
-    """What the compiled program of a gradient flow gives: all but the verdict on how far it reaches."""
+    """The results of the compiled program of a gradient flow: all but the summary of its reach."""
 
     loss: Array
     outputs: Array
-    adjoints: tuple[StateNorms, ...]  # one for each recurrent layer and direction
+    # One for each recurrent layer and direction.
+    adjoints: tuple[StateNorms, ...]
     params: ParameterGradients
     log_norm_input: Array
     input_gradient: Array
@@ -243,13 +252,13 @@ class CompiledFlow(NamedTuple):
 
 
 class Extras(NamedTuple):
-    """What else is asked of a gradient flow; fixed while tracing."""
+    """Further options of a gradient flow, static while tracing."""
 
     keep_contributions: bool = False
     differentiate_loss_args: bool = False
+    # Promises that the loss reads one step of each example, so that no second pass is compiled.
+    # The program of the loss shows that only where the step is a constant.
     one_step: bool = False
-    """The loss reads one step of each example. Its program shows that only where the step is a
-    constant; then no second pass is compiled."""
 
 
 def compiled_flow(
@@ -269,7 +278,16 @@ def compiled_flow(
     _check.differentiable("params", params)
     _check.differentiable("the state", state)
     _check.batched("the state", state, xs.shape[1:-1])
-    return _flow(cell, params, xs, state, options, loss_args, loss=ByValue(loss), extras=extras)
+    return _flow(
+        cell,
+        params,
+        xs,
+        state,
+        options,
+        loss_args,
+        loss=ByValue(loss),
+        extras=extras,
+    )
 
 
 @functools.partial(jax.jit, static_argnames=("cell", "loss", "extras"))
@@ -295,20 +313,23 @@ def _flow(
     enters = jnp.any(entering.mantissa != 0, axis=-1)
     if options.lengths is not None:
         enters = enters & within(options.lengths, xs.shape[0])
-    step, count = reach.loss_step(enters, tuple(a.options.reverse for a in backward.adjoints))
-    several = not extras.one_step and len(steps_read(loss, ys, loss_args)) > 1
+    reverse = tuple(adjoint.options.reverse for adjoint in backward.adjoints)
+    step, count = reach.loss_step(enters, reverse)
     norms = [adjoint.norms.joint for adjoint in backward.adjoints]
-    if several:
+    # The second pass is compiled, which takes as long as the first, only where the loss may read
+    # several steps.
+    if not extras.one_step and len(steps_read(loss, ys, loss_args)) > 1:
         norms = _followed_norms(back, norms, entering, step, count)
-    followed = [
-        Followed(norm, adjoint.options.resets, adjoint.options.reverse, adjoint.layered)
-        for norm, adjoint in zip(norms, backward.adjoints, strict=True)
-    ]
+    followed = []
+    for norm, adjoint in zip(norms, backward.adjoints, strict=True):
+        run = adjoint.options
+        followed.append(Followed(norm, run.resets, run.reverse, adjoint.layered))
 
-    # Padding may hold anything.
-    read = [xs] if options.lengths is None else []
-    sound = [jnp.isfinite(x).all() for x in (*read, ys, value)]
-    sound += [norm < jnp.inf for norm in jax.tree.leaves(backward.params.log_gradient)]  # NaN too
+    # The inputs in the padding may be NaN; they do not reach the outputs.
+    checked = [ys, value] if options.lengths is not None else [xs, ys, value]
+    sound = [jnp.isfinite(array).all() for array in checked]
+    # −inf is the log-norm of zero, so only inf and NaN count; NaN fails the comparison too.
+    sound += [norm < jnp.inf for norm in jax.tree.leaves(backward.params.log_gradient)]
     return CompiledFlow(
         loss=value,
         outputs=ys,
@@ -325,18 +346,28 @@ def _flow(
 
 
 def _followed_norms(
-    back: Back, first_pass: list[Array], entering: Scaled, step: Array, count: Array
+    back: Back,
+    first_pass: list[Array],
+    entering: Scaled,
+    step: Array,
+    count: Array,
 ) -> list[Array]:
-    """ln‖∂E/∂s‖ of one loss step of each example: of a second pass, where an example has several."""
-    number = jnp.arange(entering.exponent.shape[0], dtype=step.dtype)
-    alone = number.reshape(-1, *(1,) * step.ndim) == step[None]
+    """ln‖∂E/∂s‖ of one loss step of each example: a second pass, where an example has several."""
+    index = jnp.arange(entering.exponent.shape[0], dtype=step.dtype)
+    is_followed = index.reshape(-1, *(1,) * step.ndim) == step[None]
 
     def second_pass() -> list[Array]:
-        own = jnp.where(alone[..., None], entering.mantissa, jnp.zeros_like(entering.mantissa))
-        found = back(renormalise(own, entering.exponent, alone.ndim), adjoints_only=True)
-        return [adjoint.norms.joint for adjoint in found.adjoints]
+        mask = is_followed[..., None]
+        zeros = jnp.zeros_like(entering.mantissa)
+        mantissa = jnp.where(mask, entering.mantissa, zeros)
+        alone = renormalise(mantissa, entering.exponent, is_followed.ndim)
+        backward = back(alone, adjoints_only=True)
+        return [adjoint.norms.joint for adjoint in backward.adjoints]
 
-    return lax.cond((count > 1).any(), second_pass, lambda: first_pass)
+    def keep_first() -> list[Array]:
+        return first_pass
+
+    return lax.cond((count > 1).any(), second_pass, keep_first)
 
 
 def examples_reach(compiled: CompiledFlow, lengths: Array | None) -> list[ExampleReach]:
@@ -344,31 +375,40 @@ def examples_reach(compiled: CompiledFlow, lengths: Array | None) -> list[Exampl
 
     Computed with NumPy where the values are known, else traced.
     """
-    step, count = compiled.loss_step, compiled.loss_steps
-    given = compiled.followed, step, count, lengths
-    if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(given)):
-        given = jax.device_get(given)
-    followed, step, count, lengths = given
-    return [
-        reach.from_steps(
-            layer.log_norm, step, count, reverse=layer.reverse, lengths=lengths, resets=layer.resets
+    arrays = (compiled.followed, compiled.loss_step, compiled.loss_steps, lengths)
+    is_traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arrays))
+    if not is_traced:
+        # With JAX's arrays each of the many small operations would be compiled for every shape.
+        arrays = jax.device_get(arrays)
+    followed, step, count, lengths = arrays
+    layers = []
+    for layer in followed:
+        examples = reach.from_steps(
+            layer.log_norm,
+            step,
+            count,
+            reverse=layer.reverse,
+            lengths=lengths,
+            resets=layer.resets,
         )
-        for layer in followed
-    ]
+        layers.append(examples)
+    return layers
 
 
 def with_reach(compiled: CompiledFlow, lengths: Array | None) -> GradientFlow:
-    """The second half of :func:`gradient_flow`: the verdict."""
-    examples = examples_reach(
-        compiled, None if lengths is None else _check.array("lengths", lengths)
-    )
+    """The second half of :func:`gradient_flow`: the summary of the reach."""
+    if lengths is not None:
+        lengths = _check.array("lengths", lengths)
+    examples = examples_reach(compiled, lengths)
     over = [reach.over_examples(layer) for layer in examples]
-    norms = compiled.adjoints[0]
     if compiled.followed[0].layered:
         norms = _stacked(compiled.adjoints)
-        examples, over = [jax.tree.map(_side_by_side, *layers) for layers in (examples, over)]
+        examples = jax.tree.map(_side_by_side, *examples)
+        over = jax.tree.map(_side_by_side, *over)
     else:
-        examples, over = examples[0], over[0]
+        norms = compiled.adjoints[0]
+        examples = examples[0]
+        over = over[0]
     examples, over = jax.tree.map(jnp.asarray, (examples, over))
     return GradientFlow(
         loss=compiled.loss,
@@ -395,14 +435,17 @@ def _side_by_side(*layers: Array) -> Array:
 
 
 def _stacked(adjoints: tuple[StateNorms, ...]) -> StateNorms:
-    """The norms of several layers with a leading axis; −inf where a layer has no cell state and others do."""
-    cells = [norms.c for norms in adjoints]
+    """The norms of several layers with a leading axis.
+
+    −inf where a layer has no cell state and others do.
+    """
+    h, cells, joint, initial = zip(*adjoints, strict=True)
     if any(c is not None for c in cells):
-        absent = jnp.full_like(adjoints[0].h, -jnp.inf)
+        absent = jnp.full_like(h[0], -jnp.inf)
         cells = [absent if c is None else c for c in cells]
     return StateNorms(
-        h=jnp.stack([norms.h for norms in adjoints]),
-        c=None if cells[0] is None else jnp.stack([c for c in cells if c is not None]),
-        joint=jnp.stack([norms.joint for norms in adjoints]),
-        initial=jnp.stack([norms.initial for norms in adjoints]),
+        h=_side_by_side(*h),
+        c=None if cells[0] is None else _side_by_side(*cells),
+        joint=_side_by_side(*joint),
+        initial=_side_by_side(*initial),
     )

@@ -1,4 +1,4 @@
-"""How far back a gradient reaches: horizon and decay of log-norms by lag, for each example and over all."""
+"""The reach of a gradient: horizon and decay of its log-norms by lag, by example and over all."""
 
 import math
 from typing import Any, NamedTuple
@@ -9,11 +9,10 @@ from rnnlab._results import result
 from rnnlab.typing import AnyArray, Array
 
 VANISHED = math.log(1000)
-"""A gradient that has fallen by this much, in nats, has vanished: the horizon's threshold of 1/1000."""
-
+"""A gradient that has decayed by this much, in nats, has vanished: below 1/1000, at the horizon."""
 
 ROUNDING = 1e-5
-"""Of a product of shares of the examples, below the share of one of them."""
+"""More than the rounding of a product of shares of the examples, less than the share of one."""
 
 
 @result
@@ -24,19 +23,20 @@ class ExampleReach(NamedTuple):
 
     Attributes:
         loss_steps: ``[...]``, at how many steps the loss enters.
-        loss_step: ``[...]``, the one of them, counted from 0, whose gradient is followed: lags count
-            from it. −1 where the loss enters nowhere.
-        lags: ``[...]``, how many lags there are: 0 at the loss step itself, ``lags − 1`` at the first
+        loss_step: ``[...]``, the one of them, counted from 0, whose gradient is followed: lags
+            count from it. −1 where the loss enters nowhere.
+        lags: ``[...]``, the number of lags: 0 at the loss step itself, ``lags − 1`` at the first
             step of the sequence, or after the last reset. 0 where the loss enters nowhere.
-        log_norm: ``[T, ...]``, ln‖∂E/∂s‖ of the whole state by lag, nats, where E is the loss at that
-            step alone; −inf where the gradient is exactly zero and beyond the lags that there are.
-        horizon: ``[...]``, the smallest lag, in steps, at which the norm is below 1/1000 of its value
-            at lag 0; ``lags`` where there is none.
+        log_norm: ``[T, ...]``, ln‖∂E/∂s‖ of the whole state by lag, nats, where E is the loss at
+            that step alone; −inf where the gradient is exactly zero and from ``lags`` on.
+        horizon: ``[...]``, the smallest lag, in steps, at which the norm is below 1/1000 of its
+            value at lag 0; ``lags`` where there is none.
         vanishes: ``[...]``, whether there is such a lag.
-        decay_per_step: ``[...]``, how fast the log-norm falls on lags 0 … ``horizon``, nats a step
-            (least squares): what counts. inf where it is exactly zero from lag 1 on, 0 where there are
-            fewer than two lags.
-        late_decay_per_step: ``[...]``, the same beyond the horizon; 0 where there are fewer than two lags.
+        decay_per_step: ``[...]``, how fast the log-norm decays on lags 0 … ``horizon``, nats a step
+            (least squares). inf where it is exactly zero from lag 1 on, 0 where there are fewer
+            than two lags.
+        late_decay_per_step: ``[...]``, the same beyond the horizon; 0 where there are fewer than
+            two lags.
         zero: ``[...]``, whether the gradient is exactly zero from some lag on.
     """
 
@@ -52,7 +52,7 @@ class ExampleReach(NamedTuple):
 
 
 class Reach(NamedTuple):
-    """How far back a gradient reaches in the median example; the fields are those of GradientFlow."""
+    """The reach of a gradient in the median example; the fields are those of GradientFlow."""
 
     log_norm_by_lag: AnyArray  # [T]
     lags: AnyArray
@@ -66,28 +66,33 @@ class Reach(NamedTuple):
 
 
 def loss_step(enters: Array, reverse: tuple[bool, ...]) -> tuple[Array, Array]:
-    """The step whose loss is followed, for each example of ``enters [T, ...]``, and at how many it enters.
+    """The step whose loss is followed, for each example of ``enters [T, ...]``, and how many enter.
 
-    Examples take different steps, spread evenly over the half of the loss steps that has the longest
-    history: the later half, the earlier one where all layers run in reverse, all of them where both
-    directions occur. So one backward pass sees many losses, each with many lags.
+    Examples take different steps, spread evenly over the half of the loss steps that has the
+    longest history: the later half, the earlier one where all layers run in reverse, all of them
+    where both directions occur. So one backward pass sees many losses, each with many lags.
     """
     count = enters.sum(axis=0, dtype=jnp.int32)
     examples = max(math.prod(count.shape), 1)
-    number = jnp.arange(examples, dtype=jnp.float32).reshape(count.shape)
-    place = 1 - number / examples  # in (0, 1]; the first example takes the last step
+    index = jnp.arange(examples, dtype=jnp.float32).reshape(count.shape)
+    # In (0, 1], so that the first example takes the last step.
+    place = 1 - index / examples
     if all(reverse):
         place = (1 - place) / 2
     elif not any(reverse):
         place = (1 + place) / 2
-    rank = jnp.ceil(place * count.astype(jnp.float32)).astype(jnp.int32)
-    rank = jnp.clip(rank, 1, jnp.maximum(count, 1))
-    chosen = enters & (jnp.cumsum(enters, axis=0, dtype=jnp.int32) == rank[None])
-    return jnp.where(count > 0, chosen.argmax(axis=0).astype(jnp.int32), -1), count
+    rank = jnp.ceil(place * count.astype(jnp.float32))
+    rank = jnp.clip(rank.astype(jnp.int32), 1, jnp.maximum(count, 1))
+    ranks = jnp.cumsum(enters, axis=0, dtype=jnp.int32)
+    chosen = enters & (ranks == rank[None])
+    any_step = count > 0
+    step = chosen.argmax(axis=0).astype(jnp.int32)
+    return jnp.where(any_step, step, -1), count
 
 
-# What follows takes NumPy arrays as well as JAX's, and computes with NumPy on those: the verdict on a
-# gradient that has been computed would otherwise be compiled for every shape, for a second or more.
+# The functions below take NumPy arrays as well as JAX's, and compute with NumPy on those. Otherwise
+# the summary of a gradient that is already computed would be compiled for every shape, which takes
+# a second or more.
 
 
 def history(
@@ -97,32 +102,45 @@ def history(
     lengths: AnyArray | None,
     resets: AnyArray | None,
 ) -> AnyArray:
-    """How many steps lead up to ``step [...]``, itself included: since the start or the last reset; 0 for −1."""
+    """The number of steps up to ``step [...]``, included, since the start or the last reset.
+
+    0 for a step of −1.
+    """
     xp = step.__array_namespace__()
-    start = xp.zeros_like(step)  # where the sequence that the step belongs to starts
+    # The start of the sequence that the step belongs to.
+    start = xp.zeros_like(step)
     if reverse:
         start = start + (steps - 1)
         if lengths is not None:
             start = lengths.astype(step.dtype) - 1
     if resets is not None:
-        number = _lags(xp, steps, step.ndim + 1)
-        inside = resets & ((number >= step[None]) if reverse else (number <= step[None]))
+        index = _lags(xp, steps, step.ndim + 1)
+        # A reset at the step itself counts: it clears the state before the step.
         if reverse:
-            start = xp.where(inside, number, start[None]).min(axis=0)
+            inside = resets & (index >= step[None])
+            start = xp.where(inside, index, start[None]).min(axis=0)
         else:
-            start = xp.where(inside, number, 0).max(axis=0)
-    count = (start - step if reverse else step - start) + 1
+            inside = resets & (index <= step[None])
+            start = xp.where(inside, index, 0).max(axis=0)
+    distance = start - step if reverse else step - start
+    count = distance + 1
     return xp.where(step < 0, 0, count)
 
 
-def by_lag(log_norms: AnyArray, step: AnyArray, lags: AnyArray, reverse: bool) -> AnyArray:
-    """``log_norms [T, ...]`` by their distance from ``step [...]``; −inf beyond the lags that there are."""
+def by_lag(
+    log_norms: AnyArray,
+    step: AnyArray,
+    lags: AnyArray,
+    reverse: bool,
+) -> AnyArray:
+    """``log_norms [T, ...]`` by their distance from ``step [...]``; −inf from ``lags`` on."""
     xp = log_norms.__array_namespace__()
     lag = _lags(xp, *_steps_and_rank(log_norms))
-    there = lag < lags[None]
+    exists = lag < lags[None]
     source = step[None] + lag if reverse else step[None] - lag
-    picked = xp.take_along_axis(log_norms, xp.where(there, source, 0), axis=0)
-    return xp.where(there, picked, -math.inf)
+    # Beyond the lags the index would leave the array; 0 is read there and masked below.
+    picked = xp.take_along_axis(log_norms, xp.where(exists, source, 0), axis=0)
+    return xp.where(exists, picked, -math.inf)
 
 
 def from_steps(
@@ -134,13 +152,17 @@ def from_steps(
     lengths: AnyArray | None = None,
     resets: AnyArray | None = None,
 ) -> ExampleReach:
-    """The reach of each example, from ``log_norms [T, ...]`` by step and where its loss is taken, ``[...]``."""
+    """The reach of each example, from ``log_norms [T, ...]`` and its loss step ``[...]``."""
     lags = history(log_norms.shape[0], step, reverse, lengths, resets)
-    return example_reach(by_lag(log_norms, step, lags, reverse), step, count, lags)
+    log_norm = by_lag(log_norms, step, lags, reverse)
+    return example_reach(log_norm, step, count, lags)
 
 
 def example_reach(
-    log_norm: AnyArray, step: AnyArray, count: AnyArray, lags: AnyArray
+    log_norm: AnyArray,
+    step: AnyArray,
+    count: AnyArray,
+    lags: AnyArray,
 ) -> ExampleReach:
     """Horizon and decay of each example from its log-norms by lag, ``[T, ...]``."""
     xp = log_norm.__array_namespace__()
@@ -148,6 +170,7 @@ def example_reach(
     reach = horizon(log_norm, lags)
     vanishes = reach < lags
     zero = (log_norm == -math.inf) & (lag < lags[None])
+    # [:2][-1] is lag 1, or lag 0 of a sequence of one step.
     dies_at_once = vanishes & (reach <= 1) & (log_norm[:2][-1] == -math.inf)
     decay = decay_per_step(log_norm, lag <= reach[None])
     return ExampleReach(
@@ -166,50 +189,71 @@ def example_reach(
 def over_examples(examples: ExampleReach) -> Reach:
     """The median over the examples in which the loss enters somewhere, and its range."""
     xp = examples.log_norm.__array_namespace__()
-    log_norm = examples.log_norm.reshape(examples.log_norm.shape[0], -1)
-    each = ExampleReach(*[leaf.reshape(-1) for leaf in examples])
+    steps = examples.log_norm.shape[0]
+    log_norm = examples.log_norm.reshape(steps, -1)
+    flat = ExampleReach(*[leaf.reshape(-1) for leaf in examples])
     lag = _lags(xp, log_norm.shape[0], 2)
-    counts = each.lags > 0
-    most = each.lags.max()
-
-    # An example that is cut off before its gradient has fallen says that the horizon is longer, not
-    # that it is there. So the median is that of the product-limit estimate (Kaplan & Meier 1958).
-    asked = lag < each.lags[None]
-    falls = (asked & (each.horizon[None] == lag)).sum(axis=1).astype(log_norm.dtype)
-    later = (asked & (each.horizon[None] > lag)).sum(axis=1).astype(log_norm.dtype)
-    there = falls + later
-    reaching = xp.cumprod(xp.where(there > 0, later / xp.maximum(there, 1), 1), axis=0)
-    halfway = reaching <= 0.5 + ROUNDING
-    middle = xp.where(halfway.any(), halfway.argmax().astype(most.dtype), most)
+    counts = flat.lags > 0
+    longest = flat.lags.max()
+    exists = lag < flat.lags[None]
+    middle, halfway = _median_horizon(flat, lag, exists, longest, log_norm.dtype)
 
     first = log_norm[:1]
     relative = log_norm - xp.where(first == -math.inf, 0, first)
-    curve = median(first[0], counts) + median(relative, asked)
+    curve = median(first[0], counts) + median(relative, exists)
 
-    fitted = counts & (each.lags > 1)
-    beyond = counts & each.vanishes & (each.lags - each.horizon > 1)
-    reached = xp.where(each.vanishes, each.horizon, most)
-    zeros = (each.zero & counts).sum().astype(log_norm.dtype)
-    # Of two examples the lower median of the horizons is that of the faster decay: the upper median.
-    decay = -median(-each.decay_per_step, fitted, missing=-0.0)
+    fitted = counts & (flat.lags > 1)
+    beyond = counts & flat.vanishes & (flat.lags - flat.horizon > 1)
+    reached = xp.where(flat.vanishes, flat.horizon, longest)
+    zeros = (flat.zero & counts).sum().astype(log_norm.dtype)
+    # Of two examples the lower median of the horizons belongs to the faster decay, so this is the
+    # upper median.
+    decay = -median(-flat.decay_per_step, fitted, missing=-0.0)
     return Reach(
         log_norm_by_lag=curve,
-        lags=most,
+        lags=longest,
         horizon=middle,
         vanishes=halfway.any(),
         horizon_range=_range(reached, counts, 0),
         decay_per_step=decay,
-        decay_range=_range(each.decay_per_step, fitted, 0.0),
-        late_decay_per_step=median(each.late_decay_per_step, beyond, 0.0),
+        decay_range=_range(flat.decay_per_step, fitted, 0.0),
+        late_decay_per_step=median(flat.late_decay_per_step, beyond, 0.0),
         zero_share=zeros / xp.maximum(counts.sum(), 1).astype(log_norm.dtype),
     )
 
 
-def horizon(log_norm: AnyArray, lags: AnyArray | None = None) -> AnyArray:
-    """The smallest lag at which log-norms ``[T, ...]`` are more than ln 1000 below lag 0, steps ``[...]``.
+def _median_horizon(
+    flat: ExampleReach,
+    lag: AnyArray,
+    exists: AnyArray,
+    longest: AnyArray,
+    dtype: Any,
+) -> tuple[AnyArray, AnyArray]:
+    """The median horizon, and for each lag whether half of the examples have reached theirs.
 
-    A norm that is exactly zero (−inf) is below, at lag 0 too. Where there is none the answer is ``lags``
-    ``[...]``, how many lags are looked at; all T by default.
+    An example whose sequence ends before its gradient has decayed says that the horizon is longer,
+    not that it is at the end. So the median is that of the product-limit estimate (Kaplan & Meier
+    1958).
+    """
+    xp = exists.__array_namespace__()
+    vanishing = exists & (flat.horizon[None] == lag)
+    vanish_here = vanishing.sum(axis=1).astype(dtype)
+    alive = exists & (flat.horizon[None] > lag)
+    vanish_later = alive.sum(axis=1).astype(dtype)
+    at_risk = vanish_here + vanish_later
+    share = xp.where(at_risk > 0, vanish_later / xp.maximum(at_risk, 1), 1)
+    reaching = xp.cumprod(share, axis=0)
+    # Of an even number of examples exactly half remain at the median, up to rounding.
+    halfway = reaching <= 0.5 + ROUNDING
+    middle = xp.where(halfway.any(), halfway.argmax().astype(longest.dtype), longest)
+    return middle, halfway
+
+
+def horizon(log_norm: AnyArray, lags: AnyArray | None = None) -> AnyArray:
+    """The smallest lag at which log-norms ``[T, ...]`` are over ln 1000 below lag 0, ``[...]``.
+
+    A norm that is exactly zero (−inf) is below, at lag 0 too. Where there is no such lag the answer
+    is ``lags [...]``, the number of lags to look at; all T by default.
 
     >>> import jax.numpy as jnp
     >>> int(horizon(-0.5 * jnp.arange(100.0)))
@@ -218,36 +262,42 @@ def horizon(log_norm: AnyArray, lags: AnyArray | None = None) -> AnyArray:
     xp = log_norm.__array_namespace__()
     steps, *batch = log_norm.shape
     last = xp.full(batch, steps, dtype="int32") if lags is None else lags
-    fallen = (log_norm < log_norm[:1] - VANISHED) | (log_norm == -math.inf)
-    fallen = fallen & (_lags(xp, *_steps_and_rank(log_norm)) < last[None])
-    first = fallen.argmax(axis=0).astype(last.dtype)
-    return xp.where(fallen.any(axis=0), first, last)
+    vanished = (log_norm < log_norm[:1] - VANISHED) | (log_norm == -math.inf)
+    vanished = vanished & (_lags(xp, *_steps_and_rank(log_norm)) < last[None])
+    first = vanished.argmax(axis=0).astype(last.dtype)
+    return xp.where(vanished.any(axis=0), first, last)
 
 
 def decay_per_step(log_norm: AnyArray, where: AnyArray | None = None) -> AnyArray:
-    """Minus the least-squares slope of log-norms ``[T, ...]`` over their lags, nats a step, ``[...]``.
+    """Minus the least-squares slope of log-norms ``[T, ...]`` over their lags, nats a step.
 
-    The fit is over the lags at which the norm is finite and, where given, ``where [T, ...]`` is True; 0
-    with fewer than two of them.
+    The fit is over the lags at which the norm is finite and, with ``where [T, ...]``, where that is
+    True; 0 with fewer than two of them. Returns ``[...]``.
+
+    >>> import jax.numpy as jnp
+    >>> round(float(decay_per_step(-0.5 * jnp.arange(100.0))), 3)
+    0.5
     """
     xp = log_norm.__array_namespace__()
-    there = xp.isfinite(log_norm)
+    used = xp.isfinite(log_norm)
     if where is not None:
-        there = there & where
-    count = there.sum(axis=0).astype(log_norm.dtype)
+        used = used & where
+    count = used.sum(axis=0).astype(log_norm.dtype)
     lag = _lags(xp, *_steps_and_rank(log_norm)).astype(log_norm.dtype)
-    mean = xp.where(there, lag, 0).sum(axis=0) / xp.maximum(count, 1)
-    centred = xp.where(there, lag - mean[None], 0)
+    total = xp.where(used, lag, 0).sum(axis=0)
+    mean = total / xp.maximum(count, 1)
+    centred = xp.where(used, lag - mean[None], 0)
     squares = (centred * centred).sum(axis=0)
-    slope = (centred * xp.where(there, log_norm, 0)).sum(axis=0)
+    slope = (centred * xp.where(used, log_norm, 0)).sum(axis=0)
     return -slope / xp.where(count < 2, 1, squares)
 
 
 def median(values: AnyArray, where: AnyArray | None = None, missing: float = -math.inf) -> AnyArray:
-    """The lower median over the last axis of the values that count; ``missing`` where there are none."""
+    """The lower median over the last axis of the values in ``where``; ``missing`` without any."""
     xp = values.__array_namespace__()
     counts = xp.ones(values.shape, dtype=bool) if where is None else where
     count = counts.sum(axis=-1, keepdims=True)
+    # inf sorts the values that do not count behind those that do.
     ordered = xp.sort(xp.where(counts, values, math.inf), axis=-1)
     middle = xp.maximum(count - 1, 0) // 2
     picked = xp.take_along_axis(ordered, middle, axis=-1)
@@ -255,7 +305,7 @@ def median(values: AnyArray, where: AnyArray | None = None, missing: float = -ma
 
 
 def _range(values: AnyArray, where: AnyArray, missing: float) -> AnyArray:
-    """The smallest and the largest of the values that count, ``[2]``."""
+    """The smallest and the largest of the values in ``where``, ``[2]``."""
     xp = values.__array_namespace__()
     low = xp.where(where, values, values.max()).min()
     high = xp.where(where, values, values.min()).max()
@@ -267,5 +317,6 @@ def _steps_and_rank(log_norm: AnyArray) -> tuple[int, int]:
 
 
 def _lags(xp: Any, steps: int, rank: int) -> AnyArray:
-    """0 … T − 1 along the first of so many axes."""
-    return xp.arange(steps, dtype="int32").reshape(-1, *(1,) * (rank - 1))
+    """0 … T − 1 along the first of ``rank`` axes."""
+    ones = (1,) * (rank - 1)
+    return xp.arange(steps, dtype="int32").reshape(-1, *ones)

@@ -1,1 +1,1 @@
-"""Fixed points and limit cycles: how they are searched for, and their stability."""
+"""Fixed points and limit cycles: the search for them, and their stability."""

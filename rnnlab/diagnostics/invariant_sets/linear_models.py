@@ -1,7 +1,7 @@
 """Linear models of a map near a state, and the steps that two methods take on them.
 
-A model stands for A = ∂G/∂h of G(h) = Fᵖ(h) − h at one state: as a matrix where the state is small, as products
-with vectors where it is large. Both give the same steps.
+A model stands for A = ∂G/∂h of G(h) = Fᵖ(h) − h at one state: as a matrix for small states, as
+products with vectors for large ones. Both give the same steps.
 """
 
 import dataclasses
@@ -21,10 +21,10 @@ PROBES = 16
 """Random vectors from which the norms of rows are estimated where there is no matrix."""
 
 INNER = 200
-"""Products with A and Aᵀ that one step may take where there is no matrix."""
+"""The largest number of products with A and Aᵀ in one step where there is no matrix."""
 
 EXACT = 1e-12
-"""How far these reduce the gradient of what a step minimises."""
+"""The factor by which these reduce the gradient of what a step minimises."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,19 +35,27 @@ class Dense:
 
     def at(self, h: Array) -> tuple[Array, Array]:
         """G(h) and A ``[n, n]``."""
-        jacobian, value = jax.jacfwd(lambda h: (self.residual(h),) * 2, has_aux=True)(h)
+
+        # The value is also the auxiliary output, which saves a second evaluation of Fᵖ.
+        def twice(h: Array) -> tuple[Array, Array]:
+            value = self.residual(h)
+            return value, value
+
+        jacobian, value = jax.jacfwd(twice, has_aux=True)(h)
         return value, jacobian
 
     def damped(self, a: Array, g: Array, mu: Array) -> Array:
         """The δ that minimises ‖A δ + G‖² + μ ‖δ‖²."""
-        normal = a.T @ a + mu * jnp.eye(g.size, dtype=g.dtype)
-        return -jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(normal), a.T @ g)
+        gram = a.T @ a
+        normal = gram + mu * jnp.eye(g.size, dtype=g.dtype)
+        factor = jax.scipy.linalg.cho_factor(normal)
+        return -jax.scipy.linalg.cho_solve(factor, a.T @ g)
 
     def implicit(self, a: Array, g: Array, weights: Array, dt: Array) -> Array:
-        """The δ with (1/Δt − W A) δ = W G: a step of implicit Euler of dh/dt = W G(h), linearised."""
-        return jnp.linalg.solve(
-            jnp.eye(g.size, dtype=g.dtype) / dt - weights[:, None] * a, weights * g
-        )
+        """The δ with (1/Δt − W A) δ = W G: a step of implicit Euler of dh/dt = W G(h)."""
+        eye = jnp.eye(g.size, dtype=g.dtype)
+        matrix = eye / dt - weights[:, None] * a
+        return jnp.linalg.solve(matrix, weights * g)
 
     def rows(self, a: Array) -> Array:
         """The norms of the rows of A, ``[n]``."""
@@ -55,11 +63,12 @@ class Dense:
 
     def spread(self, a: Array) -> Array:
         """‖∂Fᵖ/∂h‖² = ‖A + 1‖², the sum of squares."""
-        return jnp.sum((a + jnp.eye(a.shape[0], dtype=a.dtype)) ** 2)
+        jacobian = a + jnp.eye(a.shape[0], dtype=a.dtype)
+        return jnp.sum(jacobian**2)
 
 
 class Point(NamedTuple):
-    """Where A is taken, with what is known of it."""
+    """The state at which A is taken, with the norms that are estimated there."""
 
     h: Array  # [n]
     rows: Array  # [n]
@@ -73,27 +82,41 @@ class Iterative:
     residual: Residual
 
     def at(self, h: Array) -> tuple[Array, Point]:
-        """G(h) and h itself, with norms estimated from random signs v: the mean of (A v)ᵢ² is ‖Aᵢ‖²."""
+        """G(h) and h itself, with norms estimated from random signs v: E (A v)ᵢ² = ‖Aᵢ‖²."""
         value, forward = jax.linearize(self.residual, h)
-        signs = jax.random.rademacher(jax.random.key(0), (PROBES, h.size), h.dtype)
+        # One fixed key: weights that changed from step to step would make the search noisy.
+        key = jax.random.key(0)
+        signs = jax.random.rademacher(key, (PROBES, h.size), h.dtype)
         products = jax.vmap(forward)(signs)
         rows = jnp.sqrt(jnp.mean(products**2, axis=0))
-        return value, Point(h, rows, jnp.sum(jnp.mean((products + signs) ** 2, axis=0)))
+        # A v + v = (∂Fᵖ/∂h) v
+        with_identity = products + signs
+        spread = jnp.sum(jnp.mean(with_identity**2, axis=0))
+        return value, Point(h, rows, spread)
 
     def damped(self, a: Point, g: Array, mu: Array) -> Array:
         _, forward = jax.linearize(self.residual, a.h)
-        _, backward = jax.vjp(self.residual, a.h)
-        return least_squares(forward, lambda v: backward(v)[0], -g, mu)
+        _, vjp = jax.vjp(self.residual, a.h)
+
+        def backward(v: Array) -> Array:
+            (product,) = vjp(v)
+            return product
+
+        return least_squares(forward, backward, -g, mu)
 
     def implicit(self, a: Point, g: Array, weights: Array, dt: Array) -> Array:
-        _, forward = jax.linearize(self.residual, a.h)
-        _, backward = jax.vjp(self.residual, a.h)
-        return least_squares(
-            lambda v: v / dt - weights * forward(v),
-            lambda v: v / dt - backward(weights * v)[0],
-            weights * g,
-            jnp.zeros_like(dt),
-        )
+        _, jvp = jax.linearize(self.residual, a.h)
+        _, vjp = jax.vjp(self.residual, a.h)
+
+        def forward(v: Array) -> Array:
+            return v / dt - weights * jvp(v)
+
+        def backward(v: Array) -> Array:
+            scaled = v / dt
+            (product,) = vjp(weights * v)
+            return scaled - product
+
+        return least_squares(forward, backward, weights * g, jnp.zeros_like(dt))
 
     def rows(self, a: Point) -> Array:
         return a.rows
@@ -106,30 +129,37 @@ Model = Dense | Iterative
 
 
 def least_squares(
-    forward: Callable[[Array], Array], backward: Callable[[Array], Array], b: Array, mu: Array
+    forward: Callable[[Array], Array],
+    backward: Callable[[Array], Array],
+    b: Array,
+    mu: Array,
 ) -> Array:
     """The d that minimises ‖B d − b‖² + μ ‖d‖², from products with B and Bᵀ.
 
-    Conjugate gradients on the normal equations, without forming them (CGLS: Hestenes & Stiefel 1952; Björck 1996,
-    Numerical Methods for Least Squares Problems, section 7.4).
+    Conjugate gradients on the normal equations, without forming them (CGLS: Hestenes & Stiefel
+    1952; Björck 1996, Numerical Methods for Least Squares Problems, section 7.4).
     """
     start = backward(b)
-    least = (EXACT**2) * jnp.sum(start**2)
+    target = (EXACT**2) * jnp.sum(start**2)
 
     def unfinished(carry: tuple) -> Array:
         count, _, _, _, size = carry
-        return (count < INNER) & (size > least)
+        return (count < INNER) & (size > target)
 
     def improve(carry: tuple) -> tuple:
-        count, d, rest, direction, size = carry
+        count, d, residual, direction, size = carry
         image = forward(direction)
         curvature = jnp.sum(image**2) + mu * jnp.sum(direction**2)
         length = size / curvature
         d = d + length * direction
-        rest = rest - length * image
-        slope = backward(rest) - mu * d
-        new = jnp.sum(slope**2)
-        return count + 1, d, rest, slope + new / size * direction, new
+        residual = residual - length * image
+        slope = backward(residual) - mu * d
+        new_size = jnp.sum(slope**2)
+        count = count + 1
+        direction = slope + new_size / size * direction
+        return count, d, residual, direction, new_size
 
-    carry = 0, jnp.zeros_like(b), b, start, jnp.sum(start**2)
-    return lax.while_loop(unfinished, improve, carry)[1]
+    nothing = jnp.zeros_like(b)
+    carry = 0, nothing, b, start, jnp.sum(start**2)
+    _, d, *_ = lax.while_loop(unfinished, improve, carry)
+    return d

@@ -15,21 +15,21 @@ ZERO = 1e-3
 """The largest |λ| that counts as zero, nats a step: a factor of e in 1000 steps."""
 
 LOST = 4
-"""A direction is lost in rounding below so many ε, as a part of the largest number of R."""
+"""A direction is lost in rounding below so many ε times the largest entry of R."""
 
 NEAR = 1000
-"""A direction comes near to that where it is at most so many times longer."""
+"""A direction is close to being lost where it is at most so many times longer than that."""
 
 
 @result
 class LyapunovSpectrum(NamedTuple):
-    """Lyapunov exponents λ₁ ≥ λ₂ ≥ …, nats a step, of every example (driven by inputs of its own).
+    """Lyapunov exponents λ₁ ≥ λ₂ ≥ …, nats a step, of every example (each with its own inputs).
 
-    Of k exponents, N decompositions and M blocks; ``[...]`` are the batch axes.
+    From k exponents, N decompositions and M blocks; ``[...]`` are the batch axes.
 
     Attributes:
-        exponents: λᵢ ``[..., k]``, nats a step, each example's sorted from the largest to the
-            smallest, which draws those apart that differ by less than their errors; −inf where a
+        exponents: λᵢ ``[..., k]``, nats a step, sorted from the largest to the smallest for each
+            example; sorting exaggerates gaps that are smaller than the errors. −inf where a
             direction is annihilated.
         mean: the mean of ``exponents`` over the examples that are not ``stuck``, or over all where
             every one is, ``[k]``, nats a step.
@@ -37,17 +37,17 @@ class LyapunovSpectrum(NamedTuple):
             some but not all of them are −inf.
         standard_error: of ``exponents``, ``[..., k]``, nats a step, from the blocks: their standard
             deviation over √M. Inf for a single block, 0 where the exponent is −inf.
-        blocks: the finite-time exponents of M successive stretches of equal length (but for
+        blocks: the finite-time exponents of M successive blocks of equal length (but for
             rounding), ``[M, ..., k]``, nats a step, in the order of ``exponents``.
         trace: the estimates after each decomposition, ``[N, ..., k]``, nats a step, in the order of
             ``exponents``, which are the last of them.
         kaplan_yorke: the Kaplan–Yorke dimension ``[...]``, see :func:`kaplan_yorke`; 0 where
-            ``stuck``, NaN where it takes more exponents than were asked for.
+            ``stuck``, NaN where it takes more exponents than were requested.
         entropy_rate: Σ λᵢ over the positive ones, ``[...]``, nats a step, see :func:`entropy_rate`;
             0 where ``stuck``.
-        stuck: whether the state ends at rest on a fixed point that repels its neighbours,
-            ``[...]``, booleans. It started there, or rounding put it there, and the exponents are
-            those of that point, at least for the last steps: a positive λ₁ is no sign of chaos.
+        stuck: whether the state ends at rest on an unstable fixed point, ``[...]``, booleans. It
+            started there, or rounding put it there, and the exponents are those of that point, at
+            least for the last steps: a positive λ₁ is no sign of chaos.
     """
 
     exponents: Array
@@ -61,80 +61,95 @@ class LyapunovSpectrum(NamedTuple):
     stuck: Array
 
     def finding(self) -> str:
-        """What λ₁ says about nearby trajectories, in one sentence."""
+        """The conclusion from λ₁ about nearby trajectories, in one sentence."""
         stuck = np.asarray(self.stuck)
         if stuck.all():
             return f"the state is stuck on an unstable fixed point, with λ₁ = {self.mean[0]:.3g}"
         first = float(self.mean[0])
         errors = np.asarray(self.standard_error)[..., 0][~stuck]
         error = math.sqrt(np.sum(errors**2)) / errors.size
-        value = f"λ₁ = {first:.3g} ± {error:.1g} nats a step"
-        if math.isnan(first):
-            text = "λ₁ is not a number, since the state has left all bounds"
-        elif math.isinf(error):
-            text = f"λ₁ = {first:.3g} nats a step, from too few steps for an error"
-        elif abs(first) <= max(2 * error, ZERO):
-            text = f"{value}, which is zero within its error"
-        else:
-            text = f"nearby trajectories {'converge' if first < 0 else 'diverge'}, {value}"
+        text = _conclusion(first, error)
         if stuck.any():
             text += f"; {stuck.sum()} of {stuck.size} examples are stuck on an unstable fixed point"
         return text
 
 
-class Decompositions(NamedTuple):
-    """What N QR decompositions along a trajectory give, all that exponents are computed from."""
+def _conclusion(first: float, error: float) -> str:
+    value = f"λ₁ = {first:.3g} ± {error:.1g} nats a step"
+    if math.isnan(first):
+        return "λ₁ is not a number, since the state has left all bounds"
+    if math.isinf(error):
+        return f"λ₁ = {first:.3g} nats a step, from too few steps for an error"
+    if abs(first) <= max(2 * error, ZERO):
+        return f"{value}, which is zero within its error"
+    if first < 0:
+        return f"nearby trajectories converge, {value}"
+    return f"nearby trajectories diverge, {value}"
 
-    lengths: Array  # |Rᵢᵢ|, [N, ..., k]
-    longest: Array  # the largest number of R, [N, ...]
-    still: Array  # whether the last step left the state as it was, [N, ...]
+
+class Decompositions(NamedTuple):
+    """N QR decompositions along a trajectory: all that exponents are computed from."""
+
+    # |Rᵢᵢ|, [N, ..., k]
+    lengths: Array
+    # the largest entry of R, [N, ...]
+    longest: Array
+    # whether the last step left the state unchanged, [N, ...]
+    still: Array
 
 
 class Sums(NamedTuple):
     """Sums over decompositions, ``[N, ..., k]``."""
 
-    stretch: Array  # ln |Rᵢᵢ|, nats
-    lost: Array  # how often a direction is lost in rounding, less how often it comes near to that
+    # ln |Rᵢᵢ|, nats
+    stretch: Array
+    # how often a direction is lost in rounding, less how often it is close to that
+    lost: Array
 
 
 def summarise(
-    found: Decompositions, zero: Array | float, size: int, blocks: int, qr_every: int
+    decompositions: Decompositions,
+    zero: Array | float,
+    size: int,
+    blocks: int,
+    qr_every: int,
 ) -> LyapunovSpectrum:
-    """The spectrum of a state of ``size`` numbers, from decompositions ``qr_every`` steps apart.
-
-    By NumPy, which compiles nothing and sums in float64, unless values are traced.
-    """
-    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((found, zero)))
-    dtype = found.lengths.dtype
+    """The spectrum of a state of ``size`` numbers, from decompositions ``qr_every`` steps apart."""
+    leaves = jax.tree.leaves((decompositions, zero))
+    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+    dtype = decompositions.lengths.dtype
     limit = LOST * float(jnp.finfo(dtype).eps)
+    xp = jnp
     if not traced:
-        lengths, longest, still = jax.device_get(found)
-        found = Decompositions(lengths.astype(float), longest.astype(float), still)
+        # NumPy compiles nothing and sums in float64: in float32 long sums lose digits.
+        xp = np
+        lengths, longest, still = jax.device_get(decompositions)
+        decompositions = Decompositions(lengths.astype(float), longest.astype(float), still)
     with np.errstate(all="ignore"):
-        fields = _fields(jnp if traced else np, found, limit, zero, size, blocks, qr_every)
-    typed = [jnp.asarray(value, None if value.dtype == bool else dtype) for value in fields]
-    return LyapunovSpectrum(*typed)
+        fields = _fields(xp, decompositions, limit, zero, size, blocks, qr_every)
+    arrays = []
+    for value in fields:
+        field_dtype = None if value.dtype == bool else dtype
+        arrays.append(jnp.asarray(value, field_dtype))
+    return LyapunovSpectrum(*arrays)
 
 
 def _fields(
     xp: Any,
-    found: Decompositions,
+    decompositions: Decompositions,
     limit: float,
     zero: Array | float,
     size: int,
-    count: int,
+    block_count: int,
     qr_every: int,
 ) -> LyapunovSpectrum:
-    each = _stretch(xp, found, limit)
-    stuck = _stuck(xp, found.still, each.stretch[..., 0], zero, qr_every)
+    each = _stretch(xp, decompositions, limit)
+    stuck = _stuck(xp, decompositions.still, each.stretch[..., 0], zero, qr_every)
     sums = Sums(*xp.cumsum(xp.stack(each), axis=1))
     steps = qr_every * np.arange(1, len(sums.lost) + 1)
     trace = _mean(xp, sums, steps)
-    ends = np.linspace(0, len(steps), count + 1).round().astype(int)[1:] - 1
-    own = Sums(*(xp.diff(total[ends], axis=0, prepend=0) for total in sums))
-    own_steps = np.diff(steps[ends], prepend=0)
-    blocks = _mean(xp, own, own_steps)
-    error = _standard_error(xp, _mean(xp, own._replace(lost=0 * own.lost), own_steps))
+    blocks, error = _blocks(xp, sums, steps, block_count)
+    # Skipped for a single exponent, where it would only add to what XLA compiles.
     if trace.shape[-1] > 1:
         order = xp.argsort(-trace[-1], axis=-1)
         error = xp.take_along_axis(error, order, axis=-1)
@@ -142,72 +157,110 @@ def _fields(
         blocks = xp.take_along_axis(blocks, order[None], axis=-1)
     exponents = trace[-1]
     mean, spread = _over_batch(xp, exponents, ~stuck | stuck.all())
+    error = xp.where(xp.isneginf(exponents), 0, error)
+    dimension = _dimension(xp, exponents, size, zero)
+    dimension = xp.where(stuck, 0, dimension)
+    entropy = xp.where(exponents > zero, exponents, 0).sum(axis=-1)
+    entropy = xp.where(stuck, 0, entropy)
     return LyapunovSpectrum(
         exponents=exponents,
         mean=mean,
         spread=spread,
-        standard_error=xp.where(xp.isneginf(exponents), 0, error),
+        standard_error=error,
         blocks=blocks,
         trace=trace,
-        kaplan_yorke=xp.where(stuck, 0, _dimension(xp, exponents, size, zero)),
-        entropy_rate=xp.where(stuck, 0, xp.where(exponents > zero, exponents, 0).sum(axis=-1)),
+        kaplan_yorke=dimension,
+        entropy_rate=entropy,
         stuck=stuck,
     )
 
 
-def _stretch(xp: Any, found: Decompositions, limit: float) -> Sums:
-    """What each decomposition adds; rounding begins at ``limit``, as a part of the largest of R."""
-    size = found.lengths
-    rounding = limit * found.longest[..., None]
-    lost = size <= rounding
-    near = ~lost & (size <= NEAR * rounding)
+def _stretch(xp: Any, decompositions: Decompositions, limit: float) -> Sums:
+    """The terms of each decomposition; ``limit`` is the rounding, relative to the largest of R."""
+    lengths = decompositions.lengths
+    rounding = limit * decompositions.longest[..., None]
+    lost = lengths <= rounding
+    near = ~lost & (lengths <= NEAR * rounding)
+    # A lost length is noise and counts as the limit, or as 1 where even the limit is zero: with
+    # ln 0 = −inf the differences between cumulative sums would be NaN.
     floor = xp.where(rounding > 0, rounding, 1)
-    stretch = xp.log(xp.where(lost, floor, size))
-    return Sums(stretch, lost.astype(size.dtype) - near.astype(size.dtype))
+    stretch = xp.log(xp.where(lost, floor, lengths))
+    excess = lost.astype(lengths.dtype) - near.astype(lengths.dtype)
+    return Sums(stretch, excess)
 
 
-def _stuck(xp: Any, still: Array, stretch: Array, zero: Array | float, qr_every: int) -> Array:
-    """Whether the state is at rest at the end, ``[...]``, where its neighbours move away."""
-    number = np.arange(len(still)).reshape(-1, *(1,) * (still.ndim - 1))
-    moved = xp.where(still, -1, number).max(axis=0)  # last
-    growth = xp.where(number > moved[None], stretch, 0).sum(axis=0)
-    rested = qr_every * (len(still) - 1 - moved)
+def _stuck(
+    xp: Any,
+    still: Array,
+    stretch: Array,
+    zero: Array | float,
+    qr_every: int,
+) -> Array:
+    """Whether the state ends at rest, ``[...]``, where nearby trajectories diverge."""
+    batch = (1,) * (still.ndim - 1)
+    index = np.arange(len(still)).reshape(-1, *batch)
+    last_move = xp.where(still, -1, index).max(axis=0)
+    # Only the growth at rest counts: the trajectory may have contracted on its way to the point.
+    growth = xp.where(index > last_move[None], stretch, 0).sum(axis=0)
+    rested = qr_every * (len(still) - 1 - last_move)
     return growth > zero * rested.astype(stretch.dtype)
 
 
 def _mean(xp: Any, sums: Sums, steps: np.ndarray) -> Array:
     """Exponents from sums over so many ``steps [N]``."""
-    each = steps.reshape(-1, *(1,) * (sums.lost.ndim - 1)).astype(sums.stretch.dtype)
-    return xp.where(sums.lost > 0, -np.inf, sums.stretch / each)
+    batch = (1,) * (sums.lost.ndim - 1)
+    divisor = steps.reshape(-1, *batch).astype(sums.stretch.dtype)
+    return xp.where(sums.lost > 0, -np.inf, sums.stretch / divisor)
+
+
+def _blocks(xp: Any, sums: Sums, steps: np.ndarray, count: int) -> tuple[Array, Array]:
+    """The exponents of each block ``[M, ..., k]``, and the standard error of the whole."""
+    bounds = np.linspace(0, len(steps), count + 1)
+    ends = bounds.round().astype(int)[1:] - 1
+    stretch = xp.diff(sums.stretch[ends], axis=0, prepend=0)
+    lost = xp.diff(sums.lost[ends], axis=0, prepend=0)
+    block_steps = np.diff(steps[ends], prepend=0)
+    blocks = _mean(xp, Sums(stretch, lost), block_steps)
+    # With nothing lost: a block of −inf would make the error NaN though the exponent is finite.
+    finite = _mean(xp, Sums(stretch, 0 * lost), block_steps)
+    error = _standard_error(xp, finite)
+    return blocks, error
 
 
 def _standard_error(xp: Any, means: Array) -> Array:
-    """Of the mean of M blocks, from their own, ``[M, ...]``."""
+    """The error of the mean of M blocks, from the means of the blocks, ``[M, ...]``."""
     count = means.shape[0]
     if count == 1:
         return xp.full(means.shape[1:], np.inf, means.dtype)
-    return _root(xp, means.var(axis=0, ddof=1) / count)
+    variance = means.var(axis=0, ddof=1)
+    return _root(xp, variance / count)
 
 
 def _over_batch(xp: Any, exponents: Array, counted: Array) -> tuple[Array, Array]:
     """Mean and standard deviation of ``[..., k]`` over the examples that are ``counted [...]``."""
     rows = exponents.reshape(-1, exponents.shape[-1])
     counted = counted.reshape(-1, 1)
+    # −inf is masked and put back at the end: subtracted from its mean it would be NaN.
     dead = counted & xp.isneginf(rows)
-    some, every = dead.any(axis=0), (dead | ~counted).all(axis=0)
-    number = counted.sum().astype(rows.dtype)
+    some_dead = dead.any(axis=0)
+    all_dead = (dead | ~counted).all(axis=0)
+    count = counted.sum().astype(rows.dtype)
     finite = xp.where(counted & ~dead, rows, 0)
-    mean = finite.sum(axis=0) / number
-    away = xp.where(counted, finite - mean[None], 0)
-    variance = (away * away).sum(axis=0) / number
-    spread = xp.where(some, xp.where(every, 0, np.inf), _root(xp, variance))
-    return xp.where(some, -np.inf, mean), spread
+    mean = finite.sum(axis=0) / count
+    deviation = xp.where(counted, finite - mean[None], 0)
+    variance = (deviation * deviation).sum(axis=0) / count
+    spread_with_dead = xp.where(all_dead, 0, np.inf)
+    spread = xp.where(some_dead, spread_with_dead, _root(xp, variance))
+    mean = xp.where(some_dead, -np.inf, mean)
+    return mean, spread
 
 
 def _root(xp: Any, x: Array) -> Array:
     """√x, with derivative zero at zero."""
+    # The inner mask keeps √ off zero, where its infinite slope times 0 is NaN in the gradient.
     zero = x == 0
-    return xp.where(zero, 0, xp.sqrt(xp.where(zero, 1, x)))
+    positive = xp.where(zero, 1, x)
+    return xp.where(zero, 0, xp.sqrt(positive))
 
 
 def kaplan_yorke(exponents: Array, size: int, zero: float = ZERO) -> Array:
@@ -217,30 +270,41 @@ def kaplan_yorke(exponents: Array, size: int, zero: float = ZERO) -> Array:
     where λ₁ comes to zero, which measured exponents never are exactly; hence the tolerance
     ``zero``. A closed curve has λ₁ = 0 and dimension 1, also if −8e-7 is measured.
 
+    >>> lorenz = jnp.array([0.9, 0.0, -14.6])
+    >>> round(float(kaplan_yorke(lorenz, size=3)), 2)
+    2.06
+
     Args:
         exponents: λᵢ ``[..., k]``, in any order, nats a step.
-        size: n, of the state that they belong to.
+        size: n, the size of the state that they belong to.
         zero: the largest |λ| that counts as zero, nats a step.
 
     Returns:
-        D ``[...]``; NaN where it takes more exponents than are given.
+        D ``[...]``; NaN where it takes more than k exponents.
     """
-    return _dimension(jnp, -jnp.sort(-exponents, axis=-1), size, zero)
+    falling = -jnp.sort(-exponents, axis=-1)
+    return _dimension(jnp, falling, size, zero)
 
 
 def _dimension(xp: Any, falling: Array, size: int, zero: Array | float) -> Array:
-    """The sum of what each exponent adds: 1 up to the j-th, a part for the next, nothing beyond."""
+    """A sum over exponents: 1 for each of the first j, a fraction for the next, then nothing."""
     falling = xp.where(abs(falling) <= zero, 0, falling)
     sums = xp.cumsum(falling, axis=-1)
-    before = xp.concatenate([xp.zeros_like(sums[..., :1]), sums[..., :-1]], axis=-1)
-    part = xp.where(before > 0, before / xp.where(falling < 0, -falling, 1), 0)
-    dimension = xp.where(sums >= 0, 1, part).sum(axis=-1)
+    nothing = xp.zeros_like(sums[..., :1])
+    before = xp.concatenate([nothing, sums[..., :-1]], axis=-1)
+    divisor = xp.where(falling < 0, -falling, 1)
+    fraction = xp.where(before > 0, before / divisor, 0)
+    dimension = xp.where(sums >= 0, 1, fraction).sum(axis=-1)
+    # Where the sum of k < n exponents is not negative, j may be larger than k.
     known = (sums[..., -1] < 0) | (falling.shape[-1] == size)
     return xp.where(known, dimension, np.nan)
 
 
 def entropy_rate(exponents: Array, zero: float = ZERO) -> Array:
     """Σ λᵢ over the exponents above ``zero``: Pesin's upper bound of the entropy rate.
+
+    >>> round(float(entropy_rate(jnp.array([0.5, 0.2, 0.0, -1.0]))), 3)
+    0.7
 
     Args:
         exponents: λᵢ ``[..., k]``, in any order, nats a step.
@@ -249,4 +313,5 @@ def entropy_rate(exponents: Array, zero: float = ZERO) -> Array:
     Returns:
         The bound ``[...]``, nats a step.
     """
-    return jnp.sum(jnp.where(exponents > zero, exponents, 0), axis=-1)
+    positive = jnp.where(exponents > zero, exponents, 0)
+    return jnp.sum(positive, axis=-1)

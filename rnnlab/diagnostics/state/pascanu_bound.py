@@ -11,12 +11,13 @@ from rnnlab.diagnostics.state.jacobians import JacobianProducts, jacobian_produc
 from rnnlab.diagnostics.state.state_map import at_least_float32
 from rnnlab.typing import Array, PyTree
 
-_GAMMA = {"tanh": 1.0, "relu": 1.0, "identity": 1.0, "sigmoid": 0.25}  # the largest |φ′|
+_GAMMA = {"tanh": 1.0, "relu": 1.0, "identity": 1.0, "sigmoid": 0.25}
+"""γ of each activation: its largest slope |φ′|."""
 
 
 @result
 class PascanuBound(NamedTuple):
-    """The bound (γ σ_max)^(t−k) beside the measured ‖∂hₜ/∂hₖ‖₂ for P pairs; natural logarithms.
+    """The bound (γ σ_max)^(t−k) and the measured ‖∂hₜ/∂hₖ‖₂ for P pairs; natural logarithms.
 
     Attributes:
         gamma: γ, the largest slope of the nonlinearity, a scalar.
@@ -41,12 +42,11 @@ class PascanuBound(NamedTuple):
     products: JacobianProducts
 
     def finding(self) -> str:
-        """What the bound allows, in one sentence."""
+        """The conclusion from the bound, in one sentence."""
+        factor = self.gamma * self.sigma_max
         if self.vanishing:
-            return f"gradients vanish, since γ σ_max = {self.gamma * self.sigma_max:.3g} < 1"
-        text = (
-            f"γ σ_max = {self.gamma * self.sigma_max:.3g}, so the bound allows gradients to explode"
-        )
+            return f"gradients vanish, since γ σ_max = {factor:.3g} < 1"
+        text = f"γ σ_max = {factor:.3g}, so the bound allows gradients to explode"
         return f"{text}, at a spectral radius of {self.spectral_radius:.3g}"
 
 
@@ -62,22 +62,29 @@ def pascanu_bound(
 
     ‖∂hₜ/∂hₖ‖ ≤ Π ‖diag(φ′) W_hᵀ‖ ≤ (γ σ_max)^(t−k) with γ = 1 for tanh, ReLU and the identity, ¼
     for the sigmoid (Pascanu, Mikolov & Bengio, arXiv 1211.5063). For Gaussian weights of standard
-    deviation g/√N σ_max ≈ 2 g while the spectral radius is ≈ g, so the bound speaks of vanishing
-    only for g < ½, where the transition is at g = 1. Parameters of fewer than 32 bits are computed
-    with in float32.
+    deviation g/√N, σ_max ≈ 2 g while the spectral radius is ≈ g, so the bound implies vanishing
+    only for g < ½, although the transition is at g = 1. Parameters narrower than 32 bits are
+    converted to float32.
+
+    >>> cell = rnnlab.RNN(8)
+    >>> params = cell.init(jax.random.key(0), 1)
+    >>> bound = pascanu_bound(cell, params, jnp.zeros((20, 1)))
+    >>> bool((bound.log_norm <= bound.log_bound + 1e-5).all())
+    True
 
     Args:
         cell: a :class:`rnnlab.RNN`, in either form, with a nonlinearity that has a name.
         params, xs, initial_state, pairs: as for :func:`jacobian_products`.
 
     Returns:
-        :class:`PascanuBound`: the bound, and the measured norms beside it.
+        :class:`PascanuBound`: the bound and the measured norms.
 
     Raises:
         ValueError: as :func:`jacobian_products` does, and for another cell or a nonlinearity whose
             γ is not known.
     """
-    if type(cell) is not RNN:  # a subclass may have another equation
+    # Not isinstance: a subclass may have another equation, for which the bound does not hold.
+    if type(cell) is not RNN:
         raise ValueError(
             f"the bound is one for rnnlab.RNN, not for {type(cell).__name__}; use jacobian_products"
         )
@@ -91,14 +98,15 @@ def pascanu_bound(
     products = jacobian_products(cell, params, xs, initial_state, pairs=pairs)
     w_h = at_least_float32(params.w_h)
     sigma = jnp.linalg.norm(w_h, 2)
+    eigenvalues = jnp.linalg.eigvals(w_h)
     return PascanuBound(
-        jnp.asarray(gamma, sigma.dtype),
-        sigma,
-        jnp.abs(jnp.linalg.eigvals(w_h)).max(),
-        gamma * sigma < 1,
-        gamma * sigma > 1,
-        products.lags,
-        products.lags * jnp.log(gamma * sigma),
-        products.log_norm,
-        products,
+        gamma=jnp.asarray(gamma, sigma.dtype),
+        sigma_max=sigma,
+        spectral_radius=jnp.abs(eigenvalues).max(),
+        vanishing=gamma * sigma < 1,
+        exploding=gamma * sigma > 1,
+        lags=products.lags,
+        log_bound=products.lags * jnp.log(gamma * sigma),
+        log_norm=products.log_norm,
+        products=products,
     )

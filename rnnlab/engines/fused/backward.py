@@ -1,4 +1,4 @@
-"""The way back through time: one step of the adjoint, and the walk over chunks of steps."""
+"""The backward pass through time: one step of the adjoint, and the walk over chunks of steps."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from rnnlab.typing import Array, PyTree
 
 
 class Chunk(NamedTuple):
-    """Some steps on the way back; states as the loop reads them."""
+    """Some consecutive steps of the backward pass; states in the layout of the loop."""
 
     olds: PyTree  # the state from which each step started
     states: PyTree
@@ -25,14 +25,18 @@ class Chunk(NamedTuple):
 
     @property
     def numbers(self) -> Array:
-        """The steps' places in the chunk."""
+        """The index of each step in the chunk."""
         return jnp.arange(self.xs.shape[0])
 
-    def room(self, steps: Steps, d_new: PyTree, d_ys: Array) -> PyTree:
-        """Where the way back through the chunk puts what it sees."""
-        old, new, kept, d_y = jax.tree.map(
-            lambda leaf: leaf[0], (self.olds, self.states, self.kept, d_ys)
-        )
+    def room(
+        self,
+        steps: Steps,
+        d_new: PyTree,
+        d_ys: Array,
+    ) -> PyTree:
+        """An empty buffer for the factors of the gradients of all steps of the chunk."""
+        timed = (self.olds, self.states, self.kept, d_ys)
+        old, new, kept, d_y = jax.tree.map(lambda leaf: leaf[0], timed)
         return steps.room(self.xs.shape[0], old, new, kept, d_new, d_y)
 
 
@@ -40,7 +44,7 @@ def step_back(
     steps: Steps,
     mark: Marks,
     room: PyTree,
-    number: Array,
+    index: Array,
     old: PyTree,
     new: PyTree,
     kept: PyTree,
@@ -49,21 +53,23 @@ def step_back(
 ) -> tuple[PyTree, PyTree, PyTree]:
     """One step of the adjoint: λₜ₋₁ from λₜ, in the layout of ``steps``.
 
-    A step in the padding hands λ on as it is and sees nothing of it; a reset lets nothing past.
+    A step in the padding hands λ on unchanged and contributes nothing; a reset lets nothing past.
 
     Returns:
         ∂L/∂sₜ₋₁, the part of ∂L/∂sₜ that entered the step, and ``room``.
     """
-    inside = d_new
+    entered = d_new
     if mark.valid is not None:
+        # Zeros before the step, so that a step in the padding adds nothing to a weight's gradient.
         nothing = jax.tree.map(jnp.zeros_like, (d_new, d_y))
-        inside, d_y = steps.choose(mark.valid, (d_new, d_y), nothing)
-    d_old, room = steps.back(room, number, old, new, kept, inside, d_y)
+        entered, d_y = steps.choose(mark.valid, (d_new, d_y), nothing)
+    d_old, room = steps.back(room, index, old, new, kept, entered, d_y)
     if mark.reset is not None:
         d_old = steps.choose(mark.reset, jax.tree.map(jnp.zeros_like, d_old), d_old)
     if mark.valid is not None:
+        # After the reset and not before it: in the padding the forward pass ignores a reset too.
         d_old = steps.choose(mark.valid, d_old, d_new)
-    return d_old, inside, room
+    return d_old, entered, room
 
 
 def walk_back(
@@ -75,7 +81,14 @@ def walk_back(
     extra: PyTree,
     reverse: bool,
 ) -> tuple[Any, PyTree]:
-    """``body(carry, chunk) -> (carry, outs)`` over chunks of steps, last first; outs ``[T, ...]`` in order of time."""
+    """``body(carry, chunk) -> (carry, outs)`` over chunks of steps, from the last to the first.
+
+    Chunks bound the memory: the factors of the gradients, and recomputed gates, exist for one chunk
+    at a time. Within a chunk one product serves all steps.
+
+    Returns:
+        The final carry, and outs ``[T, ...]`` in order of time.
+    """
     length, batch = memory.xs.shape[:2]
     size = chunk_size(length, batch)
     fresh = steps.enter(afresh(cell, (batch,), memory.state))
@@ -85,30 +98,34 @@ def walk_back(
         edge, (xs, _, marks, states, kept), extra = part
         olds = steps.recall(before(edge, states, reverse))
         if marks.reset is not None:
+            # A step that resets started from the fresh state: gates and weight gradients need it.
             olds = jax.vmap(steps.choose, (0, None, 0))(marks.reset, fresh, olds)
         kept = steps.remember(olds, xs) if kept is None else kept
         return body(carry, Chunk(olds, steps.recall(states), xs, kept, marks, extra))
 
-    timed = memory._replace(state=None)
+    # The initial state has no time axis, so it is taken out of what is cut into chunks.
+    timed = (memory._replace(state=None), extra)
     edges = jax.tree.map(
-        lambda first, rest: _edges(first, rest, size, reverse), start, memory.states
+        lambda first, states: _edges(first, states, size, reverse), start, memory.states
     )
     count, left = divmod(length, size)
-    whole = jax.tree.map(
-        lambda leaf: leaf[: count * size].reshape(count, size, *leaf.shape[1:]), (timed, extra)
-    )
-    rest = jax.tree.map(lambda leaf: leaf[count * size :], (timed, extra))
+    cut = count * size
+    whole = jax.tree.map(lambda leaf: leaf[:cut].reshape(count, size, *leaf.shape[1:]), timed)
+    rest = jax.tree.map(lambda leaf: leaf[cut:], timed)
 
     def run_whole(carry: Any) -> tuple[Any, PyTree]:
         entered = jax.tree.map(lambda leaf: leaf[:count], edges)
         carry, outs = lax.scan(run, carry, (entered, *whole), reverse=not reverse)
-        return carry, jax.tree.map(lambda leaf: leaf.reshape(count * size, *leaf.shape[2:]), outs)
+        return carry, jax.tree.map(lambda leaf: leaf.reshape(cut, *leaf.shape[2:]), outs)
 
     def run_rest(carry: Any) -> tuple[Any, PyTree]:
-        return run(carry, (jax.tree.map(lambda leaf: leaf[-1], edges), *rest))
+        entered = jax.tree.map(lambda leaf: leaf[-1], edges)
+        return run(carry, (entered, *rest))
 
     if not left:
         return run_whole(carry)
+    # The shorter chunk holds the last steps in time. The backward pass meets it first, but last
+    # where the forward pass ran in reverse.
     if reverse:
         carry, outs = run_whole(carry)
         carry, last = run_rest(carry)
@@ -121,18 +138,26 @@ def walk_back(
 def chunk_size(steps: int, batch: int) -> int:
     """How many steps share one product: some 1024 rows, and if possible a divisor of ``steps``.
 
-    All of them where their number is symbolic.
+    All of them where the number of steps is symbolic.
     """
     if not known(steps):
         return steps
     rows = max(1024 // batch, 8) if known(batch) else 32
-    wish = min(rows, 128, steps)
-    near = [n for n in range(max(wish // 2, 1), wish + 1) if steps % n == 0]
-    return near[-1] if near else wish
+    longest = min(rows, 128, steps)
+    # A divisor leaves no shorter chunk, whose loop would be compiled a second time.
+    for size in range(longest, max(longest // 2, 1) - 1, -1):
+        if steps % size == 0:
+            return size
+    return longest
 
 
-def _edges(first: Array, states: Array, size: int, reverse: bool) -> Array:
-    """The state that enters each chunk."""
+def _edges(
+    first: Array,
+    states: Array,
+    size: int,
+    reverse: bool,
+) -> Array:
+    """The state that enters each chunk: ``first``, then the state after every ``size`` steps."""
     if reverse:
         return jnp.concatenate([states[size::size], first[None]])
     return jnp.concatenate([first[None], states[size - 1 : -1 : size]])

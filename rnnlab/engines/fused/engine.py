@@ -1,7 +1,8 @@
-"""The fused engine: a backward pass of our own, one large product for each weight matrix in place of T small ones.
+"""The fused engine: a backward pass of our own, with one large product for each weight matrix.
 
-Forwards the states are kept, and with ``residuals="gates"`` also what the gates were; with "states" the gates are
-made again from the states, a chunk of steps at a time, by one product for the chunk. Backwards, step by step,
+JAX's own derivative of a scan has T small products instead. The forward pass keeps the states, and
+with ``residuals="gates"`` also the values of the gates; with "states" the gates are recomputed
+from the states, by one product for a chunk of steps at a time. Backwards, step by step,
 
     λₜ₋₁ = (∂gate/∂s)ᵀ λₜ + W_h δₜ,    δₜ = (∂gate/∂a)ᵀ λₜ    (λ = ∂L/∂s, δ = ∂L/∂a),
 
@@ -25,8 +26,13 @@ from rnnlab.engines.shards import on_shards, vary_together
 from rnnlab.typing import Array, Cell, PyTree
 
 
-def fused(cell: Cell, params: PyTree, sequence: Sequence, engine: Engine) -> tuple[PyTree, Array]:
-    """As ``scan``, for cells that give project, mix and gate; ValueError for others."""
+def fused(
+    cell: Cell,
+    params: PyTree,
+    sequence: Sequence,
+    engine: Engine,
+) -> tuple[PyTree, Array]:
+    """As ``scan``, for cells with project, mix and gate; ValueError for others."""
     if reason := refusal(cell):
         raise ValueError(f"engine 'fused' cannot run this cell, since {reason}; use engine='scan'")
     gates = engine.residuals != "states"
@@ -35,25 +41,36 @@ def fused(cell: Cell, params: PyTree, sequence: Sequence, engine: Engine) -> tup
 
 
 def refusal(cell: Cell) -> str | None:
-    """Why ``cell`` cannot be run by the fused engine; None where it can."""
+    """Why the fused engine cannot run ``cell``; None where it can."""
     name = type(cell).__name__
-    if not all(callable(getattr(cell, part, None)) for part in SPLIT):
-        return f"{name} does not tell project, mix and gate apart"
+    for part in SPLIT:
+        if not callable(getattr(cell, part, None)):
+            return f"{name} does not tell project, mix and gate apart"
     if not splits(cell):
         return f"{name} has a step of its own, but inherits some of project, mix and gate"
     return None
 
 
-def bytes_kept(cell: Cell, params: PyTree, sequence: Sequence, gates: bool) -> int:
-    """What the forward pass keeps for the way back, beside parameters and inputs."""
+def bytes_kept(
+    cell: Cell,
+    params: PyTree,
+    sequence: Sequence,
+    gates: bool,
+) -> int:
+    """What the forward pass keeps for the backward pass, beside parameters and inputs."""
     xs, state, marks = sequence.xs, sequence.state, sequence.marks
+    reverse = sequence.reverse
     batch = xs.shape[1:-1]
 
-    def kept(params: PyTree, xs: Array, state: PyTree, marks: Marks) -> PyTree:
-        (xs, marks), state = one_axis(batch, 1, (xs, marks)), one_axis(batch, 0, state)
-        memory = forward(
-            cell, params, xs, state, marks, sequence.reverse, states=True, gates=gates
-        )[2]
+    def kept(
+        params: PyTree,
+        xs: Array,
+        state: PyTree,
+        marks: Marks,
+    ) -> PyTree:
+        xs, marks = one_axis(batch, 1, (xs, marks))
+        state = one_axis(batch, 0, state)
+        _, _, memory = forward(cell, params, xs, state, marks, reverse, states=True, gates=gates)
         return memory.states, memory.kept
 
     leaves = jax.tree.leaves(jax.eval_shape(kept, params, xs, state, marks))
@@ -62,69 +79,109 @@ def bytes_kept(cell: Cell, params: PyTree, sequence: Sequence, gates: bool) -> i
 
 @folding
 def _fused(
-    static: Static, params: PyTree, xs: Array, state: PyTree, marks: Marks
+    static: Static,
+    params: PyTree,
+    xs: Array,
+    state: PyTree,
+    marks: Marks,
 ) -> tuple[PyTree, Array]:
     def run_shard(
-        params: PyTree, xs: Array, state: PyTree, lengths: None, marks: Marks
+        params: PyTree,
+        xs: Array,
+        state: PyTree,
+        lengths: None,
+        marks: Marks,
     ) -> tuple[PyTree, Array]:
-        del lengths  # they are in the marks
+        del lengths  # the marks contain them
         batch = xs.shape[1:-1]
-        (xs, marks), state = one_axis(batch, 1, (xs, marks)), one_axis(batch, 0, state)
+        xs, marks = one_axis(batch, 1, (xs, marks))
+        state = one_axis(batch, 0, state)
         params, xs, state, marks = vary_together((params, xs, state, marks))
         out: Any = _run(static, params, xs, state, marks)
         state, ys = out
         return own_axes(batch, int(static.every), state), own_axes(batch, 1, ys)
 
-    # The driver has done so for what it was given. An axis that vmap has folded into the batch may
-    # bring a sharding of its own.
+    # The driver has divided what it was given already. An axis that vmap has folded into the batch
+    # may bring a sharding of its own.
     return on_shards(run_shard, params, xs, state, None, marks, static.every)
 
 
+# A custom JVP, and not a custom VJP, which would refuse forward mode. Its tangents pass through
+# _along, which is linear in them, and reverse mode is the transpose of _along: _backward.
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _run(
-    static: Static, params: PyTree, xs: Array, state: PyTree, marks: Marks
+    static: Static,
+    params: PyTree,
+    xs: Array,
+    state: PyTree,
+    marks: Marks,
 ) -> tuple[PyTree, Array]:
-    """``[T, B, I]`` in, ``(state or states, ys)`` out."""
+    """``[T, B, I]`` in, ``(state or states, ys)`` out; keeps nothing for a backward pass."""
     final, ys, memory = forward(
         static.cell, params, xs, state, marks, static.reverse, static.every, gates=False
     )
-    return (_outside(static, params, memory) if static.every else final), ys
+    if static.every:
+        return _outside(static, params, memory), ys
+    return final, ys
 
 
-def _outside(static: Static, params: PyTree, memory: Memory) -> PyTree:
-    """The states after each step as they were asked for."""
+def _outside(
+    static: Static,
+    params: PyTree,
+    memory: Memory,
+) -> PyTree:
+    """The states after each step, in the layout outside of the loop."""
     steps = steps_of(static.cell, params, memory.xs)
     return steps.leave(steps.recall(memory.states))
 
 
 @one_by_one
 def _backward(
-    static: Static, params: PyTree, memory: Memory, cotangents: tuple[PyTree, Array]
+    static: Static,
+    params: PyTree,
+    memory: Memory,
+    cotangents: tuple[PyTree, Array],
 ) -> tuple[PyTree, Array, PyTree]:
     """∂L/∂θ, ∂L/∂xs and ∂L/∂s₀."""
     d_state, d_ys = cotangents
     steps = steps_of(static.cell, params, memory.xs)
-    d_final, d_states = (
-        (jax.tree.map(jnp.zeros_like, memory.state), d_state) if static.every else (d_state, None)
-    )
+    if static.every:
+        # The final state is the last of the states, so its cotangent comes in with theirs.
+        d_final, d_states = jax.tree.map(jnp.zeros_like, memory.state), d_state
+    else:
+        d_final, d_states = d_state, None
 
     def one_step(carry: tuple[PyTree, PyTree], inputs: tuple) -> tuple[tuple[PyTree, PyTree], None]:
-        (d_new, room), (number, old, new, kept, mark, d_y, d_here) = carry, inputs
-        d_new = d_new if d_here is None else jax.tree.map(jnp.add, d_new, d_here)
-        d_old, _, room = step_back(steps, mark, room, number, old, new, kept, d_new, d_y)
+        d_new, room = carry
+        index, old, new, kept, mark, d_y, d_here = inputs
+        if d_here is not None:
+            d_new = jax.tree.map(jnp.add, d_new, d_here)
+        d_old, _, room = step_back(steps, mark, room, index, old, new, kept, d_new, d_y)
         return (d_old, room), None
 
     def chunk_back(
         carry: tuple[PyTree, PyTree], chunk: Chunk
     ) -> tuple[tuple[PyTree, PyTree], Array]:
-        (d_new, total), (d_ys, d_states) = carry, chunk.extra
-        d_ys, d_states = steps.enter((d_ys, d_states))
+        d_new, total = carry
+        d_ys, d_states = steps.enter(chunk.extra)
         room = chunk.room(steps, d_new, d_ys)
-        inputs = chunk.numbers, chunk.olds, chunk.states, chunk.kept, chunk.marks, d_ys, d_states
+        inputs = (
+            chunk.numbers,
+            chunk.olds,
+            chunk.states,
+            chunk.kept,
+            chunk.marks,
+            d_ys,
+            d_states,
+        )
+        # The buffer is carried and not stacked by the loop, so that each gate's block is written in
+        # place; see _write in layouts.
         (d_old, room), _ = lax.scan(one_step, (d_new, room), inputs, reverse=not static.reverse)
         seen = steps.leave(room)
-        d_params = steps.to_params(steps.leave(chunk.olds), chunk.xs, chunk.kept, seen)
-        return (d_old, jax.tree.map(jnp.add, total, d_params)), steps.to_inputs(chunk.xs, seen)
+        olds = steps.leave(chunk.olds)
+        d_params = steps.to_params(olds, chunk.xs, chunk.kept, seen)
+        total = jax.tree.map(jnp.add, total, d_params)
+        return (d_old, total), steps.to_inputs(chunk.xs, seen)
 
     start = steps.enter(d_final), jax.tree.map(jnp.zeros_like, params)
     (d_state, d_params), d_xs = walk_back(
@@ -135,22 +192,41 @@ def _backward(
 
 @functools.partial(one_by_one, adjoint=_backward)
 def _along(
-    static: Static, params: PyTree, memory: Memory, tangents: tuple[PyTree, Array, PyTree]
+    static: Static,
+    params: PyTree,
+    memory: Memory,
+    tangents: tuple[PyTree, Array, PyTree],
 ) -> Any:
-    """The derivative of states and outputs along tangents of parameters, inputs and first state."""
+    """The derivative of states and outputs along tangents of parameters, inputs and first state.
 
-    def plain(params: PyTree, xs: Array, state: PyTree) -> tuple[PyTree, Array]:
+    It is computed by ``scan``, not from the memory: forward mode and second derivatives follow the
+    reference. The memory is an argument for the transpose, ``_backward``, which reads it.
+    """
+
+    def plain(
+        params: PyTree,
+        xs: Array,
+        state: PyTree,
+    ) -> tuple[PyTree, Array]:
         sequence = Sequence(xs, state, memory.marks, static.reverse, static.every)
         return scan(static.cell, params, sequence, Engine("scan"))
 
-    return jax.jvp(plain, (params, memory.xs, memory.state), tangents)[1]
+    _, out_tangents = jax.jvp(plain, (params, memory.xs, memory.state), tangents)
+    return out_tangents
 
 
 @_run.defjvp
-def _derivative(static: Static, primals: tuple, tangents: tuple) -> tuple[Any, Any]:
+def _derivative(
+    static: Static,
+    primals: tuple,
+    tangents: tuple,
+) -> tuple[Any, Any]:
     params, xs, state, marks = primals
     final, ys, memory = forward(
         static.cell, params, xs, state, marks, static.reverse, states=True, gates=static.gates
     )
-    outs = (_outside(static, params, memory) if static.every else final), ys
+    if static.every:
+        final = _outside(static, params, memory)
+    outs = final, ys
+    # The marks are booleans, so their tangents are left out.
     return outs, _along(static, params, memory, tangents[:3])

@@ -1,4 +1,4 @@
-"""The forward pass, with what it remembers for the way back."""
+"""The forward pass of the fused engine, with what it keeps for the backward pass."""
 
 import math
 from typing import Any, NamedTuple
@@ -19,20 +19,20 @@ class Static(NamedTuple):
 
     cell: Any
     reverse: bool
-    every: bool  # the state after every step is wanted, or the final one
-    gates: bool  # a gradient keeps what the gates were
+    every: bool  # return the state after every step, or only the final one
+    gates: bool  # a gradient keeps the values of the gates
     keep_states: bool = False  # the forward pass keeps every state
-    keep_gates: bool = False  # and what the gates were
+    keep_gates: bool = False  # and the values of the gates
 
 
 class Memory(NamedTuple):
-    """What the forward pass remembers."""
+    """What the forward pass keeps."""
 
     xs: Array  # [T, B, I]
     state: PyTree  # before the first step
     marks: Marks
-    states: PyTree  # after each step, as they are stored
-    kept: PyTree  # what the steps kept; None where it is to be made again
+    states: PyTree  # after each step, as the layout stores them
+    kept: PyTree  # what each step kept; None where the backward pass recomputes it
 
 
 def forward(
@@ -45,19 +45,25 @@ def forward(
     states: bool,
     gates: bool,
 ) -> tuple[PyTree, Array, Memory]:
-    """The final state, the outputs ``[T, B, O]``, and what is to be remembered of states and gates."""
-    # Inputs do not pass through the operation, so that they are remembered as they are and not as results of it.
+    """The final state, the outputs ``[T, B, O]``, and the memory of states and gates."""
     static = Static(cell, reverse, False, gates, keep_states=states, keep_gates=gates)
     final, ys, all_states, kept = _forward(static, params, xs, state, marks)
+    # Inputs are remembered as they came in. Returned by the operation they would be results of it,
+    # and a gradient would hold a second copy of them.
     return final, ys, Memory(xs, state, marks, all_states, kept)
 
 
 @one_by_one
 def _forward(
-    static: Static, params: PyTree, xs: Array, state: PyTree, marks: Marks
+    static: Static,
+    params: PyTree,
+    xs: Array,
+    state: PyTree,
+    marks: Marks,
 ) -> tuple[PyTree, Array, PyTree, PyTree]:
     """The final state, the outputs, and of every step the state and what the step kept."""
     steps = steps_of(static.cell, params, xs)
+    # The state after a reset is computed here once: in the loop it would be computed at each step.
     fresh = steps.enter(afresh(static.cell, xs.shape[1:2], state))
 
     def body(
@@ -67,15 +73,16 @@ def _forward(
         start = old if mark.reset is None else steps.choose(mark.reset, fresh, old)
         new, y, kept = steps.step(start, steps.enter(x))
         if mark.valid is not None:
+            # A step in the padding hands on old, not start: a reset there does nothing.
             new = steps.choose(mark.valid, new, old)
         states = steps.store(new) if static.keep_states else None
-        beside = steps.leave(y) if steps.outputs(states) is None else None
-        return new, (states, beside, kept if static.keep_gates else None)
+        # An output that can be read from the stored state would otherwise be stored twice.
+        separate_y = steps.leave(y) if steps.outputs(states) is None else None
+        return new, (states, separate_y, kept if static.keep_gates else None)
 
-    final, (states, beside, kept) = lax.scan(
-        body, steps.enter(state), (xs, marks), reverse=static.reverse
-    )
-    ys: Any = steps.outputs(states) if beside is None else beside
+    start = steps.enter(state)
+    final, (states, separate_ys, kept) = lax.scan(body, start, (xs, marks), reverse=static.reverse)
+    ys: Any = steps.outputs(states) if separate_ys is None else separate_ys
     if marks.valid is not None:
         ys = select(marks.valid, ys, jnp.zeros_like(ys))
     return steps.leave(final), ys, states, kept
@@ -86,20 +93,27 @@ def steps_of(cell: Any, params: PyTree, xs: Array) -> Steps:
     maps = maps_of(cell, params)
     if maps is None:
         return Rows(cell, params)
-    one_gate = maps.joint == maps.w_h.shape[0] == maps.w_x.shape[1] == maps.w_h.shape[1]
-    return (Lines if one_gate else Columns)(cell, params, maps, xs.shape[1])
+    hidden_size, columns = maps.w_h.shape
+    one_gate = maps.joint == hidden_size == maps.w_x.shape[1] == columns
+    layout = Lines if one_gate else Columns
+    return layout(cell, params, maps, xs.shape[1])
 
 
 def one_axis(batch: tuple[int, ...], lead: int, tree: PyTree) -> PyTree:
     """Leaves with the axes ``batch`` behind ``lead`` others, as leaves with one batch axis."""
-    size, end = math.prod(batch), lead + len(batch)
-    return jax.tree.map(
-        lambda leaf: leaf.reshape(*leaf.shape[:lead], size, *leaf.shape[end:]), tree
-    )
+    size = math.prod(batch)
+    end = lead + len(batch)
+
+    def merge(leaf: Array) -> Array:
+        return leaf.reshape(*leaf.shape[:lead], size, *leaf.shape[end:])
+
+    return jax.tree.map(merge, tree)
 
 
 def own_axes(batch: tuple[int, ...], lead: int, tree: PyTree) -> PyTree:
     """The inverse of :func:`one_axis`."""
-    return jax.tree.map(
-        lambda leaf: leaf.reshape(*leaf.shape[:lead], *batch, *leaf.shape[lead + 1 :]), tree
-    )
+
+    def split(leaf: Array) -> Array:
+        return leaf.reshape(*leaf.shape[:lead], *batch, *leaf.shape[lead + 1 :])
+
+    return jax.tree.map(split, tree)

@@ -2,86 +2,117 @@
 
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from rnnlab._wording import power_of_ten
-from rnnlab.report.figures.style import band, decades, drawing, looks, title
+from rnnlab.report.figures.style import (
+    Record,
+    band,
+    column,
+    decades,
+    drawing,
+    grid_lines,
+    legend_below,
+    looks,
+    reference_line,
+    seed_bands,
+    select,
+    title,
+)
 from rnnlab.report.sentences import finding, label
 
 FLOOR = 12
-"""Decades above and below lag 0 that are drawn; what lies beyond is left to the numbers."""
+"""Decades above and below lag 0 that are drawn; values beyond are only in the tables."""
+
+FEW = (1, 2, 5)
+MANY = (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)
+"""Digits of the ticks of an axis that spans few decades."""
 
 
 def gradient_norms(
-    norms: list[dict[str, Any]],
-    flow: list[dict[str, Any]],
-    summary: list[dict[str, Any]],
+    norms: list[Record],
+    flow: list[Record],
+    summary: list[Record],
     folder: Path,
 ) -> None:
-    """Writes ``gradient_norms.png`` and ``.svg``: the norm against sequence length, and against the lag."""
+    """Writes ``gradient_norms.png`` and ``.svg``: the norm against sequence length and lag."""
     with drawing(folder / "gradient_norms", 1, 2, (11, 4.8)) as (figure, (left, right)):
         _against_length(left, norms, summary)
         _against_lag(right, flow, summary)
         title(figure, finding(summary), 100)
-        handles, labels = right.get_legend_handles_labels()
-        columns = min(len(labels), 6)
-        figure.legend(
-            handles,
-            labels,
-            loc="outside lower center",
-            ncols=columns,
-            frameon=False,
-            handlelength=3,
-        )
+        # Long handles show the dashes.
+        legend_below(figure, right, handlelength=3)
 
 
-def _against_length(axes: Axes, norms: list[dict[str, Any]], summary: list[dict[str, Any]]) -> None:
-    for (_, style), record in zip(_looks(summary), summary, strict=True):
-        points = [
-            (norm["length"], decades(norm["log_norm"]))
-            for norm in norms
-            if (norm["cell"], norm["phase"], norm["parameter"])
-            == (record["cell"], record["phase"], "all")
-        ]
-        band(axes, sorted(points, key=lambda point: point[0]), **style)
+def _against_length(axes: Axes, norms: list[Record], summary: list[Record]) -> None:
+    for record, (_, style) in zip(summary, _looks(summary), strict=True):
+        cell, phase = record["cell"], record["phase"]
+        points = []
+        for norm in select(norms, cell=cell, phase=phase, parameter="all"):
+            log_norm = decades(norm["log_norm"])
+            points.append((norm["length"], log_norm))
+        points.sort(key=lambda point: point[0])
+        band(axes, points, **style)
     axes.set_xscale("log")
-    lengths = sorted({norm["length"] for norm in norms})
-    axes.set_xticks(lengths, [str(length) for length in lengths])
+    lengths = sorted(set(column(norms, "length")))
+    axes.set_xticks(lengths, list(map(str, lengths)))
     axes.set_xticks([], minor=True)
     axes.set(xlabel="sequence length T (steps)", ylabel="gradient norm ‖∂L/∂θ‖")
-    seeds = len({norm["seed"] for norm in norms})
-    bands = f"; bands: range of {seeds} seeds" if seeds > 1 else ""
-    axes.set_title(f"All parameters, loss at the last step{bands}", fontsize=10)
+    axes.set_title(f"All parameters, loss at the last step{seed_bands(norms)}", fontsize=10)
     _decade_ticks(axes)
 
 
-def _against_lag(axes: Axes, flow: list[dict[str, Any]], summary: list[dict[str, Any]]) -> None:
-    lowest, highest, longest = -3.5, 0.0, 2
-    for (index, style), record in zip(_looks(summary), summary, strict=True):
-        seeds: dict[int, list[float]] = {}
-        for step in flow:
-            if all(step[key] == record[key] for key in ("cell", "phase", "length")):
-                seeds.setdefault(step["seed"], []).append(decades(step["log_norm"]))
-        lines = np.array(list(seeds.values()))  # records of a seed stand in order of lag
-        lines = lines - lines[:, :1]
-        points = [(lag, value) for line in lines for lag, value in enumerate(line[1:], 1)]
-        marks = _spread(lines.shape[1] - 1, index)
+def _against_lag(axes: Axes, flow: list[Record], summary: list[Record]) -> None:
+    lowest, highest = -3.5, 0.0
+    longest = max(column(summary, "length"))
+    phases = len(set(column(summary, "phase")))
+    for record, (index, style) in zip(summary, _looks(summary), strict=True):
+        lines = _lines(flow, record)
+        points = []
+        for line in lines:
+            # A log axis has no place for lag 0.
+            points += list(enumerate(line[1:], 1))
         band(
             axes,
             points,
-            name=label(record, len(_phases(summary))),
+            name=label(record, phases),
             median=True,
-            markevery=marks,
+            markevery=_spread(lines.shape[1] - 1, index),
             **style,
         )
-        seen = lines[np.isfinite(lines)]
-        lowest, highest = min(lowest, seen.min(initial=0)), max(highest, seen.max(initial=0))
-        longest = max(longest, record["length"])
-    axes.axhline(-3, color="0.45", linewidth=0.8, linestyle=":")
+        finite = lines[np.isfinite(lines)]
+        lowest = min(lowest, finite.min(initial=0))
+        highest = max(highest, finite.max(initial=0))
+    _mark_horizon(axes)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlim(1, max(longest, 2))
+    bottom, top = max(lowest, -FLOOR), min(highest, FLOOR)
+    axes.set_ylim(bottom - 0.2, top + 0.5)
+    axes.set(xlabel="lag (steps back from the last)")
+    axes.set(ylabel="‖∂L/∂s‖ of the state, relative to lag 0")
+    axes.set_title(f"State (with an LSTM's cell), T = {longest}", fontsize=10)
+    _decade_ticks(axes)
+
+
+def _lines(flow: list[Record], record: Record) -> np.ndarray:
+    """The norms of one group in decades relative to lag 0, ``[seeds, lags]``."""
+    group = {key: record[key] for key in ("cell", "phase", "length")}
+    seeds: dict[int, list[float]] = {}
+    for step in select(flow, **group):
+        # The records of a seed are in order of lag, so a position is a lag.
+        line = seeds.setdefault(step["seed"], [])
+        line.append(decades(step["log_norm"]))
+    lines = np.array(list(seeds.values()))
+    return lines - lines[:, :1]
+
+
+def _mark_horizon(axes: Axes) -> None:
+    reference_line(axes, -3)
     axes.annotate(
         "1/1000",
         (1, -3),
@@ -90,46 +121,43 @@ def _against_lag(axes: Axes, flow: list[dict[str, Any]], summary: list[dict[str,
         fontsize=8,
         color="0.35",
     )
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set(xlim=(1, longest), ylim=(max(lowest, -FLOOR) - 0.2, min(highest, FLOOR) + 0.5))
-    axes.set(
-        xlabel="lag (steps back from the last)", ylabel="‖∂L/∂s‖ of the state, relative to lag 0"
-    )
-    axes.set_title(
-        f"State (with an LSTM's cell), T = {max(record['length'] for record in summary)}",
-        fontsize=10,
-    )
-    _decade_ticks(axes)
 
 
 def _spread(count: int, index: int) -> list[int]:
-    """About eight positions evenly apart on a log axis, another set for each line, so that markers do not collide."""
-    wanted = np.geomspace(1, max(count, 1), 9) * (1 + 0.12 * (index % 3))
-    return sorted({min(int(place), count) - 1 for place in wanted})
+    """About eight positions that are evenly spaced on a log axis.
+
+    They differ between neighbouring lines: markers at the same lags would cover one another.
+    """
+    shift = 1 + 0.12 * (index % 3)
+    places = shift * np.geomspace(1, max(count, 1), 9)
+    positions = {min(int(place), count) - 1 for place in places}
+    return sorted(positions)
 
 
-def _looks(summary: list[dict[str, Any]]) -> list[tuple[int, dict[str, Any]]]:
-    return looks([(record["cell"], record["phase"]) for record in summary])
-
-
-def _phases(summary: list[dict[str, Any]]) -> set[str]:
-    return {record["phase"] for record in summary}
+def _looks(summary: list[Record]) -> list[tuple[int, Record]]:
+    cells, phases = column(summary, "cell"), column(summary, "phase")
+    return looks(list(zip(cells, phases, strict=True)))
 
 
 def _decade_ticks(axes: Axes) -> None:
-    """A logarithmic scale for values that are drawn as their logs, since they may leave the range of floats.
+    """Ticks for an axis that holds logarithms: powers of ten; plain numbers on a short axis.
 
-    Whole powers of ten; between them 2 and 5 where the axis spans few of them.
+    The logarithms are drawn because the values themselves can leave the range of floats, in which
+    case matplotlib's own log scale shows nothing.
     """
     low, high = axes.get_ylim()
     if high - low > 3:
         axes.yaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: power_of_ten(y)))
+        formatter = FuncFormatter(lambda y, _: power_of_ten(y))
+        axes.yaxis.set_major_formatter(formatter)
     else:
-        digits = (1, 2, 5) if high - low > 0.7 else (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)
-        values = [m * 10.0**e for e in range(math.floor(low), math.ceil(high) + 1) for m in digits]
-        shown = [value for value in values if low <= math.log10(value) <= high]
-        axes.set_yticks([math.log10(value) for value in shown], [f"{value:g}" for value in shown])
-    axes.grid(visible=True, color="0.9", linewidth=0.6)
+        digits = FEW if high - low > 0.7 else MANY
+        places, labels = [], []
+        for exponent in range(math.floor(low), math.ceil(high) + 1):
+            for digit in digits:
+                value = digit * 10.0**exponent
+                if low <= math.log10(value) <= high:
+                    places.append(math.log10(value))
+                    labels.append(f"{value:g}")
+        axes.set_yticks(places, labels)
+    grid_lines(axes)

@@ -1,4 +1,4 @@
-"""What the figures share: a frame that is written as PNG and SVG, lines with bands, logarithmic axes."""
+"""The common style of the figures: colours, markers, lines with bands, logarithmic axes, files."""
 
 import contextlib
 import math
@@ -16,7 +16,10 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from rnnlab.report.findings import median_over_seeds
 from rnnlab.studies.settings import TRAINED, UNTRAINED
 
-# Okabe and Ito's colours, told apart with every kind of colour vision, in an order of rising lightness for grey print.
+Record = dict[str, Any]
+
+# The palette of Okabe and Ito is readable with every kind of colour vision. The order is by rising
+# lightness, so that a grey print can be read as well.
 COLOURS = (
     "#000000",
     "#0072B2",
@@ -29,16 +32,28 @@ COLOURS = (
     "#999999",
 )
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<")
-DASHES = {UNTRAINED: (None, None), TRAINED: (5, 2)}
-STYLE: Any = {"font.size": 10, "svg.hashsalt": "rnnlab", "svg.fonttype": "none", "axes.spines.top": False,
-         "axes.spines.right": False, "hatch.linewidth": 0.5}  # fmt: skip
+SOLID = (None, None)
+DASHES = {UNTRAINED: SOLID, TRAINED: (5, 2)}
+STYLE: Any = {
+    "font.size": 10,
+    # Without a fixed salt the ids in an SVG are random, and equal figures would give unequal files.
+    "svg.hashsalt": "rnnlab",
+    # Text stays text, which can be searched and read aloud; by default it becomes outlines.
+    "svg.fonttype": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "hatch.linewidth": 0.5,
+}
 
 
 @contextlib.contextmanager
 def drawing(
-    path: Path, rows: int, columns: int, size: tuple[float, float]
+    path: Path,
+    rows: int,
+    columns: int,
+    size: tuple[float, float],
 ) -> Iterator[tuple[Figure, np.ndarray]]:
-    """A figure with its panels, which is written as PNG and SVG; panels that stay empty are taken out."""
+    """A figure with its panels, written as PNG and SVG on exit; empty panels are removed."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=size, layout="constrained")
         panels = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -47,33 +62,46 @@ def drawing(
             if not axes.has_data():
                 axes.remove()
         figure.savefig(path.with_suffix(".png"), dpi=150)
-        figure.set_layout_engine(
-            "none"
-        )  # what is laid out stays where it is, and takes no second time
+        # The first file has computed the layout. A second computation would take as long again, and
+        # could move the panels, so that the two files would differ.
+        figure.set_layout_engine("none")
+        # A date would make the files of two equal runs differ.
         figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
 
 
 def layout(count: int) -> tuple[int, int]:
-    """Rows and columns for so many panels."""
+    """Rows and columns for ``count`` panels."""
     columns = min(count, 3)
-    return math.ceil(count / columns), columns
+    rows = math.ceil(count / columns)
+    return rows, columns
 
 
-def look(number: int) -> dict[str, Any]:
-    """Colour and marker of the cell with this number."""
-    return {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
+def look(index: int) -> Record:
+    """Colour and marker of the cell with this index."""
+    return {
+        "color": COLOURS[index % len(COLOURS)],
+        "marker": MARKERS[index % len(MARKERS)],
+    }
 
 
-def looks(groups: Sequence[tuple[str, str]]) -> list[tuple[int, dict[str, Any]]]:
-    """The number of each group's cell, and its style: colour and marker by the cell, dashes by when it was measured."""
-    cells = list(dict.fromkeys(cell for cell, _ in groups))
-    dashes = (
-        DASHES if len({phase for _, phase in groups}) > 1 else dict.fromkeys(DASHES, (None, None))
-    )
-    return [
-        (n, look(n) | {"dashes": dashes[phase]})
-        for n, phase in ((cells.index(c), phase) for c, phase in groups)
-    ]
+def looks(groups: Sequence[tuple[str, str]]) -> list[tuple[int, Record]]:
+    """The index of each group's cell, and the group's style.
+
+    A group is a cell and a phase. The cell sets colour and marker, the phase sets the dashes.
+    """
+    cells: list[str] = []
+    phases: set[str] = set()
+    for cell, phase in groups:
+        if cell not in cells:
+            cells.append(cell)
+        phases.add(phase)
+    styles = []
+    for cell, phase in groups:
+        index = cells.index(cell)
+        # Dashes tell phases apart. With one phase there is nothing to tell apart.
+        dashes = DASHES[phase] if len(phases) > 1 else SOLID
+        styles.append((index, look(index) | {"dashes": dashes}))
+    return styles
 
 
 def band(
@@ -85,45 +113,94 @@ def band(
     median: bool = False,
     **style: Any,
 ) -> None:
-    """The mean over the seeds, or their median, as a line, and their range as a band.
+    """Draws the mean over the seeds, or their median, as a line, and their range as a band.
 
-    ``points`` are (x, y) of all seeds, y None where it is missing.
-
-    ``marks`` is how many markers there are at most, where the style has one and does not say where; None for one at
-    every x.
+    Args:
+        axes: the panel.
+        points: (x, y) of all seeds; y is None where it is missing.
+        marks: the largest number of markers, unless the style sets ``markevery``; None for a marker
+            at every x.
+        name: the entry in the legend.
+        median: draws the median instead of the mean.
+        style: options of matplotlib's ``plot``; must include ``color``.
     """
     if not points:
         return
     by_x: dict[float, list[float | None]] = {}
     for x, y in points:
         by_x.setdefault(x, []).append(y)
-    lines = np.array(list(by_x.values()), float)
-    every = 1 if marks is None else max(len(by_x) // marks, 1)
-    drawn = {"linewidth": 1.6, "markersize": 5, "markevery": every, **style}
-    middle = median_over_seeds(lines.T) if median else lines.mean(axis=1)
-    axes.plot(list(by_x), middle, label=name, **drawn)
+    xs = list(by_x)
+    seeds = np.array(list(by_x.values()), float)
+    middle = median_over_seeds(seeds.T) if median else seeds.mean(axis=1)
+    every = 1 if marks is None else max(len(xs) // marks, 1)
+    defaults = {"linewidth": 1.6, "markersize": 5, "markevery": every}
+    axes.plot(xs, middle, label=name, **(defaults | style))
     axes.fill_between(
-        list(by_x),
-        lines.min(axis=1),
-        lines.max(axis=1),
+        xs,
+        seeds.min(axis=1),
+        seeds.max(axis=1),
         color=style["color"],
         alpha=0.18,
         linewidth=0,
     )
 
 
+def column(rows: Sequence[Record], key: str) -> list[Any]:
+    """The values of ``key`` in all records."""
+    return [row[key] for row in rows]
+
+
+def select(rows: Sequence[Record], **values: Any) -> list[Record]:
+    """The records that have these values, as in ``select(rows, cell="lstm", seed=0)``."""
+    wanted = values.items()
+    return [row for row in rows if wanted <= row.items()]
+
+
+def seed_bands(rows: Sequence[Record]) -> str:
+    """What the bands show, to follow a title; empty for one seed, which has no band."""
+    seeds = len(set(column(rows, "seed")))
+    if seeds < 2:
+        return ""
+    return f"; bands: range of {seeds} seeds"
+
+
 def decades(log_norm: float | None) -> float:
-    """A natural logarithm as powers of ten; NaN for a missing one."""
-    return math.nan if log_norm is None else log_norm / math.log(10)
+    """A natural logarithm as a power of ten; NaN for a missing one."""
+    if log_norm is None:
+        return math.nan
+    return log_norm / math.log(10)
 
 
 def plain(axis: Any, digits: tuple[int, ...] = (1,)) -> None:
-    """Whole numbers on a log axis in place of powers of ten."""
+    """Plain numbers on a log axis, in place of powers of ten."""
     axis.set_major_locator(LogLocator(subs=digits))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 
 
+def grid_lines(axes: Axes) -> None:
+    """Light grid lines."""
+    axes.grid(visible=True, color="0.9", linewidth=0.6)
+
+
+def reference_line(axes: Axes, y: float) -> None:
+    """A dotted horizontal line at ``y``."""
+    axes.axhline(y, color="0.45", linewidth=0.8, linestyle=":")
+
+
+def legend_below(figure: Figure, axes: Axes, **options: Any) -> None:
+    """A legend for the lines of ``axes``, below all panels."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=min(len(labels), 6),
+        frameon=False,
+        **options,
+    )
+
+
 def title(figure: Figure, text: str, width: int) -> None:
-    """The finding, above all panels."""
+    """The finding, above all panels, wrapped to ``width`` characters."""
     figure.suptitle(textwrap.fill(text, width, break_on_hyphens=False), fontsize=12)
