@@ -223,7 +223,7 @@ def flags(name: str, given: Array, shape: tuple[int, ...]) -> Array:
     if jnp.issubdtype(flags.dtype, jnp.complexfloating):
         fault = f"{name} is {flags.dtype}"
     elif not isinstance(given, jax.core.Tracer):
-        values = np.asarray(flags)
+        values = np.asarray(given)
         if ((values != 0) & (values != 1)).any():
             fault = f"{name} holds {values[(values != 0) & (values != 1)].flat[0]:g}"
     if fault:
