@@ -386,6 +386,7 @@ def test_gradients_are_those_of_a_loop_of_steps(twin):
     close(*(jax.jit(jax.value_and_grad(f, argnums=(0, 1, 2)))(*inputs) for f in (scanned, looped)))
 
 
+@pytest.mark.combinations
 @each(CELLS)
 def test_gradients_to_second_order(twin):
     """Against finite differences, through a reset and padding, of parameters, inputs and initial state."""
