@@ -249,7 +249,8 @@ def flags(name: str, value: Array, shape: tuple[int, ...]) -> Array:
     if jnp.issubdtype(flags.dtype, jnp.complexfloating):
         fault = f"{name} is {flags.dtype}"
     elif not isinstance(value, jax.core.Tracer):
-        values = np.asarray(flags)
+        # Inside of jax.jit even a constant becomes a tracer once it is an array of JAX.
+        values = np.asarray(value)
         others = values[(values != 0) & (values != 1)]
         if others.size:
             fault = f"{name} holds {others.flat[0]:g}"

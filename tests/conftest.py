@@ -35,6 +35,19 @@ def _forget_programs():
     jax.clear_caches()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Marks all but the first of a contract's combinations as long."""
+    seen = set()
+    for item in items:
+        if not item.get_closest_marker("combinations"):
+            continue
+        test = item.nodeid.partition("[")[0]
+        if test in seen:
+            item.add_marker("long")
+        seen.add(test)
+
+
 def pytest_terminal_summary(terminalreporter):
     """Says in one line what was skipped, and why."""
     skipped = terminalreporter.stats.get("skipped", [])

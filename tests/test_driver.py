@@ -125,7 +125,10 @@ def test_flags_may_be_numbers():
     (twin,) = by_name("gru-after")
     params, xs, options = Course(5, (3,), "mask resets").draw(twin.cell)
     as_numbers = {name: flags.astype(np.float32) for name, flags in options.items()}
-    close(unroll(twin.cell, params, xs, **as_numbers), unroll(twin.cell, params, xs, **options))
+    expected = unroll(twin.cell, params, xs, **options)
+    close(unroll(twin.cell, params, xs, **as_numbers), expected)
+    compiled = jax.jit(lambda xs: unroll(twin.cell, params, xs, **as_numbers))
+    close(compiled(xs), expected)
 
 
 OPTIONS = ["initial", "lengths", "resets", "reverse"]
@@ -383,6 +386,7 @@ def test_gradients_are_those_of_a_loop_of_steps(twin):
     close(*(jax.jit(jax.value_and_grad(f, argnums=(0, 1, 2)))(*inputs) for f in (scanned, looped)))
 
 
+@pytest.mark.combinations
 @each(CELLS)
 def test_gradients_to_second_order(twin):
     """Against finite differences, through a reset and padding, of parameters, inputs and initial state."""

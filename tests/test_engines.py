@@ -66,6 +66,7 @@ def test_values_and_gradients_are_those_of_scan(twin, how):
     close(first_order(twin, COURSES["all"], how), by_scan(twin.name, COURSES["all"]))
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize(
     ("course", "how"),
     [(c, e) for c in COURSES for e in ENGINES if c != "all"],
@@ -76,6 +77,7 @@ def test_odd_shapes(twin, how, course):
     close(first_order(twin, COURSES[course], how), by_scan(twin.name, COURSES[course]))
 
 
+@pytest.mark.combinations
 @under(FUSED)
 @each([twin for twin in VARIANTS if hasattr(twin.cell, "gate")])
 def test_every_variant_on_the_fused_engine(twin, how):
@@ -123,6 +125,7 @@ def second_order_by_scan(name):
     return second_order(*by_name(name), {"engine": "scan"})
 
 
+@pytest.mark.combinations
 @under(ENGINES)
 @each(CELLS)
 def test_second_derivatives(twin, how):
@@ -171,6 +174,7 @@ def test_a_jacobian_forwards_is_that_backwards(of, how):
     close(jax.jit(jax.jacfwd(ys, of))(*inputs), jax.jit(jax.jacrev(ys, of))(*inputs))
 
 
+@pytest.mark.combinations
 @under(FUSED)
 @each(by_name("elman", "lstm", "gru-after", "gru-before-norm"))
 def test_derivatives_are_finite_differences(twin, how):

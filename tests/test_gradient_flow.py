@@ -45,6 +45,7 @@ def log_norms(tree):
     return jax.tree.map(lambda a: 0.5 * jnp.log(jnp.sum(a**2, axis=tuple(range(1, a.ndim)))), tree)
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize(
     ("name", "course"),
     [(name, course) for name in ALL for course in ("plain", "all")]
@@ -81,6 +82,7 @@ def state_gradients(cell, params, xs, t, lengths=None):
     return jax.grad(rest)(state)
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("name", SIMPLE)
 def test_state_norms_are_the_gradients_of_the_cut_sequence(name):
     cell = ALL[name]
@@ -221,6 +223,7 @@ def test_an_exploding_gradient_overflows_nothing():
     assert not flow.vanishes
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("name", ["lstm", "gru-before-norm", "stack"])
 def test_second_derivatives(name):
     cell = ALL[name]
@@ -376,6 +379,7 @@ def test_parameters_that_have_no_gradient_are_refused():
         rnnlab.gradient_flow(step, {"count": jnp.int32(1)}, xs_of(), loss)
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("size", [3e-38, 1e-20, 1.0, 1e20, 3.3e38])
 def test_log_norms_hold_over_the_whole_range_of_float32(size):
     numbers = np.array([0.5, -1.0, 0.0, 1.0], np.float32) * np.float32(size)

@@ -57,6 +57,7 @@ def score(ys, final):
     )
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("api", ["linen", "nnx"])

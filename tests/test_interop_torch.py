@@ -113,6 +113,7 @@ def identical(mine, theirs):
         assert np.asarray(value).tobytes() == other.tobytes(), name
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("both_ways", [False, True])

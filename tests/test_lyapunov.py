@@ -147,6 +147,7 @@ def mean_field(gain):
     return first, np.log(gain) - 0.5 + weights @ log_slope
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize(("gain", "printed"), [(2.0, (0.1547, -1.149)), (3.0, None)])
 def test_a_chaotic_network_has_the_exponents_of_mean_field_theory(gain, printed):
     first, mean = mean_field(gain)
@@ -169,6 +170,7 @@ CELLS = {
 }
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("name", CELLS)
 def test_exponents_add_up_to_the_mean_of_the_log_determinant(name):
     cell = CELLS[name]
@@ -198,6 +200,7 @@ def test_leading_exponents_and_rarer_decompositions_change_nothing():
     )
 
 
+@pytest.mark.combinations
 def test_the_derivative_through_the_decompositions_is_right():
     """Of λ₁ = ln g of a linear network it is 1/g; of a driven LSTM's exponents, finite differences."""
     cell, params = linear(np.diag([0.9, 0.2]))
@@ -239,6 +242,7 @@ def test_turned_directions_are_differentiated_and_mapped():
 # What rounding leaves of nothing
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_directions_that_are_annihilated_have_no_exponent(dtype):
     """From zeros, the h of an LSTM follows from its c alone; a low rank may be that of any matrix."""

@@ -51,6 +51,7 @@ def run(name, engine, reverse, xs, lengths, resets):
 COMPILED = jax.jit(run, static_argnames=("name", "engine", "reverse"))
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize(("name", "engine"), CASES)
 @settings(max_examples=5, deadline=None)

@@ -166,6 +166,7 @@ def draw(name, cell):
     return cell.init(jax.random.key(7), I)
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("course", COURSES.values(), ids=COURSES.keys())
 @pytest.mark.parametrize("name", CELLS)
 def test_each_example_is_followed_from_its_own_loss_step(name, course):

@@ -66,6 +66,7 @@ def narrow(cell, dtype):
     return Given(cell, cell.init(KEY, 3), xs, starts)
 
 
+@pytest.mark.combinations
 @pytest.mark.filterwarnings("ignore:no:UserWarning")
 @pytest.mark.parametrize(("cell", "dtype"), [(LSTM, jnp.bfloat16), (GRU, jnp.float16)])
 @pytest.mark.parametrize("name", INSTRUMENTS)

@@ -216,6 +216,7 @@ def test_the_reported_subclass_halves_on_every_engine():
     np.testing.assert_allclose(sums, expected, rtol=1e-5)
 
 
+@pytest.mark.combinations
 @each
 @pytest.mark.parametrize("engine", ["scan", "auto", "checkpointed"])
 def test_every_engine_runs_the_cells_own_step(cell, engine):
@@ -237,6 +238,7 @@ def test_every_engine_runs_the_cells_own_step(cell, engine):
     close(*(jax.grad(loss, (0, 1, 2))(params, xs, state) for loss in (by_engine, by_hand)))
 
 
+@pytest.mark.combinations
 @each
 def test_the_gradient_flow_is_that_of_the_step(cell):
     """As of a bare step, of which no engine knows anything."""
@@ -252,6 +254,7 @@ def test_the_gradient_flow_is_that_of_the_step(cell):
         close(flow.log_norm_joint, expected.log_norm_joint, 1e-8)
 
 
+@pytest.mark.combinations
 @each
 def test_the_matrix_of_contributions_is_that_of_the_step(cell):
     params, xs, state = setting(cell)

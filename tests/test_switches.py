@@ -94,6 +94,7 @@ def all_that_refuse():
         yield
 
 
+@pytest.mark.combinations
 @cases(*CELLS)
 def test_no_switch_is_tripped(name, engine):
     wanted, given = expected(name), inputs(name)
@@ -125,6 +126,7 @@ def test_half_precision_is_no_promotion(cell, engine):
     assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {np.dtype("float32")}
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", ["columns", "rows"])
 def test_without_jit(name, engine):
@@ -134,6 +136,7 @@ def test_without_jit(name, engine):
     close(found, wanted)
 
 
+@pytest.mark.combinations
 @cases("columns", "layers")
 def test_without_64_bits(name, engine):
     """All is float32 then, what the cell makes itself too."""
@@ -293,6 +296,7 @@ def of_each_kind():
         yield transformation, "step", "scan"
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize(("transformation", "name", "engine"), [*of_each_kind()])
 def test_under_transformations(transformation, name, engine):
     found = TRANSFORMATIONS[transformation](loss(name, ENGINES[engine]), *inputs(name))
@@ -316,6 +320,7 @@ def in_itself(run, *given):
     return run(*given)
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("around", [in_itself, in_while])
 @cases("columns", "layers", "step")
 def test_forward_mode(name, engine, around):
@@ -364,6 +369,7 @@ def last(ys):
     return (ys[-1] ** 2).mean()
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("cell", [LSTM(4), GRU(4, reset="before")], ids=["lstm", "gru-before"])
 @pytest.mark.parametrize("instrument", INSTRUMENTS.values(), ids=INSTRUMENTS)
 def test_no_instrument_trips_a_switch(cell, instrument):

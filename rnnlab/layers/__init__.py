@@ -8,6 +8,14 @@ from rnnlab.layers.bidirectional import (
     bidirectional,
 )
 from rnnlab.layers.clipped_adjoint import ClippedAdjoint, clip_adjoints
+from rnnlab.layers.dropout import (
+    VariationalDropout,
+    WeightDropout,
+    Zoneout,
+    variational_dropout,
+    weight_dropout,
+    zoneout,
+)
 from rnnlab.layers.stack import Stack, StackParams, StackState, stack
 
 __all__ = [
@@ -20,8 +28,14 @@ __all__ = [
     "Stack",
     "StackParams",
     "StackState",
+    "VariationalDropout",
+    "WeightDropout",
+    "Zoneout",
     "bidirectional",
     "clip_adjoints",
     "depth",
     "stack",
+    "variational_dropout",
+    "weight_dropout",
+    "zoneout",
 ]
