@@ -139,7 +139,7 @@ class Command(abc.ABC):
             return
         if remark := self.remark():
             terminal.note(f"note: {remark}")
-        terminal.say_when_interrupted(self._farewell(run, arguments))
+        terminal.say_when_interrupted(lambda: self._farewell(run, arguments))
         # It takes a second, in which this thread mostly waits for compiled code.
         threading.Thread(target=_import_ahead, args=(self.drawing,), daemon=True).start()
 
@@ -152,7 +152,6 @@ class Command(abc.ABC):
                 for measured in study.measure(settings, data, list(run.missing), say):
                     run.add(measured.unit, measured.records)
                     run.save(summarise, when_due=True)
-                    terminal.say_when_interrupted(self._farewell(run, arguments))
                     advance()
             finally:
                 run.save(summarise, when_due=False)
@@ -161,7 +160,8 @@ class Command(abc.ABC):
             run.finish()
 
     def _farewell(self, run: Run, arguments: list[str]) -> str:
-        if not any(run.records.values()):
+        # What counts is what is on the disk: the process may end before the next records are saved.
+        if not (run.unfinished / f"{run.name}.json").exists():
             return "interrupted; nothing was measured yet"
         again = shlex.join(["rnnlab", *arguments, *([] if self.resume else ["--resume"])])
         return f"interrupted; what was measured is in {run.unfinished}; go on with: {again}"

@@ -109,11 +109,12 @@ def _discard() -> None:
         os.close(nowhere)
 
 
-_farewell = "interrupted"
+def _farewell() -> str:
+    return "interrupted"
 
 
-def say_when_interrupted(text: str) -> None:
-    """Sets what is printed when the user interrupts the process."""
+def say_when_interrupted(text: Callable[[], str]) -> None:
+    """Sets what says, when the user interrupts the process, what is printed then."""
     global _farewell
     _farewell = text
 
@@ -141,7 +142,7 @@ def _wait_for_interrupt(reader: int) -> None:
         pass
     # Clears the progress bar and shows the cursor, which it hides.
     erase = "\r\x1b[2K\x1b[?25h" if os.isatty(2) else ""
-    line = f"{erase}rnnlab: {printable(_farewell)}\n"
+    line = f"{erase}rnnlab: {printable(_farewell())}\n"
     with contextlib.suppress(OSError):
         # Not through sys.stderr, whose lock the main thread may hold.
         os.write(2, line.encode(sys.stderr.encoding or "utf-8", "rnnlab"))
