@@ -38,6 +38,7 @@ from rich.console import Console
 from rich.table import Table
 
 import rnnlab
+from rnnlab.studies.environment import environment
 from rnnlab.studies.records import write_json
 
 SHAPES = {  # T, B, I, H
@@ -351,7 +352,7 @@ def restrict(threads: int | None) -> int:
 
 def surroundings(threads: int, precision: str) -> dict[str, Any]:
     """Versions, processor, device, and what all contenders have in common."""
-    found: dict[str, Any] = rnnlab.studies.gradients.environment()
+    found: dict[str, Any] = environment()
     for package in ("flax", "torch", "dm-haiku", "equinox", "keras"):
         try:
             found["versions"][package] = importlib.metadata.version(package)
