@@ -37,7 +37,6 @@ from _peers import Contender, Work
 from rich.console import Console
 from rich.table import Table
 
-import rnnlab
 from rnnlab.studies.environment import environment
 from rnnlab.studies.records import write_json
 
