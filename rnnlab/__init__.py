@@ -1,8 +1,8 @@
 """rnnlab: recurrent networks as pure functions, and instruments that show how far back a gradient reaches."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from rnnlab._lazy import lazily
 from rnnlab._version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -67,18 +67,4 @@ _MODULES = (
 
 __all__ = ["__version__", *_HOME, *_MODULES]
 
-
-def __getattr__(name: str) -> Any:
-    """Imports what is asked for when it is asked for, so that the command line answers before JAX is loaded."""
-    if name in _HOME:
-        value = getattr(importlib.import_module(f"rnnlab.{_HOME[name]}"), name)
-    elif name in _MODULES:
-        value = importlib.import_module(f"rnnlab.{name}")
-    else:
-        raise AttributeError(f"module 'rnnlab' has no attribute {name!r}")
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazily("rnnlab", _HOME, _MODULES)
