@@ -124,16 +124,16 @@ def unroll(
             reference. "fused" has a backward pass of its own, faster and with less memory, for every rnnlab cell.
             "checkpointed" keeps memory of order √T. "cudnn" is NVIDIA's LSTM, on a GPU, which we have not yet run. All
             give the same values and derivatives, in both modes and to any order (cudnn: the gradient alone).
-        residuals: what "fused" keeps for the way back: "gates" (the default, fastest) or "states", from which the
-            gates are made again, a chunk of steps at a time.
+        residuals: what "fused" keeps for the backward pass: "gates" (the default, fastest) or "states", from which
+            the gates are computed again, a chunk of steps at a time.
         segments: into how many parts "checkpointed" cuts the sequence; a tuple cuts each part again. None chooses.
-        key: turns the dropout of a stack on.
+        key: turns dropout on, in a stack and in the layers of :mod:`rnnlab.layers` that drop something.
 
     Returns:
         The final state, leaves ``[..., H]``, and the outputs ``[T, ..., O]``.
 
     Raises:
-        ValueError: where shapes, dtypes, structures, lengths or the engine do not fit; the message says the mend.
+        ValueError: where shapes, dtypes, structures, lengths or the engine do not fit; the message says how to fix it.
     """
     asked = wanted(engine, residuals, segments)
     options = RunOptions(

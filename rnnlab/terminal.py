@@ -114,7 +114,7 @@ def _farewell() -> str:
 
 
 def say_when_interrupted(text: Callable[[], str]) -> None:
-    """Sets what says, when the user interrupts the process, what is printed then."""
+    """Sets the function whose text is printed when the user interrupts the process."""
     global _farewell
     _farewell = text
 

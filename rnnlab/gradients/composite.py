@@ -32,7 +32,7 @@ def record_composite(
     leaves, tree = jax.tree.flatten(params)
     inside = _Inside(record, keep)
     xs = without_padding(xs, options)
-    cell.run_cells(params, xs, state, options, inside.record)
+    _, ys = cell.run_cells(params, xs, state, options, inside.record)
     if sorted(map(id, inside.leaves)) != sorted(map(id, leaves)):
         return None
     # Which leaf of ``params`` each parameter of the cells is.
@@ -58,7 +58,7 @@ def record_composite(
             parts.append(part)
         return _gather(parts[::-1], order, tree, wires.take(arrived, 0))
 
-    return wires.values()[-1], back
+    return without_padding(ys, options), back
 
 
 class _Inside:
@@ -134,10 +134,6 @@ class Wires:
         program = jax.make_jaxpr(between)(sources).jaxpr
         self.same = [_place(program.invars, var) for var in program.outvars]
         self.depends = _dependencies(program)
-
-    def values(self) -> list[Array]:
-        """The targets."""
-        return self.between(self.sources)
 
     def pull(self, arrived: dict[int, Scaled], target: int, g: Scaled) -> None:
         """Adds what the sources owe to the gradient of a target to what has ``arrived`` at each."""

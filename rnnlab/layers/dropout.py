@@ -14,41 +14,8 @@ import jax.numpy as jnp
 from rnnlab import _check
 from rnnlab.cells.contract import splits
 from rnnlab.driver import RunCell, RunOptions
+from rnnlab.layers.wrapper import Wrapper
 from rnnlab.typing import Array, Cell, Key, PyTree
-
-
-@dataclasses.dataclass(frozen=True)
-class Wrapper:
-    """A composite of one cell, with its parameters and its state."""
-
-    cell: Any
-
-    def __post_init__(self) -> None:
-        _check.hashable(self.cell)
-
-    @property
-    def cells(self) -> tuple[Any]:
-        """The cell inside."""
-        return (self.cell,)
-
-    @property
-    def hidden_size(self) -> int:
-        return self.cell.hidden_size
-
-    @property
-    def output_size(self) -> int:
-        return self.cell.output_size
-
-    def init(self, key: Key, input_size: int) -> PyTree:
-        """As the cell's own."""
-        return self.cell.init(key, input_size)
-
-    def initial_state(self, batch_shape: tuple[int, ...] = ()) -> PyTree:
-        return self.cell.initial_state(batch_shape)
-
-    def step(self, params: PyTree, state: PyTree, x: Array) -> tuple[PyTree, Array]:
-        """As the cell's own, without dropout."""
-        return self.cell.step(params, state, x)
 
 
 @dataclasses.dataclass(frozen=True)

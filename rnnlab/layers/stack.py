@@ -8,6 +8,7 @@ import jax
 
 from rnnlab import _check
 from rnnlab.driver import RunCell, RunOptions
+from rnnlab.layers.dropout import keep_mask
 from rnnlab.typing import Array, Cell, Key
 
 
@@ -135,9 +136,7 @@ class Stack:
         """What dropout multiplies the inputs of layer ``number`` with: 0 or 1/(1 − p); None where it is off."""
         if key is None or number == 0 or self.dropout == 0:
             return None
-        return jax.random.bernoulli(key, 1 - self.dropout, xs.shape).astype(xs.dtype) / (
-            1 - self.dropout
-        )
+        return keep_mask(key, self.dropout, xs)
 
     def keys(self, key: Key | None, number: int | None = None) -> Sequence[Key | None]:
         """One key for each layer, or ``number`` keys; None for each where there is none."""

@@ -64,8 +64,9 @@ def pascanu_omega(
     _, xs, state = state_map(cell, params, xs, initial_state)
     loss_args = _check.loss_function(loss, loss_args)
     params = at_least_float32(params)
-    given = {"loss": ByValue(loss), "ratio": ratio, "derivative": derivative}
-    return _omega(cell, params, xs, state, loss_args, **given)
+    return _omega(
+        cell, params, xs, state, loss_args, loss=ByValue(loss), ratio=ratio, derivative=derivative
+    )
 
 
 def flossing_loss(
