@@ -1,9 +1,10 @@
 """The least time that the work of ``speed.py`` can take on this machine, and the figure that shows it.
 
-Arithmetic, with G = 1 (RNN), 4 (LSTM) or 3 (GRU) gates: 2·T·B·G·H·(I + H) operations forward and twice that again
-backward; what is done element by element is left out. Bytes: inputs, outputs and parameters move once, for the
-backward pass their gradients too; weights that are read again come from the cache. The floor is the larger of
-operations over the rate of a large matrix product and bytes over the bandwidth of a large sum.
+Arithmetic, with G = 1 (RNN), 4 (LSTM) or 3 (GRU) gates: 2·T·B·G·H·(I + H) operations forward and
+twice that again backward; what is done element by element is left out. Bytes: inputs, outputs and
+parameters move once, for the backward pass their gradients too; weights that are read again come
+from the cache. The floor is the larger of operations over the rate of a large matrix product and
+bytes over the bandwidth of a large sum.
 """
 
 import time

@@ -1,11 +1,12 @@
 """The contenders of ``speed.py``: rnnlab's engines and its peers' layers, as programs that do the same work.
 
-Work is one layer over a batch of sequences in float32, every output returned. Its two passes are ``forward`` and
-``forward + backward``: the gradient of Σ ys ⊙ ct to every parameter and to the inputs, with a fixed random ct.
+Work is one layer over a batch of sequences in float32, every output returned. Its two passes are
+``forward`` and ``forward + backward``: the gradient of Σ ys ⊙ ct to every parameter and to the
+inputs, with a fixed random ct.
 
-GRUs reset after the recurrent product, as PyTorch, Flax, Equinox and Keras do by default; NNX's has no bias there.
-Haiku's resets before it, with two products in place of one: as much arithmetic, one dependency more. Equinox has no
-simple cell. Keras wants the batch first, and gets it.
+GRUs reset after the recurrent product, as PyTorch, Flax, Equinox and Keras do by default; NNX's has
+no bias there. Haiku's resets before it, with two products in place of one: as much arithmetic, one
+dependency more. Equinox has no simple cell. Keras wants the batch first, and gets it.
 """
 
 import functools
@@ -159,7 +160,8 @@ def seeds(work: Work, count: int) -> Contender:
 def verify(contenders: Sequence[Contender], work: Work, backward: bool) -> dict[str, float]:
     """Runs each once, and says how far those with the same weights lie apart from the first of them.
 
-    Raises RuntimeError for a result that is not finite, has the wrong shape, or is further apart than TOLERANCE.
+    Raises RuntimeError for a result that is not finite, has the wrong shape, or is further apart
+    than TOLERANCE.
     """
     features = work.I if backward else work.H
     reference: list[np.ndarray] = []
@@ -283,8 +285,11 @@ def _keras(work: Work) -> Layer:
         work.H, return_sequences=True, kernel_initializer="zeros", recurrent_initializer="zeros"
     )
     layer.build((work.B, work.T, work.I))
-    params, rest = ([variable.value for variable in variables]
-                    for variables in (layer.trainable_variables, layer.non_trainable_variables))  # fmt: skip
+    params, rest = (
+        [variable.value for variable in variables]
+        # fmt: skip
+        for variables in (layer.trainable_variables, layer.non_trainable_variables)
+    )
     return Layer(
         lambda params, xs: layer.stateless_call(params, rest, xs)[0], params, batch_first=True
     )

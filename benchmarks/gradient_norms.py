@@ -1,10 +1,12 @@
 """How does the gradient norm of an RNN, an LSTM and a GRU depend on sequence length, and on the lag?
 
-The study behind ``rnnlab gradients`` as one script, to be read from top to bottom and changed at will:
+The study behind ``rnnlab gradients`` as one script, to be read from top to bottom and changed at
+will:
 
     python benchmarks/gradient_norms.py
 
-Text in, one-hot characters through a cell, the loss at the last step, and one backward pass that keeps every step.
+Text in, one-hot characters through a cell, the loss at the last step, and one backward pass that
+keeps every step.
 """
 
 import functools
@@ -19,7 +21,8 @@ import rnnlab
 LENGTHS = (10, 30, 100, 300, 1000)  # T, steps
 HIDDEN, BATCH, SEEDS = 128, 32, 5
 
-# Real text that every machine has: the source of Python's standard library, as indices into 128 symbols.
+# Real text that every machine has: the source of Python's standard library, as indices into 128
+# symbols.
 text, about = rnnlab.data.standard_library()
 corpus = rnnlab.data.encode(text, about, size=128)
 symbols = len(corpus.alphabet)

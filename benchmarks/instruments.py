@@ -5,19 +5,22 @@
 
 Sections, to be chosen with ``--only``:
 
-- together: gradient flow, matrix of contributions and the leading 8 exponents of an RNN, an LSTM and a GRU, T = 1000,
+- together: gradient flow, matrix of contributions and the leading 8 exponents of an RNN, an LSTM
+and a GRU, T = 1000,
   H = 64, B = 8, in one new process, compilation included;
 - together, plain: the same without ``rnnlab.quick_start``;
-- spectrum: all 1000 exponents of a random network of 1000 units over 1000 steps, against mean-field theory;
-- fixed points: a search from 1024 states of an LSTM with H = 64;
-- phase diagram: 32 gains by 32 lengths up to T = 200 of an RNN and an LSTM, H = 64;
-- hooks: the same norms ‖∂L/∂hₜ‖ from PyTorch, by a hook on the state of every step, beside the gradient flow, which
-  returns each step's contributions as well. Both run in turns, and the ratio is that of the fastest calls.
+- spectrum: all 1000 exponents of a random network of 1000 units over 1000 steps, against mean-field
+theory; - fixed points: a search from 1024 states of an LSTM with H = 64; - phase diagram: 32 gains
+by 32 lengths up to T = 200 of an RNN and an LSTM, H = 64; - hooks: the same norms ‖∂L/∂hₜ‖ from
+PyTorch, by a hook on the state of every step, beside the gradient flow, which
+  returns each step's contributions as well. Both run in turns, and the ratio is that of the fastest
+  calls.
 
-All but the hooks are timed once, in a process in which nothing is compiled yet, the import of rnnlab and JAX left out.
-Processes start with ``rnnlab.quick_start``, as the command line ``rnnlab`` does; where it is left out, LAPACK still has
-one thread (OPENBLAS_NUM_THREADS=1), since two wait for one another in a loop beside any other process.
-``instruments.json`` in the output directory holds the figures; sections that are not run keep theirs.
+All but the hooks are timed once, in a process in which nothing is compiled yet, the import of
+rnnlab and JAX left out. Processes start with ``rnnlab.quick_start``, as the command line ``rnnlab``
+does; where it is left out, LAPACK still has one thread (OPENBLAS_NUM_THREADS=1), since two wait for
+one another in a loop beside any other process. ``instruments.json`` in the output directory holds
+the figures; sections that are not run keep theirs.
 """
 
 import argparse

@@ -3,13 +3,15 @@
     python benchmarks/monitors.py                  # about three minutes on two idle cores
     python benchmarks/monitors.py --rounds 10      # about one
 
-An LSTM with a readout is trained by Adam on the cross-entropy of every step, first unwatched, then with
-``monitor_gradients``: norms by parameter and layer only, or norms by lag too, from a flow of some of the examples.
+An LSTM with a readout is trained by Adam on the cross-entropy of every step, first unwatched, then
+with ``monitor_gradients``: norms by parameter and layer only, or norms by lag too, from a flow of
+some of the examples.
 
-What is timed are blocks of 10 steps, so that one look is in every block: single calls of the compiled step, its state
-donated, one of each contender in an order drawn anew every time, so that a slow moment of the machine meets them all.
-A block's time is the sum of the fastest calls at each of its 10 places. Beside it stands the median of the ratios of
-whole blocks that were run side by side. The unwatched step is entered twice, which shows how far to trust both.
+What is timed are blocks of 10 steps, so that one look is in every block: single calls of the
+compiled step, its state donated, one of each contender in an order drawn anew every time, so that a
+slow moment of the machine meets them all. A block's time is the sum of the fastest calls at each of
+its 10 places. Beside it stands the median of the ratios of whole blocks that were run side by side.
+The unwatched step is entered twice, which shows how far to trust both.
 """
 
 import argparse

@@ -11,12 +11,14 @@ Sections, to be chosen with ``--only``:
 - claims: what one engine or instrument costs relative to another;
 - sweep: time against T, H and B beside what this machine allows, and a figure of it.
 
-Contenders are timed in rounds, one blocked call of each in an order drawn anew every round, so that a slow minute of
-the machine meets them all; ratios are ratios of minima. Nothing else may run meanwhile: PyTorch's threads wait for one
-another in every step, and where one other process takes a core from them an LSTM can take a hundred times as long.
+Contenders are timed in rounds, one blocked call of each in an order drawn anew every round, so that
+a slow minute of the machine meets them all; ratios are ratios of minima. Nothing else may run
+meanwhile: PyTorch's threads wait for one another in every step, and where one other process takes a
+core from them an LSTM can take a hundred times as long.
 
-``speed.json`` in the output directory holds the seconds of every call, and bytes; ``speed.png`` is the figure. A new
-run overwrites both. Needs Linux. ``pip install 'rnnlab[peers]'`` brings the peers; those that are missing are named.
+``speed.json`` in the output directory holds the seconds of every call, and bytes; ``speed.png`` is
+the figure. A new run overwrites both. Needs Linux. ``pip install 'rnnlab[peers]'`` brings the
+peers; those that are missing are named.
 """
 
 import argparse
@@ -37,7 +39,7 @@ from _peers import Contender, Work
 from rich.console import Console
 from rich.table import Table
 
-import rnnlab
+from rnnlab.studies.environment import environment
 from rnnlab.studies.records import write_json
 
 SHAPES = {  # T, B, I, H
@@ -320,8 +322,15 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--no-sweep", action="store_true", help="leaves out the sweep and its figure"
     )
-    parser.add_argument("--shapes", nargs="+", type=named_sizes, default=SHAPES.items(), metavar="SHAPE",
-                        help=f"of the section speed: {', '.join(SHAPES)}, or numbers T,B,I,H")  # fmt: skip
+    parser.add_argument(
+        "--shapes",
+        nargs="+",
+        type=named_sizes,
+        default=SHAPES.items(),
+        metavar="SHAPE",
+        # fmt: skip
+        help=f"of the section speed: {', '.join(SHAPES)}, or numbers T,B,I,H",
+    )
     parser.add_argument("--cells", nargs="+", choices=_peers.CELLS, default=_peers.CELLS)
     parser.add_argument("--sweep-cell", choices=_peers.CELLS, default="lstm")
     parser.add_argument("--contenders", nargs="+", choices=_peers.ALL, default=_peers.ALL)
@@ -331,8 +340,14 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--budget", type=float, default=30, help="seconds after which a race ends that had 5 rounds"
     )
-    parser.add_argument("--threads", type=int, choices=range(1, len(os.sched_getaffinity(0)) + 1), metavar="N",
-                        help="processors for all; by default those that this process may use")  # fmt: skip
+    parser.add_argument(
+        "--threads",
+        type=int,
+        choices=range(1, len(os.sched_getaffinity(0)) + 1),
+        metavar="N",
+        # fmt: skip
+        help="processors for all; by default those that this process may use",
+    )
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), metavar="DIR")
     parser.set_defaults(base=BASE, axes=SWEEP, drawn=DRAWN)
     if parser.parse_args().quick:
@@ -351,7 +366,7 @@ def restrict(threads: int | None) -> int:
 
 def surroundings(threads: int, precision: str) -> dict[str, Any]:
     """Versions, processor, device, and what all contenders have in common."""
-    found: dict[str, Any] = rnnlab.studies.gradients.environment()
+    found: dict[str, Any] = environment()
     for package in ("flax", "torch", "dm-haiku", "equinox", "keras"):
         try:
             found["versions"][package] = importlib.metadata.version(package)

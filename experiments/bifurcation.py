@@ -2,8 +2,9 @@
 
     python experiments/bifurcation.py
 
-dx/dt = −x + σ(w x + b) remembers where two of its fixed points are stable. At one w they come and go with b at two
-folds; in the plane of (w, b) the folds meet in a cusp. Writes benchmarks/results/bifurcation.png.
+dx/dt = −x + σ(w x + b) remembers where two of its fixed points are stable. At one w they come and
+go with b at two folds; in the plane of (w, b) the folds meet in a cusp. Writes
+benchmarks/results/bifurcation.png.
 """
 
 from pathlib import Path

@@ -2,12 +2,13 @@
 
     python experiments/flip_flop.py
 
-Pulses of ±1 come on three channels, at each of 64 steps with probability ½, and each of three outputs is to hold the
-last pulse on its channel (Sussillo & Barak 2013, Neural Computation 25). After training, the state rests without input
-where the recurrent map has stable points: one for each of the eight memories, with saddles between them, like the
-corners, edges, faces and centre of a cube. Two checks ask whether that is all. Over the fixed points of a map of a ball
-into itself, Σ sign det(1 − J) = 1 (Brouwer's degree). And on the two sides of a saddle with one unstable direction the
-state falls to two memories: they should differ in one bit.
+Pulses of ±1 come on three channels, at each of 64 steps with probability ½, and each of three
+outputs is to hold the last pulse on its channel (Sussillo & Barak 2013, Neural Computation 25).
+After training, the state rests without input where the recurrent map has stable points: one for
+each of the eight memories, with saddles between them, like the corners, edges, faces and centre of
+a cube. Two checks ask whether that is all. Over the fixed points of a map of a ball into itself, Σ
+sign det(1 − J) = 1 (Brouwer's degree). And on the two sides of a saddle with one unstable direction
+the state falls to two memories: they should differ in one bit.
 """
 
 import jax

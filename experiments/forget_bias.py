@@ -2,8 +2,8 @@
 
     python experiments/forget_bias.py
 
-Without weights the cell state loses the factor σ(b) in each step, exactly: ∂c_T/∂c_0 = σ(b)^T. With weights, on noise,
-the other paths through h add to it. Both are measured and set beside −ln σ(b).
+Without weights the cell state loses the factor σ(b) in each step, exactly: ∂c_T/∂c_0 = σ(b)^T. With
+weights, on noise, the other paths through h add to it. Both are measured and set beside −ln σ(b).
 """
 
 import math

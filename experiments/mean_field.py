@@ -1,10 +1,12 @@
 """Where does a random network turn from order to chaos, and does its Lyapunov spectrum follow theory?
 
-    OPENBLAS_NUM_THREADS=1 python experiments/mean_field.py  # LAPACK with two threads is slow on a busy machine
+    # LAPACK with two threads is slow on a busy machine
+    OPENBLAS_NUM_THREADS=1 python experiments/mean_field.py
 
-h ← g J tanh(h) with J ~ N(0, 1/N), left alone. Below g = 1 it comes to rest at zero, where λᵢ = ln |eigenvalue of gJ|,
-and these fill a disc evenly: λᵢ = ln g + ½ ln(1 − i/N) (Girko's circular law). Above it mean-field theory gives λ₁ and
-the mean of all (Engelken, Wolf & Abbott 2023, arXiv 2006.02427). Writes benchmarks/results/mean_field.png and .svg.
+h ← g J tanh(h) with J ~ N(0, 1/N), left alone. Below g = 1 it comes to rest at zero, where λᵢ = ln
+|eigenvalue of gJ|, and these fill a disc evenly: λᵢ = ln g + ½ ln(1 − i/N) (Girko's circular law).
+Above it mean-field theory gives λ₁ and the mean of all (Engelken, Wolf & Abbott 2023, arXiv
+2006.02427). Writes benchmarks/results/mean_field.png and .svg.
 """
 
 import math

@@ -2,13 +2,15 @@
 
     python experiments/monitor.py
 
-A plain RNN and an LSTM are to name the first of 30 symbols after the last. Their training is watched from inside: it is
-one compiled scan over all steps, and nothing leaves it before the end. Each line is a look: the loss from there to the
-next look, the gradient's norms, and how far the gradient in the state has fallen on its way back to each lag.
+A plain RNN and an LSTM are to name the first of 30 symbols after the last. Their training is
+watched from inside: it is one compiled scan over all steps, and nothing leaves it before the end.
+Each line is a look: the loss from there to the next look, the gradient's norms, and how far the
+gradient in the state has fallen on its way back to each lag.
 
-Only while it learns: at the look at which the LSTM's loss falls to nothing, the gradient is largest and falls least on
-its way back. After that it falls further than before, since the symbol is kept in states that forget small changes:
-what is latched reliably has gradients that vanish (Bengio, Simard & Frasconi 1994). The RNN never learns.
+Only while it learns: at the look at which the LSTM's loss falls to nothing, the gradient is largest
+and falls least on its way back. After that it falls further than before, since the symbol is kept
+in states that forget small changes: what is latched reliably has gradients that vanish (Bengio,
+Simard & Frasconi 1994). The RNN never learns.
 """
 
 import functools

@@ -1,16 +1,19 @@
 """Do Pascanu's Ω and gradient flossing make a task learnable on which plain training fails?
 
     python experiments/regularizers.py            # about eight minutes on two cores
-    python experiments/regularizers.py --quick    # about a minute: a shorter task and fewer runs, and writes nothing
+    python experiments/regularizers.py --quick    # about a minute: a shorter task and fewer runs,
+    and writes nothing
 
-Temporal order (Hochreiter & Schmidhuber 1997; Pascanu, Mikolov & Bengio 2013): two symbols that matter stand near one
-tenth and one half of a sequence of distractors, and their order is asked for at its end: four classes, chance 75 %. A
-tanh network of 50 units with spectral radius 0.95 sends hardly any gradient so far back.
+Temporal order (Hochreiter & Schmidhuber 1997; Pascanu, Mikolov & Bengio 2013): two symbols that
+matter stand near one tenth and one half of a sequence of distractors, and their order is asked for
+at its end: four classes, chance 75 %. A tanh network of 50 units with spectral radius 0.95 sends
+hardly any gradient so far back.
 
-All sides have the same starts, sequences, learning rates and number of updates, Adam with a falling step, and gradients
-clipped to norm 1; each is shown at its best rate. Ω is a term of the loss. Flossing (Engelken 2023) has the first tenth
-of the updates to itself; after it, it is a term of the loss, or has one tenth of the updates up to the middle, in
-episodes of 50. Weights and the number of exponents were chosen beforehand with other seeds.
+All sides have the same starts, sequences, learning rates and number of updates, Adam with a falling
+step, and gradients clipped to norm 1; each is shown at its best rate. Ω is a term of the loss.
+Flossing (Engelken 2023) has the first tenth of the updates to itself; after it, it is a term of the
+loss, or has one tenth of the updates up to the middle, in episodes of 50. Weights and the number of
+exponents were chosen beforehand with other seeds.
 """
 
 import argparse

@@ -2,10 +2,10 @@
 
     python experiments/wall.py
 
-One neuron forgets where it started unless its two weights lie on one side of a wall, at which its loss leaps. Descents
-start all over the plane, with the gradient clipped at thresholds from a tenth of its average norm (away from the wall)
-to infinity, on Pascanu's map and on the differential equation, for which diffrax is needed (the extra "dynamics").
-Writes benchmarks/results/wall.png.
+One neuron forgets where it started unless its two weights lie on one side of a wall, at which its
+loss leaps. Descents start all over the plane, with the gradient clipped at thresholds from a tenth
+of its average norm (away from the wall) to infinity, on Pascanu's map and on the differential
+equation, for which diffrax is needed (the extra "dynamics"). Writes benchmarks/results/wall.png.
 """
 
 import functools
@@ -20,7 +20,9 @@ from rnnlab.theory import one_neuron, wall_paths
 from rnnlab.training import threshold_range
 
 jax.config.update("jax_enable_x64", True)  # at the wall e^(λT) multiplies every rounding
-FAR = 3.0  # what ends so far from its start was thrown away: all starts and the minima lie nearer to each other
+# what ends so far from its start was thrown away: all starts and the minima lie nearer to each
+# other
+FAR = 3.0
 STARTS = np.stack(
     np.meshgrid(np.linspace(4.2, 6.8, 14), np.linspace(-4.2, -1.7, 14)), axis=-1
 ).reshape(-1, 2)
@@ -47,7 +49,8 @@ def study(name, loss, wall, rate, steps, shown):
         row = f"{threshold:12.3g}{TIMES_AVERAGE[k]:12g}{thrown[k]:14.1%}"
         print(f"{row}{np.median(final[:, k]):14.1e}{strides[:, :, k].max():14.3g}")
     leap = strides[:, :, -1] > FAR
-    # Drawn is a path that starts above the wall, leaps soon where it is not clipped, and goes far where it is.
+    # Drawn is a path that starts above the wall, leaps soon where it is not clipped, and goes far
+    # where it is.
     soon = leap[:, : steps // 3].any(axis=1) & (b[:, 0, 0] > wall(w[:, 0, 0]))
     which = np.argmax(np.where(soon, np.ptp(w[:, :, shown], axis=1), 0))
     before = np.argmax(leap[which]) + 1

@@ -8,9 +8,9 @@
 (20, 8)
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from rnnlab._lazy import lazily
 from rnnlab._version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -75,22 +75,4 @@ _MODULES = (
 
 __all__ = ["__version__", *_HOME, *_MODULES]
 
-
-def __getattr__(name: str) -> Any:
-    """Imports a public name when it is first used.
-
-    ``import rnnlab`` therefore does not load JAX, and the command line answers at once.
-    """
-    if name in _HOME:
-        value = getattr(importlib.import_module(f"rnnlab.{_HOME[name]}"), name)
-    elif name in _MODULES:
-        value = importlib.import_module(f"rnnlab.{name}")
-    else:
-        raise AttributeError(f"module 'rnnlab' has no attribute {name!r}")
-    # The next use finds the name without this function.
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazily("rnnlab", _HOME, _MODULES)

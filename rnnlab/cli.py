@@ -147,7 +147,7 @@ class Command(abc.ABC):
             return
         if remark := self.remark():
             terminal.note(f"note: {remark}")
-        terminal.say_when_interrupted(self._farewell(run, arguments))
+        terminal.say_when_interrupted(lambda: self._farewell(run, arguments))
         # Importing Matplotlib takes a second, in which this thread mostly waits for compiled code.
         threading.Thread(target=_import_ahead, args=(self.drawing,), daemon=True).start()
 
@@ -160,7 +160,6 @@ class Command(abc.ABC):
                 for measured in study.measure(settings, data, list(run.missing), say):
                     run.add(measured.unit, measured.records)
                     run.save(summarise, when_due=True)
-                    terminal.say_when_interrupted(self._farewell(run, arguments))
                     advance()
             finally:
                 # Also after an error or Ctrl-C, so that --resume loses nothing.
@@ -170,7 +169,8 @@ class Command(abc.ABC):
             run.finish()
 
     def _farewell(self, run: Run, arguments: list[str]) -> str:
-        if not any(run.records.values()):
+        # What counts is on the disk: the process may end before the next records are saved.
+        if not (run.unfinished / f"{run.name}.json").exists():
             return "interrupted; there are no results yet"
         command = ["rnnlab", *arguments]
         if not self.resume:

@@ -143,7 +143,8 @@ def unroll(
             "states", from which the gates are recomputed, a chunk of steps at a time.
         segments: into how many parts "checkpointed" cuts the sequence; a tuple cuts each part
             again. None chooses.
-        key: turns the dropout of a stack on.
+        key: turns dropout on, in a stack and in the layers of :mod:`rnnlab.layers` that drop
+            something.
 
     Returns:
         The final state, leaves ``[..., H]``, and the outputs ``[T, ..., O]``.

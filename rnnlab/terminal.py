@@ -128,11 +128,12 @@ def _discard() -> None:
         os.close(null)
 
 
-_farewell = "interrupted"
+def _farewell() -> str:
+    return "interrupted"
 
 
-def say_when_interrupted(text: str) -> None:
-    """Sets the text to print when the user interrupts the process."""
+def say_when_interrupted(text: Callable[[], str]) -> None:
+    """Sets the function whose text is printed when the user interrupts the process."""
     global _farewell
     _farewell = text
 
@@ -162,7 +163,7 @@ def _wait_for_interrupt(reader: int) -> None:
         pass
     # Clears the progress bar and shows the cursor, which the bar hides.
     erase = "\r\x1b[2K\x1b[?25h" if os.isatty(2) else ""
-    line = f"{erase}rnnlab: {printable(_farewell)}\n"
+    line = f"{erase}rnnlab: {printable(_farewell())}\n"
     encoded = line.encode(sys.stderr.encoding or "utf-8", "rnnlab")
     with contextlib.suppress(OSError):
         # Not through sys.stderr, whose lock the main thread may hold.

@@ -12,8 +12,9 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 given = "XLA_FLAGS" in os.environ
 quick_start()
 if not given:
-    # The tests compile hundreds of small programs and run each once: compile quickly rather than well.
-    # What users run, the command line, is tested in processes of its own, without these flags.
+    # The tests compile hundreds of small programs and run each once: compile quickly rather than
+    # well. What users run, the command line, is tested in processes of its own, without these
+    # flags.
     os.environ["XLA_FLAGS"] += (
         " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
     )

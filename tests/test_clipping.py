@@ -257,7 +257,8 @@ def test_paths_are_those_of_a_loop():
     assert (found.gradient_norm[:, 0] > 0.1).any()
 
 
-# The loss, its wall and its target; how far below the wall to start, and a rate at which a step there is far.
+# The loss, its wall and its target; how far below the wall to start, and a rate at which a step
+# there is far.
 MAP = (pascanu_loss, pascanu_wall, 0.7, 3e-5, 0.2)
 FLOW = (functools.partial(geometric_loss, time=20.0), geometric_wall, 0.855, 1e-3, 3.0)
 

@@ -61,7 +61,8 @@ def loss(ys):
 def twin(cell, params, xs, rows, hidden=False):
     """Every term, by derivatives of a sequence in which each step has weights of its own, and a nudge of its state.
 
-    A nudge reaches the output of its own step only where that is the state's h, and ``hidden`` says so.
+    A nudge reaches the output of its own step only where that is the state's h, and ``hidden`` says
+    so.
     """
     g = jax.grad(loss)(rnnlab.unroll(cell, params, xs)[1])
     parts = np.array_split(np.arange(T), rows)

@@ -209,8 +209,19 @@ def test_summary_of_known_spectra():
 
 
 def summary_of(**change):
-    record = {"cell": "rnn", "exponent": -0.0594, "spread": 0.0041, "kaplan_yorke": 0.0, "entropy_rate": 0.0,
-              "attractor": "point", "stable": 1.0, "saddle": 0.0, "unstable": 0.0, "slow": 0.0}  # fmt: skip
+    record = {
+        "cell": "rnn",
+        "exponent": -0.0594,
+        "spread": 0.0041,
+        "kaplan_yorke": 0.0,
+        "entropy_rate": 0.0,
+        # fmt: skip
+        "attractor": "point",
+        "stable": 1.0,
+        "saddle": 0.0,
+        "unstable": 0.0,
+        "slow": 0.0,
+    }
     return record | change
 
 

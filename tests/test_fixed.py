@@ -176,7 +176,13 @@ PUBLISHED = importlib.util.find_spec("g2p_en")
 def test_the_point_of_a_published_network_is_found_from_one_start(dtype, letter):
     """The encoder of Park & Kim's g2p_en, a GRU of 256 units; gradient descent ended at q = 6e-6."""
     weights = np.load(Path(PUBLISHED.origin).with_name("checkpoint20.npz"))
-    names = {"weight_ih_l0": "w_ih", "weight_hh_l0": "w_hh", "bias_ih_l0": "b_ih", "bias_hh_l0": "b_hh"}  # fmt: skip
+    # fmt: skip
+    names = {
+        "weight_ih_l0": "w_ih",
+        "weight_hh_l0": "w_hh",
+        "bias_ih_l0": "b_ih",
+        "bias_hh_l0": "b_hh",
+    }
     cell, params = rnnlab.interop.from_torch(
         {name: weights[f"enc_{short}"].astype(dtype) for name, short in names.items()}
     )

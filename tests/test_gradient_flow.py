@@ -117,7 +117,8 @@ def test_every_layer_of_a_stack_is_seen_as_it_is_alone():
     )
     np.testing.assert_allclose(flow.log_norm_cell[0], bottom.log_norm_cell, rtol=1e-10)
     assert np.isneginf(flow.log_norm_cell[1]).all()
-    # The loss of the bottom layer alone enters at every step, and is followed from one in the middle.
+    # The loss of the bottom layer alone enters at every step, and is followed from one in the
+    # middle.
     np.testing.assert_allclose(flow.decay_per_step[1], top.decay_per_step, rtol=1e-10)
     assert flow.horizon[1] == top.horizon
 

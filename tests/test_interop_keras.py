@@ -86,6 +86,8 @@ def test_a_cell_goes_there_and_back(layers, cell):
 
 def test_bad_input(layers):
     one_sentence(lambda: from_keras(layers.Dense(3)), "Dense is no recurrent layer")
+    namesake = type("LSTM", (), {})()
+    one_sentence(lambda: from_keras(namesake), "LSTM is no recurrent layer of Keras")
     one_sentence(lambda: from_keras(layers.LSTM(3)), "has no weights yet", "layer.build")
     odd = layers.GRU(3, recurrent_activation="relu")
     odd.build((None, None, 2))

@@ -411,7 +411,8 @@ def test_results_follow_what_a_loss_closes_over():
     losses = []
     for factor in (1.0, 2.0, 3.0):
         weights = np.full(H, factor)
-        flow = rnnlab.gradient_flow(cell, params, xs, lambda ys: (ys * weights).sum() * factor)  # noqa: B023
+        # noqa: B023
+        flow = rnnlab.gradient_flow(cell, params, xs, lambda ys: (ys * weights).sum() * factor)
         losses.append(float(flow.loss))
     np.testing.assert_allclose(losses, losses[0] * np.array([1.0, 4.0, 9.0]), rtol=1e-12)
 

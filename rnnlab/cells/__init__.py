@@ -1,7 +1,8 @@
 """Cells: frozen dataclasses with pure methods; one family a file."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rnnlab._lazy import lazily
 
 if TYPE_CHECKING:
     from rnnlab.cells.base import Adjoint as Adjoint
@@ -54,15 +55,4 @@ _HOME = {
 
 __all__ = [*_HOME]
 
-
-def __getattr__(name: str) -> Any:
-    """Imports a cell at its first use, so that the registry of names needs no JAX."""
-    if name not in _HOME:
-        raise AttributeError(f"module 'rnnlab.cells' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"rnnlab.cells.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazily("rnnlab.cells", _HOME)

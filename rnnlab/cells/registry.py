@@ -4,7 +4,7 @@ Nothing here imports JAX, so that the command line can check a name at once.
 """
 
 import importlib
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 
 class Entry(NamedTuple):
@@ -30,8 +30,11 @@ REGISTRY: dict[str, Entry] = {
 }
 
 
-INITS = ("rnnlab", "pytorch", "keras", "flax", "identity", "chrono")
+Init = Literal["rnnlab", "pytorch", "keras", "flax", "identity", "chrono"]
 """Initial weights by name: those of a framework, or a remedy for vanishing gradients."""
+
+
+INITS: tuple[str, ...] = get_args(Init)
 
 
 def make_cell(

@@ -32,7 +32,7 @@ def record_composite(
     leaves, tree = jax.tree.flatten(params)
     inside = _Inside(record, keep)
     xs = without_padding(xs, options)
-    cell.run_cells(params, xs, state, options, inside.record)
+    _, ys = cell.run_cells(params, xs, state, options, inside.record)
     recorded = sorted(map(id, inside.leaves))
     if recorded != sorted(map(id, leaves)):
         return None
@@ -64,8 +64,7 @@ def record_composite(
         dxs = wires.take(arrived, 0)
         return _gather(parts, order, tree, dxs)
 
-    ys = wires.values()[-1]
-    return ys, back
+    return without_padding(ys, options), back
 
 
 class _Inside:
@@ -165,16 +164,7 @@ class Wires:
         self.same = [_place(program.invars, var) for var in program.outvars]
         self.depends = _dependencies(program)
 
-    def values(self) -> list[Array]:
-        """The targets."""
-        return self.between(self.sources)
-
-    def pull(
-        self,
-        arrived: dict[int, Scaled],
-        target: int,
-        g: Scaled,
-    ) -> None:
+    def pull(self, arrived: dict[int, Scaled], target: int, g: Scaled) -> None:
         """Takes the gradient of a target to its sources, and adds it to what has ``arrived``."""
         source = self.same[target]
         if source is not None:

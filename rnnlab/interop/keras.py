@@ -57,10 +57,11 @@ def from_keras(layer: Any) -> tuple[Cell, PyTree]:
         backward, backward_params = from_keras(layer.backward_layer)
         params = BidirectionalParams(forward_params, backward_params)
         return bidirectional(forward, backward), params
-    if kind not in _GATES:
+    # PyTorch's modules have the same names.
+    if kind not in _GATES or not hasattr(layer, "get_weights"):
         raise ValueError(
-            f"a Keras {kind} is no recurrent layer; "
-            "give a SimpleRNN, a GRU, an LSTM, or a Bidirectional of one"
+            f"a {type(layer).__module__}.{kind} is no recurrent layer of Keras; give a SimpleRNN, "
+            "a GRU, an LSTM, or a Bidirectional of one"
         )
     weights = [np.asarray(weight) for weight in layer.get_weights()]
     if not weights:

@@ -176,7 +176,8 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
         return load_file(path)
     except (OSError, SafetensorError) as fault:
         raise ValueError(
-            f"{path} cannot be read as a safetensors file, {fault}; give one that safetensors wrote"
+            f"{path} cannot be read as a safetensors file ({fault}); "
+            "give one that safetensors wrote"
         ) from None
 
 

@@ -3,39 +3,24 @@
 import dataclasses
 import functools
 import numbers
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from rnnlab import _check
 from rnnlab.layers.bidirectional import Bidirectional
-from rnnlab.typing import Array, Cell, Key, PyTree
+from rnnlab.layers.wrapper import Wrapper
+from rnnlab.typing import Array, Cell, PyTree
 
 
 @dataclasses.dataclass(frozen=True)
-class ClippedAdjoint:
+class ClippedAdjoint(Wrapper):
     """A cell whose adjoint is clipped between any two steps; see :func:`clip_adjoints`."""
 
-    cell: Any
     threshold: float
 
     linear_adjoint: ClassVar[bool] = False
-
-    @property
-    def hidden_size(self) -> int:
-        return self.cell.hidden_size
-
-    @property
-    def output_size(self) -> int:
-        return self.cell.output_size
-
-    def init(self, key: Key, input_size: int) -> PyTree:
-        """The parameters of the cell itself."""
-        return self.cell.init(key, input_size)
-
-    def initial_state(self, batch_shape: tuple[int, ...] = ()) -> PyTree:
-        return self.cell.initial_state(batch_shape)
 
     def step(self, params: PyTree, state: PyTree, x: Array) -> tuple[PyTree, Array]:
         """The step of the cell; the backward pass clips the adjoint of the state before it."""

@@ -1,8 +1,8 @@
-"""Dropout that knows time: one mask for a whole sequence, on weights, or on the step itself.
+"""Dropout for recurrent cells: variational dropout, DropConnect and zoneout.
 
-Each wrapper is a cell with the parameters and the state of the cell inside. Without a ``key`` it is that
-cell, in expectation; with one, :func:`rnnlab.unroll` draws the masks. Kept values are divided by the
-probability of keeping them, so that nothing has to be scaled later.
+Each wrapper is a cell with the parameters and the state of the cell inside. With a ``key``,
+:func:`rnnlab.unroll` draws the masks; without one, it runs the cell in expectation. Kept values are
+divided by the probability of keeping them, so nothing is scaled at test time.
 """
 
 import dataclasses
@@ -14,46 +14,13 @@ import jax.numpy as jnp
 from rnnlab import _check
 from rnnlab.cells.contract import splits
 from rnnlab.driver import RunCell, RunOptions
+from rnnlab.layers.wrapper import Wrapper
 from rnnlab.typing import Array, Cell, Key, PyTree
 
 
 @dataclasses.dataclass(frozen=True)
-class Wrapper:
-    """A composite of one cell, with its parameters and its state."""
-
-    cell: Any
-
-    def __post_init__(self) -> None:
-        _check.hashable(self.cell)
-
-    @property
-    def cells(self) -> tuple[Any]:
-        """The cell inside."""
-        return (self.cell,)
-
-    @property
-    def hidden_size(self) -> int:
-        return self.cell.hidden_size
-
-    @property
-    def output_size(self) -> int:
-        return self.cell.output_size
-
-    def init(self, key: Key, input_size: int) -> PyTree:
-        """As the cell's own."""
-        return self.cell.init(key, input_size)
-
-    def initial_state(self, batch_shape: tuple[int, ...] = ()) -> PyTree:
-        return self.cell.initial_state(batch_shape)
-
-    def step(self, params: PyTree, state: PyTree, x: Array) -> tuple[PyTree, Array]:
-        """As the cell's own, without dropout."""
-        return self.cell.step(params, state, x)
-
-
-@dataclasses.dataclass(frozen=True)
 class VariationalDropout(Wrapper):
-    """One mask a sequence on inputs, hidden state and outputs; made by :func:`variational_dropout`."""
+    """One dropout mask per sequence; see :func:`variational_dropout`."""
 
     _: dataclasses.KW_ONLY
     inputs: float = 0.0
@@ -70,7 +37,7 @@ class VariationalDropout(Wrapper):
     def run_cells(
         self, params: PyTree, xs: Array, state: PyTree, options: RunOptions, run: RunCell
     ) -> tuple[PyTree, Array]:
-        """The cell over the whole sequence, with masks where there is a key."""
+        """Runs the cell over the whole sequence, with masks if there is a key."""
         if options.key is None:
             return run(self.cell, params, xs, state, options)
         k_inputs, k_state, k_outputs, k_inside = jax.random.split(options.key, 4)
@@ -93,14 +60,15 @@ def variational_dropout(
 ) -> VariationalDropout:
     """``cell`` with the same dropout mask at every step (Gal & Ghahramani 2016, arXiv 1512.05287).
 
-    xₜ ← xₜ ⊙ m_x, hₜ₋₁ ← hₜ₋₁ ⊙ m_h in the recurrent product, yₜ ← yₜ ⊙ m_y, with one m for each example.
+    xₜ ← xₜ ⊙ m_x, hₜ₋₁ ← hₜ₋₁ ⊙ m_h in the product with W_h, yₜ ← yₜ ⊙ m_y, one m per example.
 
     Args:
-        cell: any cell; for ``state`` one that gives project, mix and gate.
+        cell: any cell; ``state`` needs one with project, mix and gate.
         inputs, state, outputs: the probabilities of dropping a feature, in [0, 1).
 
     Raises:
-        ValueError: for a probability outside of that, and for ``state`` with a cell that is only a step.
+        ValueError: for a probability outside [0, 1), and for ``state`` with a cell that has only a
+            step.
 
     >>> import jax, rnnlab
     >>> cell = rnnlab.layers.variational_dropout(rnnlab.LSTM(8), inputs=0.1, state=0.3)
@@ -112,7 +80,7 @@ def variational_dropout(
 
 @dataclasses.dataclass(frozen=True)
 class WeightDropout(Wrapper):
-    """One mask a sequence on weights; made by :func:`weight_dropout`."""
+    """One mask per sequence on the weights; see :func:`weight_dropout`."""
 
     _: dataclasses.KW_ONLY
     rate: float
@@ -125,7 +93,7 @@ class WeightDropout(Wrapper):
     def run_cells(
         self, params: PyTree, xs: Array, state: PyTree, options: RunOptions, run: RunCell
     ) -> tuple[PyTree, Array]:
-        """The cell over the whole sequence, with masked weights where there is a key."""
+        """Runs the cell over the whole sequence, with masked weights if there is a key."""
         if options.key is None:
             return run(self.cell, params, xs, state, options)
         k_weights, k_inside = jax.random.split(options.key)
@@ -151,24 +119,31 @@ class WeightDropout(Wrapper):
 def weight_dropout(
     cell: Cell, rate: float, *, weights: tuple[str, ...] = ("w_h",)
 ) -> WeightDropout:
-    """``cell`` with DropConnect on its recurrent weights: one mask a sequence, shared by the batch.
+    """``cell`` with DropConnect on its recurrent weights.
+
+    There is one mask per sequence, which the examples of a batch share.
 
     W_h ← W_h ⊙ m (Wan et al. 2013; Merity, Keskar & Socher 2018, arXiv 1708.02182).
 
     Args:
         cell: any cell with such weights.
         rate: the probability of dropping a weight, in [0, 1).
-        weights: the names of the parameters.
+        weights: the names of the parameters to drop from.
 
     Raises:
-        ValueError: for a rate outside of that, and where no parameter has such a name.
+        ValueError: for a rate outside [0, 1), and if no parameter has such a name.
+
+    >>> import jax, rnnlab
+    >>> cell = rnnlab.layers.weight_dropout(rnnlab.LSTM(8), 0.5)
+    >>> params, xs = cell.init(jax.random.key(0), 4), jax.numpy.ones((20, 2, 4))
+    >>> _, ys = rnnlab.unroll(cell, params, xs, key=jax.random.key(1))
     """
     return WeightDropout(cell, rate=rate, weights=tuple(weights))
 
 
 @dataclasses.dataclass(frozen=True)
 class Zoneout(Wrapper):
-    """Units that keep their old value at random; made by :func:`zoneout`."""
+    """Units that keep their previous value at random; see :func:`zoneout`."""
 
     _: dataclasses.KW_ONLY
     rate: float
@@ -184,7 +159,7 @@ class Zoneout(Wrapper):
     def run_cells(
         self, params: PyTree, xs: Array, state: PyTree, options: RunOptions, run: RunCell
     ) -> tuple[PyTree, Array]:
-        """The cell over the whole sequence; without a key in expectation."""
+        """Runs the cell over the whole sequence; in expectation if there is no key."""
         if options.key is None:
             return run(ZoneoutStep(self.cell, self.rate), params, xs, state, options)
         k_masks, k_inside = jax.random.split(options.key)
@@ -197,17 +172,22 @@ class Zoneout(Wrapper):
 
 
 def zoneout(cell: Cell, rate: float) -> Zoneout:
-    """``cell`` of which each number of the state keeps its old value with probability ``rate`` at every step.
+    """``cell`` whose state units keep their previous value with probability ``rate`` at each step.
 
-    sₜ ← m ⊙ sₜ₋₁ + (1 − m) ⊙ s′ₜ with a new m at each step, and without a key m = p (Krueger et al. 2017,
-    arXiv 1606.01305). The output is the hidden state that results.
+    sₜ ← m ⊙ sₜ₋₁ + (1 − m) ⊙ s′ₜ with a new m at each step, and m = p without a key (Krueger et al.
+    2017, arXiv 1606.01305). The output is the hidden state that results.
 
     Args:
         cell: a cell whose output is its hidden state, such as RNN, LSTM or GRU.
         rate: p, in [0, 1).
 
     Raises:
-        ValueError: for a rate outside of that, and a cell that does not say what its hidden state is.
+        ValueError: for a rate outside [0, 1), and for a cell without project, mix, gate and hidden.
+
+    >>> import jax, rnnlab
+    >>> cell = rnnlab.layers.zoneout(rnnlab.GRU(8), 0.1)
+    >>> params, xs = cell.init(jax.random.key(0), 4), jax.numpy.ones((20, 2, 4))
+    >>> _, ys = rnnlab.unroll(cell, params, xs, key=jax.random.key(1))
     """
     _check_splits(cell, "zoneout")
     return Zoneout(cell, rate=rate)
@@ -215,7 +195,10 @@ def zoneout(cell: Cell, rate: float) -> Zoneout:
 
 @dataclasses.dataclass(frozen=True)
 class MaskedRecurrence(Wrapper):
-    """A cell whose recurrent product sees h ⊙ m, with m ``[..., H]`` behind the inputs of every step."""
+    """A cell whose recurrent product takes h ⊙ m.
+
+    The mask m, ``[..., H]``, follows the inputs of each step.
+    """
 
     masks: int = 0
 
@@ -224,31 +207,31 @@ class MaskedRecurrence(Wrapper):
         return self.gate(params, state, self.project(params, x), self.mix(params, state))
 
     def project(self, params: PyTree, xs: Array) -> Array:
-        """The cell's own, and the mask behind it."""
+        """The projection of the inputs, followed by the mask."""
         z = self.cell.project(params, xs[..., : -self.masks])
         return jnp.concatenate([z, xs[..., -self.masks :].astype(z.dtype)], axis=-1)
 
     def mix(self, params: PyTree, state: PyTree) -> Array:
-        """Nothing: the product needs the mask, which only ``gate`` sees."""
+        """An array of no features: the product needs the mask, which only ``gate`` has."""
         del params
         h = self.cell.hidden(state)
         return jnp.zeros((*h.shape[:-1], 0), h.dtype)
 
     def gate(self, params: PyTree, state: PyTree, z: Array, a: Array) -> tuple[PyTree, Array]:
-        """The cell's own, with the masked product."""
+        """The gates of the cell, with the masked product."""
         del a
         h = self.cell.hidden(state)
         masked = self.cell.with_hidden(state, h * z[..., -self.masks :].astype(h.dtype))
         return self.cell.gate(params, state, z[..., : -self.masks], self.cell.mix(params, masked))
 
     def hidden(self, state: PyTree) -> Array:
-        """As the cell's own."""
+        """The hidden state of the cell."""
         return self.cell.hidden(state)
 
 
 @dataclasses.dataclass(frozen=True)
 class ZoneoutStep(Wrapper):
-    """A cell with zoneout, with the masks of the step behind its inputs, or in expectation."""
+    """A cell with zoneout: with masks that follow the inputs of each step, or in expectation."""
 
     rate: float = 0.0
     masks: int = 0
@@ -272,16 +255,16 @@ class ZoneoutStep(Wrapper):
 
 
 def _check_splits(cell: Any, what: str) -> None:
-    """ValueError unless the cell says what its hidden state is, and its step in three parts."""
+    """Raises ValueError unless the cell has project, mix, gate and hidden."""
     if not splits(cell) or not hasattr(cell, "hidden"):
         raise ValueError(
-            f"{what} needs a cell that gives project, mix, gate and hidden, but {type(cell).__name__} does "
-            "not; give one on rnnlab.Recurrent"
+            f"{what} needs a cell with project, mix, gate and hidden, but "
+            f"{type(cell).__name__} has not all four; give one derived from rnnlab.Recurrent"
         )
 
 
 def keep_mask(key: Key, rate: float, like: Array) -> Array:
-    """What dropout multiplies with, in the shape of ``like``: 0, or 1/(1 − rate)."""
+    """The factors of dropout, 0 or 1/(1 − rate), in the shape of ``like``."""
     if rate == 0:
         return jnp.ones_like(like)
     kept = jax.random.bernoulli(key, 1 - rate, like.shape)

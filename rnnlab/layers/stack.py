@@ -8,6 +8,7 @@ import jax
 
 from rnnlab import _check
 from rnnlab.driver import RunCell, RunOptions
+from rnnlab.layers.dropout import keep_mask
 from rnnlab.typing import Array, Cell, Key
 
 
@@ -138,9 +139,7 @@ class Stack:
         """The factors of dropout on the inputs of a layer, 0 or 1/(1 − p); None where it is off."""
         if key is None or index == 0 or self.dropout == 0:
             return None
-        keep = 1 - self.dropout
-        kept = jax.random.bernoulli(key, keep, xs.shape)
-        return kept.astype(xs.dtype) / keep
+        return keep_mask(key, self.dropout, xs)
 
     def keys(self, key: Key | None, count: int | None = None) -> Sequence[Key | None]:
         """``count`` keys, by default one for each layer; all None where ``key`` is None."""

@@ -20,7 +20,8 @@ def plot(result: Any) -> "Figure":
 
     >>> import jax, rnnlab
     >>> cell = rnnlab.GRU(16)
-    >>> params, xs = cell.init(jax.random.key(0), 4), jax.random.normal(jax.random.key(1), (60, 8, 4))
+    >>> params = cell.init(jax.random.key(0), 4)
+    >>> xs = jax.random.normal(jax.random.key(1), (60, 8, 4))
     >>> flow = rnnlab.gradient_flow(cell, params, xs, lambda ys: (ys[-1] ** 2).mean())
     >>> len(rnnlab.report.plot(flow).axes)
     2

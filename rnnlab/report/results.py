@@ -46,15 +46,15 @@ def plot(result: Any) -> Figure:
 
 def _flow(flow: GradientFlow, left: Axes, right: Axes) -> None:
     """The norm of the gradient by lag, and what each step contributes to each parameter."""
+    layered = np.ndim(flow.horizon) > 0
     medians = np.atleast_2d(flow.log_norm_by_lag)
+    layers, lags = medians.shape
+    examples = np.asarray(flow.examples.log_norm).reshape(layers, lags, -1)
     for layer, median in enumerate(medians):
         colour = COLOURS[layer % len(COLOURS)]
-        examples = np.asarray(flow.examples.log_norm)
-        if len(medians) > 1 or examples.ndim > 1 + np.ndim(flow.horizon) + 1:
-            examples = examples.reshape(len(medians), medians.shape[1], -1)[layer]
-        for line in examples.reshape(medians.shape[1], -1).T[:DRAWN]:
+        for line in examples[layer].T[:DRAWN]:
             left.plot(_relative(line), color=colour, alpha=0.25, linewidth=0.6)
-        name = f"layer {layer}" if len(medians) > 1 else "median example"
+        name = f"layer {layer}" if layered else "median example"
         left.plot(_relative(median), color=colour, linewidth=1.8, label=name)
     left.axhline(-VANISHED, color="0.5", linestyle=":", label="1/1000")
     left.set(xlabel="lag (steps back from the loss)", ylabel="ln‖∂E/∂s‖, relative to lag 0")

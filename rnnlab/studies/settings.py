@@ -4,7 +4,7 @@ import dataclasses
 import math
 from typing import Literal
 
-from rnnlab.cells.registry import INITS, REGISTRY
+from rnnlab.cells.registry import INITS, REGISTRY, Init
 
 UNTRAINED, TRAINED = "untrained", "trained"
 """The phases in which a network is measured."""
@@ -36,7 +36,7 @@ class StudySettings:
     batch_size: int = 32
     seeds: int = 5
     data: str = "text"
-    init: Literal["rnnlab", "pytorch", "keras", "flax", "identity", "chrono"] = "rnnlab"
+    init: Init = "rnnlab"
     alphabet: int = 128
     precision: Literal["float32", "float64"] = "float32"
 

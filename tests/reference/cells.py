@@ -1,7 +1,8 @@
 """Slow twins of the cells' steps: NumPy, float64, one example and one gate at a time, as the textbooks write them.
 
-A new cell joins the test-suite by being listed here: in ``CELLS`` where it is a structure of its own (every driver
-test runs it), in ``VARIANTS`` where it only chooses another activation or other biases (its step is tested).
+A new cell joins the test-suite by being listed here: in ``CELLS`` where it is a structure of its
+own (every driver test runs it), in ``VARIANTS`` where it only chooses another activation or other
+biases (its step is tested).
 """
 
 from collections.abc import Callable

@@ -1,12 +1,12 @@
 """Writes torch_vectors.npz: weights, inputs, outputs and gradients of small PyTorch modules in float64.
 
-Run it with PyTorch installed: ``python tests/reference/make_torch_vectors.py``. The tests read the file without it,
-and where PyTorch is installed they call :func:`record` for many more modules.
+Run it with PyTorch installed: ``python tests/reference/make_torch_vectors.py``. The tests read the
+file without it, and where PyTorch is installed they call :func:`record` for many more modules.
 
-Every array is stored as "case/group/name". Groups: ``weights`` is the state_dict, ``gradients`` has the same names;
-``inputs`` holds x ``[T, B, I]``, h_0 and for an LSTM c_0 ``[layers · directions, B, H]``; ``input_gradients`` has the
-same names; ``outputs`` holds y, h_n and for an LSTM c_n. What is differentiated is the sum of all outputs, element k of
-each weighted with cos k.
+Every array is stored as "case/group/name". Groups: ``weights`` is the state_dict, ``gradients`` has
+the same names; ``inputs`` holds x ``[T, B, I]``, h_0 and for an LSTM c_0 ``[layers · directions, B,
+H]``; ``input_gradients`` has the same names; ``outputs`` holds y, h_n and for an LSTM c_n. What is
+differentiated is the sum of all outputs, element k of each weighted with cos k.
 """
 
 from pathlib import Path
