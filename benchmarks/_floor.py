@@ -1,10 +1,14 @@
-"""The least time that the work of ``speed.py`` can take on this machine, and the figure that shows it.
+"""A lower bound on the time of the work in ``speed.py``, and the figure that shows it.
 
-Arithmetic, with G = 1 (RNN), 4 (LSTM) or 3 (GRU) gates: 2·T·B·G·H·(I + H) operations forward and
-twice that again backward; what is done element by element is left out. Bytes: inputs, outputs and
-parameters move once, for the backward pass their gradients too; weights that are read again come
-from the cache. The floor is the larger of operations over the rate of a large matrix product and
-bytes over the bandwidth of a large sum.
+    python benchmarks/speed.py --only sweep
+
+The bound is the larger of two times, as in the roofline model: operations over the throughput of a
+large matrix product, and bytes over the bandwidth of a large sum, both measured.
+
+- Operations: 2·T·B·G·H·(I + H) forward, with G = 1 (RNN), 4 (LSTM) or 3 (GRU) gates, and twice as
+  many backward. Elementwise operations are not counted.
+- Bytes: inputs, outputs and parameters move once, and in the backward pass so do their gradients.
+  Weights that are read again come from the cache.
 """
 
 import time
@@ -20,54 +24,79 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from rnnlab.report.figures.style import COLOURS, MARKERS
+from rnnlab.report.figures.style import STYLE, column, grid_lines, legend_below, look, select
 
 GATES = {"rnn": 1, "lstm": 4, "gru": 3}
 AXES = {"T": "steps T", "H": "hidden units H = inputs I", "B": "sequences B"}
+FLOAT32_BYTES = 4
 
 
 def floor(work: Work, rates: dict[str, float]) -> float:
-    """Seconds of forward + backward."""
-    weights = GATES[work.cell] * work.H * (work.I + work.H)
+    """The lower bound on forward + backward, in seconds."""
+    gates = GATES[work.cell]
+    weights = gates * work.H * (work.I + work.H)
+    biases = gates * work.H
+    activations = work.T * work.B * (work.I + work.H)
     operations = 3 * 2 * work.T * work.B * weights
-    numbers = 2 * (work.T * work.B * (work.I + work.H) + weights + GATES[work.cell] * work.H)
-    return max(operations / rates["operations_per_second"], 4 * numbers / rates["bytes_per_second"])
+    # Twice: every array has a gradient of the same size.
+    traffic = FLOAT32_BYTES * 2 * (activations + weights + biases)
+    return max(operations / rates["operations_per_second"], traffic / rates["bytes_per_second"])
 
 
 def rates(with_torch: bool) -> dict[str, float]:
-    """What a large product and a large sum reach in float32, the better of JAX and PyTorch."""
+    """Throughput and bandwidth in float32, the better of JAX and PyTorch."""
     side, count = (8192, 2**28) if jax.default_backend() == "gpu" else (2048, 2**26)
-    measured = [_jax_seconds(side, count)] + ([_torch_seconds(side, count)] if with_torch else [])
-    product, addition = (min(seconds) for seconds in zip(*measured, strict=True))
+    product, addition = _jax_seconds(side, count)
+    if with_torch:
+        torch_product, torch_addition = _torch_seconds(side, count)
+        product, addition = min(product, torch_product), min(addition, torch_addition)
     return {
         "operations_per_second": 2 * side**3 / product,
-        "bytes_per_second": 2 * 4 * count / addition,
+        "bytes_per_second": 2 * FLOAT32_BYTES * count / addition,
     }
 
 
 def _jax_seconds(side: int, count: int) -> tuple[float, float]:
-    square, long = jnp.ones((side, side)), jnp.ones(count)
-    multiply, add = jax.jit(jnp.matmul), jax.jit(lambda x: x + 1, donate_argnums=0)
+    """Seconds of a product of two square matrices, and of an addition to a vector."""
+    matrix, vector = jnp.ones((side, side)), jnp.ones(count)
+    matmul = jax.jit(jnp.matmul)
+    # In place: with a new output, page faults would cost more than the addition.
+    increment = jax.jit(lambda x: x + 1, donate_argnums=0)
+
+    def product() -> None:
+        jax.block_until_ready(matmul(matrix, matrix))
 
     def addition() -> None:
-        nonlocal long  # in place: fresh pages would cost more than the sum
-        long = jax.block_until_ready(add(long))
+        nonlocal vector
+        vector = jax.block_until_ready(increment(vector))
 
-    return _best(lambda: jax.block_until_ready(multiply(square, square))), _best(addition)
+    return _fastest(product), _fastest(addition)
 
 
 def _torch_seconds(side: int, count: int) -> tuple[float, float]:
+    """The same by PyTorch."""
     import torch  # pyright: ignore[reportMissingImports]
 
     device = "cuda" if jax.default_backend() == "gpu" else "cpu"
-    square, long = torch.ones((side, side), device=device), torch.ones(count, device=device)
-    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
-    return _best(lambda: (torch.matmul(square, square), wait())), _best(
-        lambda: (long.add_(1), wait())
-    )
+    matrix, vector = torch.ones((side, side), device=device), torch.ones(count, device=device)
+
+    def synchronize() -> None:
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    def product() -> None:
+        torch.matmul(matrix, matrix)
+        synchronize()
+
+    def addition() -> None:
+        vector.add_(1)
+        synchronize()
+
+    return _fastest(product), _fastest(addition)
 
 
-def _best(call: Callable[[], Any], rounds: int = 8) -> float:
+def _fastest(call: Callable[[], None], rounds: int = 8) -> float:
+    """Seconds of the fastest call."""
     times = []
     for _ in range(rounds):
         start = time.perf_counter()
@@ -77,70 +106,62 @@ def _best(call: Callable[[], Any], rounds: int = 8) -> float:
 
 
 def draw(records: Sequence[dict[str, Any]], base: Work, path: Path) -> None:
-    """Time against T, H and B, each with the other two as in ``base``."""
-    style: Any = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}
-    with matplotlib.rc_context(style):
+    """Writes a figure of time against T, H and B, each with the other two as in ``base``."""
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(11, 4.8), layout="constrained")
         panels = figure.subplots(1, 3, sharey=True)
         for axes, axis in zip(panels, AXES, strict=True):
             _panel(axes, records, axis, base)
         panels[0].set_ylabel("forward + backward, fastest call (ms)")
         figure.suptitle(_finding(records, base.cell), fontsize=12)
-        handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+        legend_below(figure, panels[0])
         figure.savefig(path, dpi=150)
 
 
 def _panel(axes: Axes, records: Sequence[dict[str, Any]], axis: str, base: Work) -> None:
-    others = {name: getattr(base, name) for name in AXES if name != axis}
-    here = sorted(
-        (r for r in records if others.items() <= r.items()), key=lambda record: record[axis]
-    )
-    for index, name in enumerate(dict.fromkeys(record["contender"] for record in records)):
-        mine = [record for record in here if record["contender"] == name]
-        places, times = [r[axis] for r in mine], [1e3 * r["minimum"] for r in mine]
-        shown = "rnnlab" if name == "auto" else name
+    """Time against one size, with a line for each contender and the lower bound."""
+    fixed = {name: getattr(base, name) for name in AXES if name != axis}
+    varied = sorted(select(records, **fixed), key=lambda record: record[axis])
+    for index, name in enumerate(dict.fromkeys(column(records, "contender"))):
+        rows = select(varied, contender=name)
         axes.plot(
-            places,
-            times,
-            color=COLOURS[index],
-            marker=MARKERS[index],
+            column(rows, axis),
+            [1e3 * row["minimum"] for row in rows],
             markersize=5,
             linewidth=1.6,
-            label=shown,
+            label="rnnlab" if name == "auto" else name,
+            **look(index),
         )
-    floors = {record[axis]: 1e3 * record["floor"] for record in here}
-    axes.plot(
-        list(floors),
-        list(floors.values()),
-        color="0.5",
-        linestyle="--",
-        label="what this machine allows",
-    )
+    bounds = {row[axis]: 1e3 * row["floor"] for row in varied}
+    sizes = list(bounds)
+    axes.plot(sizes, list(bounds.values()), color="0.5", linestyle="--", label="lower bound")
     axes.set(xscale="log", yscale="log", xlabel=AXES[axis])
-    axes.set_xticks(list(floors), [str(place) for place in floors])
+    axes.set_xticks(sizes, [str(size) for size in sizes])
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_title(", ".join(f"{name} = {value}" for name, value in others.items()), fontsize=10)
-    axes.grid(visible=True, color="0.9", linewidth=0.6)
+    axes.set_title(", ".join(f"{name} = {value}" for name, value in fixed.items()), fontsize=10)
+    grid_lines(axes)
 
 
 def _finding(records: Sequence[dict[str, Any]], cell: str) -> str:
-    """The title says what was found."""
-    times = {name: {tuple(r[axis] for axis in AXES): r["minimum"] for r in records if r["contender"] == name}
-             for name in ("auto", "PyTorch")}  # fmt: skip
-    floors = {tuple(record[axis] for axis in AXES): record["floor"] for record in records}
+    """The title: rnnlab's time over PyTorch's, and over the lower bound."""
+    times = _by_sizes(select(records, contender="auto"), "minimum")
+    references = {
+        "× PyTorch's time": _by_sizes(select(records, contender="PyTorch"), "minimum"),
+        "× the lower bound": _by_sizes(records, "floor"),
+    }
     parts = []
-    for other, words in (
-        (times["PyTorch"], "of PyTorch's time"),
-        (floors, "times what this machine allows"),
-    ):
-        ratios = [
-            seconds / other[place] for place, seconds in times["auto"].items() if place in other
-        ]
+    for unit, reference in references.items():
+        ratios = [times[sizes] / reference[sizes] for sizes in times if sizes in reference]
         if ratios:
-            low, high = (
-                f"{ratio:.2g}" if ratio < 10 else f"{ratio:.0f}"
-                for ratio in (min(ratios), max(ratios))
-            )
-            parts.append(f"{low} to {high} {words}")
-    return f"{cell.upper()}: rnnlab takes {', '.join(parts)}" if parts else cell.upper()
+            parts.append(f"{_short(min(ratios))} to {_short(max(ratios))} {unit}")
+    return f"{cell.upper()}: rnnlab takes {' and '.join(parts)}" if parts else cell.upper()
+
+
+def _by_sizes(records: Sequence[dict[str, Any]], key: str) -> dict[tuple[int, ...], float]:
+    """The value of ``key`` for each T, H and B."""
+    sizes = zip(*(column(records, axis) for axis in AXES), strict=True)
+    return dict(zip(sizes, column(records, key), strict=True))
+
+
+def _short(ratio: float) -> str:
+    return f"{ratio:.2g}" if ratio < 10 else f"{ratio:.0f}"

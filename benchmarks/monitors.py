@@ -1,17 +1,17 @@
-"""What does it cost to watch the gradients of a training step at every 10th step?
+"""The cost of monitoring gradients at every 10th step of training.
 
     python benchmarks/monitors.py                  # about three minutes on two idle cores
-    python benchmarks/monitors.py --rounds 10      # about one
+    python benchmarks/monitors.py --rounds 10      # about one minute
 
-An LSTM with a readout is trained by Adam on the cross-entropy of every step, first unwatched, then
-with ``monitor_gradients``: norms by parameter and layer only, or norms by lag too, from a flow of
-some of the examples.
+Adam trains an LSTM with a readout on the cross-entropy of every step: without a monitor, with
+``monitor_gradients`` for norms by parameter and layer, and with norms by lag as well, from the
+gradient flow of some examples.
 
-What is timed are blocks of 10 steps, so that one look is in every block: single calls of the
-compiled step, its state donated, one of each contender in an order drawn anew every time, so that a
-slow moment of the machine meets them all. A block's time is the sum of the fastest calls at each of
-its 10 places. Beside it stands the median of the ratios of whole blocks that were run side by side.
-The unwatched step is entered twice, which shows how far to trust both.
+A block is 10 steps, one of which is monitored. Single calls of the compiled step, which donates its
+state, are timed, one of each contender in a new random order, so that a slow period of the machine
+affects all of them. The time of a block is the sum over its 10 steps of the fastest call. The table
+also shows the median ratio of whole blocks that ran at the same time. The contender without a
+monitor runs twice, which shows the error of both figures.
 """
 
 import argparse
@@ -33,13 +33,12 @@ from rnnlab.typing import PyTree
 
 T, B, I, H, CLASSES = 100, 32, 64, 128, 10  # noqa: E741
 EVERY = 10
-CONTENDERS: dict[
-    str, int | None
-] = {  # at how many examples it looks by lag; None where it does not look at all
-    "nothing": None,
-    "nothing, again": None,
+# The number of examples whose norms are recorded by lag; None for no monitor.
+CONTENDERS: dict[str, int | None] = {
+    "no monitor": None,
+    "no monitor, repeated": None,
     "norms": 0,
-    **{f"norms, and lags of {examples} examples": examples for examples in (2, 4, 8, B)},
+    **{f"norms, and by lag for {examples} examples": examples for examples in (2, 4, 8, B)},
 }
 
 cell = rnnlab.stack([rnnlab.LSTM(H), rnnlab.Readout(CLASSES)])
@@ -49,9 +48,12 @@ labels = jax.random.randint(k_labels, (T, B), 0, CLASSES)
 
 
 def contender(examples: int | None) -> Callable[[], None]:
-    """A function that takes one step, from where the last one ended."""
-    watch = [] if examples is None else [monitor_gradients(EVERY, lags=T if examples else None)]
-    optimiser = optax.chain(*watch, optax.adam(1e-3))
+    """A function that runs the next training step."""
+    monitor = [] if examples is None else [monitor_gradients(EVERY, lags=T if examples else None)]
+    optimiser = optax.chain(*monitor, optax.adam(1e-3))
+
+    def batch_loss(params: PyTree) -> jax.Array:
+        return cross_entropy(rnnlab.unroll(cell, params, xs)[1], labels)
 
     @functools.partial(jax.jit, donate_argnums=(0, 1))
     def step(params: PyTree, state: PyTree) -> tuple[PyTree, PyTree]:
@@ -61,55 +63,70 @@ def contender(examples: int | None) -> Callable[[], None]:
 
             return rnnlab.gradient_flow(cell, params, xs[:, :examples], loss).log_norm_by_lag
 
-        gradient = jax.grad(
-            lambda params: cross_entropy(rnnlab.unroll(cell, params, xs)[1], labels)
-        )(params)
+        gradient = jax.grad(batch_loss)(params)
         extra = {"flow": flow} if examples else {}
         updates, state = optimiser.update(gradient, state, params, **extra)
         return optax.apply_updates(params, updates), state
 
     params = cell.init(k_params, I)
-    carried = params, optimiser.init(params)
+    carry = params, optimiser.init(params)
 
     def call() -> None:
-        nonlocal carried
-        carried = jax.block_until_ready(step(*carried))
+        nonlocal carry
+        carry = jax.block_until_ready(step(*carry))
 
     return call
 
 
-def main() -> None:
-    """Times the contenders and prints the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=40, help="blocks of each contender")
-    rounds = parser.parse_args().rounds
+def measure(rounds: int) -> np.ndarray:
+    """Seconds of every call, ``[contenders, rounds, EVERY]``; step 0 of a block is monitored."""
     calls = [contender(examples) for examples in CONTENDERS.values()]
-    for call, _ in itertools.product(
-        calls, range(EVERY)
-    ):  # compiles, and ends where the next step is a look
+    # The first call compiles; after a whole block, the next step is a monitored one again.
+    for call, _ in itertools.product(calls, range(EVERY)):
         call()
     seconds = np.zeros((len(calls), rounds, EVERY))
     random = np.random.default_rng(0)
-    for block, place in itertools.product(range(rounds), range(EVERY)):
-        for number in random.permutation(len(calls)):
+    for block, step in itertools.product(range(rounds), range(EVERY)):
+        for index in random.permutation(len(calls)):
             start = time.perf_counter()
-            calls[number]()
-            seconds[number, block, place] = time.perf_counter() - start
-    best, whole = seconds.min(axis=1).sum(axis=1), seconds.sum(axis=2)
+            calls[index]()
+            seconds[index, block, step] = time.perf_counter() - start
+    return seconds
+
+
+def tabulate(seconds: np.ndarray) -> Table:
+    """The times of all contenders, and their ratios to the first."""
+    rounds = seconds.shape[1]
     table = Table(
-        title=f"{rounds} blocks of {EVERY} steps with one look,\nLSTM, T = {T}, B = {B}, I = {I}, H = {H}"
+        title=f"{rounds} blocks of {EVERY} steps, one of them monitored\n"
+        f"LSTM, T = {T}, B = {B}, I = {I}, H = {H}"
     )
-    table.add_column("watched")
-    for column in ("fastest block\nms", "over\nnothing", "median of\nratios", "a look\nms"):
+    table.add_column("monitor")
+    columns = ("fastest block\nms", "over no\nmonitor", "median of\nratios", "one record\nms")
+    for column in columns:
         table.add_column(column, justify="right")
-    for number, name in enumerate(CONTENDERS):
-        median = np.median(whole[number] / whole[0])
-        look = seconds[number].min(axis=0)
-        table.add_row(name, f"{1e3 * best[number]:.1f}", f"{best[number] / best[0]:.3f}", f"{median:.3f}",
-                      f"{1e3 * (look[0] - look[1:].mean()):.2f}")  # fmt: skip
-    Console(highlight=False, width=120).print(table)
+    fastest = seconds.min(axis=1)
+    best, blocks = fastest.sum(axis=1), seconds.sum(axis=2)
+    for index, name in enumerate(CONTENDERS):
+        record = fastest[index, 0] - fastest[index, 1:].mean()
+        table.add_row(
+            name,
+            f"{1e3 * best[index]:.1f}",
+            f"{best[index] / best[0]:.3f}",
+            f"{np.median(blocks[index] / blocks[0]):.3f}",
+            f"{1e3 * record:.2f}",
+        )
+    return table
+
+
+def main() -> None:
+    """Measures all contenders and prints the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=40, help="number of blocks per contender")
+    seconds = measure(parser.parse_args().rounds)
+    Console(highlight=False, width=120).print(tabulate(seconds))
 
 
 if __name__ == "__main__":

@@ -1,24 +1,24 @@
-"""How fast are rnnlab's engines beside PyTorch, Flax, Haiku, Equinox and Keras, on the same work in one process?
+"""The speed of rnnlab's engines and of PyTorch, Flax, Haiku, Equinox and Keras on equal work.
 
     python benchmarks/speed.py                    # everything, about half an hour on two cores
     python benchmarks/speed.py --quick            # under two minutes
     python benchmarks/speed.py --only claims --cells lstm --threads 1
 
-Sections, to be chosen with ``--only``:
+Sections, chosen with ``--only``:
 
-- speed: every contender, forward and forward + backward, with compilation in a column of its own;
-- memory: temporary bytes of a gradient, for each of rnnlab's engines;
-- claims: what one engine or instrument costs relative to another;
-- sweep: time against T, H and B beside what this machine allows, and a figure of it.
+- speed: every contender, forward and forward + backward, with compile time in a separate column;
+- memory: temporary bytes of a gradient, for each rnnlab engine;
+- claims: the cost of engines and instruments relative to one another;
+- sweep: time against T, H and B, with a lower bound, as a figure.
 
-Contenders are timed in rounds, one blocked call of each in an order drawn anew every round, so that
-a slow minute of the machine meets them all; ratios are ratios of minima. Nothing else may run
-meanwhile: PyTorch's threads wait for one another in every step, and where one other process takes a
-core from them an LSTM can take a hundred times as long.
+Calls are interleaved: each round calls every contender once, blocking, in a new random order, so
+that a slow period of the machine affects all of them. Ratios are ratios of minima. The machine must
+be otherwise idle: PyTorch's threads synchronise at every step, and if another process takes one of
+their cores, an LSTM can take a hundred times as long.
 
-``speed.json`` in the output directory holds the seconds of every call, and bytes; ``speed.png`` is
-the figure. A new run overwrites both. Needs Linux. ``pip install 'rnnlab[peers]'`` brings the
-peers; those that are missing are named.
+``speed.json`` in the output directory holds the seconds of every call, and memory in bytes;
+``speed.png`` is the figure of the sweep. A new run overwrites both. Linux only.
+``pip install 'rnnlab[peers]'`` installs the peers; missing ones are listed below each table.
 """
 
 import argparse
@@ -28,7 +28,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,59 +74,69 @@ QUICK = {
     "axes": {"T": (16, 64, 256), "H": (32, 64, 128), "B": (1, 8, 32)},
     "drawn": ("auto", "PyTorch", "Flax linen"),
 }
+IDLE_LOAD = 0.5
+"""The largest load average of a machine that counts as idle."""
+
+Record = dict[str, Any]
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 
 class Results:
-    """What ``speed.json`` holds; written after every race, so that an interruption loses little."""
+    """The content of ``speed.json``; the file is rewritten after every addition."""
 
-    def __init__(self, folder: Path, environment: dict[str, Any], missing: dict[str, str]) -> None:
+    def __init__(self, folder: Path, environment: Record, missing: dict[str, str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "speed.json"
-        self.content: dict[str, Any] = {
+        self.content: Record = {
             "environment": environment,
             "missing": missing,
             "cannot_serve": [],
         }
 
-    def add(self, section: str, new: Iterable[dict[str, Any]]) -> None:
-        self.content.setdefault(section, []).extend(new)
+    def add(self, section: str, records: Iterable[Record]) -> None:
+        self.content.setdefault(section, []).extend(records)
         write_json(self.path, self.content)
 
 
-def gather(
+def build(
     options: argparse.Namespace,
     results: Results,
     names: Iterable[str],
     work: Work,
     backward: bool = True,
 ) -> list[Contender]:
-    """The chosen contenders that can do this work; the others are noted."""
-    made = []
+    """The chosen contenders that support this work; the others are recorded with the reason."""
+    contenders = []
     for name in names:
+        if name not in options.contenders:
+            continue
         try:
-            if name in options.contenders:
-                made.append(_peers.build(name, work, backward))
-        except ValueError as fault:
-            why = str(fault) if name in _peers.PACKAGES else f"cannot serve: {fault}"
-            results.add(
-                "cannot_serve",
-                [{"contender": name, **work._asdict(), "backward": backward, "why": why}],
-            )
-    return made
+            contenders.append(_peers.build(name, work, backward))
+        except ValueError as error:
+            why = str(error) if name in _peers.PACKAGES else f"not supported: {error}"
+            record = {"contender": name, **work._asdict(), "backward": backward, "why": why}
+            results.add("cannot_serve", [record])
+    return contenders
 
 
-def race(
-    contenders: Sequence[Contender], rounds: int, budget: float, fewest: int = 5
+def measure(
+    contenders: Sequence[Contender], rounds: int, budget: float, min_rounds: int = 5
 ) -> dict[str, list[float]]:
-    """Seconds of every call: at most ``rounds``, and beyond the ``fewest`` only while ``budget`` seconds last."""
+    """Seconds of every call, by contender.
+
+    Args:
+        contenders: each is called once per round, in random order.
+        rounds: the maximum number of rounds.
+        budget: seconds after which no new round starts.
+        min_rounds: rounds that run even beyond the budget.
+    """
     for contender in contenders:
         contender.call()
     random = np.random.default_rng(0)
     times: dict[str, list[float]] = {contender.name: [] for contender in contenders}
-    began = time.perf_counter()
-    for played in range(rounds):
-        if played >= fewest and time.perf_counter() - began > budget:
+    first = time.perf_counter()
+    for completed in range(rounds):
+        if completed >= min_rounds and time.perf_counter() - first > budget:
             break
         for index in random.permutation(len(contenders)):
             start = time.perf_counter()
@@ -136,143 +146,209 @@ def race(
 
 
 def speed(options: argparse.Namespace, results: Results) -> None:
-    """Every contender on every shape, pass and cell."""
+    """Measures every contender for every shape, pass and cell."""
     for shape, sizes in options.shapes:
         for backward in (False, True):
-            way = "forward + backward" if backward else "forward"
-            title = "{}: T = {}, B = {}, I = {}, H = {}, {}".format(shape, *sizes, way)
-            table = grid(title, "cell", "contender", numbers=("min\nms", "median\nms", "min over\nPyTorch",
-                         "min over best\nJAX peer", "compile\ns", "memory\nMiB"))  # fmt: skip
+            direction = "forward + backward" if backward else "forward"
+            title = "{}: T = {}, B = {}, I = {}, H = {}, {}".format(shape, *sizes, direction)
+            table = speed_table(title)
             for cell in options.cells:
                 work = Work(cell, *sizes)
-                contenders = gather(options, results, _peers.ALL, work, backward)
-                differences = _peers.verify(contenders, work, backward)
-                times = race(contenders, options.rounds, options.budget)
-                least = {name: min(seconds) for name, seconds in times.items()}
-                median = {name: statistics.median(seconds) for name, seconds in times.items()}
-                results.add("speed", (
-                    {"shape": shape, **work._asdict(), "pass": way, "contender": made.name,
-                     "minimum": least[made.name], "median": median[made.name],
-                     "compile_seconds": made.compile_seconds, "memory": made.memory, "parameters": made.parameters,
-                     "difference": differences.get(made.name), "seconds": times[made.name]}
-                    for made in contenders
-                ))  # fmt: skip
-                peer = min(
-                    (least[name] for name in _peers.JAX_PEERS if name in least), default=None
-                )
-                for made in contenders:
-                    fastest, used = (
-                        least[made.name],
-                        made.memory.get("temp", made.memory.get("allocated")),
-                    )
-                    table.add_row(cell, made.name, f"{1e3 * fastest:.2f}", f"{1e3 * median[made.name]:.2f}",
-                                  over(fastest, least.get("PyTorch")), over(fastest, peer),
-                                  f"{made.compile_seconds:.2f}", over(used, 2**20))  # fmt: skip
-                table.add_section()
+                about = {"shape": shape, **work._asdict(), "pass": direction}
+                records = [
+                    about | record for record in speed_records(options, results, work, backward)
+                ]
+                results.add("speed", records)
+                add_speed_rows(table, records)
             show(table, results, sizes)
         peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         results.add("peak_rss_of_the_whole_process_so_far", [{"shape": shape, "bytes": peak}])
 
 
+def speed_records(
+    options: argparse.Namespace, results: Results, work: Work, backward: bool
+) -> list[Record]:
+    """Time and memory of each contender."""
+    contenders = build(options, results, _peers.ALL, work, backward)
+    differences = _peers.verify(contenders, work, backward)
+    times = measure(contenders, options.rounds, options.budget)
+    records = []
+    for contender in contenders:
+        seconds = times[contender.name]
+        records.append(
+            {
+                "contender": contender.name,
+                "minimum": min(seconds),
+                "median": statistics.median(seconds),
+                "compile_seconds": contender.compile_seconds,
+                "memory": contender.memory,
+                "parameters": contender.parameters,
+                "difference": differences.get(contender.name),
+                "seconds": seconds,
+            }
+        )
+    return records
+
+
+def speed_table(title: str) -> Table:
+    """The empty table of a shape and a pass."""
+    numbers = (
+        "min\nms",
+        "median\nms",
+        "min over\nPyTorch",
+        "min over best\nJAX peer",
+        "compile\ns",
+        "memory\nMiB",
+    )
+    return grid(title, "cell", "contender", numbers=numbers)
+
+
+def add_speed_rows(table: Table, records: Sequence[Record]) -> None:
+    """Adds the rows of one cell."""
+    minima = {record["contender"]: record["minimum"] for record in records}
+    peer = min((minima[name] for name in _peers.JAX_PEERS if name in minima), default=None)
+    for record in records:
+        memory = record["memory"]
+        table.add_row(
+            record["cell"],
+            record["contender"],
+            f"{1e3 * record['minimum']:.2f}",
+            f"{1e3 * record['median']:.2f}",
+            over(record["minimum"], minima.get("PyTorch")),
+            over(record["minimum"], peer),
+            f"{record['compile_seconds']:.2f}",
+            over(memory.get("temp", memory.get("allocated")), 2**20),
+        )
+    table.add_section()
+
+
 def memory(options: argparse.Namespace, results: Results) -> None:
-    """Temporary bytes of a gradient, for each engine."""
+    """Tabulates the temporary bytes of a gradient, for each engine."""
     title = "Temporary memory of a gradient, T = {}, B = {}, I = {}, H = {}".format(*MEMORY)
     table = grid(title, "cell", "engine", numbers=("MiB", "over scan"))
     for cell in options.cells:
         work = Work(cell, *MEMORY)
-        used = {
-            made.name: made.memory["temp"]
-            for made in gather(options, results, _peers.ENGINES, work)
-        }
+        contenders = build(options, results, _peers.ENGINES, work)
+        temp = {contender.name: contender.memory["temp"] for contender in contenders}
         results.add(
             "memory",
-            ({**work._asdict(), "engine": name, "temp": size} for name, size in used.items()),
+            [{**work._asdict(), "engine": name, "temp": size} for name, size in temp.items()],
         )
-        for name, size in used.items():
-            table.add_row(cell, name, f"{size / 2**20:.1f}", over(size, used.get("scan")))
+        for name, size in temp.items():
+            table.add_row(cell, name, f"{size / 2**20:.1f}", over(size, temp.get("scan")))
         table.add_section()
     show(table, results, MEMORY)
 
 
 def claims(options: argparse.Namespace, results: Results) -> None:
-    """What engines and instruments cost relative to one another, forward + backward."""
-    table = grid("Claims, forward + backward", "claim", "shape", "cell", numbers=("measured",))
+    """Measures the relative cost of engines and instruments, forward + backward."""
+    title = "Relative cost, forward + backward"
+    table = grid(title, "claim", "shape", "cell", numbers=("measured",))
 
-    def claim(
-        text: str, shape: str, cell: str, value: float, unit: str = "×", **numbers: list[float]
-    ) -> None:
-        about = {"claim": text, "shape": shape, "cell": cell, "value": value, "unit": unit}
-        results.add("claims", [about | numbers])
-        table.add_row(text, shape, cell, f"{value:.2f} {unit}")
+    def add(records: Iterable[Record]) -> None:
+        for record in records:
+            results.add("claims", [record])
+            value = f"{record['value']:.2f} {record['unit']}"
+            table.add_row(record["claim"], record["shape"], record["cell"], value)
 
     for cell in options.cells:
-        for shape in ("S", "M"):
-            work = Work(cell, *SHAPES[shape])
-            contenders = [*gather(options, results, _peers.ENGINES, work), _peers.flow(work)]
-            if shape == "S":
-                contenders.append(_peers.seeds(work, SEEDS))
-            else:
-                for made in contenders:
-                    claim(f"to compile {made.name}", shape, cell, made.compile_seconds, "s")
-            times = race(contenders, options.rounds, options.budget)
-            for a, b in RATIOS:
-                if a in times and b in times:
-                    ratio = min(times[a]) / min(times[b])
-                    claim(
-                        f"{a} over {b}",
-                        shape,
-                        cell,
-                        ratio,
-                        seconds=times[a],
-                        other_seconds=times[b],
-                    )
-        short, long = (
-            gather(options, results, _peers.ENGINES, Work(cell, *sizes)) for sizes in (SHORT, LONG)
-        )
-        longer = {made.name: made._replace(name=f"{made.name}, T = {LONG[0]}") for made in long}
-        times = race([*short, *longer.values()], options.rounds, options.budget)
-        for a, b in ((longer[made.name].name, made.name) for made in short if made.name in longer):
-            ratio = min(times[a]) / min(times[b])
-            claim(
-                f"{a} over T = {SHORT[0]}",
-                "B = 1",
-                cell,
-                ratio,
-                seconds=times[a],
-                other_seconds=times[b],
-            )
+        add(engine_claims(options, results, cell, "S"))
+        add(engine_claims(options, results, cell, "M"))
+        add(length_claims(options, results, cell))
         table.add_section()
     show(table, results, SHAPES["M"])
 
 
+def engine_claims(
+    options: argparse.Namespace, results: Results, cell: str, shape: str
+) -> Iterator[Record]:
+    """The ratios in RATIOS; for shape M also compile times, for S the cost of many seeds."""
+    work = Work(cell, *SHAPES[shape])
+    contenders = [*build(options, results, _peers.ENGINES, work), _peers.flow(work)]
+    if shape == "S":
+        contenders.append(_peers.seeds(work, SEEDS))
+    else:
+        for contender in contenders:
+            text = f"compile time of {contender.name}"
+            yield claim(text, shape, cell, contender.compile_seconds, "s")
+    times = measure(contenders, options.rounds, options.budget)
+    for name, other in RATIOS:
+        if name in times and other in times:
+            yield ratio(f"{name} over {other}", shape, cell, times[name], times[other])
+
+
+def length_claims(options: argparse.Namespace, results: Results, cell: str) -> Iterator[Record]:
+    """The time of a long sequence over that of a short one, for each engine."""
+    short = build(options, results, _peers.ENGINES, Work(cell, *SHORT))
+    long = build(options, results, _peers.ENGINES, Work(cell, *LONG))
+    # Times are kept by name, and both have the same names.
+    names = {contender.name: f"{contender.name}, T = {LONG[0]}" for contender in long}
+    renamed = [contender._replace(name=names[contender.name]) for contender in long]
+    times = measure([*short, *renamed], options.rounds, options.budget)
+    for contender in short:
+        if contender.name in names:
+            name = names[contender.name]
+            text = f"{name} over T = {SHORT[0]}"
+            yield ratio(text, "B = 1", cell, times[name], times[contender.name])
+
+
+def claim(text: str, shape: str, cell: str, value: float, unit: str) -> Record:
+    """The record of one number."""
+    return {"claim": text, "shape": shape, "cell": cell, "value": value, "unit": unit}
+
+
+def ratio(
+    text: str, shape: str, cell: str, seconds: list[float], other_seconds: list[float]
+) -> Record:
+    """The record of a ratio of minima, with the seconds of every call."""
+    value = min(seconds) / min(other_seconds)
+    times = {"seconds": seconds, "other_seconds": other_seconds}
+    return claim(text, shape, cell, value, "×") | times
+
+
 def sweep(options: argparse.Namespace, results: Results) -> None:
-    """Time against T, H and B beside what this machine allows, and the figure."""
-    rates = results.content["rates"] = _floor.rates(
-        with_torch="PyTorch" not in results.content["missing"]
-    )
+    """Measures time against T, H and B, and draws it with the lower bound."""
+    with_torch = "PyTorch" not in results.content["missing"]
+    rates = results.content["rates"] = _floor.rates(with_torch)
     base = Work(options.sweep_cell, *options.base)
-    points = {base._replace(**({"H": value, "I": value} if axis == "H" else {axis: value})): None
-              for axis, values in options.axes.items() for value in values}  # fmt: skip
-    for work in points:
-        contenders = gather(options, results, options.drawn, work)
+    for work in variations(base, options.axes):
+        contenders = build(options, results, options.drawn, work)
         _peers.verify(contenders, work, backward=True)
-        times = race(contenders, options.rounds, options.budget / 6, fewest=3)
+        times = measure(contenders, options.rounds, options.budget / 6, min_rounds=3)
         about = {**work._asdict(), "floor": _floor.floor(work, rates)}
-        results.add("sweep", ({**about, "contender": name, "minimum": min(seconds), "seconds": seconds}
-                              for name, seconds in times.items()))  # fmt: skip
-    _floor.draw(results.content["sweep"], base, options.out / "speed.png")
-    reached = f"{rates['operations_per_second'] / 1e9:.0f} GFLOP/s and {rates['bytes_per_second'] / 1e9:.0f} GB/s"
+        results.add(
+            "sweep",
+            (
+                {**about, "contender": name, "minimum": min(seconds), "seconds": seconds}
+                for name, seconds in times.items()
+            ),
+        )
+    path = options.out / "speed.png"
+    _floor.draw(results.content["sweep"], base, path)
+    throughput = f"{rates['operations_per_second'] / 1e9:.0f} GFLOP/s"
+    bandwidth = f"{rates['bytes_per_second'] / 1e9:.0f} GB/s"
     console.print(
-        f"This machine reaches {reached}; the figure is {options.out / 'speed.png'}.",
+        f"The lower bound is for {throughput} and {bandwidth}, as measured. Figure: {path}",
         soft_wrap=True,
     )
+
+
+def variations(base: Work, axes: dict[str, Sequence[int]]) -> list[Work]:
+    """``base`` with one size at a time replaced; I is equal to H where H varies."""
+    works = []
+    for axis, values in axes.items():
+        for value in values:
+            sizes = {"H": value, "I": value} if axis == "H" else {axis: value}
+            works.append(base._replace(**sizes))
+    # The base is on every axis.
+    return list(dict.fromkeys(works))
 
 
 SECTIONS = {"speed": speed, "memory": memory, "claims": claims, "sweep": sweep}
 
 
 def grid(title: str, *words: str, numbers: Iterable[str]) -> Table:
-    """A table whose first columns are words."""
+    """An empty table with columns of words, followed by columns of numbers."""
     table = Table(title=title)
     for name in words:
         table.add_column(name)
@@ -282,26 +358,28 @@ def grid(title: str, *words: str, numbers: Iterable[str]) -> Table:
 
 
 def over(value: float | None, other: float | None) -> str:
-    """A ratio, where both are known."""
+    """A ratio, or a dash where one of the two is missing."""
     return f"{value / other:.2f}" if value is not None and other else "–"
 
 
 def show(table: Table, results: Results, sizes: Sequence[int]) -> None:
-    """The table, and below it who is not in it and why."""
+    """Prints the table, and below it the contenders that are missing, with the reason."""
     console.print(table)
-    absent: dict[tuple[str, str], list[str]] = {
+    cells_by_reason: dict[tuple[str, str], list[str]] = {
         pair: [] for pair in results.content["missing"].items()
     }
-    for refusal in results.content["cannot_serve"]:
-        if [refusal[axis] for axis in "TBIH"] == [*sizes]:
-            absent.setdefault((refusal["contender"], refusal["why"]), []).append(refusal["cell"])
-    for (name, why), cells in absent.items():
-        about = f" ({', '.join(dict.fromkeys(cells))})" if cells else ""
-        console.print(f"  {name}{about}: {why}", style="dim", soft_wrap=True)
+    for record in results.content["cannot_serve"]:
+        if [record[axis] for axis in "TBIH"] == [*sizes]:
+            pair = record["contender"], record["why"]
+            cells_by_reason.setdefault(pair, []).append(record["cell"])
+    for (name, why), cells in cells_by_reason.items():
+        # A cell may be recorded once for each pass.
+        suffix = f" ({', '.join(dict.fromkeys(cells))})" if cells else ""
+        console.print(f"  {name}{suffix}: {why}", style="dim", soft_wrap=True)
 
 
 def named_sizes(text: str) -> tuple[str, tuple[int, ...]]:
-    """A name and T, B, I, H."""
+    """A shape's name and its T, B, I, H."""
     sizes = SHAPES[text] if text in SHAPES else tuple(map(int, text.split(",")))
     if len(sizes) != 4:
         raise ValueError(text)
@@ -309,7 +387,7 @@ def named_sizes(text: str) -> tuple[str, tuple[int, ...]]:
 
 
 def parse() -> argparse.Namespace:
-    """The options; ``--quick`` changes the defaults of others."""
+    """The command line options; ``--quick`` changes the defaults of others."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -319,34 +397,33 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--only", nargs="+", choices=SECTIONS, default=SECTIONS, help="sections to run"
     )
-    parser.add_argument(
-        "--no-sweep", action="store_true", help="leaves out the sweep and its figure"
-    )
+    parser.add_argument("--no-sweep", action="store_true", help="omit the sweep and its figure")
     parser.add_argument(
         "--shapes",
         nargs="+",
         type=named_sizes,
         default=SHAPES.items(),
         metavar="SHAPE",
-        # fmt: skip
-        help=f"of the section speed: {', '.join(SHAPES)}, or numbers T,B,I,H",
+        help=f"shapes of the section speed: {', '.join(SHAPES)}, or sizes as T,B,I,H",
     )
     parser.add_argument("--cells", nargs="+", choices=_peers.CELLS, default=_peers.CELLS)
     parser.add_argument("--sweep-cell", choices=_peers.CELLS, default="lstm")
     parser.add_argument("--contenders", nargs="+", choices=_peers.ALL, default=_peers.ALL)
     parser.add_argument(
-        "--rounds", type=int, default=50, help="most calls of each contender in a race"
+        "--rounds", type=int, default=50, help="maximum number of timed calls of a contender"
     )
     parser.add_argument(
-        "--budget", type=float, default=30, help="seconds after which a race ends that had 5 rounds"
+        "--budget",
+        type=float,
+        default=30,
+        help="seconds after which no new round starts; the first 5 rounds always run",
     )
     parser.add_argument(
         "--threads",
         type=int,
         choices=range(1, len(os.sched_getaffinity(0)) + 1),
         metavar="N",
-        # fmt: skip
-        help="processors for all; by default those that this process may use",
+        help="number of processors to use; default: all that this process may use",
     )
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), metavar="DIR")
     parser.set_defaults(base=BASE, axes=SWEEP, drawn=DRAWN)
@@ -356,7 +433,10 @@ def parse() -> argparse.Namespace:
 
 
 def restrict(threads: int | None) -> int:
-    """The number of processors that XLA and OpenMP found when they were loaded; for another the program starts anew."""
+    """Restricts the process to ``threads`` processors; returns the number of processors in use.
+
+    XLA and OpenMP count processors when they are loaded, so the program restarts itself.
+    """
     usable = sorted(os.sched_getaffinity(0))
     if threads and threads < len(usable):
         os.sched_setaffinity(0, usable[:threads])
@@ -364,41 +444,41 @@ def restrict(threads: int | None) -> int:
     return len(usable)
 
 
-def surroundings(threads: int, precision: str) -> dict[str, Any]:
-    """Versions, processor, device, and what all contenders have in common."""
-    found: dict[str, Any] = environment()
+def conditions(threads: int, precision: str) -> Record:
+    """Versions, device, processor, and settings common to all contenders."""
+    record: Record = environment()
     for package in ("flax", "torch", "dm-haiku", "equinox", "keras"):
         try:
-            found["versions"][package] = importlib.metadata.version(package)
+            record["versions"][package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    models = [
-        line
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
-    cpu = models[0].partition(": ")[2] if models else None
-    found |= {
-        "cpu": cpu,
+    return record | {
+        "cpu": processor(),
         "threads": threads,
         "precision": precision,
         "xla_flags": os.environ.get("XLA_FLAGS"),
+        "load_before": os.getloadavg()[0],
     }
-    return found | {"load_before": os.getloadavg()[0]}
+
+
+def processor() -> str | None:
+    """The processor's name; None where Linux does not say."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(": ")[2]
+    return None
 
 
 def main() -> None:
-    """Runs the sections that are asked for."""
+    """Runs the chosen sections."""
     options = parse()
     threads = restrict(options.threads)
-    precision, missing = _peers.level(threads)
-    environment = surroundings(threads, precision)
-    if environment["load_before"] > 0.5:
-        console.print(
-            f"note: the machine is not idle, its load is {environment['load_before']:.1f}"
-        )
+    precision, missing = _peers.configure(threads)
+    about = conditions(threads, precision)
+    if about["load_before"] > IDLE_LOAD:
+        console.print(f"Warning: the machine is not idle (load {about['load_before']:.1f}).")
     options.contenders = [name for name in options.contenders if name not in missing]
-    results = Results(options.out, environment | {"options": sys.argv[1:]}, missing)
+    results = Results(options.out, about | {"options": sys.argv[1:]}, missing)
     for name, section in SECTIONS.items():
         if name in options.only and not (name == "sweep" and options.no_sweep):
             section(options, results)

@@ -1,14 +1,14 @@
-"""Where does a network that remembers three bits keep them?
+"""The fixed points in which an RNN stores the three bits of a flip-flop task.
 
     python experiments/flip_flop.py
 
-Pulses of ±1 come on three channels, at each of 64 steps with probability ½, and each of three
-outputs is to hold the last pulse on its channel (Sussillo & Barak 2013, Neural Computation 25).
-After training, the state rests without input where the recurrent map has stable points: one for
-each of the eight memories, with saddles between them, like the corners, edges, faces and centre of
-a cube. Two checks ask whether that is all. Over the fixed points of a map of a ball into itself, Σ
-sign det(1 − J) = 1 (Brouwer's degree). And on the two sides of a saddle with one unstable direction
-the state falls to two memories: they should differ in one bit.
+Each of three channels carries a pulse of ±1 with probability ½ at each of 64 steps, and each of
+three outputs holds the last pulse of its channel (Sussillo & Barak 2013, Neural Computation 25).
+After training, and without input, the recurrent map has a stable fixed point for each of the eight
+memories, with saddles between them: the corners, edges, faces and centre of a cube. Two checks test
+whether the search has found all of them. Over the fixed points of a map of a ball into itself,
+Σ sign det(1 − J) = 1 (Brouwer degree). And from the two sides of a saddle with one unstable
+direction, the state converges to two memories that should differ in one bit.
 """
 
 import jax
@@ -28,65 +28,70 @@ optimiser = optax.adam(optax.cosine_decay_schedule(0.02, UPDATES))
 
 
 def flip_flop(key: Key) -> tuple[Array, Array]:
-    """Pulses and what is to be remembered, ``[T, B, 3]``; at the first step there is a pulse on every channel."""
-    k_when, k_sign = jax.random.split(key)
-    pulse = jax.random.bernoulli(k_when, 0.5, (STEPS, BATCH, BITS)).at[0].set(True)
+    """Pulses and targets, ``[T, B, 3]``; every channel has a pulse at the first step."""
+    k_time, k_sign = jax.random.split(key)
+    pulse = jax.random.bernoulli(k_time, 0.5, (STEPS, BATCH, BITS)).at[0].set(True)
     xs = jnp.where(pulse, jax.random.rademacher(k_sign, pulse.shape, jnp.float32), 0)
     return xs, jax.lax.associative_scan(lambda old, new: jnp.where(new == 0, old, new), xs)
 
 
 @jax.jit
 def train(key: Key) -> tuple[PyTree, Array]:
-    """Parameters, and the mean squared error of the last update."""
+    """Trained parameters, and the mean squared error at the last update."""
 
     def update(carry: tuple, key: Key) -> tuple[tuple, Array]:
-        params, memory = carry
-        xs, wanted = flip_flop(key)
-        error, gradient = jax.value_and_grad(
-            lambda p: jnp.mean((rnnlab.unroll(model, p, xs)[1] - wanted) ** 2)
-        )(params)
-        change, memory = optimiser.update(gradient, memory)
-        return (optax.apply_updates(params, change), memory), error
+        params, state = carry
+        xs, targets = flip_flop(key)
+
+        def loss(params: PyTree) -> Array:
+            return jnp.mean((rnnlab.unroll(model, params, xs)[1] - targets) ** 2)
+
+        error, gradient = jax.value_and_grad(loss)(params)
+        change, state = optimiser.update(gradient, state)
+        return (optax.apply_updates(params, change), state), error
 
     k_init, k_data = jax.random.split(key)
     params = model.init(k_init, BITS)
-    carry, errors = jax.lax.scan(
-        update, (params, optimiser.init(params)), jax.random.split(k_data, UPDATES)
-    )
+    keys = jax.random.split(k_data, UPDATES)
+    carry, errors = jax.lax.scan(update, (params, optimiser.init(params)), keys)
     return carry[0], errors[-1]
 
 
 def memories(params: PyTree, states: np.ndarray) -> np.ndarray:
-    """The signs of the outputs after 1000 steps without input from states ``[N, 16]``, ``[N, 3]``."""
+    """The signs of the outputs ``[N, 3]`` after 1000 steps without input from ``[N, 16]``."""
     start = cell.initial_state()._replace(h=jnp.asarray(states))
     end, _ = rnnlab.unroll(cell, params.layers[0], jnp.zeros((1000, len(states), BITS)), start)
     return np.sign(readout(params.layers[1], end.h)).astype(int)
 
 
-def bits_apart(params: PyTree, found: FixedPoints) -> list[int]:
-    """In how many bits the memories differ that lie on both sides of each saddle with one unstable direction."""
-    saddles = found.unstable == 1
-    push = 0.05 * np.real(found.eigenvectors[saddles, :, 0])
-    ends = [memories(params, found.states[saddles] + way * push) for way in (1, -1)]
-    return sorted((ends[0] != ends[1]).sum(axis=1).tolist())
+def differing_bits(params: PyTree, points: FixedPoints) -> list[int]:
+    """The number of bits in which the memories on the two sides of a saddle differ, sorted.
+
+    Only saddles with one unstable direction count.
+    """
+    saddles = points.unstable == 1
+    states = points.states[saddles]
+    offset = 0.05 * np.real(points.eigenvectors[saddles, :, 0])
+    differs = memories(params, states + offset) != memories(params, states - offset)
+    return sorted(differs.sum(axis=1).tolist())
 
 
+print(f"{'':30}points by unstable directions{'Σ sign':>12}  bits that differ")
 print(
-    "                                  points with unstable directions   Σ sign    bits apart, the memories"
-)
-print(
-    "seed  squared error   memories       0    1    2    3  more         det(1−J)  at each saddle with one"
+    f"{'seed':>4}{'squared error':>15}{'memories':>11}{0:8}{1:5}{2:5}{3:5}{'more':>6}"
+    f"{'det(1−J)':>12}  across saddles with one"
 )
 for seed in range(SEEDS):
     k_train, k_pulses, k_starts = jax.random.split(jax.random.key(seed), 3)
     params, error = train(k_train)
     states, _ = rnnlab.unroll_states(cell, params.layers[0], flip_flop(k_pulses)[0])
     starts = sample_states(k_starts, states, STARTS, noise=1.0)
-    found = fixed_points(cell, params.layers[0], jnp.zeros(BITS), starts)
-    kept = len(set(map(tuple, memories(params, found.states[found.unstable == 0]).tolist())))
-    zero, one, two, three, *more = np.bincount(found.unstable, minlength=HIDDEN + 1)
-    degree = int(np.sign(np.prod(1 - found.eigenvalues, axis=1).real).sum())
+    points = fixed_points(cell, params.layers[0], jnp.zeros(BITS), starts)
+    stable = memories(params, points.states[points.unstable == 0])
+    distinct = len(np.unique(stable, axis=0))
+    zero, one, two, three, *more = np.bincount(points.unstable, minlength=HIDDEN + 1)
+    degree = int(np.sign(np.prod(1 - points.eigenvalues, axis=1).real).sum())
     print(
-        f"{seed:4}{error:15.1e}{kept:11}{zero:8}{one:5}{two:5}{three:5}{sum(more):6}{degree:17}"
-        f"  {' '.join(map(str, bits_apart(params, found)))}"
+        f"{seed:4}{error:15.1e}{distinct:11}{zero:8}{one:5}{two:5}{three:5}{sum(more):6}{degree:12}"
+        f"  {' '.join(map(str, differing_bits(params, points)))}"
     )

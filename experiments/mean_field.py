@@ -1,12 +1,13 @@
-"""Where does a random network turn from order to chaos, and does its Lyapunov spectrum follow theory?
+"""The order-to-chaos transition of a random network and its Lyapunov spectrum, against theory.
 
-    # LAPACK with two threads is slow on a busy machine
+    # On a busy machine LAPACK is slow with two threads.
     OPENBLAS_NUM_THREADS=1 python experiments/mean_field.py
 
-h ← g J tanh(h) with J ~ N(0, 1/N), left alone. Below g = 1 it comes to rest at zero, where λᵢ = ln
-|eigenvalue of gJ|, and these fill a disc evenly: λᵢ = ln g + ½ ln(1 − i/N) (Girko's circular law).
-Above it mean-field theory gives λ₁ and the mean of all (Engelken, Wolf & Abbott 2023, arXiv
-2006.02427). Writes benchmarks/results/mean_field.png and .svg.
+The network is h ← g J tanh(h) with J ~ N(0, 1/N), without input. For g < 1 the state converges to
+zero, where the exponents are ln|eigenvalue of gJ|. The eigenvalues fill a disc uniformly (Girko's
+circular law), hence λᵢ = ln g + ½ ln(1 − i/N). For g > 1 mean-field theory gives λ₁ and the mean
+exponent (Engelken, Wolf & Abbott 2023, arXiv 2006.02427). Writes benchmarks/results/mean_field.png
+and .svg.
 """
 
 import math
@@ -15,68 +16,69 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.axes import Axes
 
 import rnnlab
 from rnnlab.diagnostics import lyapunov_spectrum
-from rnnlab.report.figures.style import band, drawing, look, title
+from rnnlab.report.figures.style import band, drawing, grid_lines, look, reference_line, title
 
 SIZE, SEEDS, BURN_IN, WARM_UP, STEPS = 200, 3, 500, 100, 500
 GAINS = (0.5, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5, 2.0, 3.0)
-SHOWN = (0.8, 2.0)  # whole spectra
+SHOWN = (0.8, 2.0)  # gains of the spectra in the figure
+PATH = Path(__file__).parents[1] / "benchmarks" / "results" / "mean_field"
 
 cell = rnnlab.RNN(SIZE, form="output-state", bias=False)
-drawn = cell.init(jax.random.key(0), 1)
+params = cell.init(jax.random.key(0), 1)
 xs = jnp.zeros((BURN_IN + WARM_UP + STEPS, 1))
 
 
 def spectrum(seed: int, gain: float) -> np.ndarray:
-    """All exponents of one network, falling."""
+    """All exponents of one network, in descending order."""
     k_weights, k_start, k_directions = jax.random.split(jax.random.key(seed), 3)
     w_h = gain / math.sqrt(SIZE) * jax.random.normal(k_weights, (SIZE, SIZE))
     start = cell.initial_state()._replace(h=jax.random.normal(k_start, (SIZE,)))
-    options = {"burn_in": BURN_IN, "warm_up": WARM_UP, "key": k_directions}
-    return np.asarray(
-        lyapunov_spectrum(cell, drawn._replace(w_h=w_h), xs, start, **options).exponents
+    result = lyapunov_spectrum(
+        cell,
+        params._replace(w_h=w_h),
+        xs,
+        start,
+        burn_in=BURN_IN,
+        warm_up=WARM_UP,
+        key=k_directions,
     )
+    return np.asarray(result.exponents)
 
 
 def theory(gain: float) -> tuple[float, float]:
-    """λ₁ and the mean exponent: Δ = g² ⟨tanh²(√Δ z)⟩, λ₁ = ln g + ½ ln⟨(1 − tanh²)²⟩, ln g − ½ + ⟨ln(1 − tanh²)⟩."""
+    """λ₁ and the mean exponent in mean-field theory, with Δ = g² ⟨tanh²(√Δ z)⟩.
+
+    λ₁ = ln g + ½ ln⟨(1 − tanh²)²⟩; the mean is ln g − ½ + ⟨ln(1 − tanh²)⟩.
+    """
     z, weights = np.polynomial.hermite_e.hermegauss(201)
     weights = weights / weights.sum()
     delta = 1.0
     for _ in range(2000):
         delta = gain**2 * float(weights @ np.tanh(math.sqrt(delta) * z) ** 2)
     h = math.sqrt(delta) * np.abs(z)
-    log_slope = 2 * (
-        math.log(2) - h - np.log1p(np.exp(-2 * h))
-    )  # ln(1 − tanh²), where tanh rounds to 1 too
-    first = math.log(gain) + 0.5 * math.log(weights @ np.exp(2 * log_slope))
-    return first, math.log(gain) - 0.5 + float(weights @ log_slope)
+    # ln(1 − tanh²(h)), in a form that stays finite where tanh rounds to 1.
+    log_slope = 2 * (math.log(2) - h - np.log1p(np.exp(-2 * h)))
+    largest = math.log(gain) + 0.5 * math.log(weights @ np.exp(2 * log_slope))
+    return largest, math.log(gain) - 0.5 + float(weights @ log_slope)
 
 
-found = {gain: np.array([spectrum(seed, gain) for seed in range(SEEDS)]) for gain in GAINS}
-print(f"{'g':>5}{'λ₁':>10}{'theory':>10}{'mean':>10}{'theory':>10}")
-for gain, lines in found.items():
-    first, mean = theory(gain)
-    print(f"{gain:5g}{lines[:, 0].mean():10.4f}{first:10.4f}{lines.mean():10.4f}{mean:10.4f}")
-
-crossing = [gain for gain in GAINS if found[gain][:, 0].mean() > 0]
-with drawing(
-    Path(__file__).parents[1] / "benchmarks" / "results" / "mean_field", 1, 2, (11, 4.8)
-) as (
-    figure,
-    (left, right),
-):
+def draw_spectra(axes: Axes, spectra: dict[float, np.ndarray]) -> None:
+    """Exponents against their index."""
     index = np.arange(1.0, SIZE + 1)
     for number, gain in enumerate(SHOWN):
-        points = [(i, value) for line in found[gain] for i, value in zip(index, line, strict=True)]
-        band(left, points, name=f"g = {gain:g}, measured", color=look(number)["color"])
+        points: list[tuple[float, float]] = []
+        for exponents in spectra[gain]:
+            points += zip(index, exponents, strict=True)
+        band(axes, points, name=f"g = {gain:g}, measured", color=look(number)["color"])
         if gain < 1:
             circular = math.log(gain) + 0.5 * np.log(1 - (index - 0.5) / SIZE)
-            left.plot(index, circular, "--", color="#E69F00", label=f"g = {gain:g}, circular law")
+            axes.plot(index, circular, "--", color="#E69F00", label=f"g = {gain:g}, circular law")
         else:
-            left.plot(
+            axes.plot(
                 1,
                 theory(gain)[0],
                 "*",
@@ -85,27 +87,46 @@ with drawing(
                 zorder=4,
                 label="λ₁ of mean-field theory",
             )
-    left.set(xlabel="index i", ylabel="Lyapunov exponent λᵢ (nats per step)", ylim=(-5, 0.5))
+    axes.set(xlabel="index i", ylabel="Lyapunov exponent λᵢ (nats per step)", ylim=(-5, 0.5))
+    axes.set_title(f"Spectra, N = {SIZE}; bands: range of {SEEDS} seeds", fontsize=10)
+
+
+def draw_gains(axes: Axes, spectra: dict[float, np.ndarray]) -> None:
+    """The largest and the mean exponent against the gain."""
+    largest: list[tuple[float, float]] = []
+    mean: list[tuple[float, float]] = []
+    for gain, exponents in spectra.items():
+        largest += [(gain, value) for value in exponents[:, 0]]
+        mean += [(gain, value) for value in exponents.mean(axis=1)]
+    band(axes, largest, name="λ₁, measured", **look(0), linestyle="none")
+    band(axes, mean, name="mean exponent, measured", **look(1), linestyle="none")
     fine = np.geomspace(GAINS[0], GAINS[-1], 40)
-    for place, (name, summary) in enumerate(
-        {"λ₁": lambda s: s[:, 0], "mean of all": lambda s: s.mean(axis=1)}.items()
-    ):
-        points = [(gain, value) for gain in GAINS for value in summary(found[gain])]
-        band(right, points, name=f"{name}, measured", **look(place), linestyle="none")
-        right.plot(
-            fine,
-            [theory(gain)[place] for gain in fine],
-            "--",
-            color="#E69F00",
-            label="theory" if place else "",
-        )
-    right.axhline(0, color="0.45", linewidth=0.8, linestyle=":")
-    right.set(xlabel="gain g", ylabel="exponent (nats per step)", xscale="log")
-    right.set_xticks(list(GAINS), [f"{gain:g}" for gain in GAINS])
-    right.set_xticks([], minor=True)
+    curves = np.array([theory(gain) for gain in fine])
+    axes.plot(fine, curves[:, 0], "--", color="#E69F00")
+    axes.plot(fine, curves[:, 1], "--", color="#E69F00", label="theory")
+    reference_line(axes, 0)
+    axes.set(xlabel="gain g", ylabel="exponent (nats per step)", xscale="log")
+    axes.set_xticks(list(GAINS), [f"{gain:g}" for gain in GAINS])
+    axes.set_xticks([], minor=True)
+    axes.set_title("Largest and mean exponent", fontsize=10)
+
+
+spectra: dict[float, np.ndarray] = {}
+print(f"{'g':>5}{'λ₁':>10}{'theory':>10}{'mean':>10}{'theory':>10}")
+for gain in GAINS:
+    spectra[gain] = np.array([spectrum(seed, gain) for seed in range(SEEDS)])
+    largest, mean = theory(gain)
+    print(
+        f"{gain:5g}{spectra[gain][:, 0].mean():10.4f}{largest:10.4f}"
+        f"{spectra[gain].mean():10.4f}{mean:10.4f}"
+    )
+
+chaotic = [gain for gain in GAINS if spectra[gain][:, 0].mean() > 0]
+with drawing(PATH, 1, 2, (11, 4.8)) as (figure, (left, right)):
+    draw_spectra(left, spectra)
+    draw_gains(right, spectra)
     for axes in (left, right):
-        axes.grid(visible=True, color="0.9", linewidth=0.6)
+        grid_lines(axes)
         axes.legend(frameon=False, fontsize=9)
-    left.set_title(f"Whole spectra, N = {SIZE}; bands: range of {SEEDS} seeds", fontsize=10)
-    right.set_title("Against the gain", fontsize=10)
-    title(figure, f"Neighbouring states part from g = {crossing[0]:g} on, where theory says 1", 100)
+    finding = f"Nearby trajectories diverge from g = {chaotic[0]:g} on; theory: above g = 1"
+    title(figure, finding, 100)

@@ -1,11 +1,12 @@
-"""What does a step of gradient descent do at the wall of a loss, and how much does clipping depend on its threshold?
+"""Gradient descent at the wall in the loss of one neuron, and the effect of the clipping threshold.
 
     python experiments/wall.py
 
-One neuron forgets where it started unless its two weights lie on one side of a wall, at which its
-loss leaps. Descents start all over the plane, with the gradient clipped at thresholds from a tenth
-of its average norm (away from the wall) to infinity, on Pascanu's map and on the differential
-equation, for which diffrax is needed (the extra "dynamics"). Writes benchmarks/results/wall.png.
+One neuron forgets its initial state unless its weight and bias lie on one side of a wall, at which
+the loss jumps. Descents start on a grid in the plane, with gradients clipped at thresholds from a
+tenth of their average norm (away from the wall) to infinity, for Pascanu's map and for the
+differential equation, which needs diffrax (the extra "dynamics"). Writes
+benchmarks/results/wall.png.
 """
 
 import functools
@@ -15,64 +16,125 @@ import jax
 import numpy as np
 import optax
 
-from rnnlab.report.figures import one_neuron as walls
+from rnnlab.report.figures import one_neuron as figures
 from rnnlab.theory import one_neuron, wall_paths
 from rnnlab.training import threshold_range
 
-jax.config.update("jax_enable_x64", True)  # at the wall e^(λT) multiplies every rounding
-# what ends so far from its start was thrown away: all starts and the minima lie nearer to each
-# other
+# At the wall, rounding errors grow by e^(λT).
+jax.config.update("jax_enable_x64", True)
+
+# A path that ends farther than this from its start was thrown away by the wall. All starts and the
+# minima are closer to each other.
 FAR = 3.0
 STARTS = np.stack(
     np.meshgrid(np.linspace(4.2, 6.8, 14), np.linspace(-4.2, -1.7, 14)), axis=-1
 ).reshape(-1, 2)
-TIMES_AVERAGE = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, np.inf)
+MULTIPLES = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, np.inf)
+"""Thresholds in units of the average norm."""
+PATH = Path(__file__).parents[1] / "benchmarks" / "results" / "wall.png"
 
 
-def study(name, loss, wall, rate, steps, shown):
-    """What is drawn of one loss surface, with a path clipped at ``shown`` times the average; prints its table."""
-    shown = TIMES_AVERAGE.index(shown)
-    at = loss(*STARTS.T)
-    norms = np.hypot(at.d_w, at.d_b)
-    average = float(threshold_range(norms[norms < 10 * np.median(norms)]).average)
-    thresholds = average * np.array(TIMES_AVERAGE)
-    optimisers = [optax.chain(optax.clip_by_global_norm(t), optax.sgd(rate)) for t in thresholds]
-    paths = jax.vmap(lambda w, b: wall_paths(loss, (w, b), optimisers, steps))(*STARTS.T)
-    w, b, final = np.asarray(paths.w), np.asarray(paths.b), np.asarray(paths.loss)[:, -1]
+def study(name, loss, wall, rate, steps, multiple):
+    """The data of one loss surface for the figure; prints a table of its thresholds.
+
+    Args:
+        name: the title.
+        loss: ``(w, b) -> LossSurface``.
+        wall: the wall's b for each w.
+        rate: the learning rate.
+        steps: the length of a path, N.
+        multiple: the threshold of the clipped path in the figure, one of MULTIPLES.
+    """
+    average = average_norm(loss)
+    thresholds = average * np.array(MULTIPLES)
+    w, b, final = descend(loss, thresholds, rate, steps)
     strides = np.hypot(np.diff(w, axis=1), np.diff(b, axis=1))
-    lost = ~(np.hypot(w[:, -1] - w[:, 0], b[:, -1] - b[:, 0]) < FAR)
-    thrown = lost.mean(axis=0)
+    distances = np.hypot(w[:, -1] - w[:, 0], b[:, -1] - b[:, 0])
+    # Negated, so that NaN counts as thrown away.
+    thrown = (~(distances < FAR)).mean(axis=0)
+    tabulate(name, thresholds, thrown, final, strides)
+    column = MULTIPLES.index(multiple)
+    start, leap = example(w, b, strides, wall, column)
+    plain = {"w": w[start, :, -1], "b": b[start, :, -1]}
+    clipped = {"w": w[start, :, column], "b": b[start, :, column]}
+    ws, bs = (grid(np.concatenate([plain[key][: leap + 1], clipped[key]])) for key in "wb")
+    return {
+        "name": name,
+        "w": ws,
+        "b": bs,
+        "loss": loss(ws[:, None], bs).loss,
+        "wall": wall(ws),
+        "plain": plain,
+        "clipped": {"threshold": thresholds[column], **clipped},
+        "thresholds": thresholds,
+        "average": average,
+        "thrown": thrown,
+        "final": final,
+    }
+
+
+def average_norm(loss):
+    """The average gradient norm over the starts, without those at the wall."""
+    surface = loss(*STARTS.T)
+    norms = np.hypot(surface.d_w, surface.d_b)
+    return float(threshold_range(norms[norms < 10 * np.median(norms)]).average)
+
+
+def descend(loss, thresholds, rate, steps):
+    """w and b ``[S, N + 1, K]`` and final losses ``[S, K]``, for S starts and K thresholds."""
+    optimisers = [
+        optax.chain(optax.clip_by_global_norm(threshold), optax.sgd(rate))
+        for threshold in thresholds
+    ]
+    paths = jax.vmap(lambda w, b: wall_paths(loss, (w, b), optimisers, steps))(*STARTS.T)
+    return np.asarray(paths.w), np.asarray(paths.b), np.asarray(paths.loss)[:, -1]
+
+
+def tabulate(name, thresholds, thrown, final, strides):
+    """Prints a row for each threshold."""
+    print(name)
     print(
-        f"{name}\n{'threshold':>12}{'× average':>12}{'thrown away':>14}{'median loss':>14}{'longest step':>14}"
+        f"{'threshold':>12}{'× average':>12}{'thrown away':>14}{'median loss':>14}"
+        f"{'longest step':>14}"
     )
     for k, threshold in enumerate(thresholds):
-        row = f"{threshold:12.3g}{TIMES_AVERAGE[k]:12g}{thrown[k]:14.1%}"
-        print(f"{row}{np.median(final[:, k]):14.1e}{strides[:, :, k].max():14.3g}")
-    leap = strides[:, :, -1] > FAR
-    # Drawn is a path that starts above the wall, leaps soon where it is not clipped, and goes far
-    # where it is.
-    soon = leap[:, : steps // 3].any(axis=1) & (b[:, 0, 0] > wall(w[:, 0, 0]))
-    which = np.argmax(np.where(soon, np.ptp(w[:, :, shown], axis=1), 0))
-    before = np.argmax(leap[which]) + 1
-    plain, clipped = ({"w": w[which, :, k], "b": b[which, :, k]} for k in (-1, shown))
-    seen = [np.concatenate([plain[axis][:before], clipped[axis]]) for axis in "wb"]
-    ws, bs = (
-        np.linspace(1.15 * s.min() - 0.15 * s.max(), 1.15 * s.max() - 0.15 * s.min(), 300)
-        for s in seen
-    )
-    return {
-        "name": name, "w": ws, "b": bs, "loss": loss(ws[:, None], bs).loss, "wall": wall(ws), "plain": plain,
-        "clipped": {"threshold": thresholds[shown], **clipped}, "thresholds": thresholds, "average": average,
-        "thrown": thrown, "final": final,
-    }  # fmt: skip
+        median, longest = np.median(final[:, k]), strides[:, :, k].max()
+        print(f"{threshold:12.3g}{MULTIPLES[k]:12g}{thrown[k]:14.1%}{median:14.1e}{longest:14.3g}")
+
+
+def example(w, b, strides, wall, column):
+    """The start of the paths in the figure, and the step at which the unclipped one leaps.
+
+    The unclipped path starts above the wall and leaps early; the clipped one covers the widest
+    range of w.
+    """
+    leaps = strides[:, :, -1] > FAR
+    early = leaps[:, : leaps.shape[1] // 3].any(axis=1)
+    above = b[:, 0, 0] > wall(w[:, 0, 0])
+    start = np.argmax(np.where(early & above, np.ptp(w[:, :, column], axis=1), 0))
+    return start, np.argmax(leaps[start])
+
+
+def grid(values):
+    """300 points over the range of ``values``, with a margin of 15 % on each side."""
+    low, high = values.min(), values.max()
+    return np.linspace(1.15 * low - 0.15 * high, 1.15 * high - 0.15 * low, 300)
 
 
 pascanu = study(
-    "xₜ = w σ(xₜ₋₁) + b, loss (σ(x₅₀) − 0.7)², steps of 0.2 times the gradient",
-    one_neuron.pascanu_loss, one_neuron.pascanu_wall, rate=0.2, steps=200, shown=5,
-)  # fmt: skip
+    "xₜ = w σ(xₜ₋₁) + b, loss (σ(x₅₀) − 0.7)², learning rate 0.2",
+    one_neuron.pascanu_loss,
+    one_neuron.pascanu_wall,
+    rate=0.2,
+    steps=200,
+    multiple=5,
+)
 geometric = study(
-    "dx/dt = −x + σ(w x + b), loss (0.855 − x(20))², steps of 3 times the gradient",
-    functools.partial(one_neuron.geometric_loss, time=20.0), one_neuron.geometric_wall, rate=3.0, steps=60, shown=2,
-)  # fmt: skip
-walls.walls([pascanu, geometric], Path(__file__).parents[1] / "benchmarks" / "results" / "wall.png")
+    "dx/dt = −x + σ(w x + b), loss (0.855 − x(20))², learning rate 3",
+    functools.partial(one_neuron.geometric_loss, time=20.0),
+    one_neuron.geometric_wall,
+    rate=3.0,
+    steps=60,
+    multiple=2,
+)
+figures.walls([pascanu, geometric], PATH)
