@@ -25,6 +25,8 @@ from rnnlab.studies.store import Run
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from rnnlab.studies.study import Study
+
 CLOSER = ("singular_values", "contributions", "truncation")
 """The kinds of records, and the figures, of ``--detail``."""
 
@@ -73,8 +75,8 @@ class Command(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def study(self) -> Any:
-        """The module with ``units``, ``finished``, ``measure`` and ``summarise``; loads JAX."""
+    def study(self) -> "Study":
+        """The study to run; loads JAX."""
 
     @abc.abstractmethod
     def draw(self, run: Run, folder: Path) -> None:
@@ -222,7 +224,7 @@ class Gradients(Command, GradientSettings):
         return "--clip has no effect without training; set --train-steps"
 
     @property
-    def study(self) -> Any:
+    def study(self) -> "Study":
         from rnnlab.studies import gradients
 
         return gradients
@@ -297,7 +299,7 @@ class Dynamics(Command, DynamicsSettings):
         return _only(DynamicsSettings, self)
 
     @property
-    def study(self) -> Any:
+    def study(self) -> "Study":
         from rnnlab.studies import dynamics
 
         return dynamics

@@ -20,7 +20,7 @@ from rnnlab.typing import Array, Cell, Dtype, Key, PyTree
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=("lengths", "mask", "resets", "key"),
+    data_fields=("lengths", "mask", "resets", "reset_state", "key"),
     meta_fields=("reverse", "engine", "every"),
 )
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,8 @@ class RunOptions:
         lengths: ``[...]``, whole numbers in 0..T.
         mask: ``[T, ...]``, False where a step is left out.
         resets: ``[T, ...]``, True where the state is reset before the step.
+        reset_state: the state after a reset; None for the cell's ``initial_state``. It is that of
+            the whole composite, see :meth:`for_part`.
         key: turns dropout on.
         reverse: runs from the last step to the first.
         engine: the engine that is asked for.
@@ -40,6 +42,7 @@ class RunOptions:
     lengths: Array | None = None
     mask: Array | None = None
     resets: Array | None = None
+    reset_state: PyTree = None
     key: Key | None = None
     reverse: bool = False
     engine: Engine = Engine("auto")
@@ -48,6 +51,12 @@ class RunOptions:
     def replace(self, **changes: Any) -> "RunOptions":
         """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)
+
+    def for_part(self, part: Callable[[PyTree], PyTree]) -> "RunOptions":
+        """The options for a cell inside of a composite, whose state is ``part(state)``."""
+        if self.reset_state is None:
+            return self
+        return self.replace(reset_state=part(self.reset_state))
 
 
 PLAIN = RunOptions()
@@ -76,7 +85,8 @@ class Composite(Protocol):
 
         ``run`` may be the driver or an instrument that records or explains, so this method is
         called more than once and must do the same each time. What it computes between the cells
-        must treat each step and example separately: it may mix features, but not steps.
+        must treat each step and example separately: it may mix features, but not steps. A cell
+        whose state is only a part of ``state`` is run with ``options.for_part(...)``.
 
         Returns:
             The final state, or every state where ``options`` ask for it, and the outputs.
@@ -98,6 +108,7 @@ def unroll(
     lengths: Array | None = None,
     mask: Array | None = None,
     resets: Array | None = None,
+    reset_state: PyTree | None = None,
     reverse: bool = False,
     time_major: bool = True,
     engine: str = "auto",
@@ -128,7 +139,9 @@ def unroll(
             Its output is zero, the state is carried over to the next step, and a reset there does
             nothing.
         resets: ``[T, ...]``, booleans or 0 and 1: where True the state is reset to
-            ``cell.initial_state`` before that step.
+            ``reset_state`` before that step.
+        reset_state: like ``initial_state``, a stored or a learned state: it has a gradient.
+            ``cell.initial_state`` by default.
         reverse: runs from the last step to the first, with outputs at the steps of their inputs:
             the same as flipping ``xs`` and ``resets`` in time, running, and flipping ``ys``. With
             ``lengths`` each valid part is reversed.
@@ -155,7 +168,13 @@ def unroll(
     """
     asked = wanted(engine, residuals, segments)
     options = RunOptions(
-        lengths=lengths, mask=mask, resets=resets, key=key, reverse=reverse, engine=asked
+        lengths=lengths,
+        mask=mask,
+        resets=resets,
+        reset_state=reset_state,
+        key=key,
+        reverse=reverse,
+        engine=asked,
     )
     return _unroll(cell, params, xs, initial_state, options, time_major)
 
@@ -169,6 +188,7 @@ def unroll_states(
     lengths: Array | None = None,
     mask: Array | None = None,
     resets: Array | None = None,
+    reset_state: PyTree | None = None,
     reverse: bool = False,
     time_major: bool = True,
     engine: str = "auto",
@@ -193,6 +213,7 @@ def unroll_states(
         lengths=lengths,
         mask=mask,
         resets=resets,
+        reset_state=reset_state,
         key=key,
         reverse=reverse,
         engine=asked,
@@ -249,23 +270,28 @@ def run(
         return state, without_padding(ys, options)
 
     def run_shard(
-        params: PyTree, xs: Array, state: PyTree, lengths: Array | None, timed: tuple
+        params: PyTree, xs: Array, states: tuple, lengths: Array | None, timed: tuple
     ) -> tuple[PyTree, Array]:
         # On a mesh these are the shard's part of the options, not all of them.
         mask, resets = timed
         shard_options = options.replace(lengths=lengths, mask=mask, resets=resets)
         xs, marks = arrange(xs, shard_options)
-        params, xs, state, marks = vary_together((params, xs, state, marks))
+        params, xs, states, marks = vary_together((params, xs, states, marks))
+        state, reset_state = states
         output_for = None
         if marks.valid is not None:
             output_for = "a mask needs" if lengths is None else "lengths need"
         state = settle(cell, params, xs[0], state, output_for)
+        reset_state = after_reset(
+            cell, state, xs.shape[1:-1], shard_options.replace(reset_state=reset_state)
+        )
         masked = mask is not None
-        sequence = Sequence(xs, state, marks, options.reverse, options.every, masked)
+        sequence = Sequence(xs, state, marks, options.reverse, options.every, masked, reset_state)
         return run_engine(cell, params, sequence, options.engine)
 
+    states = state, options.reset_state
     timed = options.mask, options.resets
-    return on_shards(run_shard, params, xs, state, options.lengths, timed, options.every)
+    return on_shards(run_shard, params, xs, states, options.lengths, timed, options.every)
 
 
 _compiled = jax.jit(run, static_argnames="cell")
@@ -280,6 +306,25 @@ def arrange(xs: Array, options: RunOptions) -> tuple[Array, Marks]:
     inputs = without_padding(xs, options)
     marks = Marks(valid_steps(options, xs.shape[0]), options.resets)
     return inputs, marks
+
+
+def after_reset(
+    cell: Cell, state: PyTree, batch: tuple[int, ...], options: RunOptions
+) -> PyTree | None:
+    """The state after a reset, in the dtypes of ``state``; None where nothing is reset."""
+    if options.resets is None:
+        return None
+    reset_state = options.reset_state
+    if reset_state is None:
+        reset_state = cell.initial_state(batch)
+    if jax.tree.structure(reset_state) != jax.tree.structure(state):
+        raise ValueError(
+            f"reset_state is {_check.outline(reset_state)}, but the state is "
+            f"{_check.outline(state)}; a composite must give each of its cells its own part, by "
+            "options.for_part"
+        )
+    # A loop must carry one dtype, and a step may have widened that of the initial state.
+    return jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), reset_state, state)
 
 
 def without_padding(xs: Array, options: RunOptions) -> Array:
@@ -309,6 +354,7 @@ class Trajectory(NamedTuple):
         ys: ``[T, ..., O]``.
         marks: which steps count, and where the state is reset.
         reverse: whether it ran from the last step to the first.
+        reset_state: the state after a reset; None where nothing is reset.
     """
 
     xs: Array
@@ -318,6 +364,7 @@ class Trajectory(NamedTuple):
     ys: Array
     marks: Marks
     reverse: bool
+    reset_state: PyTree | None
 
 
 def trajectory(
@@ -328,7 +375,8 @@ def trajectory(
     start = settle(cell, params, xs[0], state)
     states, ys = run(cell, params, xs, start, options.replace(every=True))
     olds = before(start, states, options.reverse)
-    return Trajectory(xs, start, olds, states, ys, marks, options.reverse)
+    reset_state = after_reset(cell, start, xs.shape[1:-1], options)
+    return Trajectory(xs, start, olds, states, ys, marks, options.reverse, reset_state)
 
 
 def within(lengths: Array, steps: int) -> Array:
@@ -411,16 +459,29 @@ def prepare(
     default = cell.initial_state(batch_shape)
     if options.lengths is not None or options.mask is not None or options.resets is not None:
         _check.batched("the state", default, batch_shape)
-    if state is None:
-        return xs, default, options
     advice = f"start from cell.initial_state({batch_shape})"
-    _check.same_tree("initial_state", state, _check.shapes(default), advice)
-    state = jax.tree.map(lambda leaf, d: _widen(jnp.asarray(leaf), d.dtype), state, default)
+    if state is None:
+        state = default
+    else:
+        state = _checked_state("initial_state", state, default, advice)
+    if options.reset_state is not None:
+        reset_state = _checked_state("reset_state", options.reset_state, state, advice)
+        # A loop carries one dtype, the wider of the two.
+        state = jax.tree.map(lambda leaf, like: _widen(leaf, like.dtype), state, reset_state)
+        options = options.replace(reset_state=reset_state)
     return xs, state, options
+
+
+def _checked_state(name: str, state: PyTree, default: PyTree, advice: str) -> PyTree:
+    """A state that the user gives, as arrays of at least the precision of the default."""
+    _check.same_tree(name, state, _check.shapes(default), advice)
+    return jax.tree.map(lambda leaf, d: _widen(jnp.asarray(leaf), d.dtype), state, default)
 
 
 def _checked_marks(options: RunOptions, xs: Array) -> RunOptions:
     lengths, mask, resets = options.lengths, options.mask, options.resets
+    if options.reset_state is not None and resets is None:
+        raise ValueError("reset_state is given without resets; say with resets=[T, ...] where")
     steps = xs.shape[0]
     if lengths is not None:
         lengths = _check.lengths(lengths, steps, xs.shape[1:-1])

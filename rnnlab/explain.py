@@ -7,7 +7,7 @@ from jax.extend import core
 
 from rnnlab import _check
 from rnnlab._results import result
-from rnnlab.driver import RunOptions, arrange, is_composite, prepare, run, settle
+from rnnlab.driver import RunOptions, after_reset, arrange, is_composite, prepare, run, settle
 from rnnlab.engines.choose import choose, run_engine, wanted
 from rnnlab.engines.sequence import Engine, Marks, Sequence, known
 from rnnlab.typing import Array, Cell, Key, PyTree
@@ -66,6 +66,7 @@ def explain_engine(
     lengths: Array | None = None,
     mask: Array | None = None,
     resets: Array | None = None,
+    reset_state: PyTree | None = None,
     reverse: bool = False,
     engine: str = "auto",
     residuals: str | None = None,
@@ -93,7 +94,13 @@ def explain_engine(
     """
     asked = wanted(engine, residuals, segments)
     options = RunOptions(
-        lengths=lengths, mask=mask, resets=resets, key=key, reverse=reverse, engine=asked
+        lengths=lengths,
+        mask=mask,
+        resets=resets,
+        reset_state=reset_state,
+        key=key,
+        reverse=reverse,
+        engine=asked,
     )
     xs, state, options = _prepared(cell, params, xs, initial_state, options)
     return _explain(cell, params, xs, state, options.replace(key=None))
@@ -121,7 +128,13 @@ def _explain(
     if not is_composite(cell):
         xs, marks = jax.eval_shape(arrange, xs, options)
         masked = options.mask is not None
-        sequence = Sequence(xs, state, marks, options.reverse, masked=masked)
+        batch = xs.shape[1:-1]
+        reset_state = jax.eval_shape(
+            lambda *given: after_reset(cell, given[0], batch, given[1]), state, options
+        )
+        sequence = Sequence(
+            xs, state, marks, options.reverse, masked=masked, reset_state=reset_state
+        )
         return _explain_one(cell, params, sequence, options.engine)
     explanations = []
 
@@ -175,19 +188,25 @@ def _residual_bytes(cell: Cell, params: PyTree, sequence: Sequence, engine: Engi
     traced program they can be counted without running anything.
     """
 
-    def backward(params: PyTree, xs: Array, state: PyTree, marks: Marks) -> PyTree:
+    def backward(params: PyTree, xs: Array, states: PyTree, marks: Marks) -> PyTree:
         output_for = None if marks.valid is None else "lengths need"
 
-        def forward(params: PyTree, xs: Array, state: PyTree) -> tuple[PyTree, Array]:
+        def forward(params: PyTree, xs: Array, states: PyTree) -> tuple[PyTree, Array]:
+            state, reset_state = states
             settled = settle(cell, params, xs[0], state, output_for)
-            part = sequence._replace(xs=xs, state=settled, marks=marks)
+            if reset_state is not None:
+                reset_state = jax.tree.map(
+                    lambda leaf, like: leaf.astype(like.dtype), reset_state, settled
+                )
+            part = sequence._replace(xs=xs, state=settled, marks=marks, reset_state=reset_state)
             return run_engine(cell, params, part, engine)
 
-        _, pullback = jax.vjp(forward, params, xs, state)
+        _, pullback = jax.vjp(forward, params, xs, states)
         return pullback
 
     trace = jax.make_jaxpr(backward)
-    traced = trace(params, sequence.xs, sequence.state, sequence.marks).jaxpr
+    states = sequence.state, sequence.reset_state
+    traced = trace(params, sequence.xs, states, sequence.marks).jaxpr
     # A residual that is an argument costs nothing; one that is used twice is held once.
     arguments = {*traced.invars, *traced.constvars}
     residuals = set()

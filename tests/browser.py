@@ -1,4 +1,4 @@
-"""A headless Chromium for the tests of the page: what is installed on the machine, driven by Playwright."""
+"""A headless Chromium for the tests of the page: the installed one, driven by Playwright."""
 
 import contextlib
 import shutil
@@ -25,7 +25,7 @@ def chromium():
 
 @contextlib.contextmanager
 def opened(browser, path, width=1100, scheme="light", **more):
-    """The page at ``path`` once its figures are drawn, and what went wrong on it: errors of the console, requests."""
+    """The page at ``path`` with its figures drawn, and its faults: console errors, requests."""
     context = browser.new_context(
         viewport={"width": width, "height": 900}, color_scheme=scheme, **more
     )

@@ -1,4 +1,4 @@
-"""Kinds of attractors where the answer is known: slow frequencies, and orbits that rounding stops."""
+"""Kinds of attractors with a known answer: slow frequencies, and orbits that rounding stops."""
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +52,7 @@ def logistic(dtype):
 
 @pytest.mark.parametrize("burn_in", [0, 100])
 def test_an_orbit_that_rounding_brought_to_rest_is_no_chaos(burn_in):
-    """Of the logistic map at r = 4 in float32: on its way to 0 before the steps begin, or among them."""
+    """An orbit of the logistic map at r = 4 in float32 falls to 0 before or during the steps."""
     cell, r = logistic(jnp.float32)
     starts = jnp.array([[0.50001], [0.3]], jnp.float32)
     found = attractors(cell, r, starts, burn_in=burn_in)

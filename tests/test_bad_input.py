@@ -1,4 +1,4 @@
-"""Every fault is refused in one sentence that names it and its mend, before anything is compiled."""
+"""Every fault is refused before compilation, in one sentence that names it and its fix."""
 
 import contextlib
 import dataclasses
@@ -43,7 +43,7 @@ def one_sentence(message: str) -> None:
 
 @contextlib.contextmanager
 def refused(*words: str):
-    """The block raises ValueError, in one sentence that has all ``words``, and no network is compiled."""
+    """The block raises a one-sentence ValueError with all ``words`` and compiles no network."""
     with watch() as work, pytest.raises(ValueError, match=r".") as caught:
         yield
     message = str(caught.value)
@@ -277,7 +277,7 @@ def test_layers_are_refused_as_cells_are(fault, words):
     ids=["params", "state", "lengths"],
 )
 def test_nothing_is_compiled_to_refuse(size, fault):
-    """Not even to find out what the parameters should have been; only the zeros of an initial state are made."""
+    """Not even to derive the expected parameters; only zeros of an initial state are made."""
     cell = LSTM(size)
     good = {"params": draw_params(cell, 19), "xs": jnp.ones((T, B, 19))}
     cell.initial_state((B,))
@@ -407,6 +407,8 @@ def test_sizes_are_whole_numbers_from_one(size):
     if size is not None:  # which means H
         with refused("feedback_size is", "a whole number of at least 1"):
             JordanRNN(3, feedback_size=size)
+        with refused("proj_size is", "a whole number of at least 1"):
+            LSTM(3, proj_size=size)
     for cell in [*(kind(3) for kind in KINDS), Readout(3)]:
         with refused("input_size is", "a whole number of at least 1"):
             cell.init(jax.random.key(0), size)
@@ -418,6 +420,11 @@ def test_fractions_lie_between_zero_and_one(value):
         LeakyRNN(3, alpha=value)
     with refused("dropout is", "at least 0 and below 1"):
         stack([RNN(3), RNN(3)], dropout=value)
+
+
+def test_a_projection_is_smaller_than_the_state():
+    with refused("proj_size is 3", "hidden_size is 3"):
+        LSTM(3, proj_size=3)
 
 
 def test_which_end_of_a_fraction_is_meant():
@@ -596,7 +603,7 @@ ANY = {"cell": RNN(2), "stack": stack([GRU(2), Readout(3)]), "both ways": bidire
 @settings(max_examples=30)
 @given(arguments=anything())
 def test_anything_runs_or_is_refused(cell, arguments):
-    """No other exception, whatever the shapes, dtypes and lengths; and what runs keeps its promises."""
+    """No other exception for any shapes, dtypes and lengths; what runs keeps its promises."""
     xs, options = arguments
     try:
         final, ys = unroll(cell, draw_params(cell, 2), xs, **options)

@@ -1,4 +1,4 @@
-"""Every cell against its slow twin, what all cells promise alike, and what each one promises alone."""
+"""Every cell against its slow twin, the promises of all cells, and those of each one."""
 
 import dataclasses
 
@@ -57,7 +57,7 @@ def test_step_is_the_textbooks(twin, batch):
 
 @each(CELLS)
 def test_step_is_project_mix_and_gate(twin):
-    """What engines rely on: one product serves the whole sequence, and the rest is as good as the step."""
+    """Engines rely on it: one product serves the whole sequence, and the rest equals the step."""
     cell, params, xs = twin.cell, draw_params(twin.cell, INPUTS), jnp.asarray(noise(T, B, INPUTS))
     state = jax.tree.map(jnp.asarray, draw_state(cell, (B,)))
     t = 2
@@ -229,7 +229,7 @@ def test_dtypes(twin, dtype, param_dtype, x_dtype, state_dtype):
 @pytest.mark.parametrize(("kind", "twin"), [(LSTM, flax.linen.LSTMCell), (GRU, flax.linen.GRUCell)])
 @DTYPES
 def test_dtypes_are_flaxs(kind, twin, dtype, param_dtype, x_dtype, state_dtype):
-    """Parameters, the state before a step and the state after it have the dtypes that Flax's cells give them."""
+    """Parameters and the states before and after a step have the dtypes of Flax's cells."""
     x, key = jnp.ones((B, INPUTS), x_dtype), jax.random.key(0)
     theirs = twin(3, dtype=dtype, param_dtype=param_dtype)
     carry = theirs.initialize_carry(key, x.shape)
@@ -253,7 +253,7 @@ def test_parameters_in_half_precision(twin):
 
 
 def test_float32_stays_float32():
-    """x64 is on in these tests; nothing may drift to it, and values are right to single precision."""
+    """x64 is on in these tests; nothing drifts to it, and values hold to single precision."""
     (twin,) = by_name("lstm-peephole-norm")
     params, state, xs = (
         draw_params(twin.cell, INPUTS),
@@ -284,7 +284,7 @@ def test_init_shapes(twin, size):
 
 @pytest.mark.parametrize(("name", "phi"), [("tanh", np.tanh), ("sigmoid", sigmoid)])
 def test_pascanus_form_is_elmans_network(name, phi):
-    """xₜ = W φ(xₜ₋₁) + W_in uₜ + b gives φ(xₜ) = φ(W φ(xₜ₋₁) + …): Elman's state, where that starts from φ(x₀)."""
+    """xₜ = W φ(xₜ₋₁) + W_in uₜ + b gives Elman's state φ(xₜ) if that starts from φ(x₀)."""
     params, state, xs = draw_params(RNN(3), INPUTS), draw_state(RNN(3), (B,)), noise(T, B, INPUTS)
     inner, _ = rnnlab.unroll_states(
         RNN(3, activation=name, form="output-state"), params, xs, state, lengths=[5, 1, 3]
@@ -296,7 +296,10 @@ def test_pascanus_form_is_elmans_network(name, phi):
 
 
 def test_pascanus_form_starts_where_phi_of_zero_is():
-    """Where φ(0) = 0 the two agree from their own starts and after resets; a sigmoid's x₀ = 0 is Elman's h₀ = ½."""
+    """Where φ(0) = 0 the two agree from their own starts and after resets.
+
+    A sigmoid's x₀ = 0 is Elman's h₀ = ½.
+    """
     params, xs = draw_params(RNN(3), INPUTS), noise(T, B, INPUTS)
     resets = np.random.default_rng(4).random((T, B)) < 0.4
     inner, _ = rnnlab.unroll_states(RNN(3, form="output-state"), params, xs, resets=resets)
@@ -334,7 +337,7 @@ def test_leaky_network_is_exact_where_nothing_drives_it():
 
 
 def test_jordans_network_remembers_only_its_output():
-    """Hidden layers of any width, fed back through O numbers; it forgets what those O numbers do not tell."""
+    """Hidden layers of any width are fed back through O numbers; all else is forgotten."""
     cell = JordanRNN(4, feedback_size=2)
     params = draw_params(cell, INPUTS)
     assert params.w_h.shape == (2, 4)
@@ -398,7 +401,10 @@ def test_layer_norm_forgets_the_scale_of_its_inputs():
     ids=["after", "before", "two-biases"],
 )
 def test_both_meanings_of_z_are_one_network(cell):
-    """σ(−a) = 1 − σ(a): with z's weights and biases negated, h = (1 − z) n + z hₜ₋₁ is h = (1 − z) hₜ₋₁ + z n."""
+    """σ(−a) = 1 − σ(a): negating the weights and biases of z exchanges z and 1 − z.
+
+    It turns h = (1 − z) n + z hₜ₋₁ into h = (1 − z) hₜ₋₁ + z n.
+    """
     params, xs, state = draw_params(cell, INPUTS), noise(T, B, INPUTS), draw_state(cell, (B,))
     sign = np.array([1.0] * 3 + [-1.0] * 3 + [1.0] * 3)
     negated = params._replace(w_x=params.w_x * sign, w_h=params.w_h * sign, b=params.b * sign)

@@ -16,7 +16,7 @@ from tests.reference import close, one_sentence
 from tests.reference.cells import CELLS, by_name, draw, draw_params
 from tests.test_driver import INPUTS, Course, each, score
 
-ALL = "initial lengths resets reverse"
+ALL = "initial lengths resets reset reverse"
 
 
 def first_order(twin, course, run=unroll, **how):
@@ -87,7 +87,7 @@ def test_every_state(segments, options):
 
 
 def test_a_step_of_ones_own():
-    """Its state counts in whole numbers, too, and a reset returns to the state that it was made with."""
+    """Its state includes an integer counter, and a reset restores the step's initial state."""
 
     def fn(w, state, x):
         h = jnp.tanh(w * state["h"] + x * state["n"][..., None])
@@ -194,7 +194,10 @@ def test_vmap_over_parameters_and_over_examples():
 
 
 def temporary(cell, steps, inputs=2, **how):
-    """Bytes that a gradient of parameters and inputs needs beside what goes in and comes out, B = 4, float32."""
+    """Bytes that a gradient needs beside its arguments and results.
+
+    It is the gradient of parameters and inputs, at B = 4 in float32.
+    """
     params = cell.init(jax.random.key(0), inputs)
 
     def loss(params, xs, weights):
@@ -224,5 +227,5 @@ def test_two_levels_need_less():
 
 
 def test_what_is_left_over_does_not_copy_the_inputs():
-    """1021 is prime, and the inputs are wider than all else: their bytes are 4 (B) · 256 (I) · 4 a step."""
+    """1021 is prime, and the inputs are the widest array: 4 (B) · 256 (I) · 4 bytes a step."""
     assert temporary(RNN(3), 1021, inputs=256, engine="checkpointed") < 0.2 * 1021 * 4 * 256 * 4

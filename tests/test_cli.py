@@ -36,8 +36,9 @@ SMALL = [
     "2",
 ]
 DYNAMICS = [
-    "dynamics", "--cells", "rnn", "gru", "--hidden-size", "4", "--batch-size", "2", "--seeds", "2", "--data", "noise",
-    "--steps", "20", "--burn-in", "5", "--warm-up", "5", "--starts", "4", "--grid", "3", "--longest", "8",
+    "dynamics", "--cells", "rnn", "gru", "--hidden-size", "4", "--batch-size", "2", "--seeds", "2",
+    "--data", "noise", "--steps", "20", "--burn-in", "5", "--warm-up", "5", "--starts", "4",
+    "--grid", "3", "--longest", "8",
 ]  # fmt: skip
 KEYS = {
     "spectrum": {"cell", "seed", "index", "exponent", "theory"},
@@ -45,19 +46,21 @@ KEYS = {
     "fixed_points": {"cell", "seed", "number", "kind", "unstable", "q", "slowest", "pc1", "pc2"},
     "trajectories": {"cell", "seed", "example", "step", "pc1", "pc2"},
     "attractors": {"cell", "seed", "number", "kind", "period", "exponent"},
-    "phase": {"cell", "axis", "value", "length", "horizon", "vanishes", "decay_per_step", "exponent"},
+    "phase": {
+        "cell", "axis", "value", "length", "horizon", "vanishes", "decay_per_step", "exponent",
+    },
     "summary": {
-        "cell", "exponent", "spread", "kaplan_yorke", "entropy_rate", "attractor", "stable", "marginal", "saddle",
-        "unstable", "slow",
+        "cell", "exponent", "spread", "kaplan_yorke", "entropy_rate", "attractor", "stable",
+        "marginal", "saddle", "unstable", "slow",
     },
 }  # fmt: skip
 REACH = {
-    "cell", "seed", "length", "phase", "horizon", "vanishes", "horizon_low", "horizon_high", "decay_per_step",
-    "fit_last_lag", "late_decay_per_step", "late_first_lag", "lags", "zero_share",
+    "cell", "seed", "length", "phase", "horizon", "vanishes", "horizon_low", "horizon_high",
+    "decay_per_step", "fit_last_lag", "late_decay_per_step", "late_first_lag", "lags", "zero_share",
 }  # fmt: skip
 TINY = [
-    "gradients", "--cells", "rnn", "--lengths", "5", "--hidden-size", "4", "--batch-size", "2", "--seeds", "1",
-    "--data", "noise",
+    "gradients", "--cells", "rnn", "--lengths", "5", "--hidden-size", "4", "--batch-size", "2",
+    "--seeds", "1", "--data", "noise",
 ]  # fmt: skip
 FIGURES = {"gradient_norms.png", "gradient_norms.svg"}
 RUN = {"config.json", "gradients.json", "gradients.csv", "SHA256SUMS", *FIGURES}
@@ -100,7 +103,7 @@ def test_a_run_prints_a_table_and_a_sentence_for_each_cell(finished):
 
 
 def test_progress_is_told_where_there_is_no_terminal(finished):
-    """A line at the start and one now and then, each with what is being done and how many measurements there are."""
+    """Lines at the start and now and then tell the task and the number of measurements."""
     _, ran = finished
     lines = ran.stderr.splitlines()
     assert re.fullmatch(r"\d:\d\d  rnn, untrained, lengths 3, 8 \(1 of 10\)", lines[0])
@@ -272,7 +275,7 @@ def test_report_says_what_is_missing_or_does_not_belong(tiny, tmp_path, capsys):
 
 
 def test_an_interrupted_run_goes_on(tmp_path):
-    """Ctrl-C ends the process at once, though it computes; the rest is measured later, to the same numbers."""
+    """Ctrl-C ends a computing process at once; the rest is measured later, to the same numbers."""
     arguments = [*TINY, "--cells", "rnn", "gru", "lstm", "--lengths", "3", "8", "--out"]
     process = subprocess.Popen(
         [sys.executable, "-m", "rnnlab", *arguments, "out"],
@@ -341,8 +344,8 @@ def test_dynamics_prints_a_table_and_a_sentence_for_each_cell(moving):
 def test_dynamics_writes_its_files(moving):
     out, _ = moving
     assert {file.name for file in out.iterdir()} == {
-        "config.json", "dynamics.json", "dynamics.csv", "spectrum.png", "spectrum.svg", "portrait.png", "portrait.svg",
-        "phase.png", "phase.svg", "SHA256SUMS",
+        "config.json", "dynamics.json", "dynamics.csv", "spectrum.png", "spectrum.svg",
+        "portrait.png", "portrait.svg", "phase.png", "phase.svg", "SHA256SUMS",
     }  # fmt: skip
     content = json.loads((out / "dynamics.json").read_text())
     assert list(content) == ["config", *KEYS]

@@ -320,8 +320,8 @@ def test_the_figure_says_how_many_were_thrown_away_and_where_to(tmp_path):
     )
     text = (tmp_path / "wall.svg").read_text()
     assert (
-        "The wall throws 40% and 50% of unclipped descents away; with τ up to 10 × the average norm 2.0%"
-        in text
+        "The wall throws 40% and 50% of unclipped descents away; "
+        "with τ up to 10 × the average norm 2.0%" in text
     )
     for words in (
         "step 2 goes to w = 578, b = −919",

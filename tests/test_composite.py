@@ -77,8 +77,10 @@ class GatedSum:
         return GatedState(left, right), self.join(params, x, y, z)
 
     def run_cells(self, params, xs, state, options, run):
-        left, ys = run(self.left, params.left, xs, state.left, options)
-        right, zs = run(self.right, params.right, jnp.tanh(xs), state.right, options)
+        of_left = options.for_part(lambda state: state.left)
+        of_right = options.for_part(lambda state: state.right)
+        left, ys = run(self.left, params.left, xs, state.left, of_left)
+        right, zs = run(self.right, params.right, jnp.tanh(xs), state.right, of_right)
         return GatedState(left, right), self.join(params, xs, ys, zs)
 
 
@@ -141,6 +143,38 @@ def test_every_engine_runs_it_as_its_step_does(cell, engine, marks):
     check_close(rnnlab.unroll(cell, params, xs, engine=engine, **marks), expected)
 
 
+@pytest.mark.parametrize("engine", ["auto", "scan"])
+@pytest.mark.parametrize("cell", COMPOSITES.values(), ids=COMPOSITES.keys())
+def test_each_cell_is_reset_to_its_part_of_the_reset_state(cell, engine):
+    params, xs = drawn(cell)
+    given = jax.tree.map(lambda leaf: leaf + 0.5, cell.initial_state((B,)))
+
+    def whole(cell, reset_state, engine):
+        _, ys = rnnlab.unroll(
+            cell, params, xs, **MARKS["all"], reset_state=reset_state, engine=engine
+        )
+        return loss(ys)
+
+    expected = jax.value_and_grad(whole, argnums=1)(StepOnly(cell), given, "scan")
+    check_close(jax.value_and_grad(whole, argnums=1)(cell, given, engine), expected)
+
+
+class Forgetful(GatedSum):
+    """Gives each of its cells the reset state of the whole."""
+
+    def run_cells(self, params, xs, state, options, run):
+        left, ys = run(self.left, params.left, xs, state.left, options)
+        return state._replace(left=left), ys
+
+
+def test_a_composite_that_does_not_divide_the_reset_state_is_told_so():
+    cell = Forgetful(*PAIR)
+    params, xs = drawn(cell)
+    given = cell.initial_state((B,))
+    with pytest.raises(ValueError, match=r"options\.for_part"):
+        rnnlab.unroll(cell, params, xs, resets=jnp.ones((T, B)), reset_state=given)
+
+
 @pytest.mark.parametrize("marks", MARKS.values(), ids=MARKS.keys())
 @pytest.mark.parametrize("cell", COMPOSITES.values(), ids=COMPOSITES.keys())
 def test_gradient_flow_gives_the_gradient_of_automatic_differentiation(cell, marks):
@@ -153,17 +187,17 @@ def test_gradient_flow_gives_the_gradient_of_automatic_differentiation(cell, mar
     flow = rnnlab.gradient_flow(cell, params, xs, loss, keep_contributions=True, **marks)
     check_close(flow.gradient, expected)
     check_close(flow.input_gradient, d_xs)
-    kept = flow.contribution_arrays
+    kept = flow.contributions
     check_close(jax.tree.map(lambda leaf: leaf.sum(axis=0), kept), expected)
     norms = jax.tree.map(lambda leaf: jnp.linalg.norm(leaf.reshape(T, -1), axis=1), kept)
-    check_close(jax.tree.map(jnp.exp, flow.contributions), norms, atol=1e-9)
+    check_close(jax.tree.map(jnp.exp, flow.log_contributions), norms, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", COMPOSITES)
 def test_cells_are_followed_one_by_one_where_all_parameters_are_theirs(name):
     cell = COMPOSITES[name]
     flow = rnnlab.gradient_flow(cell, *drawn(cell), loss)
-    assert flow.log_norm_joint.shape == {
+    assert flow.log_norm_state.shape == {
         "learned gate": (T, B), "in a stack": (3, T, B)
     }.get(name, (WITH_CELLS.get(name), T, B))  # fmt: skip
 
@@ -177,7 +211,7 @@ def test_norms_of_a_cell_are_those_of_a_gradient_in_its_state():
     g = jax.grad(lambda s: loss(rnnlab.unroll(StepOnly(cell), params, xs, s)[1]))(state)
     each = [*g.left.layers, g.right]
     expected = [jnp.log(jnp.linalg.norm(own.h, axis=-1)) for own in each]
-    np.testing.assert_allclose(flow.log_norm_initial, jnp.stack(expected), atol=1e-10)
+    np.testing.assert_allclose(flow.log_norm_h0, jnp.stack(expected), atol=1e-10)
 
 
 def test_a_long_gradient_neither_underflows_nor_overflows():
@@ -188,7 +222,7 @@ def test_a_long_gradient_neither_underflows_nor_overflows():
     shrink = params.left._replace(w_h=jnp.full((1, 1), 0.05), w_x=jnp.ones((1, 1)))
     params = GatedParams(shrink, shrink._replace(w_h=jnp.full((1, 1), 0.5)), None)
     flow = rnnlab.gradient_flow(cell, params, jnp.ones((401, 1, 1)), lambda ys: ys[-1].sum())
-    fall = flow.log_norm_joint[:, 0, 0] - flow.log_norm_joint[:, -1, 0]
+    fall = flow.log_norm_state[:, 0, 0] - flow.log_norm_state[:, -1, 0]
     np.testing.assert_allclose(fall, 400 * np.log([0.05, 0.5]), rtol=1e-10)
 
 
@@ -228,7 +262,7 @@ def test_the_instruments_of_the_state_take_its_step(cell):
         lambda cell: lyapunov_spectrum(cell, params, xs).exponents,
         lambda cell: jacobian_products(cell, params, xs).log_singular_values,
         lambda cell: fixed_points(cell, params, xs[0, 0], starts).states,
-        lambda cell: bptt_contributions(cell, params, xs, loss).log_norms,
+        lambda cell: bptt_contributions(cell, params, xs, loss).log_contributions,
         lambda cell: truncation_bias(cell, params, xs, loss, steps=(2, 5)).cosine,
     ):
         check_close(instrument(cell), instrument(other), atol=1e-8)
@@ -254,7 +288,7 @@ def test_dropout_and_both_directions_inside_a_composite():
     expected = jax.grad(lambda p: loss(rnnlab.unroll(cell, p, xs, key=key)[1]))(params)
     flow = rnnlab.gradient_flow(cell, params, xs, loss, key=key)
     check_close(flow.gradient, expected)
-    assert flow.log_norm_joint.shape == (4, T, B)
+    assert flow.log_norm_state.shape == (4, T, B)
 
 
 def test_a_subclass_that_overrides_the_step_alone_is_run_by_it():

@@ -59,7 +59,7 @@ def loss(ys):
 
 
 def twin(cell, params, xs, rows, hidden=False):
-    """Every term, by derivatives of a sequence in which each step has weights of its own, and a nudge of its state.
+    """Every term, by derivatives of a sequence with weights and a nudge of the state per step.
 
     A nudge reaches the output of its own step only where that is the state's h, and ``hidden`` says
     so.
@@ -92,16 +92,14 @@ def test_every_term_is_that_of_a_copy_of_the_weights(name, rows):
     cell, params, xs = problem(name)
     found = bptt_contributions(cell, params, xs, loss, rows=rows, keep_contributions=True)
     terms, _ = twin(cell, params, xs, rows)
-    close(found.contribution_arrays, terms)
-    close(
-        jax.tree.map(lambda leaf: leaf.sum(axis=(0, 1)), found.contribution_arrays), found.gradient
-    )
+    close(found.contributions, terms)
+    close(jax.tree.map(lambda leaf: leaf.sum(axis=(0, 1)), found.contributions), found.gradient)
     close(found.gradient, jax.grad(lambda p: loss(rnnlab.unroll(cell, p, xs)[1]))(params))
     jax.tree.map(
         lambda log, term: np.testing.assert_allclose(
             log, log_norm(term, tuple(range(2, term.ndim))), rtol=1e-8
         ),
-        found.log_norms,
+        found.log_contributions,
         jax.tree.map(jnp.asarray, terms),
     )
     np.testing.assert_array_equal(found.last, {7: [1, 2, 3, 4, 5, 6, 7], 3: [3, 5, 7]}[rows])
@@ -175,7 +173,7 @@ def test_a_truncated_gradient_is_the_sum_of_the_terms_with_short_lags(name):
     cell, params, xs = problem(name)
     terms = bptt_contributions(
         cell, params, xs, loss, rows=T, keep_contributions=True
-    ).contribution_arrays
+    ).contributions
     steps = [1, 2, 5, T]
     found = truncation_bias(cell, params, xs, loss, steps=steps)
     lag = np.arange(T)[:, None] - np.arange(T)

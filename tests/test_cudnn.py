@@ -1,4 +1,4 @@
-"""The cudnn engine with JAX's reference implementation in the kernel's place; the kernel itself needs a GPU."""
+"""The cudnn engine on JAX's reference implementation; the kernel itself needs a GPU."""
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +37,7 @@ def reference(
     dropout,
     bidirectional,
 ):
-    """``jax.experimental.rnn.lstm`` by ``lstm_ref``, with padded outputs that nothing may depend on."""
+    """``jax.experimental.rnn.lstm`` by ``lstm_ref``, with NaN as the padded outputs."""
     unpacked = rnn.unpack_lstm_weights(weights, input_size, hidden_size, num_layers, bidirectional)
     y, h, c = rnn.lstm_ref(
         x,
@@ -65,7 +65,7 @@ def on_gpu(monkeypatch):
 
 
 def first_order(cell, course, **how):
-    """Outputs, final state and the gradients of parameters, inputs and initial state, in float32."""
+    """Float32 outputs, final state and gradients of parameters, inputs and initial state."""
     params, xs, options = course.draw(cell)
     start = options.pop("initial_state", cell.initial_state(course.batch))
 

@@ -114,7 +114,9 @@ def test_the_logistic_map_has_one_cycle_of_period_two(r):
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_the_logistic_map_at_four_has_as_many_cycles_as_the_doubling_of_an_angle(dtype):
-    """h = sin²θ turns it into θ ← 2θ: (1/p) Σ μ(p/d) 2ᵈ cycles over the divisors d, with multipliers ±2ᵖ.
+    """h = sin²θ turns it into θ ← 2θ, with multipliers ±2ᵖ.
+
+    Period p has (1/p) Σ μ(p/d) 2ᵈ cycles, summed over the divisors d of p.
 
     Some stay within 1e-3 of one another for most of the way, or of the point h = 0.
     """
@@ -137,7 +139,10 @@ def test_the_logistic_map_at_four_has_as_many_cycles_as_the_doubling_of_an_angle
 
 
 def test_the_henon_map_has_the_cycles_that_biham_and_wenzel_found():
-    """Physical Review Letters 63 (1989) 819: 2, 1, 0, 1, 0, 2, 4 of periods 1 to 7; det ∂Fᵖ/∂h = (−b)ᵖ."""
+    """Physical Review Letters 63 (1989) 819; det ∂Fᵖ/∂h = (−b)ᵖ.
+
+    There are 2, 1, 0, 1, 0, 2 and 4 cycles of periods 1 to 7.
+    """
     starts = 1.5 * states(HENON, 512)
     found = limit_cycles(HENON, CLASSIC, X, starts, periods=range(1, 8))
     assert np.bincount(found.periods).tolist() == [0, 2, 1, 0, 1, 0, 2, 4]
@@ -148,7 +153,10 @@ def test_the_henon_map_has_the_cycles_that_biham_and_wenzel_found():
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 @pytest.mark.parametrize("b", [1e-2, 1e-5])
 def test_small_multipliers_are_not_lost_beside_large_ones(b, dtype):
-    """m₁ m₂ = (−b)ᵖ on every cycle of the Hénon map: at b = 0.01 and p = 8 the two differ by a factor of 1e16."""
+    """m₁ m₂ = (−b)ᵖ on every cycle of the Hénon map.
+
+    At b = 0.01 and p = 8 the two differ by a factor of 1e16.
+    """
     begin = (0.6 * states(HENON, 512)).astype(dtype)
     params = jnp.array([1.4, b], dtype)
     found = limit_cycles(HENON, params, X.astype(dtype), begin, periods=(1, 2, 6, 8))
@@ -205,7 +213,10 @@ def test_cycles_of_period_one_are_the_fixed_points():
 
 
 def test_layers_are_driven_around_a_cycle():
-    """By units that change their sign at every step; multipliers are the eigenvalues of the product of Jacobians."""
+    """Units that change their sign at every step drive them.
+
+    The multipliers are the eigenvalues of the product of Jacobians.
+    """
     layers = [
         RNN(2, param_dtype=jnp.float64),
         LSTM(2, param_dtype=jnp.float64),

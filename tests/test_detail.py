@@ -69,7 +69,7 @@ def test_the_matrix_is_the_median_over_the_seeds(looked):
     logs = []
     for seed in range(S):
         cell, weights, xs, loss = of_seed(looked, seed)
-        logs.append(diagnostics.bptt_contributions(cell, weights, xs, loss).log_norms)
+        logs.append(diagnostics.bptt_contributions(cell, weights, xs, loss).log_contributions)
     whole = [
         0.5 * np.logaddexp.reduce([2 * np.asarray(leaf) for leaf in jax.tree.leaves(log)])
         for log in logs

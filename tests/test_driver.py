@@ -37,7 +37,7 @@ class Course(NamedTuple):
 
     steps: int
     batch: tuple[int, ...]
-    options: str  # of "initial lengths mask resets reverse"
+    options: str  # of "initial lengths mask resets reset reverse"
 
     def draw(self, cell: Any, seed: int = 5) -> tuple[Any, np.ndarray, dict[str, Any]]:
         """Parameters, inputs and options; padding holds garbage and may be reset, too."""
@@ -47,6 +47,7 @@ class Course(NamedTuple):
             "lengths": rng.integers(1, self.steps + 1, self.batch),
             "mask": rng.random((self.steps, *self.batch)) < 0.7,
             "resets": rng.random((self.steps, *self.batch)) < 0.35,
+            "reset_state": draw_state(cell, self.batch, seed=3),
             "reverse": True,
         }
         given = {
@@ -64,7 +65,7 @@ def by_loop(twin, params, xs, initial_state=None, **options):
 
 
 def score(final, ys):
-    """A scalar to differentiate: it weighs every output and every number of the final state differently."""
+    """A scalar that weighs every output and every number of the final state differently."""
     leaves = [ys, *jax.tree.leaves(final)]
     return sum(
         jnp.sum(jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape) * leaf) for leaf in leaves
@@ -75,7 +76,7 @@ def score(final, ys):
 
 COURSES = [
     Course(5, (), ""),
-    Course(5, (3,), "initial lengths mask resets reverse"),
+    Course(5, (3,), "initial lengths mask resets reset reverse"),
     Course(4, (2, 3), "lengths resets"),
     Course(6, (3,), "mask"),
     Course(1, (1,), "initial resets"),
@@ -92,7 +93,7 @@ def test_unroll_is_the_loop(twin, course):
 
 @each(CELLS)
 def test_unroll_states_is_the_loop(twin):
-    params, xs, options = Course(4, (3,), "initial lengths mask resets").draw(twin.cell)
+    params, xs, options = Course(4, (3,), "initial lengths mask resets reset").draw(twin.cell)
     expected = by_loop(twin, params, xs, **options)
     close(
         unroll_states(twin.cell, params, xs, **options, engine="scan"),
@@ -103,7 +104,7 @@ def test_unroll_states_is_the_loop(twin):
 @pytest.mark.parametrize("run", [unroll, unroll_states])
 def test_batch_first_is_time_first_with_two_axes_exchanged(run):
     (twin,) = by_name("lstm")
-    params, xs, options = Course(5, (3, 2), "initial mask resets").draw(twin.cell)
+    params, xs, options = Course(5, (3, 2), "initial mask resets reset").draw(twin.cell)
     expected, ys = run(twin.cell, params, xs, **options)
     turned = {name: np.swapaxes(options[name], 0, 1) for name in ("mask", "resets")}
     found, zs = run(twin.cell, params, np.swapaxes(xs, 0, 1), time_major=False, **options | turned)
@@ -146,7 +147,7 @@ def test_every_combination_of_options(options, batch):
 
 
 def test_the_course_of_an_example_by_hand():
-    """hₜ = hₜ₋₁ + xₜ counts what it has read: resets, length and direction show in plain numbers."""
+    """hₜ = hₜ₋₁ + xₜ counts its inputs: plain numbers show resets, length and direction."""
     sums = rnnlab.Step(lambda params, h, x: (params * h + x, params * h + x), jnp.zeros(1))
 
     def run(**options):
@@ -232,7 +233,7 @@ def test_reverse_is_flip_run_flip(twin, lengths):
 
 @BOTH_WAYS
 def test_packed_sequences_are_separate_runs(twin, reverse):
-    """Three sequences in one, a reset where each starts: outputs, gradients and nothing between them."""
+    """Three sequences, each begun by a reset, have the outputs and gradients of separate runs."""
     cell, cuts = twin.cell, [0, 3, 5, 9]
     params, xs, options = Course(9, (2,), "initial").draw(cell)
     starts = cuts[1:] if reverse else cuts[:-1]
@@ -263,7 +264,7 @@ def test_packed_sequences_are_separate_runs(twin, reverse):
 
 @BOTH_WAYS
 def test_padding_changes_nothing(twin, reverse):
-    """Values and gradients, of parameters, inputs and initial state, are those of the unpadded sequences."""
+    """Values and gradients of parameters, inputs and initial state are those without padding."""
     cell, lengths = twin.cell, [2, 5]
     params, xs, options = Course(5, (2,), "initial").draw(cell)
     start = options["initial_state"]
@@ -389,7 +390,7 @@ def test_gradients_are_those_of_a_loop_of_steps(twin):
 @pytest.mark.combinations
 @each(CELLS)
 def test_gradients_to_second_order(twin):
-    """Against finite differences, through a reset and padding, of parameters, inputs and initial state."""
+    """Finite differences of parameters, inputs and initial state, with a reset and padding."""
     params, xs, options = Course(3, (2,), "initial").draw(twin.cell)
     resets = np.array([[False, False], [False, True], [False, False]])
 
@@ -400,6 +401,28 @@ def test_gradients_to_second_order(twin):
 
     inputs = jax.tree.map(jnp.asarray, (params, xs, options["initial_state"]))
     check_grads(jax.jit(loss), inputs, order=2, modes=["rev"], atol=1e-6, rtol=1e-6, eps=1e-5)
+
+
+def test_reset_state_is_checked():
+    (twin,) = by_name("lstm")
+    params, xs, options = Course(4, (2,), "resets reset").draw(twin.cell)
+    start = options["reset_state"]
+    one_sentence(
+        lambda: unroll(twin.cell, params, xs, reset_state=start), "without resets", "resets="
+    )
+    options["reset_state"] = start._replace(h=start.h[:1])
+    one_sentence(lambda: unroll(twin.cell, params, xs, **options), "reset_state.h has shape")
+
+
+def test_a_loop_carries_the_wider_of_both_states():
+    cell = GRU(3)
+    params = jax.tree.map(jnp.float16, cell.init(jax.random.key(0), 2))
+    xs = jnp.ones((3, 2, 2), jnp.float16)
+    start = cell.initial_state((2,))
+    narrow, wide = jax.tree.map(jnp.float16, start), jax.tree.map(jnp.float64, start)
+    for initial, reset in ((narrow, wide), (wide, narrow)):
+        final, _ = unroll(cell, params, xs, initial, resets=np.zeros((3, 2)), reset_state=reset)
+        assert final.h.dtype == jnp.float64
 
 
 # Engines
@@ -458,7 +481,7 @@ def test_a_state_may_count_in_whole_numbers():
     "options", [{}, {"resets": np.array([[False, True]] * 4)}], ids=["plain", "resets"]
 )
 def test_a_narrower_initial_state(options):
-    """It may be of less precision than the cell's own: the state is carried in what the step returns."""
+    """It may be narrower than the cell's own: the state takes the dtype that the step returns."""
     params, xs = (
         jax.tree.map(jnp.bfloat16, draw_params(RNN(3), INPUTS)),
         jnp.ones((4, 2, INPUTS), jnp.bfloat16),

@@ -66,7 +66,7 @@ def test_without_a_key_nothing_is_dropped(name):
 
 
 def test_the_mask_of_the_state_is_the_same_at_every_step():
-    """With W_x = 0 and W_h = I an identity unit is dropped for good, or multiplied by 1/(1 − p) for ever."""
+    """With W_x = 0 and W_h = I a unit is dropped for good or scaled by 1/(1 − p) at each step."""
     cell = variational_dropout(RNN(200, activation="identity", bias=False, **F64), state=0.25)
     params, _ = problem(cell)
     params = params._replace(w_x=jnp.zeros_like(params.w_x), w_h=jnp.eye(200))

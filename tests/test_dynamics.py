@@ -18,8 +18,8 @@ from rnnlab.studies import dynamics, sources
 from rnnlab.studies.settings import DynamicsSettings
 
 SMALL = {
-    "hidden_size": 4, "batch_size": 2, "seeds": 2, "data": "noise", "steps": 30, "burn_in": 5, "warm_up": 5,
-    "starts": 6, "grid": 3, "longest": 12, "precision": "float64",
+    "hidden_size": 4, "batch_size": 2, "seeds": 2, "data": "noise", "steps": 30, "burn_in": 5,
+    "warm_up": 5, "starts": 6, "grid": 3, "longest": 12, "precision": "float64",
 }  # fmt: skip
 
 
@@ -37,7 +37,7 @@ def found(settings, *parts):
 
 @pytest.mark.parametrize("gain", [0.5, 0.8])
 def test_an_orthogonal_network_left_alone_contracts_by_its_gain(gain):
-    """The state dies out, so that every λ is ln g, and the origin the only point of rest, left in −1/ln g steps."""
+    """The state decays: each λ is ln g; the only fixed point is 0, with time constant −1/ln g."""
     settings = DynamicsSettings(
         cells=("rnn",),
         **SMALL | {"drive": "none", "gain": gain, "burn_in": 100, "longest": 60, "seeds": 2},
@@ -68,9 +68,9 @@ def test_an_orthogonal_network_left_alone_contracts_by_its_gain(gain):
     assert longest[0.25]["horizon"] == math.ceil(math.log(1000) / math.log(4))
     (record,) = dynamics.summarise(settings, records)
     assert record == {
-        "cell": "rnn", "exponent": pytest.approx(math.log(gain)), "spread": pytest.approx(0, abs=1e-6),
-        "kaplan_yorke": 0, "entropy_rate": 0, "attractor": "point", "stable": 1, "marginal": 0, "saddle": 0,
-        "unstable": 0, "slow": 0,
+        "cell": "rnn", "exponent": pytest.approx(math.log(gain)),
+        "spread": pytest.approx(0, abs=1e-6), "kaplan_yorke": 0, "entropy_rate": 0,
+        "attractor": "point", "stable": 1, "marginal": 0, "saddle": 0, "unstable": 0, "slow": 0,
     }  # fmt: skip
     (said,) = sentences.dynamics_sentences([record], records["fixed_points"], records["phase"])
     assert "nearby trajectories converge" in said
@@ -179,8 +179,8 @@ def spectrum_of(*seeds, cell="rnn"):
 def phase_of(*exponents, lengths=(5, 50), cell="rnn", horizon=7):
     values = [0.25 * 2**i for i in range(len(exponents))]
     return [
-        {"cell": cell, "axis": "gain", "value": value, "length": length, "horizon": min(horizon, length),
-         "vanishes": horizon < length, "decay_per_step": 0.5,
+        {"cell": cell, "axis": "gain", "value": value, "length": length,
+         "horizon": min(horizon, length), "vanishes": horizon < length, "decay_per_step": 0.5,
          "exponent": exponent if length == lengths[-1] else 9.0}
         for value, exponent in zip(values, exponents, strict=True) for length in lengths
     ]  # fmt: skip
@@ -215,7 +215,6 @@ def summary_of(**change):
         "spread": 0.0041,
         "kaplan_yorke": 0.0,
         "entropy_rate": 0.0,
-        # fmt: skip
         "attractor": "point",
         "stable": 1.0,
         "saddle": 0.0,
@@ -246,8 +245,8 @@ REST = "without input the state comes to rest"
             [1.0, None, None],
             [],
             (
-                f"{CONVERGE}; {REST}; 2 stable fixed points (slowest time constant more than 1000 steps), "
-                "0.5 slow points on average."
+                f"{CONVERGE}; {REST}; 2 stable fixed points "
+                "(slowest time constant more than 1000 steps), 0.5 slow points on average."
             ),
         ),
         (
@@ -255,8 +254,9 @@ REST = "without input the state comes to rest"
             [],
             phase_of(-1, -2),
             (
-                f"{CONVERGE}; without input the state moves chaotically or has not settled; no fixed point found, "
-                "36 slow points; nearby trajectories diverge at no recurrent gain."
+                f"{CONVERGE}; without input the state moves chaotically or has not settled; "
+                "no fixed point found, 36 slow points; "
+                "nearby trajectories diverge at no recurrent gain."
             ),
         ),
         (
@@ -270,8 +270,9 @@ REST = "without input the state comes to rest"
             [2.0],
             phase_of(1, None),
             (
-                "rnn: nearby trajectories diverge, λ₁ = 0.2 nats a step, dimension 3.21, at most 0.51 nats of new "
-                f"information a step; {REST}; 1 stable fixed point (slowest time constant 2 steps)."
+                "rnn: nearby trajectories diverge, λ₁ = 0.2 nats a step, dimension 3.21, "
+                f"at most 0.51 nats of new information a step; {REST}; "
+                "1 stable fixed point (slowest time constant 2 steps)."
             ),
         ),
         (
@@ -279,7 +280,8 @@ REST = "without input the state comes to rest"
             [2.0],
             phase_of(1, -1),
             (
-                "rnn: nearby trajectories neither clearly converge nor diverge, λ₁ = 0.003 nats a step (seeds ±0.004); "
+                "rnn: nearby trajectories neither clearly converge nor diverge, "
+                "λ₁ = 0.003 nats a step (seeds ±0.004); "
                 f"{REST}; 1 stable fixed point (slowest time constant 2 steps), 3 saddles; "
                 "nearby trajectories diverge at some recurrent gains."
             ),

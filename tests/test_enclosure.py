@@ -1,4 +1,4 @@
-"""Boxes that a map sends into themselves: what is proved is true, and nothing is claimed that is not."""
+"""Boxes that a map sends into themselves: what is proved is true, and no more is claimed."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,7 @@
-"""The contract of every engine: what "scan" gives, values and derivatives. Engines and cells join by being listed."""
+"""The contract of every engine: the values and derivatives of "scan".
+
+Engines and cells join by being listed.
+"""
 
 import functools
 
@@ -23,7 +26,7 @@ ENGINES = {
 }
 FUSED = {name: how for name, how in ENGINES.items() if how["engine"] == "fused"}
 COURSES = {
-    "all": Course(7, (3,), "initial lengths mask resets reverse"),
+    "all": Course(7, (3,), "initial lengths mask resets reset reverse"),
     "one example": Course(5, (), "resets"),
     "grid": Course(4, (2, 2), "initial lengths"),
     "one step": Course(1, (1,), "initial resets"),
@@ -93,6 +96,41 @@ def test_chunks_of_steps_and_what_is_left_over(how, options):
     close(first_order(twin, course, how), by_scan(twin.name, course), 1e-9)
 
 
+def of_reset_state(twin, how):
+    """A loss of the reset state, in which resets, padding and left-out steps fall together."""
+    params, xs, options = COURSES["all"].draw(twin.cell)
+    given = options.pop("reset_state")
+
+    def loss(reset_state):
+        return score(*unroll(twin.cell, params, xs, **options, reset_state=reset_state, **how))
+
+    return loss, jax.tree.map(jnp.asarray, given)
+
+
+@under(ENGINES)
+@each(by_name("elman", "lstm", "gru-before", "jordan"))
+def test_reset_state_has_derivatives(twin, how):
+    results = []
+    for engine in (how, {"engine": "scan"}):
+        loss, given = of_reset_state(twin, engine)
+        gradient = jax.grad(loss)
+        along = jax.tree.map(jnp.cos, given)
+        slope = jax.jvp(loss, (given,), (along,))[1]
+        curvature = jax.jvp(gradient, (given,), (along,))[1]
+        results.append((gradient(given), slope, curvature))
+    close(*results)
+
+
+@under(ENGINES)
+def test_vmap_over_reset_states(how):
+    (twin,) = by_name("lstm")
+    loss, given = of_reset_state(twin, how)
+    several = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), given)
+    one_by_one = [jax.grad(loss)(given), jax.grad(loss)(jax.tree.map(lambda s: 2 * s, given))]
+    expected = jax.tree.map(lambda *leaves: jnp.stack(leaves), *one_by_one)
+    close(jax.vmap(jax.grad(loss))(several), expected)
+
+
 @under(ENGINES)
 @each(by_name("pascanu", "lstm", "gru-before"))
 def test_every_state(twin, how):
@@ -110,7 +148,7 @@ def test_every_state(twin, how):
 
 
 def second_order(twin, how):
-    """Reverse over reverse, of everything with respect to everything, through a reset and padding."""
+    """Reverse over reverse, of everything by everything, through a reset and padding."""
     loss, inputs = problem(twin, Course(4, (2,), "initial lengths resets"))
 
     def slopes(*inputs):
@@ -292,7 +330,7 @@ def examples():
 
 @under(FUSED)
 def test_vmap_over_examples_inside_the_gradient(how):
-    """The weights' gradient is never there once for each example: no array of the program has such a shape."""
+    """No array of the program has the shape of one weights' gradient for each example."""
     loss, params, batch = examples()
 
     def mean(params, how):

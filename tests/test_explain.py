@@ -17,7 +17,7 @@ def explained(cell, xs=XS, **options):
 
 
 def test_bytes_are_what_the_fused_pass_keeps():
-    """An LSTM keeps c and h, and as gates four arrays more; a GRU h and four; Elman's network h alone."""
+    """An LSTM keeps c, h and four arrays of gates; a GRU h and four; Elman's network h alone."""
     unit = T * B * H * 4
     for cell, gates, states in (
         (rnnlab.LSTM(H), 6, 2),

@@ -174,9 +174,8 @@ PUBLISHED = importlib.util.find_spec("g2p_en")
 @pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize("letter", [None, "a", "q"])
 def test_the_point_of_a_published_network_is_found_from_one_start(dtype, letter):
-    """The encoder of Park & Kim's g2p_en, a GRU of 256 units; gradient descent ended at q = 6e-6."""
+    """g2p_en's encoder (Park & Kim), a GRU of 256 units: gradient descent ended at q = 6e-6."""
     weights = np.load(Path(PUBLISHED.origin).with_name("checkpoint20.npz"))
-    # fmt: skip
     names = {
         "weight_ih_l0": "w_ih",
         "weight_hh_l0": "w_hh",
@@ -281,9 +280,9 @@ def test_a_search_that_finds_nothing_says_so_and_returns_nothing():
     cell, params = linear(np.eye(2), 1.0)
     with pytest.warns(
         UserWarning,
-        match=r"no fixed point was found from 8 starts: the smallest q is 1.0e\+00, above the tolerance of .* "
-        "after at most 50 steps of Levenberg–Marquardt and 50 of pseudo-transient continuation from each; "
-        "whether one exists is not known",
+        match=r"no fixed point was found from 8 starts: the smallest q is 1.0e\+00, "
+        "above the tolerance of .* after at most 50 steps of Levenberg–Marquardt and "
+        "50 of pseudo-transient continuation from each; whether one exists is not known",
     ):
         found = fixed_points(cell, params, X, starts(cell, 8), steps=50)
     assert found.states.shape == found.eigenvalues.shape == (0, 2)
@@ -353,7 +352,7 @@ def test_an_eigenvalue_on_the_unit_circle_is_marginal(w, kind, unstable, margina
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
 def test_every_point_of_a_ring_is_marginal(dtype):
-    """h ← h (1 + a (1 − ‖h‖²)) rests on the circle ‖h‖ = 1, with the eigenvalues 1 along it and 1 − 2a across."""
+    """h ← h (1 + a (1 − ‖h‖²)) rests on ‖h‖ = 1: eigenvalues 1 along it, 1 − 2a across."""
     cell = rnnlab.Step(
         lambda a, h, _: (h * (1 + a * (1 - jnp.sum(h**2, -1, keepdims=True))), h),
         jnp.zeros(2, dtype),

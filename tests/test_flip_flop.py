@@ -17,7 +17,7 @@ OPTIMISER = optax.adam(optax.cosine_decay_schedule(0.02, UPDATES))
 
 
 def flip_flop(key):
-    """Pulses of ±1 with probability ½, on every channel at first, and the last one on each channel."""
+    """Pulses of ±1 with probability ½, at first on every channel, and each channel's last one."""
     k_when, k_sign = jax.random.split(key)
     pulse = jax.random.bernoulli(k_when, 0.5, (STEPS, BATCH, BITS)).at[0].set(True)
     xs = jnp.where(pulse, jax.random.rademacher(k_sign, pulse.shape, jnp.float32), 0)
@@ -82,7 +82,7 @@ def test_there_are_eight_stable_points_one_for_each_memory(found):
 
 
 def test_between_neighbouring_memories_there_is_a_saddle(found):
-    """From either side of it the state falls to one of two corners that share an edge: all twelve edges."""
+    """On each side the state falls to one of two corners that share an edge: all twelve edges."""
     params, points, *_ = found
     assert points.kind.count("stable") + points.kind.count("saddle") == len(points.kind)
     once = points.unstable == 1
@@ -94,7 +94,7 @@ def test_between_neighbouring_memories_there_is_a_saddle(found):
 
 
 def test_no_fixed_point_was_overlooked(found):
-    """Σ sign det(1 − J) = 1 over the fixed points of a map of a ball into itself (Brouwer's degree)."""
+    """Brouwer's degree of a map of a ball into itself: Σ sign det(1 − J) = 1 over fixed points."""
     _, points, *_ = found
     signs = np.sign(np.prod(1 - points.eigenvalues, axis=1).real)
     assert signs.sum() == 1

@@ -20,10 +20,10 @@ def loss(ys):
 def assert_same_flow(foreign, own):
     for field in (
         "loss",
+        "log_norm_h",
+        "log_norm_c",
         "log_norm_state",
-        "log_norm_cell",
-        "log_norm_joint",
-        "log_norm_initial",
+        "log_norm_h0",
         "decay_per_step",
     ):
         chex.assert_trees_all_close(
@@ -138,6 +138,6 @@ def test_a_state_without_names_is_known_by_the_output():
     flow = rnnlab.gradient_flow(
         rnnlab.Step(step, (zeros, zeros)), w, XS, lambda ys: jnp.sum(ys[-1])
     )
-    assert np.isneginf(flow.log_norm_state[:-1]).all()  # what is shown is never read again
-    slope = flow.log_norm_cell[1:-1] - flow.log_norm_cell[:-2]
+    assert np.isneginf(flow.log_norm_h[:-1]).all()  # what is shown is never read again
+    slope = flow.log_norm_c[1:-1] - flow.log_norm_c[:-2]
     np.testing.assert_allclose(slope, np.log(2), rtol=1e-12)  # the memory halves in every step

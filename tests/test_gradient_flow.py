@@ -11,7 +11,7 @@ from jax.test_util import check_grads
 
 import rnnlab
 from rnnlab.gradients.scaled import log_norm
-from tests.reference.cells import CELLS, draw_params
+from tests.reference.cells import CELLS, draw_params, draw_state
 
 F64 = {"param_dtype": jnp.float64}
 SIMPLE = {twin.name: twin.cell for twin in CELLS}
@@ -24,12 +24,14 @@ ALL = SIMPLE | LAYERED
 T, B, I = 7, 3, 5
 LENGTHS = jnp.array([7, 3, 1])
 RESETS = jax.random.bernoulli(jax.random.key(3), 0.3, (T, B))
+MASK = jax.random.bernoulli(jax.random.key(4), 0.7, (T, B))
 COURSES = {
     "plain": {},
     "lengths": {"lengths": LENGTHS},
     "resets": {"resets": RESETS},
+    "mask": {"mask": MASK},
     "reverse": {"reverse": True},
-    "all": {"lengths": LENGTHS, "resets": RESETS, "reverse": True},
+    "all": {"lengths": LENGTHS, "mask": MASK, "resets": RESETS, "reverse": True},
 }
 
 
@@ -49,7 +51,7 @@ def log_norms(tree):
 @pytest.mark.parametrize(
     ("name", "course"),
     [(name, course) for name in ALL for course in ("plain", "all")]
-    + [("lstm", course) for course in ("lengths", "resets", "reverse")],
+    + [("lstm", course) for course in ("lengths", "resets", "mask", "reverse")],
 )
 def test_contributions_sum_to_the_gradient(name, course):
     cell, how = ALL[name], COURSES[course]
@@ -57,9 +59,9 @@ def test_contributions_sum_to_the_gradient(name, course):
     flow = rnnlab.gradient_flow(cell, params, xs_of(), loss, keep_contributions=True, **how)
     gradient = jax.grad(lambda p: loss(rnnlab.unroll(cell, p, xs_of(), **how)[1]))(params)
     chex.assert_trees_all_close(flow.gradient, gradient, rtol=1e-10, atol=1e-13)
-    summed = jax.tree.map(lambda a: a.sum(axis=0), flow.contribution_arrays)
+    summed = jax.tree.map(lambda a: a.sum(axis=0), flow.contributions)
     chex.assert_trees_all_close(summed, gradient, rtol=1e-10, atol=1e-13)
-    chex.assert_trees_all_close(flow.contributions, log_norms(flow.contribution_arrays), rtol=1e-10)
+    chex.assert_trees_all_close(flow.log_contributions, log_norms(flow.contributions), rtol=1e-10)
     flat = jax.tree.map(lambda g: 0.5 * jnp.log(jnp.sum(g**2)), gradient)
     chex.assert_trees_all_close(flow.log_norm_gradient, flat, rtol=1e-10)
     chex.assert_trees_all_close(
@@ -69,7 +71,7 @@ def test_contributions_sum_to_the_gradient(name, course):
 
 
 def state_gradients(cell, params, xs, t, lengths=None):
-    """∂L/∂sₜ by cutting the sequence behind step t: what follows is a function of sₜ, and so is yₜ = hₜ."""
+    """∂L/∂sₜ by a cut behind step t: what follows is a function of sₜ, and so is yₜ = hₜ."""
     head = None if lengths is None else jnp.minimum(lengths, t + 1)
     state, ys = rnnlab.unroll(cell, params, xs[: t + 1], lengths=head)
 
@@ -91,15 +93,15 @@ def test_state_norms_are_the_gradients_of_the_cut_sequence(name):
     for t in range(T):
         by_hand = state_gradients(cell, params, xs, t)
         norms = jax.tree.map(lambda g: jnp.log(jnp.linalg.norm(g, axis=-1)), by_hand)
-        np.testing.assert_allclose(flow.log_norm_state[t], norms.h, rtol=1e-10)
+        np.testing.assert_allclose(flow.log_norm_h[t], norms.h, rtol=1e-10)
         joint = jnp.log(
             jnp.linalg.norm(jnp.concatenate(jax.tree.leaves(by_hand), axis=-1), axis=-1)
         )
-        np.testing.assert_allclose(flow.log_norm_joint[t], joint, rtol=1e-10)
+        np.testing.assert_allclose(flow.log_norm_state[t], joint, rtol=1e-10)
         if hasattr(by_hand, "c"):
-            np.testing.assert_allclose(flow.log_norm_cell[t], norms.c, rtol=1e-10)
+            np.testing.assert_allclose(flow.log_norm_c[t], norms.c, rtol=1e-10)
         else:
-            assert flow.log_norm_cell is None
+            assert flow.log_norm_c is None
 
 
 def test_every_layer_of_a_stack_is_seen_as_it_is_alone():
@@ -113,10 +115,10 @@ def test_every_layer_of_a_stack_is_seen_as_it_is_alone():
         below, params.layers[0], xs, lambda ys: loss(rnnlab.unroll(above, params.layers[1], ys)[1])
     )
     np.testing.assert_allclose(
-        flow.log_norm_state, jnp.stack([bottom.log_norm_state, top.log_norm_state]), rtol=1e-10
+        flow.log_norm_h, jnp.stack([bottom.log_norm_h, top.log_norm_h]), rtol=1e-10
     )
-    np.testing.assert_allclose(flow.log_norm_cell[0], bottom.log_norm_cell, rtol=1e-10)
-    assert np.isneginf(flow.log_norm_cell[1]).all()
+    np.testing.assert_allclose(flow.log_norm_c[0], bottom.log_norm_c, rtol=1e-10)
+    assert np.isneginf(flow.log_norm_c[1]).all()
     # The loss of the bottom layer alone enters at every step, and is followed from one in the
     # middle.
     np.testing.assert_allclose(flow.decay_per_step[1], top.decay_per_step, rtol=1e-10)
@@ -137,8 +139,8 @@ def test_scaled_orthogonal_linear_network_has_slope_ln_gain(gain):
     params = cell.init(jax.random.key(0), I)
     params = params._replace(w_h=gain * params.w_h)
     flow = rnnlab.gradient_flow(cell, params, xs_of((1000, 2, I)), lambda ys: jnp.sum(ys[-1]))
-    expected = math.log(gain) * jnp.arange(1000)[::-1, None] + flow.log_norm_state[-1]
-    np.testing.assert_allclose(flow.log_norm_state, expected, atol=1e-5)
+    expected = math.log(gain) * jnp.arange(1000)[::-1, None] + flow.log_norm_h[-1]
+    np.testing.assert_allclose(flow.log_norm_h, expected, atol=1e-5)
     np.testing.assert_allclose(flow.decay_per_step, -math.log(gain), atol=1e-8)
     lag = math.ceil(math.log(1000) / -math.log(gain) + 1e-9) if gain < 1 else 1000
     assert flow.horizon == lag
@@ -155,9 +157,9 @@ def test_orthogonal_linear_network_keeps_the_norm_in_float32_too():
     for _ in range(1000):  # what the rounded matrix itself does, which is not exactly orthogonal
         expected.append(math.log(np.linalg.norm(adjoint)))
         adjoint = matrix @ adjoint
-    assert flow.log_norm_state.dtype == jnp.float32
+    assert flow.log_norm_h.dtype == jnp.float32
     np.testing.assert_allclose(
-        flow.log_norm_state, np.array(expected)[::-1, None].repeat(2, 1), atol=1e-4
+        flow.log_norm_h, np.array(expected)[::-1, None].repeat(2, 1), atol=1e-4
     )
 
 
@@ -168,12 +170,12 @@ def test_lstm_without_weights_forgets_by_its_bias(forget_bias):
     params = params._replace(w_x=0 * params.w_x, w_h=0 * params.w_h)
     flow = rnnlab.gradient_flow(cell, params, xs_of((101, 1, I)), lambda ys: jnp.sum(ys[-1]))
     per_step = math.log(1 / (1 + math.exp(-forget_bias)))
-    fallen = flow.log_norm_cell[:-1, 0] - flow.log_norm_cell[-2, 0]
+    fallen = flow.log_norm_c[:-1, 0] - flow.log_norm_c[-2, 0]
     np.testing.assert_allclose(
         fallen, per_step * np.arange(100)[::-1] * 1.0, rtol=1e-12, atol=1e-12
     )
     assert np.isneginf(
-        flow.log_norm_state[:-1]
+        flow.log_norm_h[:-1]
     ).all()  # nothing flows through h without recurrent weights
     if (
         forget_bias == 1.0
@@ -188,10 +190,10 @@ def test_a_hundred_thousand_steps_stay_finite_in_float32():
     flow = rnnlab.gradient_flow(
         cell, params, xs_of((100_000, 1, 2), jnp.float32), lambda ys: jnp.sum(ys[-1])
     )
-    assert flow.log_norm_state.dtype == jnp.float32
-    assert np.isfinite(flow.log_norm_state).all()
-    assert flow.log_norm_state[0, 0] < -9e4
-    assert np.isfinite(flow.contributions.w_h[1:]).all()
+    assert flow.log_norm_h.dtype == jnp.float32
+    assert np.isfinite(flow.log_norm_h).all()
+    assert flow.log_norm_h[0, 0] < -9e4
+    assert np.isfinite(flow.log_contributions.w_h[1:]).all()
     assert bool(flow.finite)
     assert flow.horizon < 20
 
@@ -205,8 +207,8 @@ def test_scaling_agrees_with_64_bits_where_those_reach():
     high = rnnlab.gradient_flow(
         rnnlab.RNN(8, **F64), params64, xs.astype(jnp.float64), lambda ys: jnp.sum(ys[-1])
     )
-    np.testing.assert_allclose(low.log_norm_state, high.log_norm_state, rtol=1e-5)
-    assert high.log_norm_state[0, 0] < math.log(np.finfo(np.float32).tiny)
+    np.testing.assert_allclose(low.log_norm_h, high.log_norm_h, rtol=1e-5)
+    assert high.log_norm_h[0, 0] < math.log(np.finfo(np.float32).tiny)
 
 
 def test_an_exploding_gradient_overflows_nothing():
@@ -218,7 +220,7 @@ def test_an_exploding_gradient_overflows_nothing():
     )
     np.testing.assert_allclose(flow.decay_per_step, -math.log(3), rtol=1e-5)
     assert np.isinf(flow.gradient.b).any()
-    np.testing.assert_allclose(flow.log_norm_gradient.b, flow.contributions.b[0], atol=0.5)
+    np.testing.assert_allclose(flow.log_norm_gradient.b, flow.log_contributions.b[0], atol=0.5)
     assert bool(flow.finite)
     assert flow.horizon == 500
     assert not flow.vanishes
@@ -249,7 +251,7 @@ def test_log_norms_are_differentiable():
 
     def measured(params):
         flow = rnnlab.gradient_flow(cell, params, xs, loss)
-        return jnp.sum(flow.log_norm_state) + flow.decay_per_step + flow.contributions.w_x[0]
+        return jnp.sum(flow.log_norm_h) + flow.decay_per_step + flow.log_contributions.w_x[0]
 
     check_grads(measured, (params,), order=1, modes=["rev"], rtol=1e-6, atol=1e-6, eps=1e-5)
 
@@ -272,7 +274,7 @@ def test_finite_differences():
         )
         slopes[b, j] = (up - down) / (2 * h)
     np.testing.assert_allclose(
-        flow.log_norm_state[t], np.log(np.linalg.norm(slopes, axis=-1)), rtol=1e-7
+        flow.log_norm_h[t], np.log(np.linalg.norm(slopes, axis=-1)), rtol=1e-7
     )
 
 
@@ -289,13 +291,44 @@ def test_padding_carries_no_gradient_and_lags_count_from_each_length():
     assert bool(flow.finite)
     for b, length in enumerate(LENGTHS):
         alone = rnnlab.gradient_flow(cell, params, xs[:length, b], loss_of_all)
-        np.testing.assert_allclose(
-            flow.log_norm_state[:length, b], alone.log_norm_state, rtol=1e-10
-        )
-        assert np.isneginf(flow.log_norm_state[length:, b]).all()
+        np.testing.assert_allclose(flow.log_norm_h[:length, b], alone.log_norm_h, rtol=1e-10)
+        assert np.isneginf(flow.log_norm_h[length:, b]).all()
     for b, length in enumerate(LENGTHS):
         assert flow.examples.loss_steps[b] == length
         assert flow.examples.lags[b] == flow.examples.loss_step[b] + 1 <= length
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru-after", "leaky"])
+def test_a_step_that_a_mask_leaves_out_carries_the_gradient_over(name):
+    """Two steps at the start, three in the middle and one at the end are left out."""
+    cell = SIMPLE[name]
+    params, xs = draw_params(cell, I), xs_of((12, B, I))
+    counts = np.ones(12, bool)
+    counts[[0, 1, 4, 5, 6, 11]] = False
+    mask = jnp.broadcast_to(counts[:, None], (12, B))
+
+    def loss_of_one(ys, step):
+        return jnp.sum(ys[step] ** 2)
+
+    flow = rnnlab.gradient_flow(cell, params, xs, loss_of_one, 10, mask=mask)
+    alone = rnnlab.gradient_flow(cell, params, xs[counts], loss_of_one, 5)
+    np.testing.assert_allclose(flow.log_norm_state[counts], alone.log_norm_state, rtol=1e-9)
+    for left_out in (4, 5, 6):
+        np.testing.assert_allclose(flow.log_norm_state[left_out], alone.log_norm_state[1])
+    np.testing.assert_allclose(flow.log_norm_h0, alone.log_norm_h0, rtol=1e-9)
+    # Lags end at the first step that counts.
+    assert (flow.examples.lags == 9).all()
+    assert np.isfinite(flow.log_norm_by_lag[:9]).all()
+
+
+def test_gradient_flow_follows_the_reset_state():
+    cell = SIMPLE["lstm"]
+    params, xs = draw_params(cell, I), xs_of()
+    reset_state = draw_state(cell, (B,))
+    marks = {"resets": RESETS, "reset_state": reset_state}
+    flow = rnnlab.gradient_flow(cell, params, xs, loss, **marks)
+    gradient = jax.grad(lambda p: loss(rnnlab.unroll(cell, p, xs, **marks)[1]))(params)
+    chex.assert_trees_all_close(flow.gradient, gradient, rtol=1e-10)
 
 
 def test_a_reset_stops_the_gradient():
@@ -303,8 +336,8 @@ def test_a_reset_stops_the_gradient():
     params = draw_params(cell, I)
     resets = jnp.zeros((T, B), bool).at[4].set(True)
     flow = rnnlab.gradient_flow(cell, params, xs_of(), lambda ys: jnp.sum(ys[-1]), resets=resets)
-    assert np.isneginf(flow.log_norm_joint[:4]).all()
-    assert np.isfinite(flow.log_norm_joint[4:]).all()
+    assert np.isneginf(flow.log_norm_state[:4]).all()
+    assert np.isfinite(flow.log_norm_state[4:]).all()
     assert flow.lags == T - 4
     assert not flow.vanishes
 
@@ -330,7 +363,7 @@ def test_seeds_in_one_vmapped_program():
         one = rnnlab.gradient_flow(
             cell, jax.tree.map(lambda p, seed=seed: p[seed], params), xs_of(), loss
         )
-        np.testing.assert_allclose(flows.log_norm_state[seed], one.log_norm_state, rtol=1e-10)
+        np.testing.assert_allclose(flows.log_norm_h[seed], one.log_norm_h, rtol=1e-10)
         assert flows.horizon[seed] == one.horizon
 
 

@@ -191,7 +191,7 @@ def test_a_gaussians_spectral_radius_is_its_gain():
 
 @pytest.mark.parametrize("max_lag", [3, 100, 784.0])
 def test_chrono_for_an_lstm(max_lag):
-    """b_f = ln U[1, T − 1], b_i = −b_f, nothing else: time constants 1/(1 − σ(b_f)) spread over 2 … T."""
+    """b_f = ln U[1, T − 1], b_i = −b_f, all else 0: time constants 1/(1 − σ(b_f)) of 2 … T."""
     size = 2000
     cell = LSTM(
         size, bias_init=initializers.chrono(max_lag), recurrent_init=initializers.constant(0.0)
@@ -223,7 +223,7 @@ def test_chrono_for_a_gru():
 
 @pytest.mark.parametrize("name", ["rnn", "lstm", "gru"])
 def test_pytorch_draws_all_weights_and_both_biases_alike(name):
-    """U(−1/√H, 1/√H): mean and variance within five standard errors, beside PyTorch's own module."""
+    """U(−1/√H, 1/√H): mean and variance within five standard errors, as for PyTorch's module."""
     torch = pytest.importorskip("torch")
     module = {"rnn": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[name](50, 100)
     params = make_cell(name, 100, init="pytorch").init(KEY, 50)

@@ -26,7 +26,7 @@ def noise(tree):
 
 
 def flax_cell(api, name, param_dtype="float64", **options):
-    """The arguments of ``from_flax``, and a function ``(arrays, carry, x) -> (carry, y)``: I = 3, H = 5."""
+    """Arguments of ``from_flax`` and ``(arrays, carry, x) -> (carry, y)``, for I = 3, H = 5."""
     if api == "linen":
         module = getattr(linen, name)(5, param_dtype=jnp.dtype(param_dtype), **options)
         carry = jax.eval_shape(lambda: module.initialize_carry(jax.random.key(0), (2, 3)))

@@ -1,4 +1,4 @@
-"""Weights from and to PyTorch: values and gradients against live PyTorch and against stored vectors."""
+"""Weights from and to PyTorch: values and gradients against PyTorch and stored vectors."""
 
 import dataclasses
 import runpy
@@ -174,6 +174,7 @@ CELLS = {
     "rnn": rnnlab.RNN(5),
     "rnn-relu": rnnlab.RNN(5, activation="relu"),
     "lstm": rnnlab.LSTM(5),
+    "lstm-projected": rnnlab.LSTM(5, proj_size=2),
     "lstm-no-bias": rnnlab.LSTM(5, bias=False),
     "lstm-two-biases": rnnlab.LSTM(5, recurrent_bias=True),
     "gru": rnnlab.GRU(5),
@@ -327,7 +328,11 @@ UNREADABLE = {
     "no dictionary": ([1.0], "module.state_dict()"),
     "another layer's": (changed(**{"fc.weight": np.ones((2, 10))}), "fc.weight"),
     "two modules": (changed(**{"decoder.weight_ih_l0": np.ones((15, 3))}), "decoder."),
-    "projection": (changed(weight_hr_l0=np.ones((2, 5))), "proj_size"),
+    "projection of a GRU": (
+        changed(weight_hr_l0=np.ones((2, 5)), weight_hh_l0=np.ones((15, 2))),
+        "only an LSTM",
+    ),
+    "stray projection": (changed(weight_hr_l0=np.ones((5, 5))), "stray weight_hr_l0"),
     "no recurrent weights": (changed(weight_hh_l0=None), "weight_hh_l0"),
     "shape": (changed(weight_hh_l0=np.ones((10, 5))), "[4H, H]"),
     "lacks a layer's weights": (changed(weight_hh_l1=None), "lacks weight_hh_l1"),
@@ -363,10 +368,17 @@ def test_activations_that_pytorch_does_not_have_are_refused():
     )
 
 
-def test_projections_of_live_modules_are_refused(torch):
-    one_sentence(
-        lambda: interop.from_torch(torch.nn.LSTM(3, 5, proj_size=2).state_dict()), "proj_size"
-    )
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("both_ways", [False, True])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_an_lstm_with_a_projection_is_that_of_pytorch(torch, record, layers, both_ways, bias):
+    options = {"num_layers": layers, "bidirectional": both_ways, "bias": bias, "proj_size": 2}
+    module = make(torch, "lstm", "float64", 3, 5, **options)
+    compare(record(module, 4, 2), "lstm")
+    cell, params = interop.from_torch(module)
+    back = interop.to_torch(cell, params)
+    assert list(back) == list(module.state_dict())
+    make(torch, "lstm", "float64", 3, 5, **options).load_state_dict(back)
 
 
 def test_float64_is_never_truncated():
@@ -392,7 +404,8 @@ def test_options_that_are_no_weights_do_not_stand_in_the_way():
 def test_neither_pytorch_nor_flax_is_imported_before_it_is_needed():
     code = (
         "import sys, numpy, rnnlab\n"
-        "rnnlab.interop.from_torch({'weight_ih': numpy.ones((4, 1), 'f4'), 'weight_hh': numpy.ones((4, 1), 'f4')})\n"
+        "rnnlab.interop.from_torch({'weight_ih': numpy.ones((4, 1), 'f4'), "
+        "'weight_hh': numpy.ones((4, 1), 'f4')})\n"
         "assert not {'torch', 'flax'} & set(sys.modules), 'imported'"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)

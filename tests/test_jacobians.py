@@ -142,7 +142,7 @@ def test_a_singular_product_has_condition_infinity():
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_singular_values_that_are_zero_do_not_come_back_as_rounding(dtype):
-    """An LSTM from zeros, whose h follows from c alone; a matrix of low rank; a shift, which is nilpotent."""
+    """An LSTM from zeros, whose h follows from c; a matrix of low rank; a nilpotent shift."""
     lstm = LSTM(16, param_dtype=dtype)
     params = lstm.init(jax.random.key(0), 3)
     found = jacobian_products(lstm, params, jnp.zeros((20, 3), dtype), pairs=after(20, 1, 20))

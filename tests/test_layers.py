@@ -1,5 +1,7 @@
 """Cells made of cells, and the four shapes of a task: one or many inputs to one or many outputs."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,6 +27,10 @@ def marks(seed: int = 4) -> dict[str, np.ndarray]:
     return {"lengths": rng.integers(1, T + 1, B), "resets": rng.random((T, B)) < 0.35}
 
 
+def reset_to(cell, seed: int = 6) -> dict[str, Any]:
+    return {"reset_state": draw_state(cell, (B,), seed)}
+
+
 # The readout
 
 
@@ -46,13 +52,14 @@ def test_readout(bias):
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("residual", [False, True])
 def test_a_stack_is_its_layers_one_after_the_other(residual, reverse):
-    """A residual adds a layer's inputs to its outputs: from the second layer on, and not around a readout."""
+    """From the second layer on a residual adds inputs to outputs, but not around a readout."""
     cell = stack([GRU(3, reset="before"), RNN(3), Readout(3)], residual=residual)
     params, state, xs = draw_params(cell, INPUTS), draw_state(cell, (B,)), noise(T, B, INPUTS)
-    options = marks() | {"reverse": reverse}
+    options = marks() | {"reverse": reverse} | reset_to(cell)
 
     def run(number, step, xs):
-        return loop.unroll(step, params.layers[number], xs, state.layers[number], **options)
+        own = options | {"reset_state": options["reset_state"].layers[number]}
+        return loop.unroll(step, params.layers[number], xs, state.layers[number], **own)
 
     first = run(0, GRU_BEFORE.step, xs)
     second = run(1, ELMAN.step, first.ys)
@@ -144,7 +151,7 @@ def test_a_stack_of_readouts_can_be_a_layer():
 
 @pytest.mark.parametrize("reverse", [False, True])
 def test_two_directions_side_by_side(reverse):
-    """Two cells that know nothing of each other; with lengths the backward one starts at each last valid step."""
+    """Two independent cells; with lengths the backward one starts at each last valid step."""
     cell = bidirectional(RNN(3), GRU(3, reset="before"))
     params, state, xs = draw_params(cell, INPUTS), draw_state(cell, (B,)), noise(T, B, INPUTS)
     lengths = np.array([5, 1, 3])
@@ -180,7 +187,7 @@ DEEP = stack([bidirectional(RNN(3)), bidirectional(RNN(2)), Readout(2)])
 
 
 def test_packed_sequences_stay_apart_in_both_directions():
-    """Three sequences in one, a reset where each starts: each as if alone, in values and gradients."""
+    """Three sequences, each begun by a reset, have the values and gradients of separate runs."""
     params, xs, parts = draw_params(DEEP, INPUTS), noise(9, INPUTS), [(0, 3), (3, 5), (5, 9)]
     resets = np.isin(np.arange(9), [0, 3, 5])
     weights = noise(9, 2, seed=5)
@@ -198,7 +205,7 @@ def test_packed_sequences_stay_apart_in_both_directions():
 
 
 def test_both_directions_in_reverse():
-    """As for one direction: the same as flipping inputs and resets in time, running, and flipping outputs."""
+    """As for one direction, the same as flipping inputs and resets, running, flipping outputs."""
     cell = bidirectional(RNN(3))
     params, state, xs = draw_params(cell, INPUTS), draw_state(cell), noise(9, INPUTS)
     resets = np.isin(np.arange(9), [2, 4])
@@ -257,7 +264,10 @@ def copies(layers: int, size: int, dropout: float, residual: bool = False):
 
 @pytest.mark.parametrize("dropout", [0.2, 0.5])
 def test_dropout_is_inverted_and_keeps_the_mean(dropout):
-    """Between two layers a number is dropped with probability p or multiplied by 1/(1 − p); not before the first."""
+    """Between two layers a number is dropped with probability p or multiplied by 1/(1 − p).
+
+    Inputs of the first layer are kept.
+    """
     cell, params = copies(2, 20, dropout)
     xs = np.ones((50, 20, 20))
     _, ys = unroll(cell, params, xs, key=jax.random.key(0))
@@ -295,7 +305,7 @@ def test_dropout_needs_a_key():
 
 
 def test_dropout_leaves_a_residual_connection_whole():
-    """What is added around a layer is not dropped: with a layer of zeros the input comes through untouched."""
+    """The residual is not dropped: around a layer of zeros the input comes through unchanged."""
     cell = stack([RNN(4), RNN(4)], residual=True, dropout=0.9)
     params = draw_params(cell, INPUTS)
     silent = params._replace(
@@ -341,7 +351,7 @@ def test_one_to_one():
 
 
 def test_one_to_many():
-    """One input, then each output is the next input; the same outputs as if the whole input had been known."""
+    """Each output is the next input; the outputs are those of the whole input at once."""
     cell = stack([LSTM(3), Readout(INPUTS)])
     params, x = draw_params(cell, INPUTS), noise(B, INPUTS)
 
@@ -364,7 +374,7 @@ def test_one_to_many():
 
 
 def test_many_to_one():
-    """A label for a sequence of any length: the readout of the state at each length, whatever comes after."""
+    """A label for each sequence: the readout of the state at its length, whatever follows."""
     cell, head = GRU(3, reset="before"), Readout(2)
     params, weights, xs, lengths = (
         draw_params(cell, INPUTS),
@@ -388,7 +398,7 @@ def test_many_to_one():
 
 
 def test_many_to_many():
-    """A label for every step: yₜ depends on x₁ … xₜ, and in a bidirectional network on all of the sequence."""
+    """A label for every step: yₜ depends on x₁ … xₜ, in a bidirectional network on all inputs."""
     xs = jnp.asarray(noise(T, INPUTS))
     for cell, reach in (
         (stack([RNN(3), Readout(2)]), np.tri(T, dtype=bool)),
@@ -402,7 +412,7 @@ def test_many_to_many():
 
 
 def test_outputs_fed_back_are_jordans_network():
-    """Elman's network that reads its own last readout beside xₜ, and forgets its state, is Jordan's."""
+    """Elman's network that reads its last readout beside xₜ and forgets its state is Jordan's."""
     cell = rnnlab.JordanRNN(4, feedback_size=2)
     params, xs = draw_params(cell, INPUTS), noise(T, B, INPUTS)
     hidden, head = RNN(4), Readout(2)

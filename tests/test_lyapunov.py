@@ -202,7 +202,7 @@ def test_leading_exponents_and_rarer_decompositions_change_nothing():
 
 @pytest.mark.combinations
 def test_the_derivative_through_the_decompositions_is_right():
-    """Of λ₁ = ln g of a linear network it is 1/g; of a driven LSTM's exponents, finite differences."""
+    """1/g for λ₁ = ln g of a linear network; finite differences for a driven LSTM's exponents."""
     cell, params = linear(np.diag([0.9, 0.2]))
 
     def first(gain):
@@ -245,7 +245,7 @@ def test_turned_directions_are_differentiated_and_mapped():
 @pytest.mark.combinations
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_directions_that_are_annihilated_have_no_exponent(dtype):
-    """From zeros, the h of an LSTM follows from its c alone; a low rank may be that of any matrix."""
+    """From zeros an LSTM's h follows from its c; a matrix of low rank is symmetric or general."""
     lstm = LSTM(16, param_dtype=dtype)
     found = lyapunov_spectrum(lstm, lstm.init(jax.random.key(0), 3), jnp.zeros((50, 3), dtype))
     assert np.isfinite(found.exponents[:16]).all()
@@ -288,16 +288,17 @@ def test_merely_small_exponents_are_kept_down_to_the_rounding_of_a_step(dtype, k
 
 
 def test_saturated_units_are_small_and_not_annihilated():
-    """At g = 3 in float32 1 − tanh² is often below the rounding of a step: the last exponents stay finite."""
+    """At g = 3, 1 − tanh² is often below float32 rounding: the last exponents stay finite."""
     cell, params = chaotic(100, 3.0)
     start = cell.initial_state()._replace(h=jax.random.normal(jax.random.key(5), (100,)))
     options = {"burn_in": 100, "warm_up": 50}
     single = lyapunov_spectrum(cell, params, jnp.zeros((350, 1)), start, **options)
     double = RNN(100, form="output-state", bias=False, param_dtype=jnp.float64)
     exact = lyapunov_spectrum(
-        double, *jax.tree.map(lambda leaf: leaf.astype(float), (params, jnp.zeros((350, 1)), start)),
+        double,
+        *jax.tree.map(lambda leaf: leaf.astype(float), (params, jnp.zeros((350, 1)), start)),
         **options,
-    )  # fmt: skip
+    )
     np.testing.assert_allclose(single.mean.mean(), exact.mean.mean(), atol=0.05)
     np.testing.assert_allclose(single.exponents[-1], exact.exponents[-1], rtol=0.15)
 
@@ -389,7 +390,7 @@ def test_a_closed_curve_has_dimension_one_and_creates_no_information(dtype):
 
 
 def test_an_orbit_that_fell_onto_a_point_is_told():
-    """The logistic map at r = 4 in float32: from the edge of ½ it comes to 1, then to 0, where λ is ln 4."""
+    """The logistic map at r = 4 in float32 goes from near ½ to 1, then to 0, where λ is ln 4."""
     logistic = rnnlab.Step(lambda r, h, _: (r * h * (1 - h), h), jnp.zeros(1, jnp.float32))
     start = jnp.array([[0.50001], [0.3], [0.0]], jnp.float32)
     xs = jnp.zeros((1000, 3, 1), jnp.float32)

@@ -1,4 +1,4 @@
-"""The monitor against plain NumPy norms, against loops over gradient_flow, and under every transformation of JAX."""
+"""The monitor against NumPy norms and loops over gradient_flow, under JAX's transformations."""
 
 import functools
 

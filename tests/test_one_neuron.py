@@ -38,7 +38,10 @@ def test_folds_and_cusp_as_printed():
 
 @pytest.mark.parametrize("drive", [0.0, 0.3, -0.2])
 def test_at_a_fold_the_condition_turns_and_at_the_cusp_it_turns_twice(drive):
-    """With y = x − w′u a fixed point has b = ln(y/(1−y)) − w x; a fold is where ∂b/∂x = 1/(y(1−y)) − w vanishes."""
+    """With y = x − w′u a fixed point has b = ln(y/(1−y)) − w x.
+
+    A fold is where ∂b/∂x = 1/(y(1−y)) − w vanishes.
+    """
     w = np.array([4.0, 4.01, 5.0, 9.0, 200.0])
     x, b = fold_points(w, drive)
     y = np.asarray(x) - drive
@@ -247,7 +250,7 @@ def test_single_precision_stays_single():
 
 
 def test_a_steep_neuron_has_the_right_gradient_or_none():
-    """With |w| large the equation is stiff: few digits would be left of derivatives that the solver's steps ignore."""
+    """At large |w| the equation is stiff: derivatives outside step control would lose digits."""
     w, b, target = (
         jnp.array([-200.0, -5000.0], jnp.float32),
         jnp.array([100.3, 2500.3], jnp.float32),
@@ -298,8 +301,8 @@ def test_the_figure_says_where_the_folds_and_the_cusp_are(tmp_path):
     text = (tmp_path / "diagram.svg").read_text()
     low, high = (f"−{-float(b):.3f}" for b in found.folds.b[::-1])
     assert (
-        f"At w = 6 two states are stable for b from {low} to {high}; below the cusp at w = 4, b = −2"
-        in text
+        f"At w = 6 two states are stable for b from {low} to {high}; "
+        "below the cusp at w = 4, b = −2" in text
     )
     for words in (
         "unstable",

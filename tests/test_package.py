@@ -63,7 +63,7 @@ def test_public_names_are_listed_once_and_sorted():
 
 
 def test_what_type_checkers_see_is_what_is_imported():
-    """The imports under TYPE_CHECKING and the table of lazy imports tell the same story, each name re-exported."""
+    """The imports under TYPE_CHECKING and the lazy-import table agree; each name is re-exported."""
     body = ast.parse(Path(rnnlab.__file__).read_text(encoding="utf-8")).body
     (block,) = [
         node
@@ -92,7 +92,10 @@ def test_functions_are_not_hidden_by_modules():
         "names = [module.name for module in pkgutil.walk_packages(rnnlab.__path__, 'rnnlab.')]",
         "for name in names: name.endswith('__main__') or importlib.import_module(name)",
         "assert 'rnnlab.driver' in names and rnnlab.unroll is first",
-        "for name in rnnlab._HOME: assert not isinstance(getattr(rnnlab, name), types.ModuleType), name",
+        (
+            "for name in rnnlab._HOME: "
+            "assert not isinstance(getattr(rnnlab, name), types.ModuleType), name"
+        ),
     )
     assert isinstance(rnnlab.unroll, types.FunctionType)
     assert not {module.name for module in pkgutil.iter_modules(rnnlab.__path__)} & set(rnnlab._HOME)

@@ -1,4 +1,4 @@
-"""Whatever stands in the padding beyond an example's length changes nothing: inputs, resets, or NaN."""
+"""Padding beyond an example's length changes nothing: inputs, resets, or NaN."""
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +35,7 @@ CASES = [
 
 
 def run(name, engine, reverse, xs, lengths, resets):
-    """Final state, outputs and the gradient of their sum, for parameters, inputs and initial state."""
+    """Final state, outputs, and gradients of their sum by parameters, inputs and initial state."""
     cell = CELLS[name]
     params, start = draw_params(cell, I), draw_state(cell, (B,))
 

@@ -22,8 +22,8 @@ CELLS = ("rnn", "lstm", "gru")
 DECAY = {"rnn": 0.5, "lstm": 0.25, "gru": 0.4}
 """Nats a step; the gradient is below 1/1000 after ln(1000)/DECAY steps: 14, 28 and 18."""
 SEEDS, STEPS = 2, 40
-CONFIG = {"settings": {"cells": ["rnn", "lstm"], "clip": None, "learning_rate": 1e-5}, "machine": "x86_64",
-          "versions": {"rnnlab": "0.1.0"},
+CONFIG = {"settings": {"cells": ["rnn", "lstm"], "clip": None, "learning_rate": 1e-5},
+          "machine": "x86_64", "versions": {"rnnlab": "0.1.0"},
           "command": "rnnlab gradients --cells rnn 'l stm' --out \"a & b\""}  # fmt: skip
 SENTENCE = "rnn: nearby trajectories diverge, λ₁ = 0.05 nats a step (seeds ±0.01), dimension 2.5"
 
@@ -55,10 +55,11 @@ def gradients(phases=("untrained",)):
                 ]
             horizon = {"rnn": 14, "lstm": 28, "gru": 18}[cell]
             summary.append({
-                "cell": cell, "phase": phase, "decay_per_step": DECAY[cell], "horizon": horizon, "vanishes": True,
-                "horizon_low": horizon - 1, "horizon_high": horizon, "example_low": 3, "example_high": 40,
-                "half_life": math.log(2) / DECAY[cell], "late_decay_per_step": None, "zero_share": 0.0,
-                "lags": STEPS, "length": STEPS, "seeds": SEEDS, "doubtful": 0,
+                "cell": cell, "phase": phase, "decay_per_step": DECAY[cell], "horizon": horizon,
+                "vanishes": True, "horizon_low": horizon - 1, "horizon_high": horizon,
+                "example_low": 3, "example_high": 40, "half_life": math.log(2) / DECAY[cell],
+                "late_decay_per_step": None, "zero_share": 0.0, "lags": STEPS, "length": STEPS,
+                "seeds": SEEDS, "doubtful": 0,
             })  # fmt: skip
     return {"config": CONFIG, "norms": norms, "flow": flow, "summary": summary}
 
@@ -68,11 +69,14 @@ def detail():
     """What a closer look adds to a gradient study."""
     return {
         "singular_values": [
-            {**at, "seed": seed, "lag": lag, "index": index, "log_value": -DECAY[at["cell"]] * lag * index - 0.1 * seed}
-            for at in where for seed in range(SEEDS) for lag in (1, 10, 30) for index in (1, 2, 3, 4)
+            {**at, "seed": seed, "lag": lag, "index": index,
+             "log_value": -DECAY[at["cell"]] * lag * index - 0.1 * seed}
+            for at in where for seed in range(SEEDS)
+            for lag in (1, 10, 30) for index in (1, 2, 3, 4)
         ],
         "contributions": [
-            {**at, "parameter": name, "t": t, "k": k, "log_norm": -DECAY[at["cell"]] * (t - k) if k <= t else None}
+            {**at, "parameter": name, "t": t, "k": k,
+             "log_norm": -DECAY[at["cell"]] * (t - k) if k <= t else None}
             for at in where
             for name in (("w_x", "w_h", "p") if at["cell"] == "lstm" else ("w_x", "w_h"))
             for t in range(20) for k in range(20)
@@ -91,26 +95,32 @@ def dynamics():
     return {
         "config": {**CONFIG, "command": "rnnlab dynamics"},
         "spectrum": [
-            {**at, "index": i, "exponent": 0.25 - 0.1 * i - 0.01 * at["seed"]} for at in each for i in (1, 2, 3, 4)
+            {**at, "index": i, "exponent": 0.25 - 0.1 * i - 0.01 * at["seed"]}
+            for at in each for i in (1, 2, 3, 4)
         ],
-        "trace": [{**at, "step": step, "exponent": 0.1 / step} for at in each for step in range(1, 500)],
+        "trace": [
+            {**at, "step": step, "exponent": 0.1 / step} for at in each for step in range(1, 500)
+        ],
         "fixed_points": [
             {**at, "number": n, "kind": kind, "unstable": None if kind == "slow" else n, "q": 1e-12,
              "slowest": None if kind == "slow" else 12.5, "pc1": n - 1.5, "pc2": 0.5 * n}
             for at in each for n, kind in enumerate(kinds)
         ],
         "trajectories": [
-            {**at, "example": e, "step": step, "pc1": math.cos(step / 3 + e), "pc2": math.sin(step / 3 + e)}
+            {**at, "example": e, "step": step,
+             "pc1": math.cos(step / 3 + e), "pc2": math.sin(step / 3 + e)}
             for at in each for e in range(2) for step in range(30)
         ],
         "phase": [
-            {"cell": cell, "axis": "recurrent gain", "value": value, "length": length, "exponent": value - 1.05,
-             "horizon": length if value > 1 else length // 2, "vanishes": value <= 1, "decay_per_step": 1 - value}
+            {"cell": cell, "axis": "recurrent gain", "value": value, "length": length,
+             "exponent": value - 1.05, "horizon": length if value > 1 else length // 2,
+             "vanishes": value <= 1, "decay_per_step": 1 - value}
             for cell in CELLS for value in (0.5, 0.8, 1.0, 1.1, 1.4) for length in (5, 20, 80)
         ],
         "summary": [
-            {"cell": cell, "exponent": 0.05, "spread": 0.01, "kaplan_yorke": 2.5, "entropy_rate": 0.05,
-             "attractor": None, "stable": 1, "saddle": 1, "unstable": 1, "slow": 1}
+            {"cell": cell, "exponent": 0.05, "spread": 0.01, "kaplan_yorke": 2.5,
+             "entropy_rate": 0.05, "attractor": None,
+             "stable": 1, "saddle": 1, "unstable": 1, "slow": 1}
             for cell in CELLS
         ],
     }  # fmt: skip
@@ -147,8 +157,8 @@ def test_the_finding_comes_first_and_all_is_told(full):
         "<title>Steps back until the gradient is below 1/1000 (median and range of 2 seeds): "
         "rnn 14 (13 to 14), lstm 28 (27 to 28), gru 18 (17 to 18)</title>" in text
     )
-    told = ["gru: the gradient halves every 1.73 steps and is below 1/1000 after 18 steps (17 to", SENTENCE,
-            "<figure", "<dd>1e-05</dd>", "0.1.0",
+    told = ["gru: the gradient halves every 1.73 steps and is below 1/1000 after 18 steps (17 to",
+            SENTENCE, "<figure", "<dd>1e-05</dd>", "0.1.0",
             "rnnlab gradients --cells rnn &#x27;l stm&#x27; --out &quot;a &amp; b&quot;",
             "<code>rnnlab dynamics</code>"]  # fmt: skip
     places = [text.index(part) for part in told]
@@ -161,15 +171,21 @@ def test_the_finding_comes_first_and_all_is_told(full):
 def test_titles_say_what_was_found(full):
     assert [figure[0]["title"] for figure in pictures(full)] == [
         (
-            "Steps back until the gradient is below 1/1000 (median and range of 2 seeds): rnn 14 (13 to 14), "
-            "lstm 28 (27 to 28), gru 18 (17 to 18)"
+            "Steps back until the gradient is below 1/1000 (median and range of 2 seeds): "
+            "rnn 14 (13 to 14), lstm 28 (27 to 28), gru 18 (17 to 18)"
         ),
         "From T = 4 to T = 40 the gradient's norm changes: rnn × 0.165, lstm × 0.407, gru × 0.237",
-        "Over 30 steps the largest singular value becomes rnn 2.9 · 10⁻⁷, lstm 5.3 · 10⁻⁴, gru 5.8 · 10⁻⁶",
+        (
+            "Over 30 steps the largest singular value becomes "
+            "rnn 2.9 · 10⁻⁷, lstm 5.3 · 10⁻⁴, gru 5.8 · 10⁻⁶"
+        ),
         "rnn, w_x: contributions are above 1/1000 of the largest up to 13 steps back",
         "Steps that give the full gradient's direction (cosine of 0.99): rnn 10, lstm 20, gru 20",
         "Nearby trajectories diverge: rnn (λ₁ = 0.05), lstm (λ₁ = 0.05), gru (λ₁ = 0.05)",
-        "In the second half of the run the estimate of λ₁ moves by (nats/step): rnn 0.0002, lstm 0.0002, gru 0.0002",
+        (
+            "In the second half of the run the estimate of λ₁ moves by (nats/step): "
+            "rnn 0.0002, lstm 0.0002, gru 0.0002"
+        ),
         "rnn, seed 0: 1 stable fixed point, 1 saddle, 1 unstable point, 1 slow point",
         "λ₁ is positive from a recurrent gain of 1.05 (rnn) on",
     ]
@@ -546,14 +562,17 @@ UNREADABLE = """() => {
   };
   const found = [];
   for (const element of document.querySelectorAll("body *")) {
-    const words = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
+    const words = [...element.childNodes].some((node) =>\
+ node.nodeType === 3 && node.textContent.trim());
     const box = element.getBoundingClientRect(), style = getComputedStyle(element);
     if (!words || !box.width || ["SCRIPT", "NOSCRIPT"].includes(element.tagName)) continue;
     const raised = element.tagName === "tspan" && element.style.fontSize === "70%";  // an exponent
-    if (parseFloat(style.fontSize) < 12 && !raised) found.push(["small", element.textContent, style.fontSize]);
+    if (parseFloat(style.fontSize) < 12 && !raised)\
+ found.push(["small", element.textContent, style.fontSize]);
     const ink = element instanceof SVGElement ? style.fill : style.color;
     const [low, high] = [shade(ink), shade(ground(element))].sort((a, b) => a - b);
-    if ((high + 0.05) / (low + 0.05) < 4.5) found.push(["pale", element.textContent, ink, ground(element)]);
+    if ((high + 0.05) / (low + 0.05) < 4.5)\
+ found.push(["pale", element.textContent, ink, ground(element)]);
   }
   const room = document.documentElement.clientWidth;
   if (document.documentElement.scrollWidth > room) found.push(["the page scrolls sideways"]);
@@ -573,7 +592,8 @@ def test_readable_at_both_widths_in_both_schemes(browser, full, width, scheme):
         assert faults == []
         assert page.evaluate(UNREADABLE) == []
         traces = page.evaluate(
-            "[...document.querySelectorAll('.plot')].map(p => p.querySelectorAll('.trace, .hm, .contour').length)"
+            "[...document.querySelectorAll('.plot')]"
+            ".map(p => p.querySelectorAll('.trace, .hm, .contour').length)"
         )
         drawn = pictures(full)
         assert len(traces) == len(drawn) == 9

@@ -1,4 +1,4 @@
-"""Phase diagrams against linear networks, whose reach is known, and against one network and length at a time."""
+"""Phase diagrams against linear networks of known reach, and one network and length at a time."""
 
 import functools
 
@@ -102,7 +102,7 @@ def test_each_entry_is_that_of_one_network_at_one_length(name):
 
 
 def doubled(cell, params, state, x):
-    """The step, with an output that is no part of the state, so that the state is taken as a whole."""
+    """The step, with an output that is not part of the state, so the state is taken whole."""
     new, y = cell.step(params, state, x)
     return new, 2 * y
 

@@ -65,7 +65,7 @@ def test_the_lines_of_a_flow_are_its_numbers():
     )
     by_name = {line.get_label(): line.get_ydata() for line in right.lines}
     # The first step starts from a state of zero, so it contributes nothing to W_h.
-    np.testing.assert_allclose(by_name["w_h"][1:], flow.contributions.w_h[1:])
+    np.testing.assert_allclose(by_name["w_h"][1:], flow.log_contributions.w_h[1:])
     assert np.isnan(by_name["w_h"][0])
 
 

@@ -66,7 +66,7 @@ def test_every_step_of_a_scaled_orthogonal_linear_network_adds_the_same(
 
 @pytest.mark.parametrize("forget_bias", [-1.0, 1.0, 5.0])
 def test_an_lstm_without_weights(forget_bias):
-    """Through c every step passes σ(b); the last, which the loss reaches through h, σ(b) · o with o = ½."""
+    """Each step passes σ(b) through c; the last, which the loss reaches through h, σ(b) / 2."""
     cell = LSTM(5, forget_bias=forget_bias, **F64)
     params = jax.tree.map(jnp.zeros_like, cell.init(jax.random.key(0), I))._replace(
         b=cell.init(jax.random.key(0), I).b
@@ -77,7 +77,10 @@ def test_an_lstm_without_weights(forget_bias):
 
 
 def by_hand(params, xs, dys, ratio):
-    """Ω of Elman's tanh network and its immediate gradient by w_x, w_h and b: one example, one step at a time."""
+    """Ω of Elman's tanh network and its immediate gradient by w_x, w_h and b.
+
+    One example and one step at a time.
+    """
     omega, d_x, d_h, d_b = 0.0, *(np.zeros_like(p) for p in (params.w_x, params.w_h, params.b))
     steps, batch = xs.shape[:2]
     for example in range(batch):
@@ -153,7 +156,7 @@ def params_of(name):
 
 @functools.partial(jax.jit, static_argnames=("name", "loss"))
 def slowly(name, params, xs, loss):
-    """States before each step, and ∂E/∂sₜ as the gradient of E by something added to the state after step t."""
+    """States before each step, and ∂E/∂sₜ as the gradient by a term added to sₜ after step t."""
     cell, output = CELLS[name]
     start = cell.initial_state(xs.shape[1:-1])
 
@@ -185,7 +188,7 @@ def frozen(name, params, xs, states, adjoints):
 
 @pytest.mark.parametrize("name", CELLS)
 def test_any_cell_has_the_value_and_the_slope_of_the_definition(name):
-    """The gradient along a drawn direction against finite differences with states and adjoints frozen."""
+    """The slope in a random direction against finite differences, states and adjoints frozen."""
     cell, params, xs = CELLS[name][0], params_of(name), xs_of()
     held = slowly(name, params, xs, every)
     value, slope = value_and_slope(cell, params, xs, every)
@@ -249,7 +252,7 @@ def test_a_step_that_passes_nothing_on_adds_one_and_has_no_nan(derivative):
 
 @pytest.mark.parametrize("gain", [0.2, 3.0])
 def test_neither_vanishing_nor_explosion_stops_it_in_float32(gain):
-    """Over 500 steps the adjoint changes by a factor of 10³⁴⁹ or 10²³⁸, which float32 cannot hold."""
+    """Over 500 steps the adjoint changes by 10³⁴⁹ or 10²³⁸, more than float32 can hold."""
     cell, params = orthogonal(gain, jnp.float32)
     params = params._replace(w_x=0 * params.w_x)
     value, slope = value_and_slope(cell, params, xs_of((500, 2, I), jnp.float32), last)

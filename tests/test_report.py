@@ -16,8 +16,8 @@ def summary_of(**change):
     return {
         "cell": "rnn", "phase": "untrained", "decay_per_step": math.log(2) / 1.9, "half_life": 1.9,
         "horizon": 19, "vanishes": True, "horizon_low": 17, "horizon_high": 23, "example_low": 12,
-        "example_high": 40, "late_decay_per_step": 0.1, "zero_share": 0.0, "lags": 100, "length": 100,
-        "seeds": 5, "doubtful": 0,
+        "example_high": 40, "late_decay_per_step": 0.1, "zero_share": 0.0, "lags": 100,
+        "length": 100, "seeds": 5, "doubtful": 0,
     } | change  # fmt: skip
 
 
@@ -30,7 +30,10 @@ FIRST = "is still above 1/1000 at the first step, 99 steps back"
     [
         (
             {},
-            "rnn: the gradient halves every 1.9 steps and is below 1/1000 after 19 steps (17 to 23 over 5 seeds).",
+            (
+                "rnn: the gradient halves every 1.9 steps and is below 1/1000 after 19 steps "
+                "(17 to 23 over 5 seeds)."
+            ),
         ),
         (
             {"horizon": 1, "horizon_low": 1, "horizon_high": 1, "decay_per_step": None},
@@ -77,9 +80,9 @@ FIRST = "is still above 1/1000 at the first step, 99 steps back"
         (
             {**NEVER, "loss": 2.3456, "accuracy": 0.512, "clipped_share": 0.25},
             (
-                f"rnn: the gradient halves every 1.9 steps and {FIRST}. It predicts the next symbol with "
-                "a loss of 2.35 nats and an accuracy of 51.2 %; the gradient was clipped in 25 % of the "
-                "training steps."
+                f"rnn: the gradient halves every 1.9 steps and {FIRST}. "
+                "It predicts the next symbol with a loss of 2.35 nats and an accuracy of 51.2 %; "
+                "the gradient was clipped in 25 % of the training steps."
             ),
         ),
     ],

@@ -27,7 +27,10 @@ def bare(monkeypatch):
 @pytest.mark.usefixtures("bare")
 def test_the_flags_are_known_to_this_jaxlib():
     """An unknown one would end the process."""
-    script = "import rnnlab; rnnlab.quick_start(); import jax, jax.numpy as jnp; print(jax.jit(jnp.sum)(jnp.ones(100)))"
+    script = (
+        "import rnnlab; rnnlab.quick_start(); "
+        "import jax, jax.numpy as jnp; print(jax.jit(jnp.sum)(jnp.ones(100)))"
+    )
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     ran = subprocess.run(
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
@@ -58,7 +61,7 @@ def home(tmp_path, monkeypatch):
 
 
 def compile_anew():
-    """Compiles a program in the way of a new process; returns its result and how many programs were found."""
+    """Compiles as a new process would; returns the result and the number of programs found."""
     found = []
     jax.clear_caches()
     monitoring.register_event_listener(

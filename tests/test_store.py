@@ -26,7 +26,7 @@ def finished(records):
 
 
 def measure(folder, value, resume=False, until=None):
-    """A study of a few numbers, as the command line runs one; returns how many units it measured."""
+    """A small study, run as by the command line; returns the number of units measured."""
     config = {"settings": SETTINGS, "data": "text", "value": value}
     with Run(folder, "study", ["norms"]) as run:
         run.admit(SETTINGS)
@@ -80,7 +80,7 @@ def die_at(moment, folder):
 
 
 def kill_at_every_moment(before, value, resume):
-    """Runs the study from the directory ``before`` again and again, killed one write later each time."""
+    """Runs the study from the directory ``before`` repeatedly, killed one write later each time."""
     folder = before.parent / "killed"
     for moment in range(1000):
         shutil.rmtree(folder, ignore_errors=True)
@@ -100,7 +100,7 @@ def kill_at_every_moment(before, value, resume):
 
 
 def assert_safe(folder):
-    """A mixture is told, a move that was cut short can be ended, and what was measured is not lost."""
+    """A mixture is reported, an interrupted move can be finished, and no measurement is lost."""
     if any((folder / name).exists() for name in FILES) and not store.faults(folder):
         assert_whole(folder, drawn(folder))
     store.settle(folder)
@@ -156,8 +156,10 @@ print(kill_at_every_moment(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "
         ("picture.png", None, "picture.png is missing."),
         ("study.csv", "x", "study.csv does not belong to this run: its checksum differs."),
         ("config.json", "{}", "config.json does not belong to this run: its checksum differs."),
-        (store.CHECKSUMS, None, "The run is not finished: SHA256SUMS, the list of its files, is missing."),
-        (store.CHECKSUMS, "x", "The run is not finished: SHA256SUMS, the list of its files, is missing."),
+        (store.CHECKSUMS, None,
+         "The run is not finished: SHA256SUMS, the list of its files, is missing."),
+        (store.CHECKSUMS, "x",
+         "The run is not finished: SHA256SUMS, the list of its files, is missing."),
     ],
 )  # fmt: skip
 def test_what_is_missing_or_does_not_belong_is_told(tmp_path, name, content, fault):

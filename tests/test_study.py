@@ -150,8 +150,8 @@ def test_long_sequences_have_a_program_of_their_own():
 
 def test_training_learns_and_is_reported(text):
     settings = GradientSettings(
-        cells=("gru",), lengths=(8,), hidden_size=16, batch_size=8, seeds=1, data=text, train_steps=150,
-        learning_rate=1e-2, clip=1.0,
+        cells=("gru",), lengths=(8,), hidden_size=16, batch_size=8, seeds=1, data=text,
+        train_steps=150, learning_rate=1e-2, clip=1.0,
     )  # fmt: skip
     source, said = sources.source(settings), []
     wanted = gradients.units(settings)
@@ -204,8 +204,9 @@ def test_noise_is_the_controlled_case():
 
 def reach_record(seed=0, **change):
     return {
-        "cell": "rnn", "seed": seed, "length": 50, "phase": "untrained", "horizon": 14, "vanishes": True,
-        "horizon_low": 12, "horizon_high": 16, "decay_per_step": 0.5, "fit_last_lag": 14,
+        "cell": "rnn", "seed": seed, "length": 50, "phase": "untrained", "horizon": 14,
+        "vanishes": True, "horizon_low": 12, "horizon_high": 16, "decay_per_step": 0.5,
+        "fit_last_lag": 14,
         "late_decay_per_step": 0.2, "late_first_lag": 14, "lags": 50, "zero_share": 0.0,
     } | change  # fmt: skip
 

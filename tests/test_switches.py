@@ -1,4 +1,4 @@
-"""JAX's switches and transformations: whatever is set or wrapped around a cell, it gives what "scan" gives without."""
+"""JAX's switches and transformations: under each, a cell gives what "scan" gives alone."""
 
 import contextlib
 import functools
@@ -48,7 +48,7 @@ def inputs(name):
 
 
 def loss(name, how):
-    """A function of parameters, inputs, state and marks: a sum over examples of all that comes out."""
+    """A function of parameters, inputs, state and marks: the sum of all results over examples."""
 
     def run(params, xs, start, lengths=LENGTHS, resets=RESETS):
         out = unroll(CELLS[name], params, xs, start, lengths=lengths, resets=resets, **how)
@@ -115,7 +115,7 @@ HALF = {
 @pytest.mark.parametrize("engine", ["scan", "fused"])
 @pytest.mark.parametrize("cell", HALF.values(), ids=HALF)
 def test_half_precision_is_no_promotion(cell, engine):
-    """Computing in bfloat16 on float32 states and parameters is asked for, so nothing is refused."""
+    """Computing in bfloat16 on float32 states and parameters is explicit, so it is accepted."""
     params = jax.eval_shape(lambda key: cell.init(key, I), jax.random.key(0))
     xs = jax.ShapeDtypeStruct((T, B, I), jnp.bfloat16)
     how = ENGINES[engine] | {"lengths": LENGTHS, "resets": RESETS}
@@ -324,7 +324,7 @@ def in_itself(run, *given):
 @pytest.mark.parametrize("around", [in_itself, in_while])
 @cases("columns", "layers", "step")
 def test_forward_mode(name, engine, around):
-    """A loop of unknown length has derivatives in forward mode alone: the slope along a direction."""
+    """A loop of unknown length has only forward-mode derivatives: the slope in a direction."""
     given = inputs(name)
     along = jax.tree.map(lambda leaf: jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape), given)
     run = functools.partial(around, loss(name, ENGINES[engine]))

@@ -7,7 +7,17 @@ import jax
 import jax.numpy as jnp
 
 from rnnlab import _check
-from rnnlab.cells.base import Adjoint, Blocks, Maps, Recurrent, affine, keep_precision, lift, spread
+from rnnlab.cells.base import (
+    Adjoint,
+    Blocks,
+    Maps,
+    Recurrent,
+    affine,
+    keep_precision,
+    lift,
+    spread,
+    widest,
+)
 from rnnlab.cells.norm import layer_norm
 from rnnlab.typing import Array, Key
 
@@ -25,7 +35,8 @@ class LSTMParams(NamedTuple):
     """w_x ``[I, 4H]``, w_h ``[H, 4H]``, b and c ``[4H]``, gates in the order i, f, g, o.
 
     On the concatenation [h, x] these are the one matrix ``[w_h; w_x]`` that textbooks write.
-    peephole ``[3, H]`` has a row each for i, f and o. What the cell does not have is None.
+    peephole ``[3, H]`` has a row each for i, f and o. The projection w_p is ``[H, P]``, and w_h is
+    then ``[P, 4H]``. What the cell does not have is None.
     """
 
     w_x: Array
@@ -34,10 +45,11 @@ class LSTMParams(NamedTuple):
     c: Array | None = None
     peephole: Array | None = None
     norm: LSTMNorm | None = None
+    w_p: Array | None = None
 
 
 class LSTMState(NamedTuple):
-    """The cell state and the hidden state, ``[..., H]`` each."""
+    """The cell state ``[..., H]`` and the hidden state ``[..., H]``, or ``[..., P]``."""
 
     c: Array  # cell state, the long-term memory
     h: Array  # hidden state, the short-term memory and the output
@@ -55,8 +67,11 @@ class LSTM(Recurrent):
     ``peephole``: i and f also read p ⊙ cₜ₋₁, and o reads p ⊙ cₜ (Gers & Schmidhuber 2000).
     ``layer_norm``: LN(W_x x) + LN(W_h h) + b, and hₜ = oₜ ⊙ tanh(LN(cₜ)) (Ba, Kiros & Hinton 2016,
     eq. 20–22).
-    Shapes: x ``[..., I]``, c, h and the output ``[..., H]``.
-    Raises ValueError for a ``hidden_size`` below 1, and for a ``forget_bias`` beside ``bias_init``.
+    ``proj_size``: hₜ = W_p (oₜ ⊙ tanh(cₜ)), with P < H numbers, so that W_h has 4HP in place of 4H²
+    (Sak, Senior & Beaufays 2014, arXiv 1402.1128).
+    Shapes: x ``[..., I]``, c ``[..., H]``, h and the output ``[..., H]``, or ``[..., P]``.
+    Raises ValueError for a ``hidden_size`` below 1, a ``proj_size`` outside 1 … H − 1, and for a
+    ``forget_bias`` beside ``bias_init``.
 
     >>> cell = LSTM(8)
     >>> params = cell.init(jax.random.key(0), input_size=3)
@@ -68,15 +83,25 @@ class LSTM(Recurrent):
             Zaremba & Sutskever 2015), or the value that ``bias_init`` draws.
         peephole: whether the gates read the cell state.
         layer_norm: whether the products and the cell state are normalised.
+        proj_size: P, the size of the projected hidden state; None for no projection.
         bias_init: draws all of b as ``(4, H)``, rows i, f, g, o.
     """
 
     forget_bias: float | None = None
     peephole: bool = False
     layer_norm: bool = False
+    proj_size: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.proj_size is not None:
+            proj_size = _check.positive_int("proj_size", self.proj_size)
+            if proj_size >= self.hidden_size:
+                raise ValueError(
+                    f"proj_size is {proj_size}, but hidden_size is {self.hidden_size}; a "
+                    "projection needs a smaller size, or None for no projection"
+                )
+            object.__setattr__(self, "proj_size", proj_size)
         if self.forget_bias is None:
             return
         _check.number("forget_bias", self.forget_bias)
@@ -89,6 +114,10 @@ class LSTM(Recurrent):
             raise ValueError(
                 "forget_bias is given, but bias=False leaves no bias; leave one of the two out"
             )
+
+    @property
+    def output_size(self) -> int:
+        return self.proj_size or self.hidden_size
 
     def init(self, key: Key, input_size: int) -> LSTMParams:
         """Initial parameters for inputs of ``input_size`` features."""
@@ -106,12 +135,21 @@ class LSTM(Recurrent):
             )
         return LSTMParams(
             w_x=self.draw_weights(self.kernel_init, k_in, input_size, 4),
-            w_h=self.draw_weights(self.recurrent_init, k_rec, size, 4),
+            w_h=self.draw_weights(self.recurrent_init, k_rec, self.output_size, 4),
             b=self.draw_biases(k_bias, 4) if self.bias else None,
             c=self.draw_recurrent_biases(k_bias, 4) if self.recurrent_bias else None,
             peephole=jnp.zeros((3, size), dtype) if self.peephole else None,
             norm=norm,
+            w_p=None if self.proj_size is None else self._draw_projection(k_in),
         )
+
+    def _draw_projection(self, key: Key) -> Array:
+        # w_x is drawn with the same key, so without this both could repeat each other's values.
+        key = jax.random.fold_in(key, 1)
+        shape = self.hidden_size, self.output_size
+        dtype = widest(self.param_dtype, jnp.float32)
+        weights = _check.drawn("kernel_init", self.kernel_init(key, shape, dtype), shape)
+        return weights.astype(self.param_dtype)
 
     def draw_biases(self, key: Key, gates: int) -> Array:
         biases = super().draw_biases(key, gates)
@@ -123,7 +161,7 @@ class LSTM(Recurrent):
         return biases.at[size : 2 * size].set(forget_bias)
 
     def initial_state(self, batch_shape: tuple[int, ...] = ()) -> LSTMState:
-        return LSTMState(c=self.zeros(batch_shape), h=self.zeros(batch_shape))
+        return LSTMState(c=self.zeros(batch_shape), h=self.zeros(batch_shape, self.output_size))
 
     def project(self, params: LSTMParams, xs: Array) -> Array:
         if params.norm is None:
@@ -165,12 +203,14 @@ class LSTM(Recurrent):
         # step it could not accumulate.
         read = c if params.norm is None else layer_norm(c, params.norm.c, params.norm.c_bias)
         h = lift(jax.nn.sigmoid(o), c) * jnp.tanh(read)  # hₜ = oₜ ⊙ tanh(cₜ)
+        if params.w_p is not None:
+            h = affine(h, params.w_p, None, self.dtype)
         state = keep_precision(LSTMState(c, h), state)
         return state, state.h
 
     def maps(self, params: LSTMParams) -> Maps | None:
         # gate_adjoint below is that of the plain gate only.
-        if self.peephole or self.layer_norm:
+        if self.peephole or self.layer_norm or self.proj_size is not None:
             return None
         return Maps(params.w_x, params.w_h, params.b, params.c, 4 * self.hidden_size)
 

@@ -221,7 +221,7 @@ def _diagram(
             RunOptions(lengths=example_lengths),
             Extras(one_step=True),
         )
-        examples = _whole_state(examples_reach(flow, example_lengths))
+        examples = _whole_state(examples_reach(flow))
         reach = jax.vmap(over_examples, in_axes=(_BY_LENGTH,))(examples)
         # One spectrum serves all lengths: its direction turns along the longest sequence.
         trace = lyapunov_spectrum(cell, varied, xs, key=key, count=1).trace[..., 0]

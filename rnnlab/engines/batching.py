@@ -31,9 +31,9 @@ def folding(run: Run) -> Run:
     the sum over examples stays inside of one product.
 
     Args:
-        run: ``run(static, params, xs, state, marks) -> (state or states, ys)``, with xs and marks
-            ``[T, ...]`` and states ``[...]``; ``static.every`` says that states returned have a
-            time axis.
+        run: ``run(static, params, xs, states, marks) -> (state or states, ys)``, with xs and marks
+            ``[T, ...]`` and the leaves of ``states`` ``[...]``; ``static.every`` says that states
+            returned have a time axis.
     """
 
     def batch(
@@ -43,16 +43,16 @@ def folding(run: Run) -> Run:
         program: Any,
         shared: int,
         tree: Any,
+        outs: Any,
         static: Any,
         **_: Any,
     ) -> Any:
         if any(axis is not None for axis in axes[:shared]):
             # Each network has weights of its own, so no product can serve all of them.
             return _vmap(program, leaves, axes)
-        _, _, state, _ = jax.tree.unflatten(tree, leaves)
-        state_leaves = jax.tree.structure(state).num_leaves
+        _, _, states, _ = jax.tree.unflatten(tree, leaves)
         first_state = shared + 1
-        first_mark = first_state + state_leaves
+        first_mark = first_state + len(jax.tree.leaves(states))
         size = _size(leaves, axes)
 
         def fold(
@@ -73,8 +73,10 @@ def folding(run: Run) -> Run:
             folded.append(fold(leaves[index], axes[index], int(timed)))
         # The operation is bound again, so that a vmap around this one is folded as well.
         arguments = jax.tree.unflatten(tree, [*leaves[:shared], *folded])
-        outs = jax.tree.leaves(bound(static, *arguments))
-        return outs, [int(static.every)] * state_leaves + [1]
+        results = jax.tree.leaves(bound(static, *arguments))
+        # The last result is ys.
+        axes_of_states = [int(static.every)] * (outs.num_leaves - 1)
+        return results, [*axes_of_states, 1]
 
     bound = _operation(run, batch)
     return bound

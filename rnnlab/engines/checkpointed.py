@@ -90,7 +90,7 @@ def _run(
     """``(final, (states or None, ys))``: ``counts[0]`` segments, each cut by the other counts."""
     if not counts:
         return _run_uncut(cell, params, sequence, engine)
-    xs, state, marks, reverse, every, masked = sequence
+    xs, state, marks, reverse, every, masked, reset_state = sequence
     steps = xs.shape[0]
     length = -(-steps // counts[0])
     whole_count, rest = divmod(steps, length)
@@ -108,16 +108,16 @@ def _run(
         first: Array | int,
         length: int,
     ) -> tuple[PyTree, tuple[PyTree, Array]]:
-        params, *timed = whole
+        params, reset_state, *timed = whole
 
         def steps_of_segment(leaf: Array) -> Array:
             return lax.dynamic_slice_in_dim(leaf, first, length)
 
         xs, marks = jax.tree.map(steps_of_segment, timed)
-        part = Sequence(xs, state, marks, reverse, every, masked)
+        part = Sequence(xs, state, marks, reverse, every, masked, reset_state)
         return _run(cell, params, part, engine, counts[1:])
 
-    segment = functools.partial(checkpoint, (params, xs, marks))
+    segment = functools.partial(checkpoint, (params, reset_state, xs, marks))
 
     def run_segment(state: PyTree, first: Array) -> tuple[PyTree, PyTree]:
         return segment(state, first, length)

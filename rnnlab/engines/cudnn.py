@@ -27,7 +27,7 @@ def cudnn(
     del engine  # it has no options
     if reason := refusal(cell, params, sequence):
         raise ValueError(f"engine 'cudnn' {reason}; use engine='auto'")
-    xs, state, marks, reverse, _, _ = sequence
+    xs, state, marks, reverse, *_ = sequence
     steps, batch, inputs = xs.shape
     lengths = None if marks.valid is None else marks.valid.sum(axis=0, dtype=jnp.int32)
     # The kernel runs forwards, or in both directions at twice the cost, but not backwards alone.
@@ -64,6 +64,8 @@ def refusal(cell: Cell, params: PyTree, sequence: Sequence) -> str | None:
     for option in ("peephole", "layer_norm"):
         if getattr(cell, option):
             return f"runs an LSTM without {option} only"
+    if cell.proj_size is not None:
+        return "runs an LSTM without proj_size only"
     if cell.dtype is not None:
         return f"runs an LSTM with dtype=None only, but dtype is {cell.dtype}"
     inputs = {"params": params, "xs": sequence.xs, "the state": sequence.state}

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jax import lax
 
-from rnnlab.engines.sequence import Engine, Marks, Sequence, afresh, begin, select
+from rnnlab.engines.sequence import Engine, Marks, Sequence, begin, select
 from rnnlab.typing import Array, Cell, PyTree
 
 
@@ -15,12 +15,11 @@ def scan(
 ) -> tuple[PyTree, Array]:
     """``(state, ys)``: the final state, or with ``every`` each step's, ``[T, ...]``."""
     del engine  # it has no options
-    xs, start, marks, reverse, every, _ = sequence
-    fresh = afresh(cell, xs.shape[1:-1], start)
+    xs, start, marks, reverse, every, _, reset_state = sequence
 
     def body(old: PyTree, inputs: tuple[Array, Marks]) -> tuple[PyTree, tuple[PyTree, Array]]:
         x, mark = inputs
-        new, y = cell.step(params, begin(mark, fresh, old), x)
+        new, y = cell.step(params, begin(mark, reset_state, old), x)
         if mark.valid is not None:
             # The padding hands on old, not the state after a reset: there a reset does nothing.
             new = select(mark.valid, new, old)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rnnlab.typing import Array, Cell, PyTree
+from rnnlab.typing import Array, PyTree
 
 
 class Engine(NamedTuple):
@@ -26,7 +26,7 @@ class Marks(NamedTuple):
     """Booleans for each step and example, ``[T, ...]``; None where no step is special."""
 
     valid: Array | None  # the step lies within its example's length
-    reset: Array | None  # the state starts afresh before the step
+    reset: Array | None  # the state is reset before the step
 
 
 class Sequence(NamedTuple):
@@ -39,6 +39,7 @@ class Sequence(NamedTuple):
         reverse: runs from the last step to the first.
         every: returns the state after every step in place of the final one.
         masked: says that steps may be left out anywhere, not only at the end.
+        reset_state: the state after a reset, like ``state``; None where nothing is reset.
     """
 
     xs: Array
@@ -47,18 +48,12 @@ class Sequence(NamedTuple):
     reverse: bool = False
     every: bool = False
     masked: bool = False
+    reset_state: PyTree = None
 
 
-def afresh(cell: Cell, batch: tuple[int, ...], state: PyTree) -> PyTree:
-    """The state in which ``cell`` starts, in the dtypes of ``state``."""
-    # A loop must carry one dtype, and a step may have widened that of the initial state.
-    fresh = cell.initial_state(batch)
-    return jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), fresh, state)
-
-
-def begin(mark: Marks, fresh: PyTree, state: PyTree) -> PyTree:
-    """The state that a step starts from: afresh where it is reset."""
-    return state if mark.reset is None else select(mark.reset, fresh, state)
+def begin(mark: Marks, reset_state: PyTree, state: PyTree) -> PyTree:
+    """The state that a step starts from: ``reset_state`` where it is reset."""
+    return state if mark.reset is None else select(mark.reset, reset_state, state)
 
 
 def before(first: PyTree, after: PyTree, reverse: bool) -> PyTree:

@@ -84,13 +84,12 @@ def adjoint_scan(
     """
     batch = run.xs.shape[1:-1]
     shape = batch if rows is None else (rows.size, *batch)
-    fresh = cell.initial_state(batch)
     parts = split(cell.step, params, run.start, run.xs[0])
 
     def step_back(carry: tuple[Scaled, Any], inputs: tuple) -> tuple[tuple[Scaled, Any], PyTree]:
         coming, total = carry
         old, x, g, mark, row = inputs
-        old = begin(mark, fresh, old)
+        old = begin(mark, run.reset_state, old)
         new, state_back = jax.vjp(parts.state, params, old, x)
         _, output_back = jax.vjp(parts.output, params, old, x, new)
         if rows is not None:
@@ -136,7 +135,7 @@ def _moment(
     _, through_old, through_x = state_back(inside)
     d_old, d_x = jax.tree.map(jnp.add, (d_old, d_x), (through_old, through_x))
     if mark.reset is not None:
-        # After a reset the step starts from a fresh state, so nothing reaches the old one.
+        # After a reset the step does not depend on the old state.
         zeros = jax.tree.map(jnp.zeros_like, d_old)
         d_old = select(mark.reset, zeros, d_old)
     if mark.valid is not None:

@@ -3,8 +3,9 @@
 from typing import NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 
-from rnnlab.driver import RunOptions
+from rnnlab.driver import RunOptions, within
 from rnnlab.gradients.scaled import Scaled, log_norm, merge, plain
 from rnnlab.typing import Array, PyTree
 
@@ -20,9 +21,9 @@ class StateNorms(NamedTuple):
     # The rest of the state, such as an LSTM's cell state.
     c: Array | None
     # The whole state.
-    joint: Array
+    state: Array
     # The hidden state before the first step, [...].
-    initial: Array
+    h0: Array
 
 
 class Adjoint(NamedTuple):
@@ -80,11 +81,26 @@ def state_norms(
     """Log-norms of a state adjoint: of the hidden part, of the rest (None without one), of all."""
     leaves = jax.tree.leaves(state)
     log_norms = [log_norm(leaf, exponent, batch) for leaf in leaves]
-    joint = merge(log_norms)
+    whole = merge(log_norms)
     if hidden is None or len(log_norms) < 2:
-        return joint, None, joint
+        return whole, None, whole
     rest = log_norms[:hidden] + log_norms[hidden + 1 :]
-    return log_norms[hidden], merge(rest), joint
+    return log_norms[hidden], merge(rest), whole
+
+
+def without_padding_norms(norms: PyTree, options: RunOptions) -> PyTree:
+    """Log-norms ``[T, ...]`` with −inf beyond each example's length.
+
+    A step that a mask leaves out keeps its norm: it carries the state over, with its gradient.
+    """
+    lengths = options.lengths
+    if lengths is None:
+        return norms
+
+    def masked(norm: Array) -> Array:
+        return jnp.where(within(lengths, norm.shape[0]), norm, -jnp.inf)
+
+    return jax.tree.map(masked, norms)
 
 
 def parameter_gradients(

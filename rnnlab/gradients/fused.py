@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rnnlab.cells.contract import hidden_leaf
-from rnnlab.driver import RunOptions, arrange, settle
+from rnnlab.driver import RunOptions, after_reset, arrange, settle
 from rnnlab.engines.fused.backward import Chunk, step_back, walk_back
 from rnnlab.engines.fused.forward import forward, one_axis, own_axes, steps_of
 from rnnlab.engines.fused.layouts import add_to_hidden
@@ -38,6 +38,7 @@ from rnnlab.gradients.backward import (
     StateNorms,
     parameter_gradients,
     state_norms,
+    without_padding_norms,
 )
 from rnnlab.gradients.contribution_norms import log_contributions
 from rnnlab.gradients.scaled import (
@@ -84,13 +85,15 @@ def record_fused(
     batch = xs.shape[1:-1]
     xs, marks = arrange(xs, options)
     state = settle(cell, params, xs[0], state)
+    reset_state = after_reset(cell, state, batch, options)
     xs, marks = one_axis(batch, 1, (xs, marks))
-    state = one_axis(batch, 0, state)
+    state, reset_state = one_axis(batch, 0, (state, reset_state))
     _, ys, memory = forward(
         cell,
         params,
         xs,
         state,
+        reset_state,
         marks,
         options.reverse,
         states=True,
@@ -99,15 +102,9 @@ def record_fused(
     steps = steps_of(cell, params, xs)
     recorded = _Recorded(cell, params, options.reverse, keep, steps, memory)
 
-    def masked(norm: Array) -> Array:
-        return jnp.where(marks.valid, norm, -jnp.inf)
-
     def back(g: Scaled, *, adjoints_only: bool = False) -> Backward:
         carry, results = recorded.back(one_axis(batch, 1, g), adjoints_only)
-        norms = results.norms
-        if marks.valid is not None:
-            norms = jax.tree.map(masked, norms)
-        h, c, joint = own_axes(batch, 1, norms)
+        h, c, whole = without_padding_norms(own_axes(batch, 1, results.norms), options)
         initial_norms = recorded.norms(carry.adjoint.mantissa, carry.adjoint.exponent)
         initial = own_axes(batch, 0, initial_norms[0])
         gradients = None
@@ -115,7 +112,7 @@ def record_fused(
             gradients = parameter_gradients(
                 carry.total, results.log_contributions, results.contributions
             )
-        adjoint = Adjoint(StateNorms(h, c, joint, initial), options)
+        adjoint = Adjoint(StateNorms(h, c, whole, initial), options)
         return Backward((adjoint,), gradients, own_axes(batch, 1, results.dxs))
 
     return own_axes(batch, 1, ys), back
@@ -154,9 +151,7 @@ class _Recorded:
         adjoint = _advance(self.cell, steps, nothing, first.exponent, entered)
         total = None if adjoints_only else zero(self.params, ())
         start = Carry(adjoint, total)
-        return walk_back(
-            self.chunk_back, start, self.cell, steps, self.memory, coming, self.reverse
-        )
+        return walk_back(self.chunk_back, start, steps, self.memory, coming, self.reverse)
 
     def chunk_back(self, carry: Carry, chunk: Chunk) -> tuple[Carry, ChunkResults]:
         """The loop back through a chunk of steps, and then the products for all of them."""
@@ -165,10 +160,10 @@ class _Recorded:
         inputs = (chunk.numbers, chunk.olds, chunk.states, chunk.kept, chunk.marks, g)
         room = chunk.room(steps, carry.adjoint.mantissa, g.mantissa)
         start = (carry.adjoint, room)
-        (adjoint, seen), (inside, exponent) = lax.scan(
+        (adjoint, seen), (each, exponent) = lax.scan(
             self.one_step, start, inputs, reverse=not self.reverse
         )
-        norms = self.norms(inside, exponent)
+        norms = self.norms(each, exponent)
         delta = renormalise(steps.leave(seen), exponent, 2)
         dxs = Scaled(steps.to_inputs(chunk.xs, delta.mantissa), delta.exponent)
         if carry.total is None:
@@ -188,19 +183,17 @@ class _Recorded:
     def one_step(
         self, carry: tuple[Scaled, PyTree], inputs: tuple
     ) -> tuple[tuple[Scaled, PyTree], tuple[PyTree, Array]]:
-        """One step back; returns the carry, and the λ that enters the step with its exponent."""
+        """One step back; returns the carry, and the λ of the step with its exponent."""
         adjoint, room = carry
         index, old, new, kept, mark, g = inputs
         d_new, exponent = adjoint
         # λ already includes ∂L/∂y of this step, so nothing enters through the output here.
         no_output = jnp.zeros_like(self.cell.hidden(d_new))
-        d_old, inside, room = step_back(
-            self.steps, mark, room, index, old, new, kept, d_new, no_output
-        )
+        d_old, _, room = step_back(self.steps, mark, room, index, old, new, kept, d_new, no_output)
         # ∂L/∂y of the next step is added here, so that the carry of the loop needs no scaling when
         # it is read.
         adjoint = _advance(self.cell, self.steps, d_old, exponent, g)
-        return (adjoint, room), (inside, exponent)
+        return (adjoint, room), (d_new, exponent)
 
     def norms(self, adjoint: PyTree, exponent: Array) -> tuple[Array, Array | None, Array]:
         """Log-norms of an adjoint in the layout of the loop; ``exponent [..., B]``."""

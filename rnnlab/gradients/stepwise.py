@@ -14,6 +14,7 @@ from rnnlab.gradients.backward import (
     StateNorms,
     parameter_gradients,
     state_norms,
+    without_padding_norms,
 )
 from rnnlab.gradients.scaled import Scaled, add, log_norm, plain, renormalise, zero
 from rnnlab.gradients.split import split
@@ -37,7 +38,7 @@ def record_steps(
         hidden = split(cell.step, params, run.start, run.xs[0]).hidden
 
     def collect(total: Scaled | None, moment: Moment) -> tuple[Scaled | None, tuple]:
-        norms = _norms(hidden, moment, batch) if remembers else None
+        norms = state_norms(hidden, *moment.adjoint, batch) if remembers else None
         dxs = renormalise(*moment.d_x, batch)
         if total is None:
             return None, (norms, None, None, dxs)
@@ -55,26 +56,13 @@ def record_steps(
         norms, logs, kept, dxs = outs
         adjoints = ()
         if remembers:
-            h, c, joint = norms
+            h, c, whole = without_padding_norms(norms, options)
             log_initial = state_norms(hidden, *initial, batch)[0]
-            adjoints = (Adjoint(StateNorms(h, c, joint, log_initial), options),)
+            adjoints = (Adjoint(StateNorms(h, c, whole, log_initial), options),)
         gradients = None if total is None else parameter_gradients(total, logs, kept)
         return Backward(adjoints, gradients, dxs)
 
     return run.ys, back
-
-
-def _norms(hidden: int | None, moment: Moment, batch: int) -> tuple[Array, Array | None, Array]:
-    """Log-norms of the adjoint of one step; −inf in the padding."""
-    norms = state_norms(hidden, *moment.adjoint, batch)
-    valid = moment.mark.valid
-    if valid is None:
-        return norms
-
-    def masked(norm: Array) -> Array:
-        return jnp.where(valid, norm, -jnp.inf)
-
-    return jax.tree.map(masked, norms)
 
 
 def _contribution(

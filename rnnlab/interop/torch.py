@@ -36,6 +36,7 @@ def from_torch(
 
     PyTorch writes  a = W_ih x + b_ih + W_hh h + b_hh  with W ``[gates · H, I]``; here w_x = W_ihᵀ,
     w_h = W_hhᵀ, b = b_ih and c = b_hh, with the gates in the same order (i, f, g, o and r, z, n).
+    The projection of an LSTM with ``proj_size`` is w_p = W_hrᵀ.
 
     >>> import torch
     >>> cell, params = from_torch(torch.nn.LSTM(3, 5))
@@ -64,27 +65,32 @@ def from_torch(
         The cell, and its parameters.
 
     Raises:
-        ValueError: for names or shapes that are not those of a recurrent module, ``proj_size``,
-            mixed dtypes, float64 while ``jax_enable_x64`` is off, an activation that PyTorch does
+        ValueError: for names or shapes that are not those of a recurrent module, mixed dtypes,
+            float64 while ``jax_enable_x64`` is off, an activation that PyTorch does
             not have, or a file that cannot be read.
     """
     state_dict, module = _opened(source, prefix)
     phi: Activation = getattr(module, "nonlinearity", "tanh") if activation is None else activation
     arrays = _arrays(state_dict)
     param_dtype = one_dtype("state_dict", arrays)
-    rows, size = _matrix(arrays, "weight_hh_l0")
+    rows, outputs = _matrix(arrays, "weight_hh_l0")
     _, inputs = _matrix(arrays, "weight_ih_l0")
+    size = _hidden_size(arrays)
     gates = rows // size
     if gates not in _KINDS or rows != gates * size:
         raise ValueError(
-            f"weight_hh_l0 has shape {(rows, size)}; "
+            f"weight_hh_l0 has shape {(rows, outputs)}; "
             "an RNN has [H, H], a GRU [3H, H] and an LSTM [4H, H]"
+        )
+    if outputs != size and gates != 4:
+        raise ValueError(
+            "weight_hr_l0 is a projection, which only an LSTM has; give one module's weights"
         )
     layers = 1 + max(map(_layer_index, arrays))
     directions = 2 if "weight_hh_l0_reverse" in arrays else 1
     tags = _tags(layers, directions)
     has_bias = "bias_ih_l0" in arrays
-    _check_shapes(arrays, _shapes(tags, gates, inputs, size, has_bias))
+    _check_shapes(arrays, _shapes(tags, gates, inputs, size, outputs, has_bias))
 
     kind, _ = _KINDS[gates]
     options: dict[str, Any] = {"param_dtype": param_dtype, "bias": has_bias}
@@ -95,6 +101,8 @@ def from_torch(
             f"activation is for an RNN, but the weights are those of a {kind.__name__}; "
             "leave it out"
         )
+    if outputs != size:
+        options["proj_size"] = outputs
     cells, params = [], []
     for row in tags:
         one_way = [_cell_of(arrays, tag, gates, options) for tag in row]
@@ -105,6 +113,13 @@ def from_torch(
         return cells[0], params[0]
     dropout = getattr(module, "dropout", 0.0)
     return stack(cells, dropout=dropout), StackParams(tuple(params))
+
+
+def _hidden_size(arrays: Mapping[str, np.ndarray]) -> int:
+    """H, which W_hh does not show where the hidden state is projected."""
+    name = "weight_hr_l0" if "weight_hr_l0" in arrays else "weight_hh_l0"
+    _, size = _matrix(arrays, name)
+    return size
 
 
 def _layer_index(name: str) -> int:
@@ -118,11 +133,12 @@ def _cell_of(
     """The cell of one layer and direction, whose names end in ``tag``."""
     kind, named_params = _KINDS[gates]
     weight_hh = arrays[f"weight_hh{tag}"]
-    size = weight_hh.shape[1]
-    w_x = jnp.array(arrays[f"weight_ih{tag}"].T)
-    w_h = jnp.array(weight_hh.T)
+    size = weight_hh.shape[0] // gates
+    weights = {"w_x": jnp.array(arrays[f"weight_ih{tag}"].T), "w_h": jnp.array(weight_hh.T)}
+    if "proj_size" in options:
+        weights["w_p"] = jnp.array(arrays[f"weight_hr{tag}"].T)
     if not options["bias"]:
-        return kind(size, **options), named_params(w_x, w_h)
+        return kind(size, **options), named_params(**weights)
     c = arrays[f"bias_hh{tag}"]
     # A GRU's rows of n act inside of r ⊙ (…) and cannot be part of b: rnnlab's GRU always has them.
     # The rows before them, which are all rows of other cells, are a second bias that may be left
@@ -132,7 +148,7 @@ def _cell_of(
     if not has_two:
         c = c[optional:]
     b = jnp.array(arrays[f"bias_ih{tag}"])
-    params = named_params(w_x, w_h, b, jnp.array(c) if c.size else None)
+    params = named_params(**weights, b=b, c=jnp.array(c) if c.size else None)
     return kind(size, recurrent_bias=has_two, **options), params
 
 
@@ -239,13 +255,14 @@ def to_arrays(cell: Cell, params: PyTree) -> dict[str, np.ndarray]:
         for tag, part in zip(tags, layer, strict=True):
             arrays[f"weight_ih{tag}"] = np.array(part.w_x.T, order="C")
             arrays[f"weight_hh{tag}"] = np.array(part.w_h.T, order="C")
-            if part.b is None:
-                continue
-            c = part.b[:0] if part.c is None else part.c
-            # PyTorch wants a second bias for every gate: those that the cell lacks are zero.
-            missing = part.b.size - c.size
-            arrays[f"bias_ih{tag}"] = np.array(part.b)
-            arrays[f"bias_hh{tag}"] = np.pad(c, (missing, 0))
+            if part.b is not None:
+                c = part.b[:0] if part.c is None else part.c
+                # PyTorch wants a second bias for every gate: those that the cell lacks are zero.
+                missing = part.b.size - c.size
+                arrays[f"bias_ih{tag}"] = np.array(part.b)
+                arrays[f"bias_hh{tag}"] = np.pad(c, (missing, 0))
+            if getattr(part, "w_p", None) is not None:
+                arrays[f"weight_hr{tag}"] = np.array(part.w_p.T, order="C")
     one_dtype("params", arrays)
     return arrays
 
@@ -263,10 +280,6 @@ def _arrays(state_dict: Mapping[str, Any]) -> dict[str, np.ndarray]:
         if match is None:
             raise ValueError(
                 f"state_dict has {key!r}, which is no recurrent layer's; {_whole_model(state_dict)}"
-            )
-        if match["name"] == "weight_hr":
-            raise ValueError(
-                f"state_dict has {key!r}, a projection; give an LSTM made without proj_size"
             )
         matches[key] = match
     prefixes = _recurrent_prefixes(state_dict)
@@ -318,20 +331,22 @@ def _tags(layers: int, directions: int) -> list[tuple[str, ...]]:
 
 
 def _shapes(
-    tags: list[tuple[str, ...]], gates: int, inputs: int, size: int, bias: bool
+    tags: list[tuple[str, ...]], gates: int, inputs: int, size: int, outputs: int, bias: bool
 ) -> dict[str, tuple[int, ...]]:
-    """Every name and shape of the module."""
+    """Every name and shape of the module; fewer outputs than H are those of a projection."""
     shapes: dict[str, tuple[int, ...]] = {}
     rows = gates * size
     for layer in tags:
         for tag in layer:
             shapes[f"weight_ih{tag}"] = (rows, inputs)
-            shapes[f"weight_hh{tag}"] = (rows, size)
+            shapes[f"weight_hh{tag}"] = (rows, outputs)
             if bias:
                 shapes[f"bias_ih{tag}"] = (rows,)
                 shapes[f"bias_hh{tag}"] = (rows,)
+            if outputs != size:
+                shapes[f"weight_hr{tag}"] = (outputs, size)
         # The next layer reads the outputs of all directions, side by side.
-        inputs = size * len(layer)
+        inputs = outputs * len(layer)
     return shapes
 
 
@@ -399,7 +414,7 @@ def _expressible(cell: Cell) -> None:
         for part in layer:
             part = _expressible_part(part)
             phi = getattr(part, "activation", None)
-            kinds.add((type(part), part.hidden_size, part.bias, phi))
+            kinds.add((type(part), part.hidden_size, part.output_size, part.bias, phi))
     if len(kinds) > 1 or len(directions) > 1:
         raise ValueError(
             "PyTorch's layers are all of one kind, size, bias and number of directions; "
@@ -418,7 +433,7 @@ def _expressible_part(part: Any) -> RNN | LSTM | GRU:
             "PyTorch has no stack inside of a layer; "
             "give one stack of cells or of bidirectional cells"
         )
-    part = plain(part, "PyTorch")
+    part = plain(part, "PyTorch", besides=("proj_size",))
     if part.recurrent_bias and not part.bias:
         raise ValueError(
             "PyTorch has two biases or none; give a cell with bias=True, whose b is zero"

@@ -98,9 +98,9 @@ def both_ways(options: RunOptions) -> tuple[RunOptions, RunOptions]:
     k_forward, k_backward = None, None
     if options.key is not None:
         k_forward, k_backward = jax.random.split(options.key)
-    forwards = options.replace(key=k_forward)
+    forwards = options.replace(key=k_forward).for_part(lambda state: state.forward)
     backwards = options.replace(key=k_backward, resets=resets, reverse=not options.reverse)
-    return forwards, backwards
+    return forwards, backwards.for_part(lambda state: state.backward)
 
 
 def bidirectional(cell: Cell, backward: Cell | None = None) -> Bidirectional:

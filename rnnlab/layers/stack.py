@@ -101,8 +101,10 @@ class Stack:
             mask = self.mask(index, k_drop, xs)
             # A residual connection adds the inputs themselves, not what dropout left of them.
             inputs = xs if mask is None else xs * mask
-            layer_options = options.replace(key=k_inner)
-            after, ys = run(cell, params.layers[index], inputs, state.layers[index], layer_options)
+            own_options = options.replace(key=k_inner).for_part(
+                lambda state, index=index: state.layers[index]
+            )
+            after, ys = run(cell, params.layers[index], inputs, state.layers[index], own_options)
             states.append(after)
             xs = self._above(index, xs, ys, 1)
         return StackState(tuple(states)), xs

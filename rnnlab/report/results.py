@@ -59,7 +59,7 @@ def _flow(flow: GradientFlow, left: Axes, right: Axes) -> None:
     left.axhline(-VANISHED, color="0.5", linestyle=":", label="1/1000")
     left.set(xlabel="lag (steps back from the loss)", ylabel="ln‖∂E/∂s‖, relative to lag 0")
     left.legend()
-    for place, (path, log_norms) in enumerate(tree_leaves_with_path(flow.contributions)):
+    for place, (path, log_norms) in enumerate(tree_leaves_with_path(flow.log_contributions)):
         steps = np.arange(1, len(log_norms) + 1)
         colour = COLOURS[place % len(COLOURS)]
         right.plot(steps, _finite(log_norms), color=colour, label=keystr(path).removeprefix("."))

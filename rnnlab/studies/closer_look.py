@@ -80,7 +80,7 @@ def _look(
     products = jacobian_products(cell, weights, xs[:, :1], pairs=pairs)
     contributions = bptt_contributions(cell, weights, xs, loss, *loss_args)
     matrix = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(contributions.log_norms):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(contributions.log_contributions):
         name = ".".join(entry.name for entry in path)
         matrix[name] = leaf
     matrix["all"] = merge(list(matrix.values()))

@@ -28,6 +28,7 @@ from rnnlab.studies.networks import initial_params, model
 from rnnlab.studies.records import Records, number, select
 from rnnlab.studies.settings import DynamicsSettings
 from rnnlab.studies.sources import Source, draw
+from rnnlab.studies.study import Measured
 from rnnlab.typing import AnyArray, Array, Cell, PyTree
 
 PARTS = {
@@ -68,13 +69,6 @@ class Unit(NamedTuple):
 
     cell: str
     part: str
-
-
-class Measured(NamedTuple):
-    """The records of one unit by kind, as written to ``dynamics.json``."""
-
-    unit: Unit
-    records: Records
 
 
 def units(settings: DynamicsSettings) -> list[Unit]:

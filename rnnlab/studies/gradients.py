@@ -21,6 +21,7 @@ from rnnlab.studies.networks import initial_params, model, seed_keys, weights_pr
 from rnnlab.studies.records import Records, number, select
 from rnnlab.studies.settings import TRAINED, GradientSettings
 from rnnlab.studies.sources import Source, draw
+from rnnlab.studies.study import Measured
 from rnnlab.training.losses import cross_entropy
 from rnnlab.training.step import TrainState, adam, train_step
 from rnnlab.typing import AnyArray, Array, PyTree
@@ -40,13 +41,6 @@ class Unit(NamedTuple):
     phase: str
     lengths: tuple[int, ...]
     what: What = "flow"
-
-
-class Measured(NamedTuple):
-    """The records of one unit by kind, as written to ``gradients.json``."""
-
-    unit: Unit
-    records: Records
 
 
 KIND: dict[What, str] = {"flow": "reach", "training": "training", "closer": "truncation"}

@@ -42,7 +42,7 @@ def watch() -> Iterator[Work]:
 
 
 def one_sentence(call, *words):
-    """The call raises ValueError, in one sentence that has all ``words``: a fault, then the mend."""
+    """The call raises a one-sentence ValueError with all ``words``: the fault, then the fix."""
     with pytest.raises(ValueError) as caught:  # noqa: PT011
         call()
     message = str(caught.value)

@@ -1,4 +1,6 @@
-"""Slow twins of the cells' steps: NumPy, float64, one example and one gate at a time, as the textbooks write them.
+"""Slow twins of the cells' steps, as textbooks write them.
+
+They use NumPy and float64, one example and one gate at a time.
 
 A new cell joins the test-suite by being listed here: in ``CELLS`` where it is a structure of its
 own (every driver test runs it), in ``VARIANTS`` where it only chooses another activation or other
@@ -103,7 +105,10 @@ def jordan(phi: Callable, psi: Callable) -> Step:
 
 
 def lstm(peephole: bool = False, layer_norm: bool = False) -> Step:
-    """Hochreiter & Schmidhuber 1997, with Gers's forget gate and peepholes (2000) and Ba's norm (2016, eq. 20–22)."""
+    """Hochreiter & Schmidhuber 1997, with Gers's forget gate and peepholes (2000).
+
+    ``layer_norm`` is Ba's norm (2016, eq. 20–22).
+    """
 
     def step(p, s, x):
         from_x, from_h = p.w_x.T @ x, p.w_h.T @ s.h
@@ -121,6 +126,8 @@ def lstm(peephole: bool = False, layer_norm: bool = False) -> Step:
         c = f * s.c + i * g
         o = sigmoid(into(3) + see_o * c)
         h = o * np.tanh(normalise(c, p.norm.c, p.norm.c_bias) if layer_norm else c)
+        if p.w_p is not None:
+            h = p.w_p.T @ h
         return LSTMState(c, h), h
 
     return step
@@ -141,7 +148,10 @@ def lstm_one_matrix(p, s, x):
 
 
 def gru(reset: str = "after", layer_norm: bool = False, z_writes: bool = False) -> Step:
-    """Cho et al. 2014. With ``z_writes`` the other convention, h = (1 − z) hₜ₋₁ + z n (Chung et al. 2014)."""
+    """Cho et al. 2014.
+
+    ``z_writes`` selects the other convention, h = (1 − z) hₜ₋₁ + z n (Chung et al. 2014).
+    """
 
     def step(p, s, x):
         size = len(s.h)
@@ -225,6 +235,7 @@ VARIANTS = [
     Twin("lstm-one-matrix", LSTM(3), lstm_one_matrix),
     Twin("lstm-no-bias", LSTM(3, bias=False), lstm()),
     Twin("lstm-two-biases", LSTM(3, recurrent_bias=True), lstm()),
+    Twin("lstm-projected", LSTM(3, proj_size=2), lstm()),
     Twin("lstm-peephole", LSTM(3, peephole=True), lstm(peephole=True)),
     Twin("lstm-norm", LSTM(3, layer_norm=True), lstm(layer_norm=True)),
     Twin("gru-no-bias", GRU(3, bias=False), gru()),
@@ -242,7 +253,7 @@ def by_name(*names: str) -> list[Twin]:
 
 
 def draw(tree: Any, seed: int) -> Any:
-    """Float64 noise in the form of ``tree``: no parameter is zero, so that none can be forgotten."""
+    """Float64 noise in the form of ``tree``: no parameter is zero, so none can be forgotten."""
     rng = np.random.default_rng(seed)
     return jax.tree.map(lambda leaf: rng.normal(0.0, 0.6, leaf.shape), tree)
 

@@ -24,10 +24,13 @@ def unroll(
     lengths: np.ndarray | None = None,
     mask: np.ndarray | None = None,
     resets: np.ndarray | None = None,
+    reset_state: Any = None,
     reverse: bool = False,
 ) -> Unrolled:
-    """``step`` over ``xs [T, ..., I]`` from ``initial``; a reset starts from zeros, as all of rnnlab's own cells do."""
+    """``step`` over ``xs [T, ..., I]`` from ``initial``; a reset starts from zeros by default."""
     steps, batch = xs.shape[0], xs.shape[1:-1]
+    if reset_state is None:
+        reset_state = jax.tree.map(np.zeros_like, initial)
     examples = []
     for index in np.ndindex(*batch):
         length = steps if lengths is None else int(np.asarray(lengths)[index])
@@ -35,8 +38,12 @@ def unroll(
         counts = np.arange(steps) < length
         if mask is not None:
             counts &= np.asarray(mask, bool)[:, *index]
-        state = jax.tree.map(lambda leaf, index=index: leaf[index], initial)
-        examples.append(_one(step, params, xs[:, *index], state, counts, reset, reverse))
+        state, after_reset = jax.tree.map(
+            lambda leaf, index=index: leaf[index], (initial, reset_state)
+        )
+        examples.append(
+            _one(step, params, xs[:, *index], state, counts, reset, after_reset, reverse)
+        )
 
     def gather(axis: int, *leaves: np.ndarray) -> np.ndarray:
         whole = np.stack(leaves, axis)
@@ -58,6 +65,7 @@ def _one(
     state: Any,
     counts: np.ndarray,
     resets: np.ndarray,
+    reset_state: Any,
     reverse: bool,
 ) -> Any:
     """One example: a step that does not count is not run at all, and its output is zero."""
@@ -65,7 +73,7 @@ def _one(
     for t in reversed(range(len(xs))) if reverse else range(len(xs)):
         if counts[t]:
             if resets[t]:
-                state = jax.tree.map(np.zeros_like, state)
+                state = reset_state
             state, ys[t] = step(params, state, xs[t])
         states[t] = state
     silence = np.zeros_like(step(params, state, np.zeros_like(xs[0]))[1])

@@ -1,4 +1,6 @@
-"""Writes torch_vectors.npz: weights, inputs, outputs and gradients of small PyTorch modules in float64.
+"""Writes torch_vectors.npz, the reference data of small PyTorch modules in float64.
+
+The data are weights, inputs, outputs and gradients.
 
 Run it with PyTorch installed: ``python tests/reference/make_torch_vectors.py``. The tests read the
 file without it, and where PyTorch is installed they call :func:`record` for many more modules.
@@ -28,15 +30,16 @@ CASES = {  # module, its options, T, B
 
 
 def record(module: torch.nn.Module, steps: int, batch: int) -> dict[str, dict[str, np.ndarray]]:
-    """The groups of arrays of one module, on inputs and initial states drawn from PyTorch's generator."""
+    """The groups of arrays of one module, on inputs and initial states drawn by PyTorch."""
     lstm = isinstance(module, torch.nn.LSTM)
     dtype = module.weight_ih_l0.dtype
     number = module.num_layers * (1 + module.bidirectional)
     inputs = {"x": torch.randn(steps, batch, module.input_size, dtype=dtype)}
-    inputs |= {
-        s: torch.randn(number, batch, module.hidden_size, dtype=dtype)
-        for s in ("h_0", "c_0")[: 1 + lstm]
-    }
+    sizes = {"h_0": module.proj_size or module.hidden_size}
+    if lstm:
+        sizes["c_0"] = module.hidden_size
+    for name, size in sizes.items():
+        inputs[name] = torch.randn(number, batch, size, dtype=dtype)
     for value in inputs.values():
         value.requires_grad_()
 

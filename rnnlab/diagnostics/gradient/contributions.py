@@ -48,19 +48,19 @@ class BpttContributions(NamedTuple):
 
     Attributes:
         last: ``[R]``, the last step t of each row, counted from 1.
-        log_norms: ``[R, T]`` for each parameter, ln of the norm of each term, summed over the
-            batch.
+        log_contributions: ``[R, T]`` for each parameter, ln of the norm of each term, summed over
+            the batch.
         log_norm_state: ``[R, T]``, ln‖∂E_t/∂sₖ‖ of the whole state: the median over the batch.
-        contribution_arrays: ``[R, T, *parameter]``, the terms themselves, where
+        contributions: ``[R, T, *parameter]``, the terms themselves, where
             ``keep_contributions``; else None.
         gradient: ∂L/∂θ, the sum of all terms, like the parameters.
         loss_args_gradient: ∂L/∂ of each of ``loss_args``, where asked for; else None.
     """
 
     last: Array
-    log_norms: PyTree
+    log_contributions: PyTree
     log_norm_state: Array
-    contribution_arrays: PyTree | None
+    contributions: PyTree | None
     gradient: PyTree
     loss_args_gradient: PyTree | None
 
@@ -199,9 +199,9 @@ def _matrix(
     results = jax.tree.map(rows_first, results)
     return BpttContributions(
         last=jnp.asarray(last),
-        log_norms=results.logs,
+        log_contributions=results.logs,
         log_norm_state=results.size,
-        contribution_arrays=results.terms,
+        contributions=results.terms,
         gradient=plain(total),
         loss_args_gradient=args_gradient,
     )

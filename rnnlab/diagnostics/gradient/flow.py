@@ -16,7 +16,7 @@ from rnnlab._functions import ByValue
 from rnnlab._results import result
 from rnnlab.diagnostics.gradient import reach
 from rnnlab.diagnostics.gradient.reach import ExampleReach
-from rnnlab.driver import RunOptions, prepare, within
+from rnnlab.driver import RunOptions, prepare, valid_steps
 from rnnlab.gradients import record
 from rnnlab.gradients.backward import Back, ParameterGradients, StateNorms
 from rnnlab.gradients.loss import entering_gradient, loss_gradient, steps_read
@@ -35,13 +35,13 @@ class GradientFlow(NamedTuple):
     Attributes:
         loss: L(y₁ … y_T), a scalar.
         outputs: y₁ … y_T, ``[T, ..., O]``.
-        log_norm_state: ``[T, ...]``, ln‖∂L/∂hₜ‖ of the whole loss, for every step and example; −inf
+        log_norm_h: ``[T, ...]``, ln‖∂L/∂hₜ‖ of the whole loss, for every step and example; −inf
             in padding. h is the hidden state: what the cell's ``hidden`` names, else the state's
             field h, else what the step returns as its output, else the whole state.
-        log_norm_cell: ``[T, ...]``, the same for the rest of the state, an LSTM's cₜ, with hₜ held
+        log_norm_c: ``[T, ...]``, the same for the rest of the state, an LSTM's cₜ, with hₜ held
             fixed; None where there is no rest (in a stack, −inf for the layers that have none).
-        log_norm_joint: ``[T, ...]``, the same for the whole state.
-        log_norm_initial: ``[...]``, ln‖∂L/∂h₀‖.
+        log_norm_state: ``[T, ...]``, the same for the whole state.
+        log_norm_h0: ``[...]``, ln‖∂L/∂h₀‖.
         log_norm_input: ``[T, ...]``, ln‖∂L/∂xₜ‖ (without a layer axis).
         input_gradient: ``[T, ..., I]``, ∂L/∂xₜ.
         log_norm_by_lag: ``[T]``, ln‖∂E/∂s‖ of the whole state s (an LSTM's c and h) by the distance
@@ -63,9 +63,9 @@ class GradientFlow(NamedTuple):
         zero_share: the share of the examples in which the gradient becomes exactly zero, as behind
             a dead ReLU; 0 … 1.
         examples: the same for each example, with the step from which its lags count.
-        contributions: ``[T]`` for each parameter, ln of the norm of each step's contribution to
+        log_contributions: ``[T]`` for each parameter, ln of the norm of each step's contribution to
             ∂L/∂θ, summed over the batch.
-        contribution_arrays: ``[T, *parameter]``, the contributions themselves, where
+        contributions: ``[T, *parameter]``, the contributions themselves, where
             ``keep_contributions``; else None.
         gradient: ∂L/∂θ, the sum of the contributions, like the parameters.
         log_norm_gradient: ln‖∂L/∂θ‖ of each parameter, finite even where ``gradient`` overflows or
@@ -78,10 +78,10 @@ class GradientFlow(NamedTuple):
 
     loss: Array
     outputs: Array
+    log_norm_h: Array
+    log_norm_c: Array | None
     log_norm_state: Array
-    log_norm_cell: Array | None
-    log_norm_joint: Array
-    log_norm_initial: Array
+    log_norm_h0: Array
     log_norm_input: Array
     input_gradient: Array
     log_norm_by_lag: Array
@@ -94,8 +94,8 @@ class GradientFlow(NamedTuple):
     late_decay_per_step: Array
     zero_share: Array
     examples: ExampleReach
-    contributions: PyTree
-    contribution_arrays: PyTree | None
+    log_contributions: PyTree
+    contributions: PyTree | None
     gradient: PyTree
     log_norm_gradient: PyTree
     loss_args_gradient: PyTree | None
@@ -158,7 +158,9 @@ def gradient_flow(
     *loss_args: Any,
     initial_state: PyTree | None = None,
     lengths: Array | None = None,
+    mask: Array | None = None,
     resets: Array | None = None,
+    reset_state: PyTree | None = None,
     reverse: bool = False,
     key: Key | None = None,
     keep_contributions: bool = False,
@@ -190,7 +192,8 @@ def gradient_flow(
             ``loss_args``.
         *loss_args: further arguments of the loss, such as labels or the weights of a readout: any
             pytrees of arrays. They are traced, so that new values do not compile again.
-        initial_state, lengths, resets, reverse, key: as for :func:`rnnlab.unroll`.
+        initial_state, lengths, mask, resets, reset_state, reverse, key: as for
+            :func:`rnnlab.unroll`. Lags count the steps that a mask leaves out, too.
         keep_contributions: also returns the contributions as arrays, T times the memory of the
             parameters.
         differentiate_loss_args: also returns the gradient with respect to ``loss_args``.
@@ -212,10 +215,17 @@ def gradient_flow(
     >>> bool(flow.vanishes), int(flow.horizon) < 30
     (True, True)
     """
-    options = RunOptions(lengths=lengths, resets=resets, key=key, reverse=reverse)
+    options = RunOptions(
+        lengths=lengths,
+        mask=mask,
+        resets=resets,
+        reset_state=reset_state,
+        key=key,
+        reverse=reverse,
+    )
     extras = Extras(keep_contributions, differentiate_loss_args)
     compiled = compiled_flow(cell, params, xs, loss, loss_args, options, extras, initial_state)
-    return with_reach(compiled, lengths)
+    return with_reach(compiled)
 
 
 @functools.partial(
@@ -247,6 +257,8 @@ class CompiledFlow(NamedTuple):
     loss_args_gradient: PyTree | None
     finite: Array
     followed: tuple[Followed, ...]
+    # Whether each step counts, [T, ...]; None where all do.
+    valid: Array | None
     loss_step: Array
     loss_steps: Array
 
@@ -311,11 +323,12 @@ def _flow(
             "the cell has no state, so no gradient flows back in time; give one that remembers"
         )
     enters = jnp.any(entering.mantissa != 0, axis=-1)
-    if options.lengths is not None:
-        enters = enters & within(options.lengths, xs.shape[0])
+    valid = valid_steps(options, xs.shape[0])
+    if valid is not None:
+        enters = enters & valid
     reverse = tuple(adjoint.options.reverse for adjoint in backward.adjoints)
     step, count = reach.loss_step(enters, reverse)
-    norms = [adjoint.norms.joint for adjoint in backward.adjoints]
+    norms = [adjoint.norms.state for adjoint in backward.adjoints]
     # The second pass is compiled, which takes as long as the first, only where the loss may read
     # several steps.
     if not extras.one_step and len(steps_read(loss, ys, loss_args)) > 1:
@@ -326,7 +339,7 @@ def _flow(
         followed.append(Followed(norm, run.resets, run.reverse, adjoint.layered))
 
     # The inputs in the padding may be NaN; they do not reach the outputs.
-    checked = [ys, value] if options.lengths is not None else [xs, ys, value]
+    checked = [xs, ys, value] if valid is None else [ys, value]
     sound = [jnp.isfinite(array).all() for array in checked]
     # −inf is the log-norm of zero, so only inf and NaN count; NaN fails the comparison too.
     sound += [norm < jnp.inf for norm in jax.tree.leaves(backward.params.log_gradient)]
@@ -340,6 +353,7 @@ def _flow(
         loss_args_gradient=args_gradient,
         finite=jnp.stack(sound).all(),
         followed=tuple(followed),
+        valid=valid,
         loss_step=step,
         loss_steps=count,
     )
@@ -362,7 +376,7 @@ def _followed_norms(
         mantissa = jnp.where(mask, entering.mantissa, zeros)
         alone = renormalise(mantissa, entering.exponent, is_followed.ndim)
         backward = back(alone, adjoints_only=True)
-        return [adjoint.norms.joint for adjoint in backward.adjoints]
+        return [adjoint.norms.state for adjoint in backward.adjoints]
 
     def keep_first() -> list[Array]:
         return first_pass
@@ -370,17 +384,17 @@ def _followed_norms(
     return lax.cond((count > 1).any(), second_pass, keep_first)
 
 
-def examples_reach(compiled: CompiledFlow, lengths: Array | None) -> list[ExampleReach]:
+def examples_reach(compiled: CompiledFlow) -> list[ExampleReach]:
     """How far back one loss step of each example reaches, in each recurrent layer.
 
     Computed with NumPy where the values are known, else traced.
     """
-    arrays = (compiled.followed, compiled.loss_step, compiled.loss_steps, lengths)
+    arrays = (compiled.followed, compiled.loss_step, compiled.loss_steps, compiled.valid)
     is_traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arrays))
     if not is_traced:
         # With JAX's arrays each of the many small operations would be compiled for every shape.
         arrays = jax.device_get(arrays)
-    followed, step, count, lengths = arrays
+    followed, step, count, valid = arrays
     layers = []
     for layer in followed:
         examples = reach.from_steps(
@@ -388,18 +402,16 @@ def examples_reach(compiled: CompiledFlow, lengths: Array | None) -> list[Exampl
             step,
             count,
             reverse=layer.reverse,
-            lengths=lengths,
+            valid=valid,
             resets=layer.resets,
         )
         layers.append(examples)
     return layers
 
 
-def with_reach(compiled: CompiledFlow, lengths: Array | None) -> GradientFlow:
+def with_reach(compiled: CompiledFlow) -> GradientFlow:
     """The second half of :func:`gradient_flow`: the summary of the reach."""
-    if lengths is not None:
-        lengths = _check.array("lengths", lengths)
-    examples = examples_reach(compiled, lengths)
+    examples = examples_reach(compiled)
     over = [reach.over_examples(layer) for layer in examples]
     if compiled.followed[0].layered:
         norms = _stacked(compiled.adjoints)
@@ -413,15 +425,15 @@ def with_reach(compiled: CompiledFlow, lengths: Array | None) -> GradientFlow:
     return GradientFlow(
         loss=compiled.loss,
         outputs=compiled.outputs,
-        log_norm_state=norms.h,
-        log_norm_cell=norms.c,
-        log_norm_joint=norms.joint,
-        log_norm_initial=norms.initial,
+        log_norm_h=norms.h,
+        log_norm_c=norms.c,
+        log_norm_state=norms.state,
+        log_norm_h0=norms.h0,
         log_norm_input=compiled.log_norm_input,
         input_gradient=compiled.input_gradient,
         examples=examples,
-        contributions=compiled.params.log_contributions,
-        contribution_arrays=compiled.params.contributions,
+        log_contributions=compiled.params.log_contributions,
+        contributions=compiled.params.contributions,
         gradient=compiled.params.gradient,
         log_norm_gradient=compiled.params.log_gradient,
         loss_args_gradient=compiled.loss_args_gradient,
@@ -439,13 +451,13 @@ def _stacked(adjoints: tuple[StateNorms, ...]) -> StateNorms:
 
     −inf where a layer has no cell state and others do.
     """
-    h, cells, joint, initial = zip(*adjoints, strict=True)
+    h, cells, state, h0 = zip(*adjoints, strict=True)
     if any(c is not None for c in cells):
         absent = jnp.full_like(h[0], -jnp.inf)
         cells = [absent if c is None else c for c in cells]
     return StateNorms(
         h=_side_by_side(*h),
         c=None if cells[0] is None else _side_by_side(*cells),
-        joint=_side_by_side(*joint),
-        initial=_side_by_side(*initial),
+        state=_side_by_side(*state),
+        h0=_side_by_side(*h0),
     )

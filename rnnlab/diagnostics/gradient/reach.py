@@ -99,29 +99,34 @@ def history(
     steps: int,
     step: AnyArray,
     reverse: bool,
-    lengths: AnyArray | None,
+    valid: AnyArray | None,
     resets: AnyArray | None,
 ) -> AnyArray:
     """The number of steps up to ``step [...]``, included, since the start or the last reset.
 
-    0 for a step of −1.
+    The start is the first step that is ``valid [T, ...]``, or the last one in reverse. 0 for a step
+    of −1.
     """
     xp = step.__array_namespace__()
+    index = _lags(xp, steps, step.ndim + 1)
     # The start of the sequence that the step belongs to.
     start = xp.zeros_like(step)
     if reverse:
         start = start + (steps - 1)
-        if lengths is not None:
-            start = lengths.astype(step.dtype) - 1
+    if valid is not None and reverse:
+        start = xp.where(valid, index, 0).max(axis=0)
+    elif valid is not None:
+        start = valid.argmax(axis=0).astype(step.dtype)
     if resets is not None:
-        index = _lags(xp, steps, step.ndim + 1)
-        # A reset at the step itself counts: it clears the state before the step.
+        # A reset at a step that does not count does nothing. One at the step itself counts: it
+        # clears the state before the step.
+        resets = resets if valid is None else resets & valid
         if reverse:
             inside = resets & (index >= step[None])
             start = xp.where(inside, index, start[None]).min(axis=0)
         else:
             inside = resets & (index <= step[None])
-            start = xp.where(inside, index, 0).max(axis=0)
+            start = xp.where(inside, index, start[None]).max(axis=0)
     distance = start - step if reverse else step - start
     count = distance + 1
     return xp.where(step < 0, 0, count)
@@ -149,11 +154,11 @@ def from_steps(
     count: AnyArray,
     *,
     reverse: bool = False,
-    lengths: AnyArray | None = None,
+    valid: AnyArray | None = None,
     resets: AnyArray | None = None,
 ) -> ExampleReach:
     """The reach of each example, from ``log_norms [T, ...]`` and its loss step ``[...]``."""
-    lags = history(log_norms.shape[0], step, reverse, lengths, resets)
+    lags = history(log_norms.shape[0], step, reverse, valid, resets)
     log_norm = by_lag(log_norms, step, lags, reverse)
     return example_reach(log_norm, step, count, lags)
 

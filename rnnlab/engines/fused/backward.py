@@ -9,7 +9,7 @@ from jax import lax
 
 from rnnlab.engines.fused.forward import Memory
 from rnnlab.engines.fused.layouts import Steps
-from rnnlab.engines.sequence import Marks, afresh, before, known
+from rnnlab.engines.sequence import Marks, before, known
 from rnnlab.typing import Array, PyTree
 
 
@@ -53,10 +53,11 @@ def step_back(
 ) -> tuple[PyTree, PyTree, PyTree]:
     """One step of the adjoint: λₜ₋₁ from λₜ, in the layout of ``steps``.
 
-    A step in the padding hands λ on unchanged and contributes nothing; a reset lets nothing past.
+    A step in the padding hands λ on unchanged and contributes nothing. A reset passes λ on to the
+    state after a reset, and nothing to the step before.
 
     Returns:
-        ∂L/∂sₜ₋₁, the part of ∂L/∂sₜ that entered the step, and ``room``.
+        ∂L/∂sₜ₋₁, the part for the state after a reset (None without resets), and ``room``.
     """
     entered = d_new
     if mark.valid is not None:
@@ -64,18 +65,21 @@ def step_back(
         nothing = jax.tree.map(jnp.zeros_like, (d_new, d_y))
         entered, d_y = steps.choose(mark.valid, (d_new, d_y), nothing)
     d_old, room = steps.back(room, index, old, new, kept, entered, d_y)
+    d_reset = None
     if mark.reset is not None:
-        d_old = steps.choose(mark.reset, jax.tree.map(jnp.zeros_like, d_old), d_old)
+        zeros = jax.tree.map(jnp.zeros_like, d_old)
+        d_reset = steps.choose(mark.reset, d_old, zeros)
+        d_old = steps.choose(mark.reset, zeros, d_old)
     if mark.valid is not None:
         # After the reset and not before it: in the padding the forward pass ignores a reset too.
+        # There d_reset is zero already, since nothing entered.
         d_old = steps.choose(mark.valid, d_old, d_new)
-    return d_old, entered, room
+    return d_old, d_reset, room
 
 
 def walk_back(
     body: Callable[[Any, Chunk], tuple[Any, PyTree]],
     carry: Any,
-    cell: Any,
     steps: Steps,
     memory: Memory,
     extra: PyTree,
@@ -91,20 +95,20 @@ def walk_back(
     """
     length, batch = memory.xs.shape[:2]
     size = chunk_size(length, batch)
-    fresh = steps.enter(afresh(cell, (batch,), memory.state))
+    after_reset = steps.enter(memory.reset_state)
     start = steps.store(steps.enter(memory.state))
 
     def run(carry: Any, part: tuple) -> tuple[Any, PyTree]:
-        edge, (xs, _, marks, states, kept), extra = part
+        edge, (xs, _, _, marks, states, kept), extra = part
         olds = steps.recall(before(edge, states, reverse))
         if marks.reset is not None:
-            # A step that resets started from the fresh state: gates and weight gradients need it.
-            olds = jax.vmap(steps.choose, (0, None, 0))(marks.reset, fresh, olds)
+            # Gates and weight gradients need the state from which the step really started.
+            olds = jax.vmap(steps.choose, (0, None, 0))(marks.reset, after_reset, olds)
         kept = steps.remember(olds, xs) if kept is None else kept
         return body(carry, Chunk(olds, steps.recall(states), xs, kept, marks, extra))
 
-    # The initial state has no time axis, so it is taken out of what is cut into chunks.
-    timed = (memory._replace(state=None), extra)
+    # Two states have no time axis, so they are taken out of what is cut into chunks.
+    timed = (memory._replace(state=None, reset_state=None), extra)
     edges = jax.tree.map(
         lambda first, states: _edges(first, states, size, reverse), start, memory.states
     )

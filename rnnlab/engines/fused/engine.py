@@ -37,7 +37,8 @@ def fused(
         raise ValueError(f"engine 'fused' cannot run this cell, since {reason}; use engine='scan'")
     gates = engine.residuals != "states"
     static = Static(cell, sequence.reverse, sequence.every, gates)
-    return _fused(static, params, sequence.xs, sequence.state, sequence.marks)
+    states = sequence.state, sequence.reset_state
+    return _fused(static, params, sequence.xs, states, sequence.marks)
 
 
 def refusal(cell: Cell) -> str | None:
@@ -58,22 +59,24 @@ def bytes_kept(
     gates: bool,
 ) -> int:
     """What the forward pass keeps for the backward pass, beside parameters and inputs."""
-    xs, state, marks = sequence.xs, sequence.state, sequence.marks
-    reverse = sequence.reverse
+    xs, marks, reverse = sequence.xs, sequence.marks, sequence.reverse
+    states = sequence.state, sequence.reset_state
     batch = xs.shape[1:-1]
 
     def kept(
         params: PyTree,
         xs: Array,
-        state: PyTree,
+        states: PyTree,
         marks: Marks,
     ) -> PyTree:
         xs, marks = one_axis(batch, 1, (xs, marks))
-        state = one_axis(batch, 0, state)
-        _, _, memory = forward(cell, params, xs, state, marks, reverse, states=True, gates=gates)
+        state, reset_state = one_axis(batch, 0, states)
+        _, _, memory = forward(
+            cell, params, xs, state, reset_state, marks, reverse, states=True, gates=gates
+        )
         return memory.states, memory.kept
 
-    leaves = jax.tree.leaves(jax.eval_shape(kept, params, xs, state, marks))
+    leaves = jax.tree.leaves(jax.eval_shape(kept, params, xs, states, marks))
     return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
 
 
@@ -82,28 +85,28 @@ def _fused(
     static: Static,
     params: PyTree,
     xs: Array,
-    state: PyTree,
+    states: tuple[PyTree, PyTree],
     marks: Marks,
 ) -> tuple[PyTree, Array]:
     def run_shard(
         params: PyTree,
         xs: Array,
-        state: PyTree,
+        states: tuple[PyTree, PyTree],
         lengths: None,
         marks: Marks,
     ) -> tuple[PyTree, Array]:
         del lengths  # the marks contain them
         batch = xs.shape[1:-1]
         xs, marks = one_axis(batch, 1, (xs, marks))
-        state = one_axis(batch, 0, state)
-        params, xs, state, marks = vary_together((params, xs, state, marks))
-        out: Any = _run(static, params, xs, state, marks)
+        states = one_axis(batch, 0, states)
+        params, xs, states, marks = vary_together((params, xs, states, marks))
+        out: Any = _run(static, params, xs, *states, marks)
         state, ys = out
         return own_axes(batch, int(static.every), state), own_axes(batch, 1, ys)
 
     # The driver has divided what it was given already. An axis that vmap has folded into the batch
     # may bring a sharding of its own.
-    return on_shards(run_shard, params, xs, state, None, marks, static.every)
+    return on_shards(run_shard, params, xs, states, None, marks, static.every)
 
 
 # A custom JVP, and not a custom VJP, which would refuse forward mode. Its tangents pass through
@@ -114,11 +117,20 @@ def _run(
     params: PyTree,
     xs: Array,
     state: PyTree,
+    reset_state: PyTree,
     marks: Marks,
 ) -> tuple[PyTree, Array]:
     """``[T, B, I]`` in, ``(state or states, ys)`` out; keeps nothing for a backward pass."""
     final, ys, memory = forward(
-        static.cell, params, xs, state, marks, static.reverse, static.every, gates=False
+        static.cell,
+        params,
+        xs,
+        state,
+        reset_state,
+        marks,
+        static.reverse,
+        static.every,
+        gates=False,
     )
     if static.every:
         return _outside(static, params, memory), ys
@@ -141,8 +153,8 @@ def _backward(
     params: PyTree,
     memory: Memory,
     cotangents: tuple[PyTree, Array],
-) -> tuple[PyTree, Array, PyTree]:
-    """∂L/∂θ, ∂L/∂xs and ∂L/∂s₀."""
+) -> tuple[PyTree, Array, PyTree, PyTree]:
+    """∂L/∂θ, ∂L/∂xs, ∂L/∂s₀, and ∂L/∂s of the state after a reset (None without resets)."""
     d_state, d_ys = cotangents
     steps = steps_of(static.cell, params, memory.xs)
     if static.every:
@@ -151,18 +163,17 @@ def _backward(
     else:
         d_final, d_states = d_state, None
 
-    def one_step(carry: tuple[PyTree, PyTree], inputs: tuple) -> tuple[tuple[PyTree, PyTree], None]:
-        d_new, room = carry
+    def one_step(carry: tuple, inputs: tuple) -> tuple[tuple, None]:
+        d_new, d_reset, room = carry
         index, old, new, kept, mark, d_y, d_here = inputs
         if d_here is not None:
             d_new = jax.tree.map(jnp.add, d_new, d_here)
-        d_old, _, room = step_back(steps, mark, room, index, old, new, kept, d_new, d_y)
-        return (d_old, room), None
+        d_old, d_reset_here, room = step_back(steps, mark, room, index, old, new, kept, d_new, d_y)
+        d_reset = jax.tree.map(jnp.add, d_reset, d_reset_here)
+        return (d_old, d_reset, room), None
 
-    def chunk_back(
-        carry: tuple[PyTree, PyTree], chunk: Chunk
-    ) -> tuple[tuple[PyTree, PyTree], Array]:
-        d_new, total = carry
+    def chunk_back(carry: tuple, chunk: Chunk) -> tuple[tuple, Array]:
+        d_new, d_reset, total = carry
         d_ys, d_states = steps.enter(chunk.extra)
         room = chunk.room(steps, d_new, d_ys)
         inputs = (
@@ -176,18 +187,21 @@ def _backward(
         )
         # The buffer is carried and not stacked by the loop, so that each gate's block is written in
         # place; see _write in layouts.
-        (d_old, room), _ = lax.scan(one_step, (d_new, room), inputs, reverse=not static.reverse)
+        (d_old, d_reset, room), _ = lax.scan(
+            one_step, (d_new, d_reset, room), inputs, reverse=not static.reverse
+        )
         seen = steps.leave(room)
         olds = steps.leave(chunk.olds)
         d_params = steps.to_params(olds, chunk.xs, chunk.kept, seen)
         total = jax.tree.map(jnp.add, total, d_params)
-        return (d_old, total), steps.to_inputs(chunk.xs, seen)
+        return (d_old, d_reset, total), steps.to_inputs(chunk.xs, seen)
 
-    start = steps.enter(d_final), jax.tree.map(jnp.zeros_like, params)
-    (d_state, d_params), d_xs = walk_back(
-        chunk_back, start, static.cell, steps, memory, (d_ys, d_states), static.reverse
+    no_reset = jax.tree.map(jnp.zeros_like, memory.reset_state)
+    start = steps.enter(d_final), steps.enter(no_reset), jax.tree.map(jnp.zeros_like, params)
+    (d_state, d_reset, d_params), d_xs = walk_back(
+        chunk_back, start, steps, memory, (d_ys, d_states), static.reverse
     )
-    return d_params, d_xs, steps.leave(d_state)
+    return d_params, d_xs, steps.leave(d_state), steps.leave(d_reset)
 
 
 @functools.partial(one_by_one, adjoint=_backward)
@@ -195,9 +209,9 @@ def _along(
     static: Static,
     params: PyTree,
     memory: Memory,
-    tangents: tuple[PyTree, Array, PyTree],
+    tangents: tuple[PyTree, Array, PyTree, PyTree],
 ) -> Any:
-    """The derivative of states and outputs along tangents of parameters, inputs and first state.
+    """The derivative of states and outputs along tangents of parameters, inputs and both states.
 
     It is computed by ``scan``, not from the memory: forward mode and second derivatives follow the
     reference. The memory is an argument for the transpose, ``_backward``, which reads it.
@@ -207,11 +221,15 @@ def _along(
         params: PyTree,
         xs: Array,
         state: PyTree,
+        reset_state: PyTree,
     ) -> tuple[PyTree, Array]:
-        sequence = Sequence(xs, state, memory.marks, static.reverse, static.every)
+        sequence = Sequence(
+            xs, state, memory.marks, static.reverse, static.every, reset_state=reset_state
+        )
         return scan(static.cell, params, sequence, Engine("scan"))
 
-    _, out_tangents = jax.jvp(plain, (params, memory.xs, memory.state), tangents)
+    primals = params, memory.xs, memory.state, memory.reset_state
+    _, out_tangents = jax.jvp(plain, primals, tangents)
     return out_tangents
 
 
@@ -221,12 +239,20 @@ def _derivative(
     primals: tuple,
     tangents: tuple,
 ) -> tuple[Any, Any]:
-    params, xs, state, marks = primals
+    params, xs, state, reset_state, marks = primals
     final, ys, memory = forward(
-        static.cell, params, xs, state, marks, static.reverse, states=True, gates=static.gates
+        static.cell,
+        params,
+        xs,
+        state,
+        reset_state,
+        marks,
+        static.reverse,
+        states=True,
+        gates=static.gates,
     )
     if static.every:
         final = _outside(static, params, memory)
     outs = final, ys
     # The marks are booleans, so their tangents are left out.
-    return outs, _along(static, params, memory, tangents[:3])
+    return outs, _along(static, params, memory, tangents[:4])

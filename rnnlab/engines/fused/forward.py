@@ -10,7 +10,7 @@ from jax import lax
 from rnnlab.cells.contract import maps_of
 from rnnlab.engines.batching import one_by_one
 from rnnlab.engines.fused.layouts import Columns, Lines, Rows, Steps
-from rnnlab.engines.sequence import Marks, afresh, select
+from rnnlab.engines.sequence import Marks, select
 from rnnlab.typing import Array, PyTree
 
 
@@ -30,6 +30,7 @@ class Memory(NamedTuple):
 
     xs: Array  # [T, B, I]
     state: PyTree  # before the first step
+    reset_state: PyTree  # after a reset; None where there are none
     marks: Marks
     states: PyTree  # after each step, as the layout stores them
     kept: PyTree  # what each step kept; None where the backward pass recomputes it
@@ -40,6 +41,7 @@ def forward(
     params: PyTree,
     xs: Array,
     state: PyTree,
+    reset_state: PyTree,
     marks: Marks,
     reverse: bool,
     states: bool,
@@ -47,10 +49,10 @@ def forward(
 ) -> tuple[PyTree, Array, Memory]:
     """The final state, the outputs ``[T, B, O]``, and the memory of states and gates."""
     static = Static(cell, reverse, False, gates, keep_states=states, keep_gates=gates)
-    final, ys, all_states, kept = _forward(static, params, xs, state, marks)
+    final, ys, all_states, kept = _forward(static, params, xs, state, reset_state, marks)
     # Inputs are remembered as they came in. Returned by the operation they would be results of it,
     # and a gradient would hold a second copy of them.
-    return final, ys, Memory(xs, state, marks, all_states, kept)
+    return final, ys, Memory(xs, state, reset_state, marks, all_states, kept)
 
 
 @one_by_one
@@ -59,18 +61,18 @@ def _forward(
     params: PyTree,
     xs: Array,
     state: PyTree,
+    reset_state: PyTree,
     marks: Marks,
 ) -> tuple[PyTree, Array, PyTree, PyTree]:
     """The final state, the outputs, and of every step the state and what the step kept."""
     steps = steps_of(static.cell, params, xs)
-    # The state after a reset is computed here once: in the loop it would be computed at each step.
-    fresh = steps.enter(afresh(static.cell, xs.shape[1:2], state))
+    after_reset = steps.enter(reset_state)
 
     def body(
         old: PyTree, inputs: tuple[Array, Marks]
     ) -> tuple[PyTree, tuple[PyTree, PyTree, PyTree]]:
         x, mark = inputs
-        start = old if mark.reset is None else steps.choose(mark.reset, fresh, old)
+        start = old if mark.reset is None else steps.choose(mark.reset, after_reset, old)
         new, y, kept = steps.step(start, steps.enter(x))
         if mark.valid is not None:
             # A step in the padding hands on old, not start: a reset there does nothing.
