@@ -24,7 +24,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from rnnlab.report.figures.style import STYLE, column, grid_lines, legend_below, look, select
+from rnnlab.report.figures.style import STYLE, grid_lines, legend_below, look
+from rnnlab.studies.records import column, select
 
 GATES = {"rnn": 1, "lstm": 4, "gru": 3}
 AXES = {"T": "steps T", "H": "hidden units H = inputs I", "B": "sequences B"}

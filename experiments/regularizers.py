@@ -36,16 +36,14 @@ from matplotlib.axes import Axes
 import rnnlab
 from rnnlab.report.figures.style import (
     band,
-    column,
     drawing,
     grid_lines,
     legend_below,
     look,
     reference_line,
-    select,
     title,
 )
-from rnnlab.studies.records import write_json
+from rnnlab.studies.records import column, select, write_json
 from rnnlab.training import flossing_loss, pascanu_omega
 from rnnlab.typing import Array, Key, PyTree
 

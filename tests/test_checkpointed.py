@@ -11,7 +11,7 @@ import pytest
 import rnnlab
 from rnnlab import unroll, unroll_states
 from rnnlab.cells import LSTM, RNN
-from rnnlab.engines.checkpointed import choose
+from rnnlab.engines.checkpointed import segment_count
 from tests.reference import close, one_sentence
 from tests.reference.cells import CELLS, by_name, draw, draw_params
 from tests.test_driver import INPUTS, Course, each, score
@@ -112,7 +112,7 @@ def test_a_step_of_ones_own():
 @pytest.mark.parametrize("steps", [1, 2, 3, 35, 100, 127, 784, 1000, 1021, 1024, 16384, 100_000])
 def test_the_choice_is_near_the_least_memory(steps):
     """Nothing is left over where that can be had, and states and residuals are few."""
-    segments = choose(steps)
+    segments = segment_count(steps)
     length = math.ceil(steps / segments)
     assert (steps % length == 0) == (steps not in (127, 1021))  # the primes
     for residuals in (5, 7, 11):

@@ -30,12 +30,13 @@ def checkpointed(
 ) -> tuple[PyTree, Array]:
     """As ``scan``, segment by segment.
 
-    ``engine.segments`` says how many at each level; None leaves that to ``choose``. S segments have
-    ⌈T/S⌉ steps each; the steps left over form a shorter segment, which costs a copy of ys.
+    ``engine.segments`` says how many at each level; None leaves that to
+    ``segment_count``. S segments have ⌈T/S⌉ steps each; the steps left over form a shorter segment,
+    which costs a copy of ys.
     ValueError for more segments than there are steps to cut.
     """
     total = sequence.xs.shape[0]
-    counts = engine.segments or (choose(total),)
+    counts = engine.segments or (segment_count(total),)
     if engine.segments:
         _check_counts(counts, total)
     final, (states, ys) = _run(cell, params, sequence, engine, counts)
@@ -58,7 +59,7 @@ def _check_counts(counts: tuple[int, ...], total: int) -> None:
         steps = -(-steps // count)
 
 
-def choose(steps: int) -> int:
+def segment_count(steps: int) -> int:
     """How many segments for T steps, at one level: of about √T/2 steps each.
 
     S states and the residuals of T/S steps, each R times a state, are least for √(T/R) steps; R was

@@ -6,7 +6,7 @@ binds this file to it. Two things make the difference.
 The loop back through time carries λ alone. Parameters and inputs need δₜ = ∂L/∂aₜ, which the loop
 only writes down ("seen"), and large products for a whole chunk of steps do the rest.
 
-Inside the loop arrays are flat, in the layout that the cell's ``Steps`` choose; outside they are
+Inside the loop arrays are flat, in the ``Layout`` that suits the cell; outside they are
 ``[n, B, features]``. ``enter`` and ``leave`` turn one into the other:
 
     outside the loop          in the loop, of one step        after the loop
@@ -28,7 +28,7 @@ from jax import lax
 from rnnlab.cells.contract import hidden_leaf
 from rnnlab.driver import RunOptions, after_reset, arrange, settle
 from rnnlab.engines.fused.backward import Chunk, step_back, walk_back
-from rnnlab.engines.fused.forward import forward, one_axis, own_axes, steps_of
+from rnnlab.engines.fused.forward import forward, layout_of, one_axis, own_axes
 from rnnlab.engines.fused.layouts import add_to_hidden
 from rnnlab.engines.sequence import before, select
 from rnnlab.gradients.backward import (
@@ -99,8 +99,8 @@ def record_fused(
         states=True,
         gates=True,
     )
-    steps = steps_of(cell, params, xs)
-    recorded = _Recorded(cell, params, options.reverse, keep, steps, memory)
+    layout = layout_of(cell, params, xs)
+    recorded = _Recorded(cell, params, options.reverse, keep, layout, memory)
 
     def back(g: Scaled, *, adjoints_only: bool = False) -> Backward:
         carry, results = recorded.back(one_axis(batch, 1, g), adjoints_only)
@@ -127,56 +127,56 @@ class _Recorded:
         params: PyTree,
         reverse: bool,
         keep: bool,
-        steps: Any,
+        layout: Any,
         memory: Any,
     ) -> None:
         self.cell = cell
         self.params = params
         self.reverse = reverse
         self.keep = keep
-        self.steps = steps
+        self.layout = layout
         self.memory = memory
         self.hidden = hidden_leaf(cell, memory.state)
 
     def back(self, g: Scaled, adjoints_only: bool) -> tuple[Carry, ChunkResults]:
         """The whole backward pass; ``g`` is ∂L/∂ys ``[T, B, O]``."""
-        steps = self.steps
+        layout = self.layout
         valid = self.memory.marks.valid
         mantissa = g.mantissa
         if valid is not None:
             mantissa = select(valid, mantissa, jnp.zeros_like(mantissa))
         first, coming = _one_ahead(Scaled(mantissa, g.exponent), self.reverse)
-        nothing = jax.tree.map(jnp.zeros_like, steps.enter(self.memory.state))
-        entered = Scaled(steps.enter(first.mantissa), first.exponent)
-        adjoint = _advance(self.cell, steps, nothing, first.exponent, entered)
+        nothing = jax.tree.map(jnp.zeros_like, layout.enter(self.memory.state))
+        entered = Scaled(layout.enter(first.mantissa), first.exponent)
+        adjoint = _advance(self.cell, layout, nothing, first.exponent, entered)
         total = None if adjoints_only else zero(self.params, ())
         start = Carry(adjoint, total)
-        return walk_back(self.chunk_back, start, steps, self.memory, coming, self.reverse)
+        return walk_back(self.chunk_back, start, layout, self.memory, coming, self.reverse)
 
     def chunk_back(self, carry: Carry, chunk: Chunk) -> tuple[Carry, ChunkResults]:
         """The loop back through a chunk of steps, and then the products for all of them."""
-        steps = self.steps
-        g = Scaled(steps.enter(chunk.extra.mantissa), chunk.extra.exponent)
+        layout = self.layout
+        g = Scaled(layout.enter(chunk.extra.mantissa), chunk.extra.exponent)
         inputs = (chunk.numbers, chunk.olds, chunk.states, chunk.kept, chunk.marks, g)
-        room = chunk.room(steps, carry.adjoint.mantissa, g.mantissa)
+        room = chunk.room(layout, carry.adjoint.mantissa, g.mantissa)
         start = (carry.adjoint, room)
         (adjoint, seen), (each, exponent) = lax.scan(
             self.one_step, start, inputs, reverse=not self.reverse
         )
         norms = self.norms(each, exponent)
-        delta = renormalise(steps.leave(seen), exponent, 2)
-        dxs = Scaled(steps.to_inputs(chunk.xs, delta.mantissa), delta.exponent)
+        delta = renormalise(layout.leave(seen), exponent, 2)
+        dxs = Scaled(layout.to_inputs(chunk.xs, delta.mantissa), delta.exponent)
         if carry.total is None:
             return Carry(adjoint, None), ChunkResults(norms, None, None, dxs)
 
-        olds = steps.leave(chunk.olds)
+        olds = layout.leave(chunk.olds)
         h = self.cell.hidden(olds)
         logs = log_contributions(self.cell, self.params, chunk.xs, h, delta)
         # The batch shares the parameters, so their part is computed at one scale: the largest.
         top = delta.exponent.max()
         at_top = rescale(delta, jnp.broadcast_to(top, delta.exponent.shape))
-        of_chunk = Scaled(steps.to_params(olds, chunk.xs, None, at_top), top)
-        kept = _contributions(steps, olds, chunk.xs, delta) if self.keep else None
+        of_chunk = Scaled(layout.to_params(olds, chunk.xs, None, at_top), top)
+        kept = _contributions(layout, olds, chunk.xs, delta) if self.keep else None
         total = add(carry.total, of_chunk)
         return Carry(adjoint, total), ChunkResults(norms, logs, kept, dxs)
 
@@ -189,15 +189,15 @@ class _Recorded:
         d_new, exponent = adjoint
         # λ already includes ∂L/∂y of this step, so nothing enters through the output here.
         no_output = jnp.zeros_like(self.cell.hidden(d_new))
-        d_old, _, room = step_back(self.steps, mark, room, index, old, new, kept, d_new, no_output)
+        d_old, _, room = step_back(self.layout, mark, room, index, old, new, kept, d_new, no_output)
         # ∂L/∂y of the next step is added here, so that the carry of the loop needs no scaling when
         # it is read.
-        adjoint = _advance(self.cell, self.steps, d_old, exponent, g)
+        adjoint = _advance(self.cell, self.layout, d_old, exponent, g)
         return (adjoint, room), (d_new, exponent)
 
     def norms(self, adjoint: PyTree, exponent: Array) -> tuple[Array, Array | None, Array]:
         """Log-norms of an adjoint in the layout of the loop; ``exponent [..., B]``."""
-        return state_norms(self.hidden, self.steps.leave(adjoint), exponent, exponent.ndim)
+        return state_norms(self.hidden, self.layout.leave(adjoint), exponent, exponent.ndim)
 
 
 def _one_ahead(g: Scaled, reverse: bool) -> tuple[Scaled, Scaled]:
@@ -219,7 +219,7 @@ def _one_ahead(g: Scaled, reverse: bool) -> tuple[Scaled, Scaled]:
 
 def _advance(
     cell: Any,
-    steps: Any,
+    layout: Any,
     d_old: Any,
     exponent: Array,
     g: Scaled,
@@ -228,13 +228,13 @@ def _advance(
 
     All scaling of a step happens here, in one product for each leaf, in the layout of the loop.
     """
-    common = jnp.maximum(level(steps.leave(d_old), exponent, 1), g.exponent)
+    common = jnp.maximum(level(layout.leave(d_old), exponent, 1), g.exponent)
 
     def scaled(leaf: Array, exponent: Array) -> Array:
         # Only a leaf that is all zero would need a larger shift, and the power would be infinite.
         largest = int(jnp.finfo(leaf.dtype).maxexp) - 2
         shift = jnp.clip(exponent - common, -(2**20), largest)
-        return steps.times(leaf, power_of_two(shift, leaf.dtype))
+        return layout.times(leaf, power_of_two(shift, leaf.dtype))
 
     def scaled_old(leaf: Array) -> Array:
         return scaled(leaf, exponent)
@@ -245,7 +245,7 @@ def _advance(
 
 
 def _contributions(
-    steps: Any,
+    layout: Any,
     olds: PyTree,
     xs: Array,
     delta: Scaled,
@@ -259,7 +259,7 @@ def _contributions(
 
     def one_step(*step: PyTree) -> PyTree:
         # ``to_params`` sums over the steps it gets, so each step goes in as a chunk of one.
-        return steps.to_params(*jax.tree.map(with_time, step))
+        return layout.to_params(*jax.tree.map(with_time, step))
 
     each_step = jax.vmap(one_step)
     return plain(Scaled(each_step(olds, xs, None, at_top), top))

@@ -103,6 +103,21 @@ def median_over_seeds(seeds: np.ndarray) -> np.ndarray:
     return np.where(is_missing, np.nan, median)
 
 
+def relative_to_lag_0(flow: Iterable[Record], summary: Record) -> np.ndarray:
+    """ln‖∂L/∂s‖ at each lag minus that at lag 0, ``[seeds, lags]``, of one row of the summary.
+
+    NaN where a gradient is zero or not finite.
+    """
+    group = {name: summary[name] for name in ("cell", "phase", "length")}
+    seeds: dict[int, list[float]] = {}
+    for record in select(flow, **group):
+        log_norm = math.nan if record["log_norm"] is None else record["log_norm"]
+        # The records of a seed are in order of lag, so a position is a lag.
+        seeds.setdefault(record["seed"], []).append(log_norm)
+    lines = np.array(list(seeds.values()))
+    return lines - lines[:, :1]
+
+
 def mean_norm(norms: Iterable[Record], cell: str, phase: str, length: int) -> float | None:
     """The mean over the seeds of ln‖∂L/∂θ‖ of all parameters; None if none is finite."""
     seeds = select(norms, cell=cell, phase=phase, length=length, parameter="all")

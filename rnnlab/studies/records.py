@@ -44,6 +44,11 @@ def select(records: Iterable[dict[str, Any]], **values: Any) -> list[dict[str, A
     return list(filter(matches, records))
 
 
+def column(records: Iterable[dict[str, Any]], name: str) -> list[Any]:
+    """The values of ``name`` in all records."""
+    return [record[name] for record in records]
+
+
 def write_text(path: Path, text: str) -> None:
     """Replaces the file at ``path`` by ``text``, in one move."""
     # A temporary file beside it: a move is atomic only within one file system.

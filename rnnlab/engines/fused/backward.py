@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rnnlab.engines.fused.forward import Memory
-from rnnlab.engines.fused.layouts import Steps
+from rnnlab.engines.fused.layouts import Layout
 from rnnlab.engines.sequence import Marks, before, known
 from rnnlab.typing import Array, PyTree
 
@@ -30,18 +30,18 @@ class Chunk(NamedTuple):
 
     def room(
         self,
-        steps: Steps,
+        layout: Layout,
         d_new: PyTree,
         d_ys: Array,
     ) -> PyTree:
         """An empty buffer for the factors of the gradients of all steps of the chunk."""
         timed = (self.olds, self.states, self.kept, d_ys)
         old, new, kept, d_y = jax.tree.map(lambda leaf: leaf[0], timed)
-        return steps.room(self.xs.shape[0], old, new, kept, d_new, d_y)
+        return layout.room(self.xs.shape[0], old, new, kept, d_new, d_y)
 
 
 def step_back(
-    steps: Steps,
+    layout: Layout,
     mark: Marks,
     room: PyTree,
     index: Array,
@@ -51,7 +51,7 @@ def step_back(
     d_new: PyTree,
     d_y: Array,
 ) -> tuple[PyTree, PyTree, PyTree]:
-    """One step of the adjoint: λₜ₋₁ from λₜ, in the layout of ``steps``.
+    """One step of the adjoint: λₜ₋₁ from λₜ, in the given layout.
 
     A step in the padding hands λ on unchanged and contributes nothing. A reset passes λ on to the
     state after a reset, and nothing to the step before.
@@ -63,24 +63,24 @@ def step_back(
     if mark.valid is not None:
         # Zeros before the step, so that a step in the padding adds nothing to a weight's gradient.
         nothing = jax.tree.map(jnp.zeros_like, (d_new, d_y))
-        entered, d_y = steps.choose(mark.valid, (d_new, d_y), nothing)
-    d_old, room = steps.back(room, index, old, new, kept, entered, d_y)
+        entered, d_y = layout.select(mark.valid, (d_new, d_y), nothing)
+    d_old, room = layout.back(room, index, old, new, kept, entered, d_y)
     d_reset = None
     if mark.reset is not None:
         zeros = jax.tree.map(jnp.zeros_like, d_old)
-        d_reset = steps.choose(mark.reset, d_old, zeros)
-        d_old = steps.choose(mark.reset, zeros, d_old)
+        d_reset = layout.select(mark.reset, d_old, zeros)
+        d_old = layout.select(mark.reset, zeros, d_old)
     if mark.valid is not None:
         # After the reset and not before it: in the padding the forward pass ignores a reset too.
         # There d_reset is zero already, since nothing entered.
-        d_old = steps.choose(mark.valid, d_old, d_new)
+        d_old = layout.select(mark.valid, d_old, d_new)
     return d_old, d_reset, room
 
 
 def walk_back(
     body: Callable[[Any, Chunk], tuple[Any, PyTree]],
     carry: Any,
-    steps: Steps,
+    layout: Layout,
     memory: Memory,
     extra: PyTree,
     reverse: bool,
@@ -95,17 +95,17 @@ def walk_back(
     """
     length, batch = memory.xs.shape[:2]
     size = chunk_size(length, batch)
-    after_reset = steps.enter(memory.reset_state)
-    start = steps.store(steps.enter(memory.state))
+    after_reset = layout.enter(memory.reset_state)
+    start = layout.store(layout.enter(memory.state))
 
     def run(carry: Any, part: tuple) -> tuple[Any, PyTree]:
         edge, (xs, _, _, marks, states, kept), extra = part
-        olds = steps.recall(before(edge, states, reverse))
+        olds = layout.recall(before(edge, states, reverse))
         if marks.reset is not None:
             # Gates and weight gradients need the state from which the step really started.
-            olds = jax.vmap(steps.choose, (0, None, 0))(marks.reset, after_reset, olds)
-        kept = steps.remember(olds, xs) if kept is None else kept
-        return body(carry, Chunk(olds, steps.recall(states), xs, kept, marks, extra))
+            olds = jax.vmap(layout.select, (0, None, 0))(marks.reset, after_reset, olds)
+        kept = layout.remember(olds, xs) if kept is None else kept
+        return body(carry, Chunk(olds, layout.recall(states), xs, kept, marks, extra))
 
     # Two states have no time axis, so they are taken out of what is cut into chunks.
     timed = (memory._replace(state=None, reset_state=None), extra)

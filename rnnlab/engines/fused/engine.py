@@ -19,7 +19,7 @@ from jax import lax
 from rnnlab.cells.contract import SPLIT, splits
 from rnnlab.engines.batching import folding, one_by_one
 from rnnlab.engines.fused.backward import Chunk, step_back, walk_back
-from rnnlab.engines.fused.forward import Memory, Static, forward, one_axis, own_axes, steps_of
+from rnnlab.engines.fused.forward import Memory, Static, forward, layout_of, one_axis, own_axes
 from rnnlab.engines.scan import scan
 from rnnlab.engines.sequence import Engine, Marks, Sequence
 from rnnlab.engines.shards import on_shards, vary_together
@@ -143,8 +143,8 @@ def _outside(
     memory: Memory,
 ) -> PyTree:
     """The states after each step, in the layout outside of the loop."""
-    steps = steps_of(static.cell, params, memory.xs)
-    return steps.leave(steps.recall(memory.states))
+    layout = layout_of(static.cell, params, memory.xs)
+    return layout.leave(layout.recall(memory.states))
 
 
 @one_by_one
@@ -156,7 +156,7 @@ def _backward(
 ) -> tuple[PyTree, Array, PyTree, PyTree]:
     """∂L/∂θ, ∂L/∂xs, ∂L/∂s₀, and ∂L/∂s of the state after a reset (None without resets)."""
     d_state, d_ys = cotangents
-    steps = steps_of(static.cell, params, memory.xs)
+    layout = layout_of(static.cell, params, memory.xs)
     if static.every:
         # The final state is the last of the states, so its cotangent comes in with theirs.
         d_final, d_states = jax.tree.map(jnp.zeros_like, memory.state), d_state
@@ -168,14 +168,14 @@ def _backward(
         index, old, new, kept, mark, d_y, d_here = inputs
         if d_here is not None:
             d_new = jax.tree.map(jnp.add, d_new, d_here)
-        d_old, d_reset_here, room = step_back(steps, mark, room, index, old, new, kept, d_new, d_y)
+        d_old, d_reset_here, room = step_back(layout, mark, room, index, old, new, kept, d_new, d_y)
         d_reset = jax.tree.map(jnp.add, d_reset, d_reset_here)
         return (d_old, d_reset, room), None
 
     def chunk_back(carry: tuple, chunk: Chunk) -> tuple[tuple, Array]:
         d_new, d_reset, total = carry
-        d_ys, d_states = steps.enter(chunk.extra)
-        room = chunk.room(steps, d_new, d_ys)
+        d_ys, d_states = layout.enter(chunk.extra)
+        room = chunk.room(layout, d_new, d_ys)
         inputs = (
             chunk.numbers,
             chunk.olds,
@@ -190,18 +190,18 @@ def _backward(
         (d_old, d_reset, room), _ = lax.scan(
             one_step, (d_new, d_reset, room), inputs, reverse=not static.reverse
         )
-        seen = steps.leave(room)
-        olds = steps.leave(chunk.olds)
-        d_params = steps.to_params(olds, chunk.xs, chunk.kept, seen)
+        seen = layout.leave(room)
+        olds = layout.leave(chunk.olds)
+        d_params = layout.to_params(olds, chunk.xs, chunk.kept, seen)
         total = jax.tree.map(jnp.add, total, d_params)
-        return (d_old, d_reset, total), steps.to_inputs(chunk.xs, seen)
+        return (d_old, d_reset, total), layout.to_inputs(chunk.xs, seen)
 
     no_reset = jax.tree.map(jnp.zeros_like, memory.reset_state)
-    start = steps.enter(d_final), steps.enter(no_reset), jax.tree.map(jnp.zeros_like, params)
+    start = layout.enter(d_final), layout.enter(no_reset), jax.tree.map(jnp.zeros_like, params)
     (d_state, d_reset, d_params), d_xs = walk_back(
-        chunk_back, start, steps, memory, (d_ys, d_states), static.reverse
+        chunk_back, start, layout, memory, (d_ys, d_states), static.reverse
     )
-    return d_params, d_xs, steps.leave(d_state), steps.leave(d_reset)
+    return d_params, d_xs, layout.leave(d_state), layout.leave(d_reset)
 
 
 @functools.partial(one_by_one, adjoint=_backward)

@@ -9,7 +9,7 @@ from jax import lax
 
 from rnnlab.cells.contract import maps_of
 from rnnlab.engines.batching import one_by_one
-from rnnlab.engines.fused.layouts import Columns, Lines, Rows, Steps
+from rnnlab.engines.fused.layouts import Columns, Layout, Lines, Rows
 from rnnlab.engines.sequence import Marks, select
 from rnnlab.typing import Array, PyTree
 
@@ -65,32 +65,32 @@ def _forward(
     marks: Marks,
 ) -> tuple[PyTree, Array, PyTree, PyTree]:
     """The final state, the outputs, and of every step the state and what the step kept."""
-    steps = steps_of(static.cell, params, xs)
-    after_reset = steps.enter(reset_state)
+    layout = layout_of(static.cell, params, xs)
+    after_reset = layout.enter(reset_state)
 
     def body(
         old: PyTree, inputs: tuple[Array, Marks]
     ) -> tuple[PyTree, tuple[PyTree, PyTree, PyTree]]:
         x, mark = inputs
-        start = old if mark.reset is None else steps.choose(mark.reset, after_reset, old)
-        new, y, kept = steps.step(start, steps.enter(x))
+        start = old if mark.reset is None else layout.select(mark.reset, after_reset, old)
+        new, y, kept = layout.step(start, layout.enter(x))
         if mark.valid is not None:
             # A step in the padding hands on old, not start: a reset there does nothing.
-            new = steps.choose(mark.valid, new, old)
-        states = steps.store(new) if static.keep_states else None
+            new = layout.select(mark.valid, new, old)
+        states = layout.store(new) if static.keep_states else None
         # An output that can be read from the stored state would otherwise be stored twice.
-        separate_y = steps.leave(y) if steps.outputs(states) is None else None
+        separate_y = layout.leave(y) if layout.outputs(states) is None else None
         return new, (states, separate_y, kept if static.keep_gates else None)
 
-    start = steps.enter(state)
+    start = layout.enter(state)
     final, (states, separate_ys, kept) = lax.scan(body, start, (xs, marks), reverse=static.reverse)
-    ys: Any = steps.outputs(states) if separate_ys is None else separate_ys
+    ys: Any = layout.outputs(states) if separate_ys is None else separate_ys
     if marks.valid is not None:
         ys = select(marks.valid, ys, jnp.zeros_like(ys))
-    return steps.leave(final), ys, states, kept
+    return layout.leave(final), ys, states, kept
 
 
-def steps_of(cell: Any, params: PyTree, xs: Array) -> Steps:
+def layout_of(cell: Any, params: PyTree, xs: Array) -> Layout:
     """The cell in the layout that suits it, for inputs ``[T, B, I]``."""
     maps = maps_of(cell, params)
     if maps is None:

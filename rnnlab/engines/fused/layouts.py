@@ -41,7 +41,7 @@ from rnnlab.engines.shards import vary_together
 from rnnlab.typing import Array, Dtype, PyTree
 
 
-class Steps(Protocol):
+class Layout(Protocol):
     """A cell and its parameters in one layout; sequences outside of the loop are ``[n, B, F]``."""
 
     def enter(self, tree: PyTree) -> PyTree:
@@ -64,7 +64,7 @@ class Steps(Protocol):
         """The outputs read from stored states; None where they must be stored separately."""
         ...
 
-    def choose(
+    def select(
         self,
         flags: Array,
         yes: PyTree,
@@ -130,7 +130,7 @@ class Rows:
         # Only a cell with maps promises that its output is its h, so here outputs are stored.
         return None
 
-    def choose(
+    def select(
         self,
         flags: Array,
         yes: PyTree,
@@ -314,7 +314,7 @@ class Columns:
     def outputs(self, states: Any) -> Array | None:
         return None if states is None else self.cell.hidden(states)
 
-    def choose(
+    def select(
         self,
         flags: Array,
         yes: PyTree,
@@ -494,7 +494,7 @@ class Lines(Columns):
 
         return jax.tree.map(rows, tree)
 
-    def choose(
+    def select(
         self,
         flags: Array,
         yes: PyTree,

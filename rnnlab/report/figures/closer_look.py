@@ -15,7 +15,6 @@ from rnnlab._wording import power_of_ten
 from rnnlab.report.figures.style import (
     Record,
     band,
-    column,
     decades,
     drawing,
     grid_lines,
@@ -25,12 +24,11 @@ from rnnlab.report.figures.style import (
     plain,
     reference_line,
     seed_bands,
-    select,
     title,
 )
 from rnnlab.report.findings import contribution_reach, largest_singular_value, truncation_needed
 from rnnlab.report.sentences import label
-from rnnlab.studies.records import Records
+from rnnlab.studies.records import Records, column, select
 
 DEEPEST = 12.0
 """Decades below the largest value that are drawn; lower values are only in the tables."""

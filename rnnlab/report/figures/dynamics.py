@@ -15,7 +15,6 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from rnnlab.report.figures.style import (
     Record,
     band,
-    column,
     drawing,
     grid_lines,
     layout,
@@ -24,11 +23,10 @@ from rnnlab.report.figures.style import (
     plain,
     reference_line,
     seed_bands,
-    select,
     title,
 )
 from rnnlab.report.sentences import counted, divergence, resting, short, turning
-from rnnlab.studies.records import Records
+from rnnlab.studies.records import Records, column, select
 
 KINDS = {
     "slow": ("s", "#999999", 5),

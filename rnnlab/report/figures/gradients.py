@@ -11,7 +11,6 @@ from rnnlab._wording import power_of_ten
 from rnnlab.report.figures.style import (
     Record,
     band,
-    column,
     decades,
     drawing,
     grid_lines,
@@ -19,10 +18,11 @@ from rnnlab.report.figures.style import (
     looks,
     reference_line,
     seed_bands,
-    select,
     title,
 )
+from rnnlab.report.findings import relative_to_lag_0
 from rnnlab.report.sentences import finding, label
+from rnnlab.studies.records import column, select
 
 FLOOR = 12
 """Decades above and below lag 0 that are drawn; values beyond are only in the tables."""
@@ -70,7 +70,7 @@ def _against_lag(axes: Axes, flow: list[Record], summary: list[Record]) -> None:
     longest = max(column(summary, "length"))
     phases = len(set(column(summary, "phase")))
     for record, (index, style) in zip(summary, _looks(summary), strict=True):
-        lines = _lines(flow, record)
+        lines = relative_to_lag_0(flow, record) / math.log(10)
         points = []
         for line in lines:
             # A log axis has no place for lag 0.
@@ -97,18 +97,6 @@ def _against_lag(axes: Axes, flow: list[Record], summary: list[Record]) -> None:
     axes.set(ylabel="‖∂L/∂s‖ of the state, relative to lag 0")
     axes.set_title(f"State (with an LSTM's cell), T = {longest}", fontsize=10)
     _decade_ticks(axes)
-
-
-def _lines(flow: list[Record], record: Record) -> np.ndarray:
-    """The norms of one group in decades relative to lag 0, ``[seeds, lags]``."""
-    group = {key: record[key] for key in ("cell", "phase", "length")}
-    seeds: dict[int, list[float]] = {}
-    for step in select(flow, **group):
-        # The records of a seed are in order of lag, so a position is a lag.
-        line = seeds.setdefault(step["seed"], [])
-        line.append(decades(step["log_norm"]))
-    lines = np.array(list(seeds.values()))
-    return lines - lines[:, :1]
 
 
 def _mark_horizon(axes: Axes) -> None:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from rnnlab.report.findings import median_over_seeds
+from rnnlab.studies.records import column
 from rnnlab.studies.settings import TRAINED, UNTRAINED
 
 Record = dict[str, Any]
@@ -143,17 +144,6 @@ def band(
         alpha=0.18,
         linewidth=0,
     )
-
-
-def column(rows: Sequence[Record], key: str) -> list[Any]:
-    """The values of ``key`` in all records."""
-    return [row[key] for row in rows]
-
-
-def select(rows: Sequence[Record], **values: Any) -> list[Record]:
-    """The records that have these values, as in ``select(rows, cell="lstm", seed=0)``."""
-    wanted = values.items()
-    return [row for row in rows if wanted <= row.items()]
 
 
 def seed_bands(rows: Sequence[Record]) -> str:

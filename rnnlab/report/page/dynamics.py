@@ -5,8 +5,9 @@ import html
 import numpy as np
 
 from rnnlab.report.page import elements
-from rnnlab.report.page.elements import Record, column, groups, numbers, select
+from rnnlab.report.page.elements import Record, groups, numbers
 from rnnlab.report.sentences import counted, divergence, short, turning
+from rnnlab.studies.records import column, select
 
 KINDS = {
     "stable": ("circle", 3),

@@ -15,6 +15,7 @@ import numpy as np
 from rnnlab._wording import power_of_ten
 from rnnlab.report.findings import median_over_seeds
 from rnnlab.report.sentences import label, short
+from rnnlab.studies.records import column
 from rnnlab.studies.settings import TRAINED, UNTRAINED
 
 Record = dict[str, Any]
@@ -347,20 +348,6 @@ def bands(records: list[Record], middle: str = "mean") -> str:
     if seeds < 2:
         return ""
     return f"; line: {middle}, band: range of {seeds} seeds"
-
-
-def column(records: Sequence[Record], name: str) -> list[Any]:
-    """The values of ``name`` in all records."""
-    return [record[name] for record in records]
-
-
-def select(records: Sequence[Record], **values: Any) -> list[Record]:
-    """The records that have these values, as in ``select(records, cell="lstm", seed=0)``."""
-
-    def matches(record: Record) -> bool:
-        return all(record[name] == value for name, value in values.items())
-
-    return list(filter(matches, records))
 
 
 def groups(records: Iterable[Record], *names: str) -> dict[tuple, list[Record]]:

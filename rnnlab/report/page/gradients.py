@@ -5,10 +5,16 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from rnnlab.report.findings import contribution_reach, largest_singular_value, truncation_needed
+from rnnlab.report.findings import (
+    contribution_reach,
+    largest_singular_value,
+    relative_to_lag_0,
+    truncation_needed,
+)
 from rnnlab.report.page import elements
-from rnnlab.report.page.elements import Record, column, groups, select
+from rnnlab.report.page.elements import Record, groups
 from rnnlab.report.sentences import finding, short
+from rnnlab.studies.records import column, select
 
 DASHES = {"largest": "solid", "median": "dash", "smallest": "dot"}
 """The dashes of the singular values that are shown."""
@@ -52,14 +58,12 @@ def flow_by_lag(flow: list[Record], summary: list[Record]) -> elements.Figure:
     """‖∂L/∂s‖ relative to lag 0, against the lag."""
     traces, shown = [], [-3.5, 0.0]
     for record, look in elements.looks(summary):
-        cell, phase, length = record["cell"], record["phase"], record["length"]
-        of_group = select(flow, cell=cell, phase=phase, length=length)
-        lags, log_norms = elements.seeds(of_group, "lag", "log_norm")
+        seeds = relative_to_lag_0(flow, record) / math.log(10)
         # A seed without a finite norm at lag 0 has nothing to be relative to.
-        relative = (log_norms - log_norms[:, :1])[np.isfinite(log_norms[:, 0])]
-        seeds = relative / math.log(10)
+        seeds = seeds[np.isfinite(seeds[:, 0])]
         # A log axis has no place for lag 0.
-        traces += elements.line(lags[1:], seeds[:, 1:], look, elements.power, log=True, median=True)
+        lags = list(range(1, seeds.shape[1]))
+        traces += elements.line(lags, seeds[:, 1:], look, elements.power, log=True, median=True)
         shown += _finite(seeds.ravel())
     longest = max(column(summary, "length"))
     bottom, top = max(min(shown), -elements.FLOOR), min(max(shown), elements.FLOOR)

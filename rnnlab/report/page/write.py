@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 from rnnlab.report import sentences
 from rnnlab.report.page import dynamics, gradients
-from rnnlab.report.page.elements import Figure, Record, column
+from rnnlab.report.page.elements import Figure, Record
 from rnnlab.studies import records, store
+from rnnlab.studies.records import column
 
 MISSING = "–"
 
