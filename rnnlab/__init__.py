@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rnnlab import engines as engines
     from rnnlab import initializers as initializers
     from rnnlab import interop as interop
+    from rnnlab import layers as layers
     from rnnlab import report as report
     from rnnlab import studies as studies
     from rnnlab import theory as theory
@@ -67,6 +68,7 @@ _MODULES = (
     "engines",
     "initializers",
     "interop",
+    "layers",
     "report",
     "studies",
     "theory",

@@ -37,18 +37,18 @@ def hashable(cell: object) -> None:
 
 
 def positive_int(name: str, value: object) -> int:
-    """``value`` as an ``int``; ValueError unless it is a whole number of at least 1."""
+    """``value`` as an ``int``; ValueError unless it is an integer of at least 1."""
     return _whole(name, value, 1)
 
 
 def natural(name: str, value: object) -> int:
-    """``value`` as an ``int``; ValueError unless it is a whole number of at least 0."""
+    """``value`` as an ``int``; ValueError unless it is an integer of at least 0."""
     return _whole(name, value, 0)
 
 
 def _whole(name: str, value: object, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
-        raise ValueError(f"{name} is {brief(value)}; it must be a whole number of at least {least}")
+        raise ValueError(f"{name} is {brief(value)}; it must be an integer of at least {least}")
     return int(value)
 
 
@@ -94,7 +94,7 @@ def batch_shape(value: Any) -> tuple[int, ...]:
     """``value`` as a tuple; ValueError unless it holds sizes of axes."""
     if not isinstance(value, tuple | list) or not all(map(_is_size, value)):
         raise ValueError(
-            f"batch_shape is {brief(value)}; it must be a tuple of whole numbers such as (32,)"
+            f"batch_shape is {brief(value)}; it must be a tuple of integers such as (32,)"
         )
     return tuple(value)
 
@@ -194,7 +194,7 @@ def sequence(xs: Array) -> None:
         )
     if not _computes(xs.dtype):
         raise ValueError(
-            f"xs are {xs.dtype}, a format in which nothing is computed; cast them, for example to "
+            f"xs are {xs.dtype}, a storage format without arithmetic; cast them, for example to "
             "bfloat16"
         )
     if xs.shape[0] == 0:
@@ -220,7 +220,7 @@ def lengths(lengths: Array, steps: int, batch_shape: tuple[int, ...], least: int
             "give one for each example"
         )
     if not jnp.issubdtype(lengths.dtype, jnp.integer):
-        raise ValueError(f"lengths are {lengths.dtype}; they must be whole numbers of steps")
+        raise ValueError(f"lengths are {lengths.dtype}; they must be integers")
     if not isinstance(original, jax.core.Tracer):
         # The original: under jit even a constant becomes a tracer above, which has no values.
         values = np.asarray(original)
@@ -302,8 +302,8 @@ def same_tree(name: str, tree: PyTree, wanted: PyTree, fix: str) -> None:
             raise ValueError(f"{where} is {dtype}, but floats are needed; {fix}")
         if not _computes(dtype):
             raise ValueError(
-                f"{where} is {dtype}, a format in which nothing is computed; cast it, for example "
-                "to bfloat16"
+                f"{where} is {dtype}, a storage format without arithmetic; cast it, for example to "
+                "bfloat16"
             )
 
 
@@ -368,7 +368,7 @@ def loss_function(loss: Any, loss_args: tuple[Any, ...]) -> tuple[Any, ...]:
     except TypeError:
         count = "1 more argument" if len(loss_args) == 1 else f"{len(loss_args)} more arguments"
         raise ValueError(
-            f"loss{signature} cannot be called with ys and {count}; give what it takes beside ys "
+            f"loss{signature} cannot be called with ys and {count}; pass its other arguments "
             "after the loss, and options such as initial_state by name"
         ) from None
     leaves, tree = jax.tree.flatten(loss_args)
@@ -379,7 +379,7 @@ def _loss_argument(leaf: Any) -> Any:
     """A tensor as an array; anything else, such as a key for dropout or a number, as it is."""
     if not _is_tensor(leaf):
         return leaf
-    return array("what the loss is given", leaf)
+    return array("an argument of the loss", leaf)
 
 
 def _is_tensor(value: Any) -> bool:
@@ -455,7 +455,7 @@ def linear_adjoint(cell: object) -> None:
     if not getattr(cell, "linear_adjoint", True):
         name = type(cell).__name__
         raise ValueError(
-            f"the backward pass of {name} is not that of its derivative; give the cell inside it"
+            f"the backward pass of {name} is not its true derivative; give the inner cell"
         )
     for inner in getattr(cell, "cells", ()):
         linear_adjoint(inner)

@@ -24,7 +24,7 @@ def reach(
     Args:
         horizon: the smallest lag at which the gradient is below 1/1000, steps.
         vanishes: whether there is such a lag.
-        decay_per_step: the decay down to there, nats a step; inf where the gradient is zero at
+        decay_per_step: the decay down to there, nats per step; inf where the gradient is zero at
             once, None where there is nothing to fit.
         lags: the number of lags, 0 … lags − 1.
         horizon_range: the smallest and the largest horizon.
@@ -56,7 +56,7 @@ def reach(
     sentence = f"the gradient {rate} and {end}" if rate else f"the gradient {end}"
     if zero_share:
         share = percent(zero_share)
-        sentence += f"; it is exactly zero from some lag on for {share} of the examples"
+        sentence += f"; beyond some lag it is exactly zero in {share} of the examples"
     return sentence
 
 
@@ -64,7 +64,7 @@ def _rate(decay_per_step: float | None, lags: int) -> str:
     if decay_per_step is None or not math.isfinite(decay_per_step):
         return ""
     if abs(decay_per_step) * lags < 0.01:
-        return "keeps its size"
+        return "keeps its norm"
     verb = "halves" if decay_per_step > 0 else "doubles"
     period = f"{math.log(2) / abs(decay_per_step):.3g}"
     unit = "step" if period == "1" else "steps"

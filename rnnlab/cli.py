@@ -46,8 +46,8 @@ class Command(abc.ABC):
             stays unchanged.
         resume: continue the run in DIR/unfinished, or draw missing figures of the run in DIR again.
         json: print the summary as JSON, and nothing else on standard output.
-        cache: compile everything anew and keep nothing. By default compiled programs are kept, up
-            to 100 MiB, so that the next run starts sooner: in the directory
+        cache: recompile everything and store nothing. By default compiled programs are kept, up to
+            100 MiB, so that the next run starts sooner: in the directory
             JAX_COMPILATION_CACHE_DIR if it is set, otherwise in rnnlab in the user's cache
             directory (XDG_CACHE_HOME or ~/.cache).
     """
@@ -281,7 +281,7 @@ class Dynamics(Command, DynamicsSettings):
     negative where nearby trajectories converge and positive where they diverge), and the fixed
     points and attractors under zero input; for the first seed also how λ₁ and the reach of the
     gradient depend on recurrent gain and sequence length. With --drive none, the exponents are
-    compared with linear theory where the state comes to rest. It writes dynamics.json,
+    compared with linear theory if the state settles at a fixed point. It writes dynamics.json,
     dynamics.csv, spectrum, portrait and phase, each as .png and .svg, config.json and SHA256SUMS,
     which lists these files. Logarithms are natural.
     """
@@ -327,7 +327,7 @@ class Dynamics(Command, DynamicsSettings):
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Write report.html, one page with all results of a run, which needs no network.
+    """Write report.html, one page with all results of a run, which can be read offline.
 
     Attributes:
         folder: the directory of a finished run, its --out.
@@ -384,7 +384,7 @@ def _parse(arguments: list[str]) -> Command | Report | None:
         return tyro.extras.subcommand_cli_from_dict(
             {"gradients": Gradients, "dynamics": Dynamics, "report": Report},
             prog="rnnlab",
-            description="A laboratory for recurrent networks.",
+            description="Measure gradients and dynamics of recurrent networks.",
             args=arguments,
             config=(tyro.conf.FlagCreatePairsOff,),
         )

@@ -12,8 +12,8 @@ import numpy as np
 from rnnlab import _check
 from rnnlab.cells.base import widest
 from rnnlab.cells.contract import stands_in
-from rnnlab.engines.choose import run_engine, wanted
-from rnnlab.engines.sequence import Engine, Marks, Sequence, before, select
+from rnnlab.engines.choose import parse_engine, run_engine
+from rnnlab.engines.sequence import EngineChoice, EngineInput, Marks, before, select
 from rnnlab.engines.shards import on_shards, vary_together
 from rnnlab.typing import Array, Cell, Dtype, Key, PyTree
 
@@ -45,7 +45,7 @@ class RunOptions:
     reset_state: PyTree = None
     key: Key | None = None
     reverse: bool = False
-    engine: Engine = Engine("auto")
+    engine: EngineChoice = EngineChoice("auto")
     every: bool = False
 
     def replace(self, **changes: Any) -> "RunOptions":
@@ -148,9 +148,9 @@ def unroll(
         time_major: False for ``xs``, ``mask``, ``resets`` and outputs (and every state) as
             ``[B, T, ...]``.
         engine: "auto" chooses, and :func:`rnnlab.explain_engine` says which and why. "scan" is
-            plain ``lax.scan``, the reference. "fused" has a backward pass of its own, faster and
-            with less memory, for every rnnlab cell. "checkpointed" keeps memory of order √T.
-            "cudnn" is NVIDIA's LSTM, on a GPU, which we have not yet run. All give the same values
+            plain ``lax.scan``, the reference. "fused" has a custom backward pass, which is faster
+            and needs less memory, for every rnnlab cell. "checkpointed" keeps memory of order √T.
+            "cudnn" is NVIDIA's LSTM, on a GPU, which has not been run yet. All give the same values
             and derivatives, in both modes and to any order (cudnn: the gradient alone).
         residuals: what "fused" keeps for the backward pass: "gates" (the default, fastest) or
             "states", from which the gates are recomputed, a chunk of steps at a time.
@@ -166,7 +166,7 @@ def unroll(
         ValueError: where shapes, dtypes, structures, lengths or the engine do not fit; the message
             says how to fix it.
     """
-    asked = wanted(engine, residuals, segments)
+    asked = parse_engine(engine, residuals, segments)
     options = RunOptions(
         lengths=lengths,
         mask=mask,
@@ -208,7 +208,7 @@ def unroll_states(
     >>> states.c.shape
     (20, 4, 8)
     """
-    asked = wanted(engine, residuals, segments)
+    asked = parse_engine(engine, residuals, segments)
     options = RunOptions(
         lengths=lengths,
         mask=mask,
@@ -273,21 +273,13 @@ def run(
         params: PyTree, xs: Array, states: tuple, lengths: Array | None, timed: tuple
     ) -> tuple[PyTree, Array]:
         # On a mesh these are the shard's part of the options, not all of them.
-        mask, resets = timed
-        shard_options = options.replace(lengths=lengths, mask=mask, resets=resets)
-        xs, marks = arrange(xs, shard_options)
-        params, xs, states, marks = vary_together((params, xs, states, marks))
         state, reset_state = states
-        output_for = None
-        if marks.valid is not None:
-            output_for = "a mask needs" if lengths is None else "lengths need"
-        state = settle(cell, params, xs[0], state, output_for)
-        reset_state = after_reset(
-            cell, state, xs.shape[1:-1], shard_options.replace(reset_state=reset_state)
+        mask, resets = timed
+        own = options.replace(
+            lengths=lengths, mask=mask, resets=resets, reset_state=reset_state, key=None
         )
-        masked = mask is not None
-        sequence = Sequence(xs, state, marks, options.reverse, options.every, masked, reset_state)
-        return run_engine(cell, params, sequence, options.engine)
+        params, xs, state, own = vary_together((params, xs, state, own))
+        return run_engine(cell, params, engine_input(cell, params, xs, state, own), own.engine)
 
     states = state, options.reset_state
     timed = options.mask, options.resets
@@ -295,6 +287,26 @@ def run(
 
 
 _compiled = jax.jit(run, static_argnames="cell")
+
+
+def engine_input(
+    cell: Cell, params: PyTree, xs: Array, state: PyTree, options: RunOptions
+) -> EngineInput:
+    """What an engine runs, from checked inputs and options."""
+    xs, marks = arrange(xs, options)
+    output_for = None
+    if marks.valid is not None:
+        output_for = "a mask needs" if options.lengths is None else "lengths need"
+    state = settle(cell, params, xs[0], state, output_for)
+    return EngineInput(
+        xs=xs,
+        state=state,
+        marks=marks,
+        reverse=options.reverse,
+        every=options.every,
+        masked=options.mask is not None,
+        reset_state=after_reset(cell, state, xs.shape[1:-1], options),
+    )
 
 
 def arrange(xs: Array, options: RunOptions) -> tuple[Array, Marks]:
@@ -410,7 +422,7 @@ def settle(
             raise ValueError(
                 f"the step turns a state of {old.dtype}{list(old.shape)} into "
                 f"{new.dtype}{list(new.shape)}; "
-                "it must return a state of the shape and dtype that it is given"
+                "it must keep the shape and dtype of the state"
             )
     return state
 
@@ -430,7 +442,7 @@ def _after(
     if jax.tree.structure(after[0]) != jax.tree.structure(state):
         raise ValueError(
             f"the step turns a state of {_check.outline(state)} into {_check.outline(after[0])}; "
-            "it must return a state of the structure that it is given"
+            "it must keep the structure of the state"
         )
     return after
 
@@ -481,7 +493,7 @@ def _checked_state(name: str, state: PyTree, default: PyTree, advice: str) -> Py
 def _checked_marks(options: RunOptions, xs: Array) -> RunOptions:
     lengths, mask, resets = options.lengths, options.mask, options.resets
     if options.reset_state is not None and resets is None:
-        raise ValueError("reset_state is given without resets; say with resets=[T, ...] where")
+        raise ValueError("reset_state is given without resets; pass resets=[T, ...] too")
     steps = xs.shape[0]
     if lengths is not None:
         lengths = _check.lengths(lengths, steps, xs.shape[1:-1])

@@ -7,17 +7,17 @@ from jax.extend import core
 
 from rnnlab import _check
 from rnnlab._results import result
-from rnnlab.driver import RunOptions, after_reset, arrange, is_composite, prepare, run, settle
-from rnnlab.engines.choose import choose, run_engine, wanted
-from rnnlab.engines.sequence import Engine, Marks, Sequence, known
+from rnnlab.driver import RunOptions, engine_input, is_composite, prepare, run
+from rnnlab.engines.choose import choose, parse_engine, run_engine
+from rnnlab.engines.sequence import EngineChoice, EngineInput, Marks, known
 from rnnlab.typing import Array, Cell, Key, PyTree
 
 CANDIDATES = {
-    "scan": Engine("scan"),
-    "fused": Engine("fused"),
-    "fused, states": Engine("fused", "states"),
-    "checkpointed": Engine("checkpointed"),
-    "cudnn": Engine("cudnn"),
+    "scan": EngineChoice("scan"),
+    "fused": EngineChoice("fused"),
+    "fused, states": EngineChoice("fused", "states"),
+    "checkpointed": EngineChoice("checkpointed"),
+    "cudnn": EngineChoice("cudnn"),
 }
 
 
@@ -75,10 +75,10 @@ def explain_engine(
 ) -> Explanation:
     """Says which engine :func:`rnnlab.unroll` would use, why, and what each costs.
 
-    Nothing is computed. The arguments are those of ``unroll``; any array may be given as a
-    ``jax.ShapeDtypeStruct``. Bytes are read from the traced programs: what the forward pass hands
-    to the backward pass, without parameters and inputs, which are in memory anyway; of layers, the
-    sum.
+    Nothing is computed. The arguments are those of ``unroll``, time first; any array may be given
+    as a ``jax.ShapeDtypeStruct``. Bytes are read from the traced programs: what the forward pass
+    keeps for the backward pass, without parameters and inputs, which are in memory anyway; of
+    layers, the sum.
 
     >>> import jax, rnnlab
     >>> cell = rnnlab.GRU(512)
@@ -92,7 +92,7 @@ def explain_engine(
     Raises:
         ValueError: as ``unroll`` does.
     """
-    asked = wanted(engine, residuals, segments)
+    asked = parse_engine(engine, residuals, segments)
     options = RunOptions(
         lengths=lengths,
         mask=mask,
@@ -126,16 +126,7 @@ def _explain(
     cell: Any, params: PyTree, xs: Array, state: PyTree, options: RunOptions
 ) -> Explanation:
     if not is_composite(cell):
-        xs, marks = jax.eval_shape(arrange, xs, options)
-        masked = options.mask is not None
-        batch = xs.shape[1:-1]
-        reset_state = jax.eval_shape(
-            lambda *given: after_reset(cell, given[0], batch, given[1]), state, options
-        )
-        sequence = Sequence(
-            xs, state, marks, options.reverse, masked=masked, reset_state=reset_state
-        )
-        return _explain_one(cell, params, sequence, options.engine)
+        return _explain_one(cell, params, _input_shapes(cell, params, xs, state, options), options)
     explanations = []
 
     def explained(
@@ -153,12 +144,29 @@ def _explain(
     return _together(explanations)
 
 
-def _explain_one(cell: Any, params: PyTree, sequence: Sequence, asked: Engine) -> Explanation:
-    taken, why = choose(cell, params, sequence, asked)
+def _input_shapes(
+    cell: Cell, params: PyTree, xs: Array, state: PyTree, options: RunOptions
+) -> EngineInput:
+    """The input of the engine, with shapes in place of arrays."""
+
+    def arrays(*arguments: Any) -> EngineInput:
+        built = engine_input(cell, *arguments)
+        # A traced function returns arrays only.
+        return built._replace(reverse=None, every=None, masked=None)
+
+    shapes = jax.eval_shape(arrays, params, xs, state, options)
+    masked = options.mask is not None
+    return shapes._replace(reverse=options.reverse, every=options.every, masked=masked)
+
+
+def _explain_one(
+    cell: Any, params: PyTree, inputs: EngineInput, options: RunOptions
+) -> Explanation:
+    taken, why = choose(cell, params, inputs, options.engine)
     kept, refused = {}, {}
     for name, candidate in CANDIDATES.items():
         try:
-            kept[name] = _residual_bytes(cell, params, sequence, candidate)
+            kept[name] = _residual_bytes(cell, params, inputs, candidate)
         except ValueError as fault:
             refused[name] = str(fault).splitlines()[0]
     return Explanation(_name(taken), why, kept, refused, ())
@@ -174,14 +182,15 @@ def _together(explanations: list[Explanation]) -> Explanation:
         else:
             kept[name] = sum(each.residual_bytes[name] for each in explanations)
     engines = ", ".join(each.engine for each in explanations)
-    return Explanation(engines, "each cell is run by itself", kept, refused, tuple(explanations))
+    why = "the engine is chosen for each cell separately"
+    return Explanation(engines, why, kept, refused, tuple(explanations))
 
 
-def _name(engine: Engine) -> str:
+def _name(engine: EngineChoice) -> str:
     return f"{engine.name}, {engine.residuals}" if engine.residuals else engine.name
 
 
-def _residual_bytes(cell: Cell, params: PyTree, sequence: Sequence, engine: Engine) -> int:
+def _residual_bytes(cell: Cell, params: PyTree, inputs: EngineInput, engine: EngineChoice) -> int:
     """The bytes that the derivative of a run holds beside its arguments.
 
     ``jax.vjp`` returns a function that holds all residuals as its leaves: as the outputs of a
@@ -189,24 +198,17 @@ def _residual_bytes(cell: Cell, params: PyTree, sequence: Sequence, engine: Engi
     """
 
     def backward(params: PyTree, xs: Array, states: PyTree, marks: Marks) -> PyTree:
-        output_for = None if marks.valid is None else "lengths need"
-
         def forward(params: PyTree, xs: Array, states: PyTree) -> tuple[PyTree, Array]:
             state, reset_state = states
-            settled = settle(cell, params, xs[0], state, output_for)
-            if reset_state is not None:
-                reset_state = jax.tree.map(
-                    lambda leaf, like: leaf.astype(like.dtype), reset_state, settled
-                )
-            part = sequence._replace(xs=xs, state=settled, marks=marks, reset_state=reset_state)
-            return run_engine(cell, params, part, engine)
+            given = inputs._replace(xs=xs, state=state, marks=marks, reset_state=reset_state)
+            return run_engine(cell, params, given, engine)
 
         _, pullback = jax.vjp(forward, params, xs, states)
         return pullback
 
     trace = jax.make_jaxpr(backward)
-    states = sequence.state, sequence.reset_state
-    traced = trace(params, sequence.xs, states, sequence.marks).jaxpr
+    states = inputs.state, inputs.reset_state
+    traced = trace(params, inputs.xs, states, inputs.marks).jaxpr
     # A residual that is an argument costs nothing; one that is used twice is held once.
     arguments = {*traced.invars, *traced.constvars}
     residuals = set()

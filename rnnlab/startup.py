@@ -27,9 +27,9 @@ def quick_start() -> None:
     >>> rnnlab.quick_start()
     >>> import jax
 
-    It sets two environment variables that are not set yet. They are read once: by LAPACK when
-    ``jax`` is imported, and by XLA when it is first used, so later calls have no effect. The
-    command line calls it itself.
+    It sets two environment variables, each only if it is not set already. They are read once: by
+    LAPACK when ``jax`` is imported, and by XLA when it is first used, so later calls have no
+    effect. The command line calls it itself.
 
     * ``XLA_FLAGS``: no splitting of long sums, which takes three kernels in place of one and is
       slower; LLVM's optimisation level 2 in place of 3, which compiles a sixth faster; with jaxlib

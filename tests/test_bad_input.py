@@ -161,8 +161,8 @@ FAULTS = {
     ),
     "a negative length": ({"lengths": [3, -1]}, "from -1 to 3", r"0\.\.4"),
     "a length beyond T": ({"lengths": [1, 5]}, "from 1 to 5", r"0\.\.4"),
-    "fractional lengths": ({"lengths": [1.0, 4.0]}, "lengths are float", "whole numbers"),
-    "boolean lengths": ({"lengths": [True, True]}, "lengths are bool", "whole numbers"),
+    "fractional lengths": ({"lengths": [1.0, 4.0]}, "lengths are float", "must be integers"),
+    "boolean lengths": ({"lengths": [True, True]}, "lengths are bool", "must be integers"),
     "one length for all": (
         {"lengths": 3},
         r"lengths has shape \(\)",
@@ -330,8 +330,8 @@ def test_a_cell_that_is_not_frozen_is_refused():
 
 STATE = np.zeros(INPUTS)
 STEPS = {
-    "wraps": (lambda s, x: ({"h": s}, x), STATE, "of the structure"),
-    "doubles": (lambda s, x: ((s["h"], s["h"]), x), {"h": STATE}, "of the structure"),
+    "wraps": (lambda s, x: ({"h": s}, x), STATE, "keep the structure"),
+    "doubles": (lambda s, x: ((s["h"], s["h"]), x), {"h": STATE}, "keep the structure"),
     "to whole": (
         lambda s, x: (s.astype(int), x),
         STATE,
@@ -398,19 +398,19 @@ NO_SIZES = [0, -1, 2.0, 2.5, float("nan"), True, None, "3", np.float32(3), np.ar
 
 
 @pytest.mark.parametrize("size", NO_SIZES, ids=repr)
-def test_sizes_are_whole_numbers_from_one(size):
+def test_sizes_are_integers_from_one(size):
     for kind in KINDS:
-        with refused("hidden_size is", "a whole number of at least 1"):
+        with refused("hidden_size is", "an integer of at least 1"):
             kind(size)
-    with refused("output_size is", "a whole number of at least 1"):
+    with refused("output_size is", "an integer of at least 1"):
         Readout(size)
     if size is not None:  # which means H
-        with refused("feedback_size is", "a whole number of at least 1"):
+        with refused("feedback_size is", "an integer of at least 1"):
             JordanRNN(3, feedback_size=size)
-        with refused("proj_size is", "a whole number of at least 1"):
+        with refused("proj_size is", "an integer of at least 1"):
             LSTM(3, proj_size=size)
     for cell in [*(kind(3) for kind in KINDS), Readout(3)]:
-        with refused("input_size is", "a whole number of at least 1"):
+        with refused("input_size is", "an integer of at least 1"):
             cell.init(jax.random.key(0), size)
 
 
@@ -480,14 +480,14 @@ CHOICES = {
     ),
     "two Jordan biases": (
         lambda: JordanRNN(3, recurrent_bias=True),
-        "one bias a layer",
+        "one bias per layer",
         "leave recurrent_bias False",
     ),
     "empty stack": (lambda: stack([]), "at least one cell", r"stack\(\[cell, \.\.\.\]\)"),
     "residual sizes": (
         lambda: stack([RNN(3), GRU(4)], residual=True),
         "3 features to 4",
-        "one size",
+        "the same size",
     ),
     "residual both ways": (
         lambda: stack([bidirectional(RNN(3)), RNN(3)], residual=True),
@@ -599,6 +599,7 @@ def anything(draw):
 ANY = {"cell": RNN(2), "stack": stack([GRU(2), Readout(3)]), "both ways": bidirectional(LSTM(2))}
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("cell", ANY.values(), ids=ANY)
 @settings(max_examples=30)
 @given(arguments=anything())
@@ -627,18 +628,18 @@ FOREIGN = {
     "another structure": (
         lambda _, s, __: ((s, s), s),
         jnp.float32,
-        "the structure that it is given",
+        "keep the structure of the state",
     ),
     "another dtype": (
         lambda _, s, __: (s.astype(jnp.float16), s),
         jnp.float32,
         "float16",
-        "dtype that it is given",
+        "keep the shape and dtype of the state",
     ),
     "another shape": (
         lambda _, s, __: (s[..., :2], s),
         jnp.float32,
-        "shape and dtype that it is given",
+        "keep the shape and dtype of the state",
     ),
 }
 INSTRUMENTS = {

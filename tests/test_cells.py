@@ -41,6 +41,7 @@ def noise(*shape: int, seed: int = 3) -> np.ndarray:
 # What every cell promises
 
 
+@pytest.mark.combinations
 @each([*CELLS, *VARIANTS])
 @pytest.mark.parametrize("batch", [(), (2, 3)], ids=str)
 def test_step_is_the_textbooks(twin, batch):
@@ -55,6 +56,7 @@ def test_step_is_the_textbooks(twin, batch):
     close(y, expected.ys[0])
 
 
+@pytest.mark.combinations
 @each(CELLS)
 def test_step_is_project_mix_and_gate(twin):
     """Engines rely on it: one product serves the whole sequence, and the rest equals the step."""
@@ -88,6 +90,7 @@ def test_maps_are_project_and_mix(twin):
     close(cell.gate(params, state, z + into, a - moved), cell.gate(params, state, z, a))
 
 
+@pytest.mark.combinations
 @each(WITH_MAPS)
 def test_the_adjoint_is_the_derivative_of_the_gate(twin):
     cell, params, x = twin.cell, draw_params(twin.cell, INPUTS), jnp.asarray(noise(B, INPUTS))
@@ -163,6 +166,7 @@ def test_a_name_and_its_function_make_one_cell():
     assert len({LSTM(3, forget_bias=forget_bias) for forget_bias in biases}) == 2
 
 
+@pytest.mark.combinations
 @each(CELLS)
 def test_an_equal_cell_traces_nothing(twin):
     cell = dataclasses.replace(twin.cell, param_dtype=jnp.float64)  # one that no other test has run
@@ -206,6 +210,7 @@ DTYPES = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.combinations
 @each(CELLS)
 @DTYPES
 def test_dtypes(twin, dtype, param_dtype, x_dtype, state_dtype):

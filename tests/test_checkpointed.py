@@ -46,12 +46,14 @@ def assert_exact(twin, course, segments, run=unroll):
 # How the sequence is cut
 
 
+@pytest.mark.combinations
 @each(CELLS)
 def test_every_cell(twin):
     """Seven steps in three segments: two of three steps and one left over."""
     assert_exact(twin, Course(7, (3,), ALL), 3)
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize(
     ("steps", "segments"),
     [
@@ -76,6 +78,7 @@ def test_any_batch_axes(batch):
     assert_exact(twin, Course(5, batch, ALL), 2)
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize(
     ("segments", "options"),
     [(3, "reverse"), ((2, 2), ""), ((2, 2), "reverse"), (3, "lengths resets reverse")],
@@ -146,6 +149,7 @@ def test_too_many_segments_are_refused(segments, words):
 # Under JAX's transformations
 
 
+@pytest.mark.long
 def test_second_derivatives():
     """Reverse over reverse and forward over reverse, along a direction drawn at random."""
     (twin,) = by_name("elman")

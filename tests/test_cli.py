@@ -145,9 +145,9 @@ def test_report_makes_a_page_of_a_run(finished, tmp_path, capsys):
     shutil.copytree(folder / "out", run)
     assert cli.main(["report", str(run)]) == 0
     assert capsys.readouterr().out == f"The page is {run / 'report.html'}.\n"
-    assert "What truncation loses" in (run / "report.html").read_text(encoding="utf-8")
+    assert "Truncated gradient" in (run / "report.html").read_text(encoding="utf-8")
     assert cli.main(["report", str(tmp_path / "none")]) == 2
-    assert "is no directory; give the --out directory" in capsys.readouterr().err
+    assert "is not a directory; give the --out directory" in capsys.readouterr().err
 
 
 def test_the_global_norm_is_that_of_all_parameters(finished):
@@ -424,8 +424,8 @@ def test_a_run_of_another_study_is_refused(moving, capsys):
         (TINY, ["--out", "empty.txt/deeper"], "cannot be written (Not a directory)"),
         (TINY, ["--out", "x" * 300], "cannot be written (File name too long)"),
         (TINY, ["--out", "/dev/null"], "cannot be written (Not a directory)"),
-        (TINY, ["--out", "."], "holds files that are no run"),
-        (TINY, ["--out", "project"], "holds files that are no run"),
+        (TINY, ["--out", "."], "holds files that do not belong to a run"),
+        (TINY, ["--out", "project"], "holds files that do not belong to a run"),
         (TINY, ["--data", "[/b]\n:smile:"], "rnnlab: [/b]\\n:smile: cannot be read"),
         (DYNAMICS, ["--cells", "nonsense"], "'nonsense' is unknown"),
         (DYNAMICS, ["--exponents", "0"], "exponents is 0"),
@@ -435,8 +435,8 @@ def test_a_run_of_another_study_is_refused(moving, capsys):
         (DYNAMICS, ["--data", "short.txt"], "short.txt has 5 characters"),
         (DYNAMICS, ["--out", "short.txt"], "cannot be written"),
         (["report"], [""], "DIR is empty; give"),
-        (["report"], ["missing"], "missing is no directory"),
-        (["report"], ["empty.txt"], "empty.txt is no directory"),
+        (["report"], ["missing"], "missing is not a directory"),
+        (["report"], ["empty.txt"], "empty.txt is not a directory"),
         (["report"], ["project"], "project holds no run"),
     ],
 )
@@ -584,6 +584,7 @@ def test_names_of_directories_are_printed_as_they_are(tiny, tmp_path, capsys):
         assert capsys.readouterr().out == f"The page is {tmp_path / shown}/report.html.\n"
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize(
     ("redirected", "code", "said"),
     [

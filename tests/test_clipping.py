@@ -103,6 +103,7 @@ def drawn(name):
     return cell, jnp.array([[2.0, -3.0], [1.5, 2.5]]) if name == "foreign" else draw_params(cell, 2)
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("name", CELLS)
 def test_every_cell_has_its_whole_state_clipped_example_by_example(name):
     """The twin walks back step by step through ``jax.vjp`` of the bare cell and clips in NumPy."""
@@ -142,6 +143,7 @@ def test_every_cell_has_its_whole_state_clipped_example_by_example(name):
     )
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("name", CELLS)
 def test_values_stay_and_an_infinite_threshold_clips_nothing(name):
     cell, params = drawn(name)
@@ -320,8 +322,8 @@ def test_the_figure_says_how_many_were_thrown_away_and_where_to(tmp_path):
     )
     text = (tmp_path / "wall.svg").read_text()
     assert (
-        "The wall throws 40% and 50% of unclipped descents away; "
-        "with τ up to 10 × the average norm 2.0%" in text
+        "Without clipping, 40% and 50% of the descents jump far away at the wall; "
+        "with τ up to 10 × the average norm, at most 2.0%" in text
     )
     for words in (
         "step 2 goes to w = 578, b = −919",
@@ -343,11 +345,11 @@ def test_the_figure_says_how_many_were_thrown_away_and_where_to(tmp_path):
         (lambda: clip_adjoints(RNN(3), jnp.ones(())), ("it must be a number above 0",)),
         (
             lambda: clip_adjoints(rnnlab.bidirectional(RNN(3)), 1.0),
-            ("Bidirectional has no step", "clip the cells"),
+            ("Bidirectional has no step", "clip its inner cells"),
         ),
         (
             lambda: clip_adjoints(rnnlab.stack([RNN(3)], dropout=0.1), 1.0),
-            ("without its dropout", "clip the cells"),
+            ("without its dropout", "clip its inner cells"),
         ),
         (lambda: wall_paths(pascanu_loss, (5.0, -2.0), [], 3), ("there is no optimiser",)),
         (
@@ -378,7 +380,7 @@ def test_a_state_without_batch_axes_is_refused():
 def test_instruments_refuse_what_clips_on_its_way_back(wrap):
     cell = wrap(clip_adjoints(RNN(3), 0.1))
     params, xs = cell.init(jax.random.key(0), 2), jnp.ones((4, 1, 2))
-    words = "ClippedAdjoint", "give the cell inside it"
+    words = "ClippedAdjoint", "give the inner cell"
     one_sentence(lambda: diagnostics.gradient_flow(cell, params, xs, jnp.sum), *words)
     one_sentence(lambda: diagnostics.bptt_contributions(cell, params, xs, jnp.sum), *words)
     one_sentence(lambda: diagnostics.truncation_bias(cell, params, xs, jnp.sum, steps=[1]), *words)

@@ -134,6 +134,7 @@ def check_close(found, expected, atol=1e-10):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=atol), found, expected)
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("marks", MARKS.values(), ids=MARKS.keys())
 @pytest.mark.parametrize("engine", ["auto", "scan", "fused", "checkpointed"])
 @pytest.mark.parametrize("cell", COMPOSITES.values(), ids=COMPOSITES.keys())
@@ -143,6 +144,7 @@ def test_every_engine_runs_it_as_its_step_does(cell, engine, marks):
     check_close(rnnlab.unroll(cell, params, xs, engine=engine, **marks), expected)
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("engine", ["auto", "scan"])
 @pytest.mark.parametrize("cell", COMPOSITES.values(), ids=COMPOSITES.keys())
 def test_each_cell_is_reset_to_its_part_of_the_reset_state(cell, engine):
@@ -175,6 +177,7 @@ def test_a_composite_that_does_not_divide_the_reset_state_is_told_so():
         rnnlab.unroll(cell, params, xs, resets=jnp.ones((T, B)), reset_state=given)
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("marks", MARKS.values(), ids=MARKS.keys())
 @pytest.mark.parametrize("cell", COMPOSITES.values(), ids=COMPOSITES.keys())
 def test_gradient_flow_gives_the_gradient_of_automatic_differentiation(cell, marks):
@@ -193,6 +196,7 @@ def test_gradient_flow_gives_the_gradient_of_automatic_differentiation(cell, mar
     check_close(jax.tree.map(jnp.exp, flow.log_contributions), norms, atol=1e-9)
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("name", COMPOSITES)
 def test_cells_are_followed_one_by_one_where_all_parameters_are_theirs(name):
     cell = COMPOSITES[name]
@@ -253,6 +257,7 @@ def test_explain_engine_names_the_engine_of_each_cell():
     assert mixed.engine == "fused, scan"
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("cell", [COMPOSITES["fixed gate"], COMPOSITES["learned gate"]])
 def test_the_instruments_of_the_state_take_its_step(cell):
     params, xs = drawn(cell)
@@ -277,10 +282,11 @@ def test_a_phase_diagram_varies_all_recurrent_weights():
 
 def test_a_composite_with_parameters_of_its_own_has_no_dropout_to_follow():
     cell = COMPOSITES["learned gate"]
-    with pytest.raises(ValueError, match=r"parameters of its own.*leave key out"):
+    with pytest.raises(ValueError, match=r"its own parameters.*omit key"):
         rnnlab.gradient_flow(cell, *drawn(cell), loss, key=jax.random.key(0))
 
 
+@pytest.mark.long
 def test_dropout_and_both_directions_inside_a_composite():
     cell = GatedSum(stack(PAIR, dropout=0.4), bidirectional(LSTM(3, **F64), RNN(2, **F64)))
     params, xs = drawn(cell)

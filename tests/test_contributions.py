@@ -86,6 +86,7 @@ def log_norm(x, axes):
         return 0.5 * np.log((np.asarray(x) ** 2).sum(axis=axes))
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("rows", [T, 3])
 @pytest.mark.parametrize("name", CELLS)
 def test_every_term_is_that_of_a_copy_of_the_weights(name, rows):
@@ -105,6 +106,7 @@ def test_every_term_is_that_of_a_copy_of_the_weights(name, rows):
     np.testing.assert_array_equal(found.last, {7: [1, 2, 3, 4, 5, 6, 7], 3: [3, 5, 7]}[rows])
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("name", ["rnn", "lstm", "gru"])
 def test_the_adjoints_are_those_of_the_state(name):
     cell, params, xs = problem(name)
@@ -145,6 +147,7 @@ def test_a_large_or_small_readout_shifts_the_adjoints_by_its_log(scale):
     np.testing.assert_allclose(scaled, plain + np.log(scale), rtol=1e-5)
 
 
+@pytest.mark.long
 def test_any_batch_axes():
     cell, params, xs = problem("gru")
     two = jnp.stack([xs, 2 * xs], axis=1)  # [T, 2, B, I]
@@ -168,6 +171,7 @@ def test_nothing_is_compiled_twice():
     assert not work.compiled
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("name", ["rnn", "lstm", "layer norm", "stack", "foreign"])
 def test_a_truncated_gradient_is_the_sum_of_the_terms_with_short_lags(name):
     cell, params, xs = problem(name)

@@ -11,7 +11,7 @@ from rnnlab import unroll
 from rnnlab.cells import GRU, LSTM
 from rnnlab.driver import RunOptions, arrange
 from rnnlab.engines.cudnn import cudnn, refusal
-from rnnlab.engines.sequence import Engine, Sequence
+from rnnlab.engines.sequence import EngineChoice, EngineInput
 from tests.reference import close, one_sentence
 from tests.reference.cells import draw_params
 from tests.test_driver import INPUTS, Course, score
@@ -77,6 +77,7 @@ def first_order(cell, course, **how):
     return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))(*inputs)
 
 
+@pytest.mark.combinations
 @pytest.mark.usefixtures("on_gpu")
 @pytest.mark.parametrize("cell", BIASES.values(), ids=BIASES.keys())
 def test_weights_are_handed_over(cell):
@@ -84,6 +85,7 @@ def test_weights_are_handed_over(cell):
     close(*(first_order(cell, course, engine=engine) for engine in ("cudnn", "scan")), 1e-5)
 
 
+@pytest.mark.combinations
 @pytest.mark.usefixtures("on_gpu")
 @pytest.mark.parametrize(
     ("steps", "options"),
@@ -129,7 +131,7 @@ def sequence(cell, shape=(4, 2, INPUTS), dtype=jnp.float32, every=False, **optio
     params, xs, state = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), given)
     reset = jnp.ones(shape[:-1], bool) if options.get("resets") else None
     xs, marks = arrange(xs, RunOptions(resets=reset))
-    return params, Sequence(xs, state, marks, every=every)
+    return params, EngineInput(xs, state, marks, every=every)
 
 
 @pytest.mark.skipif(jax.default_backend() == "gpu", reason="there is a GPU")
@@ -141,6 +143,7 @@ def test_it_needs_a_gpu():
     )
 
 
+@pytest.mark.combinations
 @pytest.mark.usefixtures("on_gpu")
 @pytest.mark.parametrize(
     ("cell", "options", "word"),
@@ -162,7 +165,9 @@ def test_it_needs_a_gpu():
 def test_what_it_cannot_run_is_refused(cell, options, word):
     params, given = sequence(cell, **options)
     assert word in refusal(cell, params, given)
-    one_sentence(lambda: cudnn(cell, params, given, Engine("cudnn")), "'cudnn'", word, "'auto'")
+    one_sentence(
+        lambda: cudnn(cell, params, given, EngineChoice("cudnn")), "'cudnn'", word, "'auto'"
+    )
 
 
 @pytest.mark.usefixtures("on_gpu")

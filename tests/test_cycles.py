@@ -250,7 +250,8 @@ def test_layers_are_driven_around_a_cycle():
 def test_a_search_that_finds_nothing_says_so_and_returns_nothing():
     with pytest.warns(
         UserWarning,
-        match="period 2 or 3 was found from 16 starts: all lead away or to smaller periods",
+        match="period 2 or 3 was found from 16 starts: all searches left the region of the starts "
+        "or led to smaller periods",
     ):
         found = limit_cycles(*simple(0.5 * turn(1.0)), X, states(RNN(2), 16), periods=(3, 2))
     assert found.orbits == found.kind == ()

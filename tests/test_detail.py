@@ -39,6 +39,7 @@ def of_seed(looked, seed):
     )
 
 
+@pytest.mark.long
 def test_truncation_and_singular_values_are_those_of_each_seed(looked):
     records = looked[-1]
     for seed in range(S):
@@ -103,11 +104,12 @@ def test_figures_say_what_they_show(looked, tmp_path):
         r["log_value"] for r in records["singular_values"] if (r["index"], r["lag"]) == (1, T)
     ]
     text = (tmp_path / "singular_values.svg").read_text()
-    assert f"lstm {math.exp(np.mean(largest)):.2g}" in text
+    assert f"lstm\N{NO-BREAK SPACE}{math.exp(np.mean(largest)):.2g}" in text
     assert "range of 2" in text
     means = {
         cut: np.mean([r["cosine"] for r in records["truncation"] if r["steps"] == cut])
         for cut in sorted({r["steps"] for r in records["truncation"]})
     }
     needed = next(cut for cut, mean in means.items() if mean >= 0.99)
-    assert f"for a cosine of 0.99: lstm {needed}" in (tmp_path / "truncation.svg").read_text()
+    text = (tmp_path / "truncation.svg").read_text()
+    assert f"for a cosine of 0.99 (steps): lstm {needed}" in text

@@ -83,6 +83,7 @@ COURSES = [
 ]
 
 
+@pytest.mark.combinations
 @each([*CELLS, *by_name("readout")])
 @pytest.mark.parametrize("course", COURSES, ids=str)
 def test_unroll_is_the_loop(twin, course):
@@ -135,6 +136,7 @@ def test_flags_may_be_numbers():
 OPTIONS = ["initial", "lengths", "resets", "reverse"]
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("batch", [(), (3,), (2, 2)], ids=str)
 @pytest.mark.parametrize(
     "options", [" ".join(o) for n in range(5) for o in itertools.combinations(OPTIONS, n)]
@@ -231,6 +233,7 @@ def test_reverse_is_flip_run_flip(twin, lengths):
     close((final, np.asarray(ys)), (there, flip(back)))
 
 
+@pytest.mark.combinations
 @BOTH_WAYS
 def test_packed_sequences_are_separate_runs(twin, reverse):
     """Three sequences, each begun by a reset, have the outputs and gradients of separate runs."""
@@ -262,6 +265,7 @@ def test_packed_sequences_are_separate_runs(twin, reverse):
 # Padding
 
 
+@pytest.mark.combinations
 @BOTH_WAYS
 def test_padding_changes_nothing(twin, reverse):
     """Values and gradients of parameters, inputs and initial state are those without padding."""

@@ -37,6 +37,7 @@ def check_close(found, expected, atol=1e-12):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=atol), found, expected)
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS.keys())
 @pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS.keys())
 def test_engines_agree_in_values_and_gradients(cell, wrap):
@@ -126,6 +127,7 @@ def test_zoneout_without_a_key_is_the_expectation():
     np.testing.assert_allclose(ys[0], y, atol=1e-15)
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("name", ["variational", "inputs", "zoneout"])
 def test_gradient_flow_follows_the_masks(name):
     cell = WRAPPERS[name](CELLS["lstm"])

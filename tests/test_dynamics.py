@@ -76,6 +76,7 @@ def test_an_orthogonal_network_left_alone_contracts_by_its_gain(gain):
     assert "nearby trajectories converge" in said
 
 
+@pytest.mark.long
 def test_records_are_the_instruments_own():
     settings = DynamicsSettings(cells=("lstm",), **SMALL | {"gain": 1.7, "exponents": 3})
     records = found(settings, "spectrum", "portrait")
@@ -224,8 +225,11 @@ def summary_of(**change):
     return record | change
 
 
-CONVERGE = "rnn: nearby trajectories converge, λ₁ = −0.0594 nats a step (seeds ±0.004)"
-REST = "without input the state comes to rest"
+CONVERGE = (
+    "rnn: nearby trajectories converge, "
+    "λ₁ = −0.0594 nats per step (±0.004, standard deviation over seeds)"
+)
+REST = "without input the state settles at a fixed point"
 
 
 @pytest.mark.parametrize(
@@ -237,7 +241,7 @@ REST = "without input the state comes to rest"
             phase_of(-1, 1),
             (
                 f"{CONVERGE}; {REST}; 1 stable fixed point (slowest time constant 12.3 steps); "
-                "nearby trajectories diverge from a recurrent gain of 0.354 on."
+                "nearby trajectories diverge for recurrent gains above 0.354."
             ),
         ),
         (
@@ -254,24 +258,24 @@ REST = "without input the state comes to rest"
             [],
             phase_of(-1, -2),
             (
-                f"{CONVERGE}; without input the state moves chaotically or has not settled; "
+                f"{CONVERGE}; without input the state behaves chaotically or has not settled; "
                 "no fixed point found, 36 slow points; "
-                "nearby trajectories diverge at no recurrent gain."
+                "nearby trajectories diverge at no measured recurrent gain."
             ),
         ),
         (
             {"stable": None, "saddle": None, "unstable": None, "slow": None},
             [],
             phase_of(1, 2),
-            f"{CONVERGE}; nearby trajectories diverge at every recurrent gain.",
+            f"{CONVERGE}; nearby trajectories diverge at every measured recurrent gain.",
         ),
         (
             {"exponent": 0.2, "kaplan_yorke": 3.21, "entropy_rate": 0.512, "spread": 0.0},
             [2.0],
             phase_of(1, None),
             (
-                "rnn: nearby trajectories diverge, λ₁ = 0.2 nats a step, dimension 3.21, "
-                f"at most 0.51 nats of new information a step; {REST}; "
+                "rnn: nearby trajectories diverge, λ₁ = 0.2 nats per step, dimension 3.21, "
+                f"entropy rate at most 0.51 nats per step; {REST}; "
                 "1 stable fixed point (slowest time constant 2 steps)."
             ),
         ),
@@ -281,9 +285,9 @@ REST = "without input the state comes to rest"
             phase_of(1, -1),
             (
                 "rnn: nearby trajectories neither clearly converge nor diverge, "
-                "λ₁ = 0.003 nats a step (seeds ±0.004); "
+                "λ₁ = 0.003 nats per step (±0.004, standard deviation over seeds); "
                 f"{REST}; 1 stable fixed point (slowest time constant 2 steps), 3 saddles; "
-                "nearby trajectories diverge at some recurrent gains."
+                "nearby trajectories diverge at some measured recurrent gains."
             ),
         ),
         (
@@ -324,10 +328,10 @@ def test_onset_is_where_the_longest_sequences_turn_for_good(exponents, gain):
 @pytest.mark.parametrize(
     ("exponents", "said"),
     [
-        ((-1, 1), "λ₁ is positive from a recurrent gain of 0.354 (rnn), 0.354 (gru) on"),
-        ((1, 2), "λ₁ is positive at every recurrent gain (rnn, gru)"),
-        ((-1, -2), "λ₁ is positive at no recurrent gain (rnn, gru)"),
-        ((1, -2), "λ₁ is positive at some recurrent gains (rnn, gru)"),
+        ((-1, 1), "λ₁ is positive for recurrent gains above 0.354 (rnn), 0.354 (gru)"),
+        ((1, 2), "λ₁ is positive at every measured recurrent gain (rnn, gru)"),
+        ((-1, -2), "λ₁ is positive at no measured recurrent gain (rnn, gru)"),
+        ((1, -2), "λ₁ is positive at some measured recurrent gains (rnn, gru)"),
         ((1, None), "λ₁ is not finite everywhere (rnn, gru)"),
     ],
 )
@@ -389,6 +393,7 @@ def made_up(cells=("rnn", "lstm", "gru"), seeds=2, kinds=("stable", "saddle", "u
     return records, [summary_of(cell=cell, **counts) for cell in cells]
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize(
     ("change", "titles"),
     [
@@ -397,13 +402,13 @@ def made_up(cells=("rnn", "lstm", "gru"), seeds=2, kinds=("stable", "saddle", "u
             (
                 "Nearby trajectories converge: rnn",
                 "bands: range of 2 seeds",
-                "comes to rest (rnn, lstm",
-                "λ₁ is positive from a recurrent gain of 0.66",
+                "settles at a fixed point (rnn, lstm",
+                "λ₁ is positive for recurrent gains above 0.66",
             ),
         ),
         (
             {"cells": ("gru",), "seeds": 1, "kinds": ()},
-            ("converge: gru", "no fixed point found", "λ₁ is positive from"),
+            ("converge: gru", "no fixed point found", "λ₁ is positive for"),
         ),
         (
             {"cells": tuple(REGISTRY)[-4:], "kinds": ("slow",)},
@@ -445,7 +450,7 @@ def test_figures_of_numbers_that_are_not_finite(tmp_path):
     figures.draw(
         records, [record | {"exponent": None, "spread": None} for record in summary], tmp_path
     )
-    assert "cannot be followed: rnn (not finite), irnn" in (tmp_path / "spectrum.svg").read_text()
+    assert "have no finite λ₁: rnn (not finite), irnn" in (tmp_path / "spectrum.svg").read_text()
     assert "λ₁ is not finite everywhere (rnn, irnn)" in (tmp_path / "phase.svg").read_text()
 
 
@@ -499,7 +504,7 @@ def test_the_grid_of_gains_and_lengths(grid, longest):
         ({"burn_in": -1}, "burn_in is -1"),
         ({"warm_up": 2.5}, "warm_up is 2.5"),
         ({"starts": 0}, "starts is 0"),
-        ({"grid": 1}, "grid is 1; it must be a whole number of at least 2"),
+        ({"grid": 1}, "grid is 1; it must be an integer of at least 2"),
         ({"longest": 1}, "longest is 1"),
     ],
 )
@@ -514,7 +519,7 @@ def test_settings_refuse_in_one_sentence(change, said):
     [
         (
             {"exponents": 65},
-            "exponents is 65, but the state of rnn has 64 numbers; ask for at most so many",
+            "exponents is 65, but the state of rnn has 64 numbers; ask for at most that many",
         ),
         ({"exponents": 129, "cells": ("lstm",)}, "the state of lstm has 128 numbers"),
     ],

@@ -37,6 +37,7 @@ def cube(size, radius=0.9):
     return Box(np.full(size, -radius), np.full(size, radius))
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("radius", [0.1, 0.9, 1.5])
 @pytest.mark.parametrize("name", TRAPPED)
 def test_a_bounded_cell_maps_a_box_around_any_start_into_itself(name, radius):

@@ -63,6 +63,7 @@ def by_scan(name, course):
     return first_order(*by_name(name), course, {"engine": "scan"})
 
 
+@pytest.mark.combinations
 @under(ENGINES)
 @each(CELLS)
 def test_values_and_gradients_are_those_of_scan(twin, how):
@@ -87,6 +88,7 @@ def test_every_variant_on_the_fused_engine(twin, how):
     close(first_order(twin, COURSES["all"], how), by_scan(twin.name, COURSES["all"]))
 
 
+@pytest.mark.combinations
 @under(FUSED)
 @pytest.mark.parametrize("options", ["initial resets", "lengths reverse"])
 def test_chunks_of_steps_and_what_is_left_over(how, options):
@@ -107,6 +109,7 @@ def of_reset_state(twin, how):
     return loss, jax.tree.map(jnp.asarray, given)
 
 
+@pytest.mark.combinations
 @under(ENGINES)
 @each(by_name("elman", "lstm", "gru-before", "jordan"))
 def test_reset_state_has_derivatives(twin, how):
@@ -131,6 +134,7 @@ def test_vmap_over_reset_states(how):
     close(jax.vmap(jax.grad(loss))(several), expected)
 
 
+@pytest.mark.combinations
 @under(ENGINES)
 @each(by_name("pascanu", "lstm", "gru-before"))
 def test_every_state(twin, how):
@@ -170,6 +174,7 @@ def test_second_derivatives(twin, how):
     close(second_order(twin, how), second_order_by_scan(twin.name))
 
 
+@pytest.mark.combinations
 @under(FUSED)
 @each(by_name("lstm", "gru-before"))
 def test_forward_over_reverse(twin, how):
@@ -184,6 +189,7 @@ def test_forward_over_reverse(twin, how):
     close(*(jax.jit(functools.partial(product, h))(inputs[0]) for h in (how, {"engine": "scan"})))
 
 
+@pytest.mark.combinations
 @under(ENGINES)
 @each(by_name("pascanu", "lstm", "gru-before"))
 def test_forward_mode_alone_over_itself_and_under_reverse(twin, how):
@@ -227,6 +233,7 @@ def test_derivatives_are_finite_differences(twin, how):
     )
 
 
+@pytest.mark.combinations
 @under(ENGINES)
 @each(by_name("elman", "lstm", "gru-after"))
 def test_float32(twin, how):
@@ -241,6 +248,7 @@ def test_float32(twin, how):
     close(found, expected, 2e-5)
 
 
+@pytest.mark.combinations
 @under(ENGINES)
 @pytest.mark.parametrize(
     "cell",
@@ -269,6 +277,7 @@ def test_bfloat16_with_float32_parameters(cell, how):
 # Layers
 
 
+@pytest.mark.combinations
 @under(ENGINES)
 def test_layers_on_every_engine(how):
     cell = rnnlab.stack(
@@ -405,7 +414,7 @@ def test_a_foreign_step_has_no_fused_pass():
         ({"residuals": "states"}, ("residuals", "'fused'")),
         ({"engine": "fused", "segments": 3}, ("segments", "'checkpointed'")),
         ({"engine": "checkpointed", "segments": 0}, ("segments", "at least 1")),
-        ({"engine": "checkpointed", "segments": 2.5}, ("segments", "whole number")),
+        ({"engine": "checkpointed", "segments": 2.5}, ("segments", "an integer")),
         ({"engine": "checkpointed", "segments": ()}, ("segments", "each level")),
         ({"engine": "pallas"}, ("not built yet",)),
     ],

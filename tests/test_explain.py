@@ -55,7 +55,7 @@ def test_the_engine_that_is_named_is_the_one_that_runs():
 def test_auto_keeps_less_where_memory_is_scarce(monkeypatch):
     unit = T * B * 7 * 4
     for room, engine in ((6 * unit, "fused"), (5 * unit, "fused, states"), (unit, "checkpointed")):
-        monkeypatch.setattr(choose, "memory", lambda room=room: 4 * room)
+        monkeypatch.setattr(choose, "device_bytes", lambda room=room: 4 * room)
         answer = explained(rnnlab.LSTM(7))
         assert answer.engine == engine
         assert engine == "fused" or "memory" in answer.why

@@ -122,6 +122,7 @@ CELLS = {
 }
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("name", CELLS)
 def test_a_found_point_stays_where_it_is(name):
     cell, x = CELLS[name], jnp.ones(2, jnp.float32)
@@ -170,6 +171,7 @@ def test_one_start_is_enough_where_gates_keep_all_but_a_hundred_millionth(dtype)
 PUBLISHED = importlib.util.find_spec("g2p_en")
 
 
+@pytest.mark.combinations
 @pytest.mark.skipif(PUBLISHED is None, reason="g2p_en is not installed, whose network this is")
 @pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize("letter", [None, "a", "q"])
@@ -196,6 +198,7 @@ def test_the_point_of_a_published_network_is_found_from_one_start(dtype, letter)
     assert (residual(cell, params, x, found.states) <= rounding(found.states, dtype)).all()
 
 
+@pytest.mark.long
 def test_a_trained_network_has_the_points_that_a_search_for_cycles_of_period_one_finds():
     """A GRU on the adding problem (Hochreiter & Schmidhuber 1997) over 20 steps."""
     model = rnnlab.stack([GRU(12), rnnlab.Readout(1)])
@@ -321,6 +324,7 @@ def test_where_two_points_have_met_and_vanished_the_state_is_slow():
 # Directions that neither grow nor decay
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize(
     ("w", "kind", "unstable", "marginal"),
@@ -412,6 +416,7 @@ def test_no_second_search_compiles_anything():
     assert not work.compiled
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize(
     "switch",
     [

@@ -23,6 +23,7 @@ def turned(rng, count, size, least):
     return left * np.geomspace(1, least, size) @ right
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("count", [1, 2, 8])
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
 @pytest.mark.parametrize("least", [1.0, 1e-3, 1e-6])

@@ -104,6 +104,7 @@ def test_an_equinox_gru():
     assert_same_flow(flow, rnnlab.gradient_flow(cell, own, XS, loss))
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize(
     "wrap", [lambda step: step, jax.jit, jax.checkpoint], ids=["plain", "jit", "checkpoint"]
 )

@@ -104,6 +104,7 @@ def test_state_norms_are_the_gradients_of_the_cut_sequence(name):
             assert flow.log_norm_c is None
 
 
+@pytest.mark.long
 def test_every_layer_of_a_stack_is_seen_as_it_is_alone():
     below, above = SIMPLE["lstm"], SIMPLE["gru-after"]
     both = rnnlab.stack([below, above])
@@ -278,6 +279,7 @@ def test_finite_differences():
     )
 
 
+@pytest.mark.long
 def test_padding_carries_no_gradient_and_lags_count_from_each_length():
     cell = SIMPLE["elman"]
     params, xs = draw_params(cell, I), xs_of()
@@ -298,6 +300,7 @@ def test_padding_carries_no_gradient_and_lags_count_from_each_length():
         assert flow.examples.lags[b] == flow.examples.loss_step[b] + 1 <= length
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("name", ["lstm", "gru-after", "leaky"])
 def test_a_step_that_a_mask_leaves_out_carries_the_gradient_over(name):
     """Two steps at the start, three in the middle and one at the end are left out."""

@@ -262,6 +262,7 @@ def test_other_initial_weights_by_name():
     assert make_cell("irnn", 8, init="pytorch").recurrent_init == initializers.identity()
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("init", INITS)
 @pytest.mark.parametrize("name", REGISTRY)
 def test_every_cell_takes_every_initial_weights(name, init):

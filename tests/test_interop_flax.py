@@ -97,6 +97,7 @@ def test_values_and_gradients_are_those_of_flax(api, name, dtype):
         np.testing.assert_allclose(a, b, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("api", ["linen", "nnx"])
@@ -235,7 +236,7 @@ def test_other_modules_are_refused():
     graphdef, state, _ = flax_cell("nnx", "GRUCell")
     wrapped = nnx.RNN(nnx.merge(graphdef, state), rngs=False)
     one_sentence(lambda: interop.from_flax(wrapped), "RNN", "bare cell")
-    one_sentence(lambda: interop.from_flax(5), "no Flax module")
+    one_sentence(lambda: interop.from_flax(5), "not a Flax module")
 
 
 def test_variables_that_are_not_the_modules_are_refused():

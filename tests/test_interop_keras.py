@@ -51,6 +51,7 @@ def made(layers, name):
     return layer
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("name", LAYERS)
 def test_outputs_are_those_of_keras(layers, name):
     layer = made(layers, name)
@@ -71,6 +72,7 @@ def test_the_way_back_gives_the_same_weights(layers, name):
         np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("cell", [GRU(6), GRU(5, reset="before"), RNN(4), LSTM(3, bias=False)])
 def test_a_cell_goes_there_and_back(layers, cell):
     params = cell.init(KEY, 3)
@@ -85,9 +87,9 @@ def test_a_cell_goes_there_and_back(layers, cell):
 
 
 def test_bad_input(layers):
-    one_sentence(lambda: from_keras(layers.Dense(3)), "Dense is no recurrent layer")
+    one_sentence(lambda: from_keras(layers.Dense(3)), "Dense is not a recurrent layer")
     namesake = type("LSTM", (), {})()
-    one_sentence(lambda: from_keras(namesake), "LSTM is no recurrent layer of Keras")
+    one_sentence(lambda: from_keras(namesake), "LSTM is not a recurrent layer of Keras")
     one_sentence(lambda: from_keras(layers.LSTM(3)), "has no weights yet", "layer.build")
     odd = layers.GRU(3, recurrent_activation="relu")
     odd.build((None, None, 2))

@@ -126,6 +126,7 @@ def test_values_and_gradients_are_those_of_pytorch(
     compare(record(module, 4, 2), kind)
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
     ("steps", "batch", "inputs", "size"),
@@ -138,6 +139,7 @@ def test_odd_sizes_one_step_and_one_example(torch, record, kind, steps, batch, i
     compare(record(module, steps, batch), kind)
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("case", STORED)
 def test_values_and_gradients_are_those_stored(case):
     compare(STORED[case], "relu" if "relu" in case else "tanh" if "rnn" in case else "")
@@ -149,6 +151,7 @@ def test_stored_weights_come_back_bit_for_bit(case):
     identical(to_arrays(cell, params), STORED[case]["weights"])
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_state_dict_comes_back_bit_for_bit_and_loads(torch, kind, dtype):
@@ -368,6 +371,7 @@ def test_activations_that_pytorch_does_not_have_are_refused():
     )
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("both_ways", [False, True])
 @pytest.mark.parametrize("layers", [1, 2])

@@ -37,6 +37,7 @@ def vector(state, example):
     return np.concatenate([np.ravel(leaf[example]) for leaf in jax.tree.leaves(state)])
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("name", CELLS)
 def test_step_jacobians_are_finite_differences(name):
     cell, params, xs = problem(name)
@@ -62,6 +63,7 @@ def test_step_jacobians_are_finite_differences(name):
     assert column == n
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("name", CELLS)
 def test_products_have_the_singular_values_of_the_multiplied_jacobians(name):
     cell, params, xs = problem(name)
@@ -199,6 +201,7 @@ def test_one_singular_example_does_not_decide_for_the_batch():
     assert str(alone).startswith("JacobianProducts: over 5 steps a gradient changes")
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize(("activation", "gamma"), [("tanh", 1), ("sigmoid", 0.25), ("relu", 1)])
 @pytest.mark.parametrize("form", ["elman", "output-state"])
 def test_the_bound_holds_and_says_which_condition_does(activation, gamma, form):
@@ -216,6 +219,7 @@ def test_the_bound_holds_and_says_which_condition_does(activation, gamma, form):
         assert bool(found.exploding) == (gamma * sigma > 1)
 
 
+@pytest.mark.long
 def test_gaussian_weights_have_twice_the_singular_value_that_they_have_as_radius():
     cell = RNN(600)
     params = cell.init(jax.random.key(0), 1)
@@ -243,7 +247,7 @@ def test_nothing_is_compiled_twice():
         ([(3, 3)], "give k < t"),
         ([(3, -1)], "k of a pair is -1"),
         ([(3, 1), (3, 1)], "each only once"),
-        ([3], "give two whole numbers"),
+        ([3], "give two integers"),
         ([], "give at least one"),
     ],
 )

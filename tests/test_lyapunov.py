@@ -444,9 +444,9 @@ def test_the_finding_is_one_sentence_and_every_field_is_explained():
     assert str(found).startswith("LyapunovSpectrum: nearby trajectories converge, λ₁ = -0.25 ± ")
     assert "[..., k]" in LyapunovSpectrum.standard_error.__doc__
     short = wandering(np.full((2, 1), 0.5)).finding()
-    assert short == "λ₁ = 0.5 nats a step, from too few steps for an error"
+    assert short == "λ₁ = 0.5 nats per step, with too few steps for an error estimate"
     lost = lyapunov_spectrum(HENON, jnp.array([1.4, 0.3]), jnp.zeros((90, 1)), jnp.full(2, 9.0))
-    assert lost.finding() == "λ₁ is not a number, since the state has left all bounds"
+    assert lost.finding() == "λ₁ is NaN, since the state has diverged"
 
 
 def test_nothing_is_compiled_twice():

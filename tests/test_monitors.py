@@ -407,7 +407,7 @@ def flowing(flow, lags=4, layers=1):
     ("call", "words"),
     [
         (lambda: monitor_gradients(0), ("every is 0", "at least 1")),
-        (lambda: monitor_gradients(2.5), ("every is 2.5", "whole number")),
+        (lambda: monitor_gradients(2.5), ("every is 2.5", "an integer")),
         (lambda: monitor_gradients(capacity=0), ("capacity is 0", "at least 1")),
         (lambda: monitor_gradients(layers=0), ("layers is 0", "at least 1")),
         (lambda: monitor_gradients(lags=0), ("lags is 0", "at least 1")),

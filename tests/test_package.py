@@ -101,6 +101,13 @@ def test_functions_are_not_hidden_by_modules():
     assert not {module.name for module in pkgutil.iter_modules(rnnlab.__path__)} & set(rnnlab._HOME)
 
 
+def test_every_package_can_be_used_after_import_rnnlab():
+    """In a new process, in which nothing else has imported it."""
+    packages = {module.name for module in pkgutil.iter_modules(rnnlab.__path__) if module.ispkg}
+    for name in sorted(packages - {"engines", "gradients"}):
+        run(f"import rnnlab; rnnlab.{name}.__name__")
+
+
 def test_an_unknown_name_is_an_attribute_error():
     assert not hasattr(rnnlab, "transformer")
     with pytest.raises(AttributeError, match="module 'rnnlab' has no attribute 'transformer'"):

@@ -20,12 +20,15 @@ from tests.browser import chromium, opened
 
 CELLS = ("rnn", "lstm", "gru")
 DECAY = {"rnn": 0.5, "lstm": 0.25, "gru": 0.4}
-"""Nats a step; the gradient is below 1/1000 after ln(1000)/DECAY steps: 14, 28 and 18."""
+"""Nats per step; the gradient is below 1/1000 after ln(1000)/DECAY steps: 14, 28 and 18."""
 SEEDS, STEPS = 2, 40
 CONFIG = {"settings": {"cells": ["rnn", "lstm"], "clip": None, "learning_rate": 1e-5},
           "machine": "x86_64", "versions": {"rnnlab": "0.1.0"},
           "command": "rnnlab gradients --cells rnn 'l stm' --out \"a & b\""}  # fmt: skip
-SENTENCE = "rnn: nearby trajectories diverge, λ₁ = 0.05 nats a step (seeds ±0.01), dimension 2.5"
+SENTENCE = (
+    "rnn: nearby trajectories diverge, λ₁ = 0.05 nats per step "
+    "(±0.01, standard deviation over seeds), dimension 2.5"
+)
 
 
 def gradients(phases=("untrained",)):
@@ -174,20 +177,20 @@ def test_titles_say_what_was_found(full):
             "Steps back until the gradient is below 1/1000 (median and range of 2 seeds): "
             "rnn 14 (13 to 14), lstm 28 (27 to 28), gru 18 (17 to 18)"
         ),
-        "From T = 4 to T = 40 the gradient's norm changes: rnn × 0.165, lstm × 0.407, gru × 0.237",
         (
-            "Over 30 steps the largest singular value becomes "
-            "rnn 2.9 · 10⁻⁷, lstm 5.3 · 10⁻⁴, gru 5.8 · 10⁻⁶"
+            "Change of the gradient norm from T = 4 to T = 40: "
+            "rnn × 0.165, lstm × 0.407, gru × 0.237"
         ),
+        "Largest singular value over 30 steps: rnn 2.9 · 10⁻⁷, lstm 5.3 · 10⁻⁴, gru 5.8 · 10⁻⁶",
         "rnn, w_x: contributions are above 1/1000 of the largest up to 13 steps back",
-        "Steps that give the full gradient's direction (cosine of 0.99): rnn 10, lstm 20, gru 20",
+        "Truncation length for a cosine of 0.99 (steps): rnn 10, lstm 20, gru 20",
         "Nearby trajectories diverge: rnn (λ₁ = 0.05), lstm (λ₁ = 0.05), gru (λ₁ = 0.05)",
         (
-            "In the second half of the run the estimate of λ₁ moves by (nats/step): "
+            "Range of the λ₁ estimate in the second half of the run (nats/step): "
             "rnn 0.0002, lstm 0.0002, gru 0.0002"
         ),
         "rnn, seed 0: 1 stable fixed point, 1 saddle, 1 unstable point, 1 slow point",
-        "λ₁ is positive from a recurrent gain of 1.05 (rnn) on",
+        "λ₁ is positive for recurrent gains above 1.05 (rnn)",
     ]
 
 
@@ -205,7 +208,7 @@ def test_what_is_never_reached_is_said():
     )
     phase = [r | {"exponent": -0.1} for r in dynamics()["phase"]]
     first, _, decay = state_charts.phase_diagram(phase).pictures[:3]
-    assert first["title"] == "λ₁ is positive at no recurrent gain (rnn)"
+    assert first["title"] == "λ₁ is positive at no measured recurrent gain (rnn)"
     assert decay["title"] == "rnn: decay from −0.4 to 0.5 nats/step"
     short = [r | {"cosine": 0.5} for r in detail()["truncation"]]
     assert (
@@ -371,7 +374,7 @@ def test_a_run_that_is_moved_in_half_is_whole_in_the_page(tmp_path):
     unfinished = written(run / "unfinished", dynamics=dynamics())
     digest = hashlib.sha256((unfinished / "dynamics.json").read_bytes()).hexdigest()
     (unfinished / "SHA256SUMS").write_text(f"{digest}  dynamics.json\n")
-    assert "What the state does" in write_page(run).read_text(encoding="utf-8")
+    assert "State dynamics" in write_page(run).read_text(encoding="utf-8")
     assert not unfinished.exists()
 
 
@@ -416,18 +419,18 @@ def test_less_is_shown_where_less_is_there(tmp_path):
     path = write_page(written(tmp_path / "a", dynamics=bare, config=CONFIG))
     text = path.read_text(encoding="utf-8")
     assert pictures(path) == []
-    assert "<title>Largest Lyapunov exponent, nats a step: rnn –</title>" in text
+    assert "<title>Largest Lyapunov exponent, nats per step: rnn –</title>" in text
     assert "rnnlab gradients --cells" in text
-    assert "How it was made" in text
+    assert "How this run was made" in text
     some = without(gradients(), "config") | {"truncation": detail()["truncation"]}
     path = write_page(written(tmp_path / "b", gradients=some))
     assert len(pictures(path)) == 3
-    assert "How it was made" not in path.read_text(encoding="utf-8")
-    assert "What truncation loses" in path.read_text(encoding="utf-8")
+    assert "How this run was made" not in path.read_text(encoding="utf-8")
+    assert "Truncated gradient" in path.read_text(encoding="utf-8")
     chaos = nothing | {"cell": "rnn", "attractor": "chaos"}
     kinds = {"summary": [chaos], "config": CONFIG}
     path = write_page(written(tmp_path / "c", dynamics=kinds))
-    assert "<title>Without input the state moves chaotically (rnn)</title>" in path.read_text(
+    assert "<title>Without input the state behaves chaotically (rnn)</title>" in path.read_text(
         encoding="utf-8"
     )
 
@@ -451,7 +454,7 @@ def without(content, key):
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        (None, "is no directory; give the --out directory"),
+        (None, "is not a directory; give the --out directory"),
         ({}, "holds no run: none of gradients.json, dynamics.json is there"),
         ({"notes.txt": "hello"}, "holds no run"),
         ({"gradients.json": '{"config": '}, "gradients.json cannot be read"),
@@ -585,6 +588,7 @@ UNREADABLE = """() => {
 }"""
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [400, 1400])
 def test_readable_at_both_widths_in_both_schemes(browser, full, width, scheme):

@@ -74,6 +74,7 @@ def scaled(params, gain):
     return {"w": gain * params["w"]}
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("name", ["lstm", "stack", "foreign"])
 def test_each_entry_is_that_of_one_network_at_one_length(name):
     xs = jax.random.normal(jax.random.key(1), (14, 2, 3), jnp.float64)
@@ -107,6 +108,7 @@ def doubled(cell, params, state, x):
     return new, 2 * y
 
 
+@pytest.mark.long
 def test_a_stack_of_any_depth_is_the_stack_of_its_first_layers():
     cells = [GRU(3, param_dtype=jnp.float64) for _ in range(3)]
     whole = AnyDepth(rnnlab.stack(cells))
@@ -169,7 +171,7 @@ def test_the_whole_grid_is_compiled_once():
         ({"lengths": [[3]]}, ("lengths has shape (1, 1)",)),
         ({"lengths": [0, 3]}, ("each must lie in 1..8",)),
         ({"lengths": [9]}, ("each must lie in 1..8",)),
-        ({"lengths": [2.5]}, ("must be whole numbers",)),
+        ({"lengths": [2.5]}, ("must be integers",)),
         ({"vary": forget_bias}, ("no LSTM with a bias",)),
         ({"params": {"w": np.ones((2, 2))}}, ("params has the structure",)),
     ],

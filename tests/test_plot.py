@@ -35,6 +35,10 @@ RESULTS = {
     "contributions": lambda: diagnostics.bptt_contributions(CELL, PARAMS, XS, loss),
     "truncation": lambda: diagnostics.truncation_bias(CELL, PARAMS, XS, loss, steps=(1, 5, 30)),
     "products": lambda: diagnostics.jacobian_products(CELL, PARAMS, XS),
+    "bound": lambda: diagnostics.pascanu_bound(CELL, PARAMS, XS),
+    "attractors": lambda: diagnostics.attractor_kind(
+        jax.random.key(2), CELL, PARAMS, XS[0, 0], STARTS, steps=200
+    ),
     "spectrum": lambda: diagnostics.lyapunov_spectrum(CELL, PARAMS, XS),
     "phase": lambda: diagnostics.phase_diagram(
         CELL, PARAMS, XS, jnp.array([0.5, 1.0, 2.0]), jnp.array([10, 30])
@@ -45,6 +49,7 @@ RESULTS = {
 }
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("name", RESULTS)
 def test_every_result_has_a_figure(name, tmp_path):
     figure = rnnlab.report.plot(RESULTS[name]())
@@ -69,6 +74,7 @@ def test_the_lines_of_a_flow_are_its_numbers():
     assert np.isnan(by_name["w_h"][0])
 
 
+@pytest.mark.long
 def test_a_stack_has_a_line_for_each_layer():
     cell = rnnlab.stack([rnnlab.GRU(3), rnnlab.LSTM(4)])
     params = cell.init(jax.random.key(0), 3)

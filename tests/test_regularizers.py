@@ -47,6 +47,7 @@ def orthogonal(gain, dtype=jnp.float64):
     return cell, params._replace(w_h=gain * params.w_h)
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("gain", [1.0, 0.4, 1.3])
 @pytest.mark.parametrize(
     ("loss", "ratio", "derivative"),
@@ -186,6 +187,7 @@ def frozen(name, params, xs, states, adjoints):
     return total
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("name", CELLS)
 def test_any_cell_has_the_value_and_the_slope_of_the_definition(name):
     """The slope in a random direction against finite differences, states and adjoints frozen."""

@@ -50,7 +50,7 @@ FIRST = "is still above 1/1000 at the first step, 99 steps back"
             {"decay_per_step": 0.01, "horizon_low": 19, "horizon_high": 19, "zero_share": 0.5},
             (
                 "rnn: the gradient is below 1/1000 after 19 steps; "
-                "it is exactly zero from some lag on for 50 % of the examples."
+                "beyond some lag it is exactly zero in 50 % of the examples."
             ),
         ),
         (NEVER, f"rnn: the gradient halves every 1.9 steps and {FIRST}."),
@@ -58,17 +58,17 @@ FIRST = "is still above 1/1000 at the first step, 99 steps back"
             {**NEVER, "decay_per_step": -math.log(2)},
             f"rnn: the gradient doubles every 1 step and {FIRST}.",
         ),
-        ({**NEVER, "decay_per_step": 1e-9}, f"rnn: the gradient keeps its size and {FIRST}."),
+        ({**NEVER, "decay_per_step": 1e-9}, f"rnn: the gradient keeps its norm and {FIRST}."),
         (
             {**NEVER, "zero_share": 1 / 32},
             (
                 f"rnn: the gradient halves every 1.9 steps and {FIRST}; "
-                "it is exactly zero from some lag on for 3.12 % of the examples."
+                "beyond some lag it is exactly zero in 3.12 % of the examples."
             ),
         ),
         (
             {"horizon": None},
-            "rnn: inputs, weights or gradients are not finite, so nothing can be said.",
+            "rnn: inputs, weights or gradients are not finite, so the reach is undefined.",
         ),
         (
             {**NEVER, "doubtful": 2},
@@ -130,6 +130,7 @@ def test_table_shows_every_number():
         assert shown in text
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("decay", [0.3, -0.5, 0.0, 40.0])
 @pytest.mark.parametrize("phases", [("untrained",), ("untrained", "trained")])
 def test_figures_of_vanishing_exploding_and_constant_gradients(tmp_path, decay, phases):

@@ -119,6 +119,7 @@ def drawn(folder):
     return int((folder / "picture.png").read_text().split()[-1])
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("scenario", ["first", "again", "resumed", "resumed again", "redrawn"])
 def test_a_kill_at_any_moment_leaves_a_whole_run_and_what_was_measured(tmp_path, scenario):
     """In a process without JAX, whose threads would not survive a fork."""

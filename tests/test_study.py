@@ -184,6 +184,7 @@ def test_training_learns_and_is_reported(text):
     assert gradients.finished(records) == set(wanted)
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize(("clip", "share"), [(1e-9, 1.0), (1e9, 0.0), (None, None)])
 def test_the_share_of_clipped_steps(text, clip, share):
     settings = GradientSettings(**{**SMALL, "cells": ("rnn",)}, data=text, train_steps=3, clip=clip)

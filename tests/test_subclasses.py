@@ -102,7 +102,7 @@ class IndRNNParams(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class IndRNN(Recurrent):
-    """hₜ = relu(W_x xₜ + u ⊙ hₜ₋₁ + b) (Li et al. 2018): every unit sees only itself."""
+    """hₜ = relu(W_x xₜ + u ⊙ hₜ₋₁ + b) (Li et al. 2018): each unit is connected only to itself."""
 
     def init(self, key, input_size):
         k_x, k_u, k_b = jax.random.split(key, 3)
@@ -281,6 +281,7 @@ def test_state_norms_follow_the_cells_own_hidden_state():
     close(flow.log_norm_c, expected.log_norm_c)
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("name", ["gate", "own names", "IndRNN"])
 def test_other_instruments_take_a_cell_of_ones_own(name):
     cell = OWN[name]
@@ -297,7 +298,7 @@ def test_other_instruments_take_a_cell_of_ones_own(name):
 def test_a_subclass_is_refused_by_fused_in_one_sentence():
     cell = HalvingStep(4, **F64)
     params, xs, _ = setting(cell)
-    with pytest.raises(ValueError, match="HalvingStep has a step of its own"):
+    with pytest.raises(ValueError, match="HalvingStep overrides step"):
         rnnlab.unroll(cell, params, xs, engine="fused")
 
 

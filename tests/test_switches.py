@@ -112,6 +112,7 @@ HALF = {
 }
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("engine", ["scan", "fused"])
 @pytest.mark.parametrize("cell", HALF.values(), ids=HALF)
 def test_half_precision_is_no_promotion(cell, engine):

@@ -1,4 +1,4 @@
-"""Cells: frozen dataclasses with pure methods; one family a file."""
+"""Cells: frozen dataclasses with pure methods; one family per file."""
 
 from typing import TYPE_CHECKING
 

@@ -104,7 +104,7 @@ class Recurrent:
     """The base of rnnlab's own cells. Frozen and hashable: equal cells share one compiled program.
 
     A cell splits its step in three, so that engines and instruments are written once for all cells:
-    ``project`` is everything that needs no state (one matrix product serves a whole sequence),
+    ``project`` is everything that needs no state (one matrix product covers the whole sequence),
     ``mix`` is the product of the state and the recurrent weights, and ``gate`` is the rest, element
     by element where the cell's equation allows it.
 

@@ -66,7 +66,7 @@ class JordanRNN(Recurrent):
         if self.feedback_size is not None:
             _check.positive_int("feedback_size", self.feedback_size)
         if self.recurrent_bias:
-            raise ValueError("JordanRNN has one bias a layer; leave recurrent_bias False")
+            raise ValueError("JordanRNN has one bias per layer; leave recurrent_bias False")
         object.__setattr__(self, "activation", activation(self.activation))
         object.__setattr__(self, "output_activation", activation(self.output_activation))
 

@@ -31,9 +31,9 @@ class PhaseDiagram(NamedTuple):
         horizon: ``[V, N]``, the smallest lag, in steps, at which ‖∂L/∂sₜ‖ is below 1/1000 of its
             value at lag 0; the length T where there is none.
         vanishes: ``[V, N]``, whether there is such a lag.
-        decay_per_step: ``[V, N]``, how fast ln‖∂L/∂sₜ‖ decays down to the horizon, nats a step;
+        decay_per_step: ``[V, N]``, how fast ln‖∂L/∂sₜ‖ decays down to the horizon, nats per step;
             negative where the gradient explodes, inf where it is exactly zero after one step.
-        exponent: ``[V, N]``, λ₁ over the T steps, nats a step: positive where nearby trajectories
+        exponent: ``[V, N]``, λ₁ over the T steps, nats per step: positive where nearby trajectories
             diverge; the mean over the batch.
     """
 

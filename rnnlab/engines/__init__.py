@@ -1,1 +1,1 @@
-"""Ways to run a cell over a sequence; one a file, every one bound to ``scan`` by tests."""
+"""Ways to run a cell over a sequence; one per file, every one bound to ``scan`` by tests."""

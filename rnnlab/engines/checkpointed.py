@@ -18,15 +18,15 @@ from jax import lax
 
 from rnnlab.engines.fused.engine import fused, refusal
 from rnnlab.engines.scan import scan
-from rnnlab.engines.sequence import Engine, Sequence, known
+from rnnlab.engines.sequence import EngineChoice, EngineInput, known
 from rnnlab.typing import Array, Cell, PyTree
 
 
 def checkpointed(
     cell: Cell,
     params: PyTree,
-    sequence: Sequence,
-    engine: Engine,
+    sequence: EngineInput,
+    engine: EngineChoice,
 ) -> tuple[PyTree, Array]:
     """As ``scan``, segment by segment.
 
@@ -84,8 +84,8 @@ def segment_count(steps: int) -> int:
 def _run(
     cell: Cell,
     params: PyTree,
-    sequence: Sequence,
-    engine: Engine,
+    sequence: EngineInput,
+    engine: EngineChoice,
     counts: tuple[int, ...],
 ) -> tuple[PyTree, tuple[PyTree, Array]]:
     """``(final, (states or None, ys))``: ``counts[0]`` segments, each cut by the other counts."""
@@ -115,7 +115,7 @@ def _run(
             return lax.dynamic_slice_in_dim(leaf, first, length)
 
         xs, marks = jax.tree.map(steps_of_segment, timed)
-        part = Sequence(xs, state, marks, reverse, every, masked, reset_state)
+        part = EngineInput(xs, state, marks, reverse, every, masked, reset_state)
         return _run(cell, params, part, engine, counts[1:])
 
     segment = functools.partial(checkpoint, (params, reset_state, xs, marks))
@@ -143,8 +143,8 @@ def _run(
 def _run_uncut(
     cell: Cell,
     params: PyTree,
-    sequence: Sequence,
-    engine: Engine,
+    sequence: EngineInput,
+    engine: EngineChoice,
 ) -> tuple[PyTree, tuple[PyTree, Array]]:
     run = scan if refusal(cell) else fused
     after, ys = run(cell, params, sequence, engine)

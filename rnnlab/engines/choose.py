@@ -12,10 +12,10 @@ from rnnlab.engines.checkpointed import checkpointed
 from rnnlab.engines.cudnn import cudnn
 from rnnlab.engines.fused.engine import bytes_kept, fused, refusal
 from rnnlab.engines.scan import scan
-from rnnlab.engines.sequence import Engine, Sequence, known, select
+from rnnlab.engines.sequence import EngineChoice, EngineInput, known, select
 from rnnlab.typing import Array, Cell, PyTree
 
-ENGINES: dict[str, Callable[[Cell, PyTree, Sequence, Engine], tuple[PyTree, Array]]] = {
+ENGINES: dict[str, Callable[[Cell, PyTree, EngineInput, EngineChoice], tuple[PyTree, Array]]] = {
     "scan": scan,
     "fused": fused,
     "checkpointed": checkpointed,
@@ -24,9 +24,9 @@ ENGINES: dict[str, Callable[[Cell, PyTree, Sequence, Engine], tuple[PyTree, Arra
 PLANNED = ("associative", "newton", "pallas")
 
 
-def wanted(
+def parse_engine(
     name: str, residuals: str | None = None, segments: int | tuple[int, ...] | None = None
-) -> Engine:
+) -> EngineChoice:
     """The engine and its options as one value.
 
     ValueError for an unknown name or option, and for an option of another engine.
@@ -39,7 +39,7 @@ def wanted(
                 f"residuals is an option of engine='fused', not of {name!r}; leave it out"
             )
     if segments is None:
-        return Engine(name, residuals)
+        return EngineChoice(name, residuals)
     if name != "checkpointed":
         raise ValueError(
             f"segments is an option of engine='checkpointed', not of {name!r}; leave it out"
@@ -48,7 +48,7 @@ def wanted(
     if not levels:
         raise ValueError("segments holds no number; give one for each level, or leave it out")
     counts = tuple(_check.positive_int("segments", count) for count in levels)
-    return Engine(name, residuals, counts)
+    return EngineChoice(name, residuals, counts)
 
 
 def _check_name(name: object) -> None:
@@ -65,51 +65,52 @@ def _check_name(name: object) -> None:
 def choose(
     cell: Cell,
     params: PyTree,
-    sequence: Sequence,
-    engine: Engine,
-) -> tuple[Engine, str]:
+    sequence: EngineInput,
+    engine: EngineChoice,
+) -> tuple[EngineChoice, str]:
     """The engine that runs one cell where ``engine`` was asked for, and why."""
     if isinstance(cell, Readout) and not jax.tree.leaves(sequence.state):
-        return Engine("at once"), "a readout has no state, so one product serves all steps"
+        why = "a readout has no state, so one matrix product computes all steps"
+        return EngineChoice("at once"), why
     if engine.name != "auto":
-        return engine, "it was asked for by name"
+        return engine, "it was requested by name"
     if reason := refusal(cell):
-        return Engine("scan"), f"{reason}, and only 'scan' runs such a step at full speed"
-    fast = "the cell tells project, mix and gate apart, and 'fused' is the fastest for such cells"
+        return EngineChoice("scan"), f"{reason}, and 'scan' is the fastest engine for such a cell"
+    fast = "the cell splits its step, and 'fused' is the fastest engine for such cells"
     state = jax.tree.leaves(sequence.state)
     sizes = [leaf.size for leaf in (*jax.tree.leaves(sequence.xs), *state)]
     if not all(map(known, sizes)):
-        return Engine("fused"), f"{fast}; what it keeps depends on dimensions not known yet"
+        return EngineChoice("fused"), f"{fast}; its memory depends on symbolic dimensions"
     return _choose_by_memory(cell, params, sequence, fast)
 
 
 def _choose_by_memory(
     cell: Cell,
     params: PyTree,
-    sequence: Sequence,
+    sequence: EngineInput,
     fast: str,
-) -> tuple[Engine, str]:
+) -> tuple[EngineChoice, str]:
     """The fastest engine that keeps no more than a quarter of the memory; ``fast`` says why."""
-    limit = memory() // 4
+    limit = device_bytes() // 4
     steps = sequence.xs.shape[0]
     state = jax.tree.leaves(sequence.state)
     state_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in state)
     # A step keeps far less than 16 states. Without this shortcut every small run would pay for
     # tracing the forward pass twice more.
     if 16 * state_bytes * steps <= limit:
-        return Engine("fused"), fast
+        return EngineChoice("fused"), fast
     gates = bytes_kept(cell, params, sequence, True)
     states = bytes_kept(cell, params, sequence, False)
     if gates <= limit:
-        return Engine("fused"), fast
+        return EngineChoice("fused"), fast
     if states <= limit:
         why = f"{_size(gates)} of gates would be more than a quarter of the memory"
-        return Engine("fused", "states"), why
+        return EngineChoice("fused", "states"), why
     why = f"{_size(states)} of states would be more than a quarter of the memory"
-    return Engine("checkpointed"), why
+    return EngineChoice("checkpointed"), why
 
 
-def memory() -> int:
+def device_bytes() -> int:
     """The bytes of memory of the device that JAX uses by default."""
     device = jax.devices()[0]
     if device.platform != "cpu":
@@ -127,8 +128,8 @@ def _size(count: int) -> str:
 def run_engine(
     cell: Cell,
     params: PyTree,
-    sequence: Sequence,
-    engine: Engine,
+    sequence: EngineInput,
+    engine: EngineChoice,
 ) -> tuple[PyTree, Array]:
     """``(state, ys)`` of one cell on the engine that was asked for; "auto" chooses."""
     engine, _ = choose(cell, params, sequence, engine)

@@ -13,15 +13,15 @@ import jax.numpy as jnp
 from jax.experimental import rnn
 
 from rnnlab.cells.lstm import LSTM, LSTMParams, LSTMState
-from rnnlab.engines.sequence import Engine, Sequence, select
+from rnnlab.engines.sequence import EngineChoice, EngineInput, select
 from rnnlab.typing import Array, Cell, PyTree
 
 
 def cudnn(
     cell: Cell,
     params: PyTree,
-    sequence: Sequence,
-    engine: Engine,
+    sequence: EngineInput,
+    engine: EngineChoice,
 ) -> tuple[LSTMState, Array]:
     """As ``scan``, for a plain LSTM on a GPU; ValueError for anything else."""
     del engine  # it has no options
@@ -54,7 +54,7 @@ def cudnn(
     return LSTMState(c=c[0], h=h[0]), ys
 
 
-def refusal(cell: Cell, params: PyTree, sequence: Sequence) -> str | None:
+def refusal(cell: Cell, params: PyTree, sequence: EngineInput) -> str | None:
     """What this engine lacks to run that, as the end of a sentence; None where it can run it."""
     platform = jax.default_backend()
     if platform != "gpu":
@@ -63,9 +63,9 @@ def refusal(cell: Cell, params: PyTree, sequence: Sequence) -> str | None:
         return f"runs rnnlab.LSTM only, but the cell is of type {type(cell).__name__}"
     for option in ("peephole", "layer_norm"):
         if getattr(cell, option):
-            return f"runs an LSTM without {option} only"
+            return f"does not support {option}"
     if cell.proj_size is not None:
-        return "runs an LSTM without proj_size only"
+        return "does not support proj_size"
     if cell.dtype is not None:
         return f"runs an LSTM with dtype=None only, but dtype is {cell.dtype}"
     inputs = {"params": params, "xs": sequence.xs, "the state": sequence.state}
@@ -76,9 +76,9 @@ def refusal(cell: Cell, params: PyTree, sequence: Sequence) -> str | None:
     if sequence.xs.ndim != 3:
         return f"needs exactly one batch axis, but xs has shape {sequence.xs.shape}"
     if sequence.marks.reset is not None:
-        return "has no resets"
+        return "does not support resets"
     if sequence.masked:
-        return "has no mask, only lengths"
+        return "supports lengths but not a mask"
     if sequence.every:
         return "returns the final state only, not the state after every step"
     return None

@@ -3,15 +3,15 @@
 import jax.numpy as jnp
 from jax import lax
 
-from rnnlab.engines.sequence import Engine, Marks, Sequence, begin, select
+from rnnlab.engines.sequence import EngineChoice, EngineInput, Marks, begin, select
 from rnnlab.typing import Array, Cell, PyTree
 
 
 def scan(
     cell: Cell,
     params: PyTree,
-    sequence: Sequence,
-    engine: Engine,
+    sequence: EngineInput,
+    engine: EngineChoice,
 ) -> tuple[PyTree, Array]:
     """``(state, ys)``: the final state, or with ``every`` each step's, ``[T, ...]``."""
     del engine  # it has no options

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from rnnlab.typing import Array, PyTree
 
 
-class Engine(NamedTuple):
+class EngineChoice(NamedTuple):
     """An engine by name and its options; None leaves the choice to the engine.
 
     Attributes:
-        name: "auto", or a key of ``ENGINES``.
+        name: "auto", a key of ``ENGINES``, or "at once" where one product computes all steps.
         residuals: what "fused" keeps for the backward pass, "gates" or "states".
         segments: into how many parts "checkpointed" cuts the sequence, at each level.
     """
@@ -25,12 +25,12 @@ class Engine(NamedTuple):
 class Marks(NamedTuple):
     """Booleans for each step and example, ``[T, ...]``; None where no step is special."""
 
-    valid: Array | None  # the step lies within its example's length
+    valid: Array | None  # the step counts: it is no padding, and no mask leaves it out
     reset: Array | None  # the state is reset before the step
 
 
-class Sequence(NamedTuple):
-    """A sequence and how to run it; the last three are fixed while tracing.
+class EngineInput(NamedTuple):
+    """A sequence and how to run it; the booleans are static.
 
     Attributes:
         xs: ``[T, ..., I]``.

@@ -16,18 +16,18 @@ def on_shards(
     run: Callable[..., tuple[PyTree, Array]],
     params: PyTree,
     xs: Array,
-    state: PyTree,
+    states: PyTree,
     lengths: Array | None,
-    marks: PyTree,
+    timed: PyTree,
     every: bool,
 ) -> tuple[PyTree, Array]:
-    """``run(params, xs, state, lengths, marks)``, shard by shard on a mesh with explicit axes.
+    """``run(params, xs, states, lengths, timed)``, shard by shard on a mesh with explicit axes.
 
     Examples do not depend on one another, so each device runs its own, and only the gradient of
     the parameters is summed over devices. Whatever is sharded along other axes than those of the
     batch is gathered first: a step needs all of its parameters and features.
     """
-    arguments = params, xs, state, lengths, marks
+    arguments = params, xs, states, lengths, timed
     leaves = jax.tree.leaves(arguments)
     mesh = _explicit_mesh(leaves)
     if mesh is None:
@@ -37,8 +37,8 @@ def on_shards(
     if not any(_names(_partitions(leaf)) for leaf in leaves):
         return _replicated(run, arguments, mesh)
     one = PartitionSpec(*batch)
-    timed = PartitionSpec(None, *batch)
-    specs = PartitionSpec(), timed, one, one, timed
+    each_step = PartitionSpec(None, *batch)
+    specs = PartitionSpec(), each_step, one, one, each_step
 
     def place(spec: PartitionSpec, tree: PyTree) -> PyTree:
         sharding = NamedSharding(mesh, spec)
@@ -47,8 +47,8 @@ def on_shards(
     placed = tuple(map(place, specs, arguments))
     if not names:
         return _replicated(run, placed, mesh)
-    _check.batched("the state", state, xs.shape[1:-1])
-    outs = (timed if every else one), timed
+    _check.batched("the state", states, xs.shape[1:-1])
+    outs = (each_step if every else one), each_step
     by_shard = jax.shard_map(run, mesh=mesh, in_specs=specs, out_specs=outs, axis_names=names)
     return by_shard(*placed)
 

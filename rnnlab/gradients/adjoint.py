@@ -51,7 +51,7 @@ Collect = Callable[[Any, Moment], tuple[Any, PyTree]]
 """``collect(total, moment) -> (total, out)``, where ``out`` is kept for every step."""
 
 
-class Rows(NamedTuple):
+class LossRows(NamedTuple):
     """Adjoints of several losses, carried in parallel."""
 
     size: int
@@ -66,7 +66,7 @@ def adjoint_scan(
     g: Scaled,
     collect: Collect,
     total: Any,
-    rows: Rows | None = None,
+    rows: LossRows | None = None,
 ) -> tuple[Scaled, Any, PyTree]:
     """The backward pass through a run.
 

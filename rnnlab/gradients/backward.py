@@ -26,7 +26,7 @@ class StateNorms(NamedTuple):
     h0: Array
 
 
-class Adjoint(NamedTuple):
+class LayerAdjoint(NamedTuple):
     """The adjoint of one recurrent layer and direction."""
 
     norms: StateNorms
@@ -53,7 +53,7 @@ class Backward(NamedTuple):
     """The results of one backward pass through a cell or a stack."""
 
     # One for each recurrent layer and direction, first to last.
-    adjoints: tuple[Adjoint, ...]
+    adjoints: tuple[LayerAdjoint, ...]
     # None where only the adjoints were asked for.
     params: ParameterGradients | None
     # ∂L/∂xₜ, mantissa [T, ..., I] and exponent [T, ...].

@@ -32,8 +32,8 @@ from rnnlab.engines.fused.forward import forward, layout_of, one_axis, own_axes
 from rnnlab.engines.fused.layouts import add_to_hidden
 from rnnlab.engines.sequence import before, select
 from rnnlab.gradients.backward import (
-    Adjoint,
     Backward,
+    LayerAdjoint,
     Recording,
     StateNorms,
     parameter_gradients,
@@ -112,7 +112,7 @@ def record_fused(
             gradients = parameter_gradients(
                 carry.total, results.log_contributions, results.contributions
             )
-        adjoint = Adjoint(StateNorms(h, c, whole, initial), options)
+        adjoint = LayerAdjoint(StateNorms(h, c, whole, initial), options)
         return Backward((adjoint,), gradients, own_axes(batch, 1, results.dxs))
 
     return own_axes(batch, 1, ys), back

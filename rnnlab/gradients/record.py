@@ -28,8 +28,8 @@ def record(
         if options.key is not None:
             # Without the key dropout would be silently off, and the gradient that of another run.
             raise ValueError(
-                f"{type(cell).__name__} has parameters of its own, so it is followed by its step, "
-                "which has no dropout; leave key out"
+                f"{type(cell).__name__} has its own parameters, so its gradient is computed from "
+                "step, which has no dropout; omit key"
             )
     if map_leaves(cell, params) is not None:
         return record_fused(cell, params, xs, state, options, keep)

@@ -8,8 +8,8 @@ from rnnlab.driver import RunOptions, trajectory
 from rnnlab.engines.sequence import select
 from rnnlab.gradients.adjoint import Moment, adjoint_scan
 from rnnlab.gradients.backward import (
-    Adjoint,
     Backward,
+    LayerAdjoint,
     Recording,
     StateNorms,
     parameter_gradients,
@@ -58,7 +58,7 @@ def record_steps(
         if remembers:
             h, c, whole = without_padding_norms(norms, options)
             log_initial = state_norms(hidden, *initial, batch)[0]
-            adjoints = (Adjoint(StateNorms(h, c, whole, log_initial), options),)
+            adjoints = (LayerAdjoint(StateNorms(h, c, whole, log_initial), options),)
         gradients = None if total is None else parameter_gradients(total, logs, kept)
         return Backward(adjoints, gradients, dxs)
 

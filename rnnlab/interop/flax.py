@@ -188,7 +188,9 @@ def _open(module: Any, variables: Any) -> tuple[Any, str, dict[str, Any]]:
             )
         module, variables = nnx.merge(module, variables), None
     if not isinstance(module, nnx.Module):
-        raise ValueError(f"{type(module).__name__} is no Flax module; give a linen or an NNX cell")
+        raise ValueError(
+            f"{type(module).__name__} is not a Flax module; give a linen or an NNX cell"
+        )
     if variables is not None:
         raise ValueError(
             "an NNX module holds its own arrays; leave variables out, or give (graphdef, state)"

@@ -60,8 +60,8 @@ def from_keras(layer: Any) -> tuple[Cell, PyTree]:
     # PyTorch's modules have the same names.
     if kind not in _GATES or not hasattr(layer, "get_weights"):
         raise ValueError(
-            f"a {type(layer).__module__}.{kind} is no recurrent layer of Keras; give a SimpleRNN, "
-            "a GRU, an LSTM, or a Bidirectional of one"
+            f"a {type(layer).__module__}.{kind} is not a recurrent layer of Keras; give a "
+            "SimpleRNN, a GRU, an LSTM, or a Bidirectional of one"
         )
     weights = [np.asarray(weight) for weight in layer.get_weights()]
     if not weights:

@@ -279,7 +279,8 @@ def _arrays(state_dict: Mapping[str, Any]) -> dict[str, np.ndarray]:
         match = _NAME.fullmatch(key)
         if match is None:
             raise ValueError(
-                f"state_dict has {key!r}, which is no recurrent layer's; {_whole_model(state_dict)}"
+                f"state_dict has {key!r}, which does not belong to a recurrent layer; "
+                f"{_whole_model(state_dict)}"
             )
         matches[key] = match
     prefixes = _recurrent_prefixes(state_dict)
@@ -426,7 +427,8 @@ def _expressible_part(part: Any) -> RNN | LSTM | GRU:
     """One direction of one layer; ValueError unless PyTorch has it."""
     if isinstance(part, Readout):
         raise ValueError(
-            "a Readout is an nn.Linear, no recurrent layer; convert the cells below it on their own"
+            "a Readout is an nn.Linear, not a recurrent layer; convert the cells below it on their "
+            "own"
         )
     if isinstance(part, Stack):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Cells made of cells: stacks, two directions, variable depth, and clipped adjoints."""
+"""Cells made of cells: stacks, two directions, dropout, variable depth, and clipped adjoints."""
 
 from rnnlab.layers.any_depth import AnyDepth, DepthParams, depth
 from rnnlab.layers.bidirectional import (

@@ -78,8 +78,8 @@ def clip_adjoints(cell: Cell, threshold: float) -> ClippedAdjoint:
         fault = "steps without its dropout"
     if fault is not None:
         raise ValueError(
-            f"{type(cell).__name__} {fault}, so it cannot be clipped at each; clip the cells "
-            "inside of it"
+            f"{type(cell).__name__} {fault}, so its adjoint cannot be clipped at each step; "
+            "clip its inner cells"
         )
     if not isinstance(threshold, numbers.Real) or not threshold > 0:
         raise ValueError(

@@ -1,8 +1,9 @@
 """Dropout for recurrent cells: variational dropout, DropConnect and zoneout.
 
 Each wrapper is a cell with the parameters and the state of the cell inside. With a ``key``,
-:func:`rnnlab.unroll` draws the masks; without one, it runs the cell in expectation. Kept values are
-divided by the probability of keeping them, so nothing is scaled at test time.
+:func:`rnnlab.unroll` draws the masks; without one, there is no dropout, and zoneout uses its
+expected value. Kept values are divided by the probability of keeping them, so nothing is scaled at
+test time.
 """
 
 import dataclasses

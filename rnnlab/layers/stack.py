@@ -51,7 +51,7 @@ class Stack:
             if inputs is not None and outputs is not None and inputs != outputs:
                 raise ValueError(
                     f"a residual connection adds {inputs} features to {outputs}; give "
-                    "neighbouring layers one size"
+                    "neighbouring layers the same size"
                 )
 
     @property
@@ -117,7 +117,7 @@ class Stack:
         if not isinstance(params, StackParams) or len(params.layers) != len(self.cells):
             raise ValueError(
                 f"params has the structure {_check.outline(params)}, but {len(self.cells)} layers "
-                "are needed; give rnnlab.layers.StackParams((of the first layer, ...))"
+                "are needed; give rnnlab.layers.StackParams((params_0, ...))"
             )
 
     def _above(self, index: int, xs: Array, ys: Any, lead: int) -> Array:
@@ -129,7 +129,7 @@ class Stack:
         if xs.shape != ys.shape:
             raise ValueError(
                 f"a residual connection adds {xs.shape[-1]} features to {ys.shape[-1]}; give "
-                "neighbouring layers one size"
+                "neighbouring layers the same size"
             )
         return xs + ys
 

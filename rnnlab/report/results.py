@@ -12,12 +12,14 @@ from matplotlib.figure import Figure
 
 from rnnlab.diagnostics import (
     VANISHED,
+    AttractorKind,
     BpttContributions,
     FixedPoints,
     GradientFlow,
     JacobianProducts,
     LimitCycles,
     LyapunovSpectrum,
+    PascanuBound,
     PhaseDiagram,
     TruncationBias,
 )
@@ -77,7 +79,7 @@ def _contributions(matrix: BpttContributions, axes: Axes) -> None:
     image = axes.pcolormesh(steps, edges, values, cmap="viridis", vmin=lowest)
     axes.figure.colorbar(image, ax=axes, label="ln‖∂E_t/∂s_k‖")
     axes.set(xlabel="step k of the state", ylabel="step t of the loss")
-    title(_figure(axes), "What each loss owes to each earlier state", 60)
+    title(_figure(axes), "Gradient of each loss with respect to each earlier state", 60)
 
 
 def _truncation(bias: TruncationBias, axes: Axes) -> None:
@@ -85,7 +87,7 @@ def _truncation(bias: TruncationBias, axes: Axes) -> None:
     axes.plot(bias.steps, bias.cosine, "o-", color=COLOURS[0], label="cosine")
     axes.plot(bias.steps, bias.relative_norm, "s-", color=COLOURS[1], label="relative norm")
     axes.set(
-        xscale="log", xlabel="steps that each loss reaches back", ylabel="of the full gradient"
+        xscale="log", xlabel="truncation length K (steps)", ylabel="relative to the full gradient"
     )
     axes.legend()
 
@@ -107,6 +109,41 @@ def _products(products: JacobianProducts, axes: Axes) -> None:
     axes.legend(title="singular value")
 
 
+def _bound(bound: PascanuBound, axes: Axes) -> None:
+    """The bound by lag, and the norms that were measured for each example."""
+    lags = np.asarray(bound.lags)
+    order = np.argsort(lags)
+    examples = _finite(bound.log_norm).reshape(lags.size, -1)
+    for index, example in enumerate(examples.T[:DRAWN]):
+        name = "measured, each example" if index == 0 else None
+        axes.plot(lags[order], example[order], ".", color=COLOURS[1], alpha=0.6, label=name)
+    log_bound = _finite(bound.log_bound)[order]
+    axes.plot(lags[order], log_bound, color="0.3", label="bound (γ σ_max)^lag")
+    axes.set(xlabel="lag (steps)", ylabel="ln‖∂hₜ/∂hₖ‖")
+    axes.legend()
+
+
+def _attractors(ends: AttractorKind, axes: Axes) -> None:
+    """The largest exponent of each trajectory, by the kind of its attractor."""
+    exponents = _finite(ends.exponent)
+    errors = np.where(np.isfinite(ends.standard_error), ends.standard_error, 0)
+    index = np.arange(exponents.size)
+    for place, name in enumerate(dict.fromkeys(ends.kind)):
+        chosen = np.array([kind == name for kind in ends.kind])
+        axes.errorbar(
+            index[chosen],
+            exponents[chosen],
+            yerr=errors[chosen],
+            fmt="o",
+            markersize=4,
+            color=COLOURS[place],
+            label=name,
+        )
+    axes.axhline(0, color="0.5", linewidth=0.8)
+    axes.set(xlabel="trajectory", ylabel="λ₁ (nats per step)")
+    axes.legend()
+
+
 def _spectrum(spectrum: LyapunovSpectrum, axes: Axes) -> None:
     """The exponents, with their spread over the examples."""
     mean = _finite(spectrum.mean)
@@ -114,7 +151,7 @@ def _spectrum(spectrum: LyapunovSpectrum, axes: Axes) -> None:
     index = np.arange(1, mean.size + 1)
     axes.errorbar(index, mean, yerr=spread, fmt="o-", color=COLOURS[1], markersize=4)
     axes.axhline(0, color="0.5", linewidth=0.8)
-    axes.set(xlabel="index", ylabel="Lyapunov exponent (nats a step)")
+    axes.set(xlabel="index", ylabel="Lyapunov exponent (nats per step)")
 
 
 def _phase(diagram: PhaseDiagram, left: Axes, right: Axes) -> None:
@@ -126,7 +163,7 @@ def _phase(diagram: PhaseDiagram, left: Axes, right: Axes) -> None:
         values, lengths, _finite(diagram.exponent).T, shading="nearest", cmap="RdBu_r",
         vmin=-limit, vmax=limit,
     )  # fmt: skip
-    panels = (left, horizon, "horizon (steps)"), (right, exponent, "λ₁ (nats a step)")
+    panels = (left, horizon, "horizon (steps)"), (right, exponent, "λ₁ (nats per step)")
     for axes, image, label in panels:
         axes.figure.colorbar(image, ax=axes, label=label)
         axes.set(xlabel="varied value", ylabel="length T (steps)")
@@ -193,6 +230,8 @@ _DRAW: dict[type, Callable[..., None]] = {
     TruncationBias: _truncation,
     JacobianProducts: _products,
     LyapunovSpectrum: _spectrum,
+    PascanuBound: _bound,
+    AttractorKind: _attractors,
     PhaseDiagram: _phase,
     FixedPoints: _points,
     LimitCycles: _cycles,

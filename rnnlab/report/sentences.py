@@ -18,13 +18,13 @@ POINTS = {
     "slow": "slow point",
 }
 ATTRACTORS = {
-    "point": "comes to rest",
+    "point": "settles at a fixed point",
     "oscillation": "oscillates",
-    "chaos": "moves chaotically",
+    "chaos": "behaves chaotically",
     "unsettled": "has not settled",
 }
 NEUTRAL = 1e-3
-"""λ₁ closer to zero than this, nats a step, counts as zero: a factor of e in 1000 steps."""
+"""λ₁ closer to zero than this, nats per step, counts as zero: a factor of e in 1000 steps."""
 DIGITS = 5e-4
 """A spread over the seeds below this part of a number does not change its three digits."""
 
@@ -42,7 +42,7 @@ def sentence(record: dict[str, Any], phases: int = 1) -> str:
     """
     name, seeds = label(record, phases), record["seeds"]
     if record["horizon"] is None:
-        return f"{name}: inputs, weights or gradients are not finite, so nothing can be said."
+        return f"{name}: inputs, weights or gradients are not finite, so the reach is undefined."
     text = reach(
         record["horizon"],
         record["vanishes"],
@@ -142,9 +142,9 @@ def dynamics_sentence(
 ) -> str:
     """A sentence about a cell, from its summary, its fixed points and its phase diagram, such as
 
-    "lstm: nearby trajectories converge, λ₁ = −0.027 nats a step (seeds ±0.002); without input the
-    state comes to rest; 1 stable fixed point (slowest time constant 50 steps); nearby trajectories
-    diverge from a recurrent gain of 1.35 on."
+    "lstm: nearby trajectories converge, λ₁ = −0.027 nats per step (±0.002, standard deviation over
+    seeds); without input the state settles at a fixed point; 1 stable fixed point (slowest time
+    constant 50 steps); nearby trajectories diverge for recurrent gains above 1.35."
     """
     parts = _trajectories(record), _without_input(record, points), _onset(phase)
     return f"{record['cell']}: {'; '.join(filter(None, parts))}."
@@ -166,7 +166,7 @@ def verdict(record: dict[str, Any]) -> str:
     """What nearby trajectories do, as far as the seeds agree."""
     exponent, spread = record["exponent"], record["spread"]
     if exponent is None:
-        return "cannot be followed"
+        return "have no finite λ₁"
     if abs(exponent) <= max(spread, NEUTRAL):
         return "neither clearly converge nor diverge"
     return "converge" if exponent < 0 else "diverge"
@@ -175,7 +175,7 @@ def verdict(record: dict[str, Any]) -> str:
 def course(record: dict[str, Any]) -> str:
     """What the state does without input, after a while."""
     if record["attractor"] is None:
-        return "was not followed"
+        return "was not measured"
     kinds = record["attractor"].split(" or ")
     return " or ".join(map(ATTRACTORS.__getitem__, kinds))
 
@@ -213,14 +213,14 @@ def _trajectories(record: dict[str, Any]) -> str:
     if exponent is None:
         return "the exponents are not finite"
     does = verdict(record)
-    text = f"nearby trajectories {does}, λ₁ = {short(exponent)} nats a step"
+    text = f"nearby trajectories {does}, λ₁ = {short(exponent)} nats per step"
     if spread > DIGITS * abs(exponent):
-        text += f" (seeds ±{spread:.1g})"
+        text += f" (±{spread:.1g}, standard deviation over seeds)"
     if does == "diverge":
         dimension = record["kaplan_yorke"]
         if dimension is not None:
             text += f", dimension {dimension:.3g}"
-        text += f", at most {record['entropy_rate']:.2g} nats of new information a step"
+        text += f", entropy rate at most {record['entropy_rate']:.2g} nats per step"
     return text
 
 
@@ -259,13 +259,15 @@ def _positive(phase: list[dict[str, Any]]) -> str:
     """At which recurrent gains λ₁ of the longest sequences is positive; "" if it is not finite."""
     gain = zero_crossing(phase)
     if gain is not None:
-        return f"from a recurrent gain of {gain:.3g} on"
+        return f"for recurrent gains above {gain:.3g}"
     exponents = [row["exponent"] for row in longest(phase)]
     if not exponents or None in exponents:
         return ""
     if min(exponents) > 0:
-        return "at every recurrent gain"
-    return "at no recurrent gain" if max(exponents) <= 0 else "at some recurrent gains"
+        return "at every measured recurrent gain"
+    if max(exponents) <= 0:
+        return "at no measured recurrent gain"
+    return "at some measured recurrent gains"
 
 
 def divergence(summary: list[dict[str, Any]]) -> str:
@@ -296,7 +298,7 @@ def turning(records: list[dict[str, Any]]) -> str:
     unknown = ranges.pop("", [])
     gains = []
     if onsets:
-        gains.append(f"from a recurrent gain of {', '.join(onsets)} on")
+        gains.append(f"for recurrent gains above {', '.join(onsets)}")
     for text, cells in ranges.items():
         gains.append(f"{text} ({', '.join(cells)})")
     parts = []
@@ -311,7 +313,7 @@ def dynamics_table(summary: list[dict[str, Any]]) -> Table:
     """The summary of a dynamics study, one row for each cell."""
     grid = Table(title="Dynamics of the state (natural logs, means over the seeds)")
     grid.add_column("cell")
-    for name in ("λ₁\nnats/step", "seeds ±\nnats/step", "dimension\n", "entropy\nnats/step"):
+    for name in ("λ₁\nnats/step", "std over seeds\nnats/step", "dimension\n", "entropy\nnats/step"):
         grid.add_column(name, justify="right")
     for kind in POINTS:
         grid.add_column(f"{kind}\npoints", justify="right")

@@ -82,7 +82,7 @@ def units(settings: DynamicsSettings) -> list[Unit]:
         if settings.exponents is not None and settings.exponents > size:
             raise ValueError(
                 f"exponents is {settings.exponents}, but the state of {cell} has {size} numbers; "
-                "ask for at most so many, or add hidden units"
+                "ask for at most that many, or add hidden units"
             )
         all_units.extend(Unit(cell, part) for part in PARTS)
     return all_units
@@ -369,8 +369,8 @@ def _phase(
 def summarise(settings: DynamicsSettings, records: Records) -> list[dict[str, Any]]:
     """One record for each measured cell: means over the seeds, None where nothing can be said.
 
-    exponent: λ₁, nats a step. spread: its standard deviation over the seeds. kaplan_yorke: the
-    dimension; None where it needs more exponents. entropy_rate: its upper bound, nats a step.
+    exponent: λ₁, nats per step. spread: its standard deviation over the seeds. kaplan_yorke: the
+    dimension; None where it needs more exponents. entropy_rate: its upper bound, nats per step.
     stable, marginal, saddle, unstable, slow: the number of such points. attractor: the kinds of
     attractors without input, the most frequent first.
     """

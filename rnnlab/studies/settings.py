@@ -27,7 +27,7 @@ class StudySettings:
         init: how initial weights are drawn: as in rnnlab, pytorch, keras or flax; with identity
             matrices as recurrent weights (identity); or with biases of LSTM and GRU for lags up to
             the longest sequence (chrono).
-        alphabet: most symbols in the alphabet; rarer characters share the last one.
+        alphabet: maximum number of symbols; rarer characters share the last one.
         precision: floating-point format of all arithmetic.
     """
 
@@ -72,11 +72,11 @@ class GradientSettings(StudySettings):
     Attributes:
         lengths: sequence lengths T, in steps.
         train_steps: training steps on next-symbol prediction; gradients are measured before and
-            after. 0 does not train.
+            after. 0 disables training.
         train_length: length of the training sequences, in steps; None for the longest of the
             lengths, up to 100.
         learning_rate: learning rate of Adam.
-        clip: global norm to which training clips gradients; None does not clip.
+        clip: global norm to which training clips gradients; None disables clipping.
         detail: also measure, for a loss at every step: singular values of the state's Jacobians,
             the contribution of each step to the gradient of each loss, and the error of truncated
             backpropagation. Takes about a minute more.
@@ -142,7 +142,7 @@ class DynamicsSettings(StudySettings):
         burn_in: steps before the average, in which the state reaches its attractor.
         warm_up: steps after the burn-in, in which the directions align with the exponents.
         starts: number of visited states from which fixed points under zero input are searched.
-        grid: number of gains in the phase diagram, and at most as many lengths.
+        grid: number of gains, and maximum number of lengths, in the phase diagram.
         longest: the longest sequence of the phase diagram, in steps.
     """
 
@@ -209,7 +209,7 @@ class DynamicsSettings(StudySettings):
 def _whole(name: str, value: int, least: int) -> None:
     # In Python True is an int.
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} is {value}; it must be a whole number of at least {least}")
+        raise ValueError(f"{name} is {value}; it must be an integer of at least {least}")
 
 
 def _positive(name: str, value: float) -> None:

@@ -192,7 +192,8 @@ class Run:
         holds_others = {path.name for path in self.folder.iterdir()} - {UNFINISHED}
         if holds_others and not holds_run and not holds_results:
             raise ValueError(
-                f"{self.folder} holds files that are no run of this study; choose another --out"
+                f"{self.folder} holds files that do not belong to a run of this study; "
+                "choose another --out"
             )
         if holds_run:
             self._before.append(self._compared(self.folder / CONFIG, wanted))
@@ -205,7 +206,8 @@ class Run:
             before = config["settings"]
         except (OSError, ValueError, KeyError, TypeError):
             raise ValueError(
-                f"{self.folder} holds files that are no run of this study; choose another --out"
+                f"{self.folder} holds files that do not belong to a run of this study; "
+                "choose another --out"
             ) from None
         if not isinstance(before, dict) or wanted.keys() != before.keys():
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Textbook models with exact solutions: one neuron, and the wall in its loss."""
+"""An analytically tractable model: one neuron, and the wall in its loss."""
 
 from rnnlab.theory import one_neuron
 from rnnlab.theory.wall import WallPaths, wall_paths

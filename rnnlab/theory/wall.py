@@ -18,7 +18,7 @@ from rnnlab.typing import Array
 
 @result
 class WallPaths(NamedTuple):
-    """The paths of one neuron's two weights under M optimisers, N steps long.
+    """The paths of one neuron's weight and bias under M optimisers, N steps long.
 
     NaN from where a gradient is not finite.
 

@@ -21,11 +21,11 @@ ALL = "all"
 
 
 class MonitorState(NamedTuple):
-    """The state of the monitor: arrays only, with room for the last ``capacity`` looks."""
+    """The state of the monitor: arrays only, with room for the last ``capacity`` records."""
 
     step: Array  # the index of the coming step
-    looks: Array  # looks so far
-    steps: Array  # of each look, [capacity]
+    looks: Array  # records so far
+    steps: Array  # of each record, [capacity]
     log_norm: dict[str, Array]  # of each group, [capacity]
     edges: Array | None  # of the buckets of lags, [K + 1]
     log_norm_by_lag: Array | None  # [capacity, L, K]
@@ -33,13 +33,13 @@ class MonitorState(NamedTuple):
 
 @result
 class GradientLooks(NamedTuple):
-    """The last N looks of a monitor, oldest first; numpy arrays.
+    """The last N records of a monitor, oldest first; numpy arrays.
 
     Norms are Euclidean, logs natural (nats), lags in steps; −inf marks a gradient that is exactly
     zero. Where training was vmapped its axes come first: ``[S, N]`` for S seeds.
 
     Attributes:
-        steps: ``[N]``, the index of each look's step, counted from 0.
+        steps: ``[N]``, the index of each record's step, counted from 0.
         log_norm: ``[N]``, ln‖∂L/∂θ‖ for every group: each parameter, each part of the tree that
             holds some, and "all".
         lags: ``[K + 1]``, the edges of the K buckets: bucket k is lags[k] ≤ lag < lags[k + 1]. None
@@ -48,7 +48,7 @@ class GradientLooks(NamedTuple):
             returned (a mean of logs, so the log of a geometric mean), over those that are finite;
             −inf where none is. None without ``lags``.
         finite: ``[N]``, whether the gradient was free of NaN and infinity.
-        lost: how many older looks the newer ones have overwritten.
+        lost: how many older records the newer ones have overwritten.
     """
 
     steps: np.ndarray
@@ -83,25 +83,25 @@ def monitor_gradients(
         updates, state = optimiser.update(gradient, state, params, flow=flow)
         looks = read_monitor(state)  # after training, or now and then
 
-    It looks inside of the compiled step: at steps without a look nothing is computed, and ``flow``
-    is not run. A flow of the whole batch costs about as much as a step, so look at a few examples:
-    benchmarks/monitors.py measures both. A loss that is a mean over fewer examples weighs each of
-    them more, which raises the norms at all lags alike. Under ``vmap`` XLA computes both branches
-    of the condition, so that every step pays for a look; inside ``optax.MultiSteps`` every
-    mini-step of a step with a look pays. The records are right in both cases.
+    It records inside of the compiled step: at steps without a record nothing is computed, and
+    ``flow`` is not run. A flow of the whole batch costs about as much as a step, so use a few
+    examples: benchmarks/monitors.py measures both. A loss that is a mean over fewer examples weighs
+    each of them more, which raises the norms at all lags alike. Under ``vmap`` XLA computes both
+    branches of the condition, so that every step pays for a record; inside ``optax.MultiSteps``
+    every mini-step of a step with a record pays. The records are right in both cases.
 
     Args:
-        every: looks at steps 0, ``every``, 2 ``every`` …; or a function of the step's index (a
-            traced integer) that says whether to look.
+        every: records steps 0, ``every``, 2 ``every`` …; or a function of the step's index (a
+            traced integer) that says whether to record.
         group: takes a parameter's name, such as ``"layers[0].w_h"``, to the name of its group, None
             for none. By default every parameter is a group, and so is every part of the tree above
             it, such as ``"layers[0]"``.
-        lags: looks at the state's gradient by lag too. A number T: buckets 0, 1, 2–3, 4–7 … up to
+        lags: records the state's gradient by lag too. A number T: buckets 0, 1, 2–3, 4–7 … up to
             lag T − 1; or rising edges, e₀ ≤ lag < e₁ and so on. ``update`` then takes ``flow``, a
             function without arguments that returns log-norms by lag, ``[T]`` or ``[layers, T]``,
             like ``log_norm_by_lag`` of :func:`rnnlab.gradient_flow`.
         layers: L, the number of recurrent layers in the result of ``flow``.
-        capacity: the number of looks that are kept, the last ones.
+        capacity: the number of records that are kept, the last ones.
 
     Returns:
         The transformation, for ``optax.chain``; its state holds the records for
@@ -153,7 +153,7 @@ def read_monitor(opt_state: PyTree) -> GradientLooks:
 
     Raises:
         ValueError: where there is no monitor or more than one, and where seeds have different
-            numbers of looks.
+            numbers of records.
     """
 
     def is_monitor(node: Any) -> bool:
@@ -169,10 +169,10 @@ def read_monitor(opt_state: PyTree) -> GradientLooks:
     state = jax.device_get(monitors[0])
     looks = int(state.looks.flat[0])
     if (state.looks != looks).any():
-        raise ValueError("the seeds have different numbers of looks; read them one by one")
+        raise ValueError("the seeds have different numbers of records; read them one by one")
     capacity = state.steps.shape[-1]
     lost = max(looks - capacity, 0)
-    # The slots are a ring, in which the oldest look need not be the first.
+    # The slots are a ring, in which the oldest record need not be the first.
     order = np.arange(lost, looks) % capacity
     axis = state.looks.ndim
 
@@ -202,7 +202,7 @@ class _Settings(NamedTuple):
     group: Callable[[str], str | None] | None
     capacity: int
     layers: int
-    # The edges of the buckets of lags; None where the monitor does not look at lags.
+    # The edges of the buckets of lags; None where the monitor does not record lags.
     edges: tuple[int, ...] | None
 
 
@@ -228,7 +228,7 @@ def _advanced(
     state: MonitorState,
     flow: Callable[[], Array] | None,
 ) -> MonitorState:
-    """The state after one step, with a look at ``updates`` where one is due."""
+    """The state after one step, with a record of ``updates`` where one is due."""
     groups = _groups(updates, settings.group)
     if groups.keys() != state.log_norm.keys():
         raise ValueError(
@@ -259,8 +259,8 @@ def _advanced(
     def write(record: Array, new: Array) -> Array:
         return record.at[slot].set(new)
 
-    # Only the row of one look passes through the condition. If whole records did, XLA would copy
-    # them at every step instead of writing them in place.
+    # Only one row of the records passes through the condition. If all rows did, XLA would copy them
+    # at every step instead of writing them in place.
     row = lax.cond(due, look, skip)
     steps, log_norm, by_lag = jax.tree.map(write, records, row)
     looks = state.looks + due.astype(jnp.int32)
@@ -307,7 +307,7 @@ def _by_lag(settings: _Settings, flow: Callable[[], Array] | None) -> Array | No
         return None
     if not callable(flow):
         raise ValueError(
-            "flow is not a function, but it is to run at a look only; put lambda: before it"
+            "flow is not a function; put lambda: before it, so that it runs only at recorded steps"
         )
     log_norms = jnp.asarray(flow())
     steps = log_norms.shape[-1] if log_norms.ndim else 0
@@ -317,7 +317,7 @@ def _by_lag(settings: _Settings, flow: Callable[[], Array] | None) -> Array | No
     if log_norms.shape not in shapes or steps < edges[-1]:
         raise ValueError(
             f"flow() has shape {log_norms.shape}, but the monitor is for {layers} layers and lags "
-            f"below {edges[-1]}; return [{layers}, T] with at least so many lags, or change its "
+            f"below {edges[-1]}; return [{layers}, T] with at least that many lags, or change its "
             "lags and layers"
         )
     log_norms = log_norms.reshape(layers, steps)

@@ -119,7 +119,7 @@ def flossing_loss(
             (½ ln n)/T; None turns directions as :func:`lyapunov_spectrum` does.
 
     Returns:
-        The loss, a scalar of at least float32, (nats a step)².
+        The loss, a scalar of at least float32, (nats per step)².
 
     Raises:
         ValueError: as :func:`lyapunov_spectrum` does.

@@ -19,7 +19,7 @@ from rnnlab.diagnostics.gradient.reach import median
 from rnnlab.driver import Trajectory, prepare, trajectory
 from rnnlab.engines.fused.forward import one_axis
 from rnnlab.engines.fused.layouts import add_to_hidden
-from rnnlab.gradients.adjoint import Moment, Rows, adjoint_scan
+from rnnlab.gradients.adjoint import LossRows, Moment, adjoint_scan
 from rnnlab.gradients.backward import state_norms
 from rnnlab.gradients.contribution_norms import log_contributions, to_params
 from rnnlab.gradients.loss import entering_gradient, loss_gradient
@@ -118,7 +118,7 @@ def bptt_contributions(
     steps = xs.shape[0]
     count = even_rows(steps) if rows is None else _check.positive_int("rows", rows)
     if count > steps:
-        raise ValueError(f"rows is {count}, but xs has {steps} steps; ask for at most so many")
+        raise ValueError(f"rows is {count}, but xs has {steps} steps; ask for at most that many")
     loss_args = _check.loss_function(loss, loss_args)
     return _matrix(
         cell,
@@ -150,7 +150,7 @@ def prepared(
     _check.finite("the state", state)
     if not jax.tree.leaves(state):
         raise ValueError(
-            "the cell has no state, so no gradient flows back in time; give one that remembers"
+            "the cell has no state, so no gradient flows back in time; give a recurrent cell"
         )
     return xs, state
 
@@ -191,7 +191,7 @@ def _matrix(
     steps = np.arange(1, len(xs) + 1)
     last = np.array([group[-1] for group in np.array_split(steps, rows)])
     row = jnp.asarray(np.searchsorted(last, steps))
-    total, results = _back(cell, params, run, g, Rows(rows, row), keep)
+    total, results = _back(cell, params, run, g, LossRows(rows, row), keep)
 
     def rows_first(leaf: Array) -> Array:
         return jnp.swapaxes(leaf, 0, 1)
@@ -215,7 +215,7 @@ def whole_gradient(
 ) -> Scaled:
     """∂L/∂θ from a run and ∂L/∂ys, free of overflow."""
     row = jnp.zeros(len(run.xs), jnp.int32)
-    total, _ = _back(cell, params, run, g, Rows(1, row), keep=False)
+    total, _ = _back(cell, params, run, g, LossRows(1, row), keep=False)
     return total
 
 
@@ -224,7 +224,7 @@ def _back(
     params: PyTree,
     run: Trajectory,
     g: Scaled,
-    rows: Rows,
+    rows: LossRows,
     keep: bool,
 ) -> tuple[Scaled, _StepResults]:
     """∂L/∂θ, and the results of each step for each row."""
@@ -237,7 +237,7 @@ def _step_back(
     params: PyTree,
     run: Trajectory,
     g: Scaled,
-    rows: Rows,
+    rows: LossRows,
     keep: bool,
 ) -> tuple[Scaled, _StepResults]:
     """For any cell: the derivative of the whole step, for all rows, one step at a time."""
@@ -268,7 +268,7 @@ def _fused_back(
     params: PyTree,
     run: Trajectory,
     g: Scaled,
-    rows: Rows,
+    rows: LossRows,
     keep: bool,
 ) -> tuple[Scaled, _StepResults]:
     """For cells with a gate adjoint: all rows share the gates, and norms come without the terms."""

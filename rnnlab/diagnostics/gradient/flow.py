@@ -50,13 +50,14 @@ class GradientFlow(NamedTuple):
         lags: the number of lags: 0 … ``lags − 1``.
         horizon: the smallest lag, in steps, at which the gradient has decayed below 1/1000 in half
             of the examples; ``lags`` (T, for a loss at the last step) where there is none. Where
-            examples have different lags it is the median of the product-limit estimate (Kaplan &
-            Meier 1958), to which those that never decay so far count as long as they last.
+            examples have different lags it is the median of the Kaplan–Meier estimate (1958), with
+            examples that do not decay that far treated as right-censored.
         vanishes: whether there is such a lag.
         horizon_range: ``[2]``, the smallest and the largest horizon of an example.
-        decay_per_step: how fast ln‖∂E/∂s‖ decays down to the horizon, nats a step: the median over
-            the examples of minus the least-squares slope. Negative where the gradient explodes, inf
-            where it is exactly zero after one step, 0 where there are fewer than two lags.
+        decay_per_step: how fast ln‖∂E/∂s‖ decays down to the horizon, nats per step: the median
+            over the examples of minus the least-squares slope. Negative where the gradient
+            explodes, inf where it is exactly zero after one step, 0 where there are fewer than two
+            lags.
         decay_range: ``[2]``, the smallest and the largest decay of an example.
         late_decay_per_step: how fast it decays beyond the horizon; 0 where there are fewer than two
             lags.
@@ -72,8 +73,8 @@ class GradientFlow(NamedTuple):
             underflows.
         loss_args_gradient: ∂L/∂ of each of ``loss_args``, where asked for; None otherwise, and for
             what is not a float.
-        finite: whether inputs, outputs, loss and gradient are free of NaN and infinity; where
-            False, nothing else means anything.
+        finite: whether inputs, outputs, loss and gradient are free of NaN and infinity; if
+            False, the other fields are meaningless.
     """
 
     loss: Array
@@ -104,7 +105,8 @@ class GradientFlow(NamedTuple):
     def finding(self) -> str:
         """How far back the gradient reaches, a sentence for each layer, and what was measured."""
         if not self.finite:
-            return "inputs, outputs, loss or gradient hold NaN or infinity, so nothing can be said."
+            fault = "inputs, outputs, loss or gradient contain NaN or infinity"
+            return f"{fault}; the reach is undefined."
         has_layers = np.ndim(self.horizon) > 0
         layers = len(self.horizon) if has_layers else 1
         sentences = [self._sentence(layer, layers) for layer in range(layers)]
@@ -174,13 +176,13 @@ def gradient_flow(
     the layers above. The adjoint is carried with a separate exponent for each example, so that
     100 000 steps neither underflow nor overflow.
 
-    The reach is measured for one loss step E at a time, since the norms of a loss over many steps
-    add up what has travelled far and what has just entered: lags count from the step of E, and the
-    norm is that of the whole state, since an LSTM's gradient travels through c as well as h. Where
-    the loss enters at one step, that is the pass above. Where it enters at several, as in a
-    language model, a second pass follows the adjoints alone, each example from a different loss
-    step in the half with the longest history; for a loss that is no sum over steps, E stands for
-    all that enters through one yₜ.
+    The reach is measured for one loss step E at a time, since with a loss at many steps the norms
+    mix contributions of near and distant losses: lags count from the step of E, and the norm is
+    that of the whole state, since an LSTM's gradient travels through c as well as h. Where the loss
+    enters at one step, that is the pass above. Where it enters at several, as in a language model,
+    a second pass follows the adjoints alone, each example from a different loss step in the half
+    with the longest history; for a loss that is no sum over steps, E stands for all that enters
+    through one yₜ.
 
     Args:
         cell: any cell, stack, bidirectional cell or :class:`rnnlab.Step`.
@@ -320,7 +322,7 @@ def _flow(
     backward = back(entering)
     if not backward.adjoints or backward.params is None:
         raise ValueError(
-            "the cell has no state, so no gradient flows back in time; give one that remembers"
+            "the cell has no state, so no gradient flows back in time; give a recurrent cell"
         )
     enters = jnp.any(entering.mantissa != 0, axis=-1)
     valid = valid_steps(options, xs.shape[0])

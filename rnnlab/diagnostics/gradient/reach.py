@@ -32,9 +32,9 @@ class ExampleReach(NamedTuple):
         horizon: ``[...]``, the smallest lag, in steps, at which the norm is below 1/1000 of its
             value at lag 0; ``lags`` where there is none.
         vanishes: ``[...]``, whether there is such a lag.
-        decay_per_step: ``[...]``, how fast the log-norm decays on lags 0 … ``horizon``, nats a step
-            (least squares). inf where it is exactly zero from lag 1 on, 0 where there are fewer
-            than two lags.
+        decay_per_step: ``[...]``, how fast the log-norm decays on lags 0 … ``horizon``, nats per
+            step (least squares). inf where it is exactly zero from lag 1 on, 0 where there are
+            fewer than two lags.
         late_decay_per_step: ``[...]``, the same beyond the horizon; 0 where there are fewer than
             two lags.
         zero: ``[...]``, whether the gradient is exactly zero from some lag on.
@@ -274,7 +274,7 @@ def horizon(log_norm: AnyArray, lags: AnyArray | None = None) -> AnyArray:
 
 
 def decay_per_step(log_norm: AnyArray, where: AnyArray | None = None) -> AnyArray:
-    """Minus the least-squares slope of log-norms ``[T, ...]`` over their lags, nats a step.
+    """Minus the least-squares slope of log-norms ``[T, ...]`` over their lags, nats per step.
 
     The fit is over the lags at which the norm is finite and, with ``where [T, ...]``, where that is
     True; 0 with fewer than two of them. Returns ``[...]``.

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from rnnlab import _check
+from rnnlab import _check, _wording
 from rnnlab._functions import ByValue
 from rnnlab._results import result
 from rnnlab.diagnostics.gradient.contributions import prepared, whole_gradient
@@ -61,7 +61,8 @@ class TruncationBias(NamedTuple):
             longest = int(self.steps[-1])
             return f"no truncation up to {longest} steps has a cosine of 0.99."
         shortest = int(self.steps[close[0]])
-        return f"{shortest} steps give the direction (a cosine of 0.99)."
+        length = _wording.steps(shortest)
+        return f"a truncation to {length} keeps the direction (cosine of at least 0.99)."
 
 
 def truncation_bias(
@@ -76,10 +77,10 @@ def truncation_bias(
 ) -> TruncationBias:
     """Direction and size of the gradient of truncated backpropagation, relative to the full one.
 
-    Truncated to K steps the gradient is Σₜ Σₖ>ₜ₋ₖ ∂E_t/∂sₜ · ∂sₜ/∂sₖ · ∂⁺sₖ/∂θ: the terms of
-    :func:`bptt_contributions` with a lag below K (Williams & Peng 1990; the rest is its bias:
-    Tallec & Ollivier 2017, arXiv 1705.08209). All steps go back together, one lag at a time: time
-    grows with T times the largest K.
+    Truncated to K steps the gradient is Σₜ Σₖ ∂E_t/∂sₜ · ∂sₜ/∂sₖ · ∂⁺sₖ/∂θ over t − K < k ≤ t: the
+    terms of :func:`bptt_contributions` with a lag below K (Williams & Peng 1990; the rest is its
+    bias: Tallec & Ollivier 2017, arXiv 1705.08209). All steps go back together, one lag at a time:
+    time grows with T times the largest K.
 
     Args:
         cell, params, xs, loss, loss_args, initial_state: as for :func:`bptt_contributions`.

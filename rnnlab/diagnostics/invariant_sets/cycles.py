@@ -236,7 +236,7 @@ def _warn(
         f"no cycle of period {listed} was found from {starts} starts",
         reached,
         proper,
-        "all lead away or to smaller periods",
+        "all searches left the region of the starts or led to smaller periods",
         steps,
         # A map of a box into itself has a fixed point, but need not have a cycle.
         trapped and wanted[0] == 1,

@@ -161,7 +161,7 @@ def fixed_points(
         must_exist = search.box is not None
         if not len(points):
             fault = f"no fixed point was found from {len(first)} starts"
-            none = "all lead away"
+            none = "all searches left the region of the starts"
             text = nothing_found(fault, reached, reached.near, none, steps, must_exist)
             warnings.warn(f"{text}, or look at slow_states", stacklevel=2)
         values, vectors = _spectra(search, reached.states[points])

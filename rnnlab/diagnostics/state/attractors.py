@@ -25,8 +25,8 @@ class AttractorKind(NamedTuple):
     Attributes:
         kind: "point", "oscillation", "chaos" or "unsettled", for each trajectory.
         period: steps after which the state repeats ``[B]``: 1 for a point, 0 where it never does.
-        exponent: the largest Lyapunov exponent λ₁ ``[B]``, nats a step.
-        standard_error: of ``exponent``, ``[B]``, nats a step, see :class:`LyapunovSpectrum`.
+        exponent: the largest Lyapunov exponent λ₁ ``[B]``, nats per step.
+        standard_error: of ``exponent``, ``[B]``, nats per step, see :class:`LyapunovSpectrum`.
         recurrence: how close the states of the second half come to those of the first ``[B]``:
             the mean distance to the nearest one, over the root mean square distance of the first
             half from its mean (NaN where both are zero).
@@ -46,7 +46,7 @@ class AttractorKind(NamedTuple):
         """The number of trajectories of each kind, in one sentence."""
         counts = collections.Counter(self.kind).most_common()
         kinds = ", ".join(f"{count} {kind}" for kind, count in counts)
-        text = f"of {len(self.kind)} trajectories {kinds}"
+        text = f"{len(self.kind)} trajectories: {kinds}"
         stuck = np.count_nonzero(self.stuck)
         if stuck:
             text += f"; {stuck} stuck on an unstable point or cycle"
@@ -80,7 +80,7 @@ def attractor_kind(
     * an oscillation that never closes (quasi-periodic, period 0) where |λ₁| ≤ ``zero`` and the
       recurrence is at most ``near``: the state returns close to where it was, but never exactly;
     * else unsettled. Where λ₁ < −``zero``, it has not yet converged to a point or a cycle, or the
-      period is longer than ``longest``. Otherwise it drifts, has left all bounds, or has too many
+      period is longer than ``longest``. Otherwise it drifts, has diverged, or has too many
       frequencies to recur in so few steps. A longer burn-in or more steps help.
 
     λ₁ is as in Benettin et al. 1980, with a direction that aligns along the last 1000 steps of the
@@ -105,7 +105,7 @@ def attractor_kind(
         steps: steps that are measured after these.
         longest: the longest period that is detected, less than ``steps``.
         tolerance: the largest distance between two states that are the same, relative to 1 + ‖h‖.
-        zero: the largest |λ₁| that counts as zero, nats a step.
+        zero: the largest |λ₁| that counts as zero, nats per step.
         near: the largest recurrence of an oscillation that never closes.
 
     Returns:

@@ -12,7 +12,7 @@ from rnnlab._results import result
 from rnnlab.typing import Array
 
 ZERO = 1e-3
-"""The largest |λ| that counts as zero, nats a step: a factor of e in 1000 steps."""
+"""The largest |λ| that counts as zero, nats per step: a factor of e in 1000 steps."""
 
 LOST = 4
 """A direction is lost in rounding below so many ε times the largest entry of R."""
@@ -23,28 +23,28 @@ NEAR = 1000
 
 @result
 class LyapunovSpectrum(NamedTuple):
-    """Lyapunov exponents λ₁ ≥ λ₂ ≥ …, nats a step, of every example (each with its own inputs).
+    """Lyapunov exponents λ₁ ≥ λ₂ ≥ …, nats per step, of every example (each with its own inputs).
 
     From k exponents, N decompositions and M blocks; ``[...]`` are the batch axes.
 
     Attributes:
-        exponents: λᵢ ``[..., k]``, nats a step, sorted from the largest to the smallest for each
+        exponents: λᵢ ``[..., k]``, nats per step, sorted from the largest to the smallest for each
             example; sorting exaggerates gaps that are smaller than the errors. −inf where a
             direction is annihilated.
         mean: the mean of ``exponents`` over the examples that are not ``stuck``, or over all where
-            every one is, ``[k]``, nats a step.
-        spread: their standard deviation, ``[k]``, nats a step; 0 for a single example, inf where
+            every one is, ``[k]``, nats per step.
+        spread: their standard deviation, ``[k]``, nats per step; 0 for a single example, inf where
             some but not all of them are −inf.
-        standard_error: of ``exponents``, ``[..., k]``, nats a step, from the blocks: their standard
-            deviation over √M. Inf for a single block, 0 where the exponent is −inf.
+        standard_error: of ``exponents``, ``[..., k]``, nats per step, from the blocks: their
+            standard deviation over √M. Inf for a single block, 0 where the exponent is −inf.
         blocks: the finite-time exponents of M successive blocks of equal length (but for
-            rounding), ``[M, ..., k]``, nats a step, in the order of ``exponents``.
-        trace: the estimates after each decomposition, ``[N, ..., k]``, nats a step, in the order of
-            ``exponents``, which are the last of them.
+            rounding), ``[M, ..., k]``, nats per step, in the order of ``exponents``.
+        trace: the estimates after each decomposition, ``[N, ..., k]``, nats per step, in the order
+            of ``exponents``, which are the last of them.
         kaplan_yorke: the Kaplan–Yorke dimension ``[...]``, see :func:`kaplan_yorke`; 0 where
             ``stuck``, NaN where it takes more exponents than were requested.
-        entropy_rate: Σ λᵢ over the positive ones, ``[...]``, nats a step, see :func:`entropy_rate`;
-            0 where ``stuck``.
+        entropy_rate: Σ λᵢ over the positive ones, ``[...]``, nats per step, see
+            :func:`entropy_rate`; 0 where ``stuck``.
         stuck: whether the state ends at rest on an unstable fixed point, ``[...]``, booleans. It
             started there, or rounding put it there, and the exponents are those of that point, at
             least for the last steps: a positive λ₁ is no sign of chaos.
@@ -75,11 +75,11 @@ class LyapunovSpectrum(NamedTuple):
 
 
 def _conclusion(first: float, error: float) -> str:
-    value = f"λ₁ = {first:.3g} ± {error:.1g} nats a step"
+    value = f"λ₁ = {first:.3g} ± {error:.1g} nats per step"
     if math.isnan(first):
-        return "λ₁ is not a number, since the state has left all bounds"
+        return "λ₁ is NaN, since the state has diverged"
     if math.isinf(error):
-        return f"λ₁ = {first:.3g} nats a step, from too few steps for an error"
+        return f"λ₁ = {first:.3g} nats per step, with too few steps for an error estimate"
     if abs(first) <= max(2 * error, ZERO):
         return f"{value}, which is zero within its error"
     if first < 0:
@@ -275,9 +275,9 @@ def kaplan_yorke(exponents: Array, size: int, zero: float = ZERO) -> Array:
     2.06
 
     Args:
-        exponents: λᵢ ``[..., k]``, in any order, nats a step.
+        exponents: λᵢ ``[..., k]``, in any order, nats per step.
         size: n, the size of the state that they belong to.
-        zero: the largest |λ| that counts as zero, nats a step.
+        zero: the largest |λ| that counts as zero, nats per step.
 
     Returns:
         D ``[...]``; NaN where it takes more than k exponents.
@@ -301,17 +301,17 @@ def _dimension(xp: Any, falling: Array, size: int, zero: Array | float) -> Array
 
 
 def entropy_rate(exponents: Array, zero: float = ZERO) -> Array:
-    """Σ λᵢ over the exponents above ``zero``: Pesin's upper bound of the entropy rate.
+    """Σ λᵢ over exponents above ``zero``: an upper bound on the entropy rate (Ruelle's inequality).
 
     >>> round(float(entropy_rate(jnp.array([0.5, 0.2, 0.0, -1.0]))), 3)
     0.7
 
     Args:
-        exponents: λᵢ ``[..., k]``, in any order, nats a step.
-        zero: the largest |λ| that counts as zero, nats a step.
+        exponents: λᵢ ``[..., k]``, in any order, nats per step.
+        zero: the largest |λ| that counts as zero, nats per step.
 
     Returns:
-        The bound ``[...]``, nats a step.
+        The bound ``[...]``, nats per step.
     """
     positive = jnp.where(exponents > zero, exponents, 0)
     return jnp.sum(positive, axis=-1)

@@ -163,11 +163,11 @@ def jacobian_products(
 
 def _pair(pair: tuple[int, int], last: int) -> tuple[int, int]:
     if np.shape(pair) != (2,):
-        raise ValueError(f"a pair is {pair!r}; give two whole numbers, (t, k)")
+        raise ValueError(f"a pair is {pair!r}; give two integers, (t, k)")
     t = _check.positive_int("t of a pair", pair[0])
     k = _check.natural("k of a pair", pair[1])
     if t > last:
-        raise ValueError(f"t of a pair is {t}, but xs has {last} steps; give at most so many")
+        raise ValueError(f"t of a pair is {t}, but xs has {last} steps; give at most that many")
     if k >= t:
         raise ValueError(
             f"a pair is (t, k) = ({t}, {k}), but a state depends on earlier ones only; give k < t"

@@ -90,7 +90,7 @@ def lyapunov_spectrum(
             the limits of precision apply to all steps between two decompositions.
         blocks: M; by default the square root of the number of decompositions, at most 20.
         zero: the largest |λ| that counts as zero in the dimension and the entropy rate, and in the
-            growth at a point where the state is ``stuck``, nats a step.
+            growth at a point where the state is ``stuck``, nats per step.
 
     Returns:
         A :class:`LyapunovSpectrum`: exponents of each example, their errors, blocks and trace.
@@ -105,7 +105,7 @@ def lyapunov_spectrum(
     if count > flat.size:
         raise ValueError(
             f"count is {count}, but the state has {flat.size} numbers; "
-            "ask for at most so many exponents"
+            "ask for at most that many exponents"
         )
     plan = make_plan(xs.shape[0], burn_in, warm_up, qr_every, blocks)
     directions = None
@@ -155,7 +155,7 @@ def make_plan(
         blocks = min(BLOCKS, math.isqrt(count))
     elif _check.positive_int("blocks", blocks) > count:
         raise ValueError(
-            f"blocks is {blocks}, but there are {count} decompositions; ask for at most so many"
+            f"blocks is {blocks}, but there are {count} decompositions; ask for at most that many"
         )
     if warm_up is not None:
         return Plan(burn_in, 0, 0, discarded, qr_every, blocks)

@@ -47,7 +47,7 @@ class PascanuBound(NamedTuple):
         if self.vanishing:
             return f"gradients vanish, since γ σ_max = {factor:.3g} < 1"
         text = f"γ σ_max = {factor:.3g}, so the bound allows gradients to explode"
-        return f"{text}, at a spectral radius of {self.spectral_radius:.3g}"
+        return f"{text}; the spectral radius is {self.spectral_radius:.3g}"
 
 
 def pascanu_bound(

@@ -99,7 +99,7 @@ def _packing(state: PyTree, batch_rank: int) -> tuple[Pack, Unpack, int]:
     leaves, tree = jax.tree.flatten(state)
     if not leaves:
         raise ValueError(
-            "the cell has no state, so there is nothing to follow; give one that remembers"
+            "the cell has no state, so there is nothing to follow; give a recurrent cell"
         )
     shapes = [leaf.shape[batch_rank:] for leaf in leaves]
     dtypes = [leaf.dtype for leaf in leaves]

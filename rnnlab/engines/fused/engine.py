@@ -21,7 +21,7 @@ from rnnlab.engines.batching import folding, one_by_one
 from rnnlab.engines.fused.backward import Chunk, step_back, walk_back
 from rnnlab.engines.fused.forward import Memory, Static, forward, layout_of, one_axis, own_axes
 from rnnlab.engines.scan import scan
-from rnnlab.engines.sequence import Engine, Marks, Sequence
+from rnnlab.engines.sequence import EngineChoice, EngineInput, Marks
 from rnnlab.engines.shards import on_shards, vary_together
 from rnnlab.typing import Array, Cell, PyTree
 
@@ -29,8 +29,8 @@ from rnnlab.typing import Array, Cell, PyTree
 def fused(
     cell: Cell,
     params: PyTree,
-    sequence: Sequence,
-    engine: Engine,
+    sequence: EngineInput,
+    engine: EngineChoice,
 ) -> tuple[PyTree, Array]:
     """As ``scan``, for cells with project, mix and gate; ValueError for others."""
     if reason := refusal(cell):
@@ -46,16 +46,16 @@ def refusal(cell: Cell) -> str | None:
     name = type(cell).__name__
     for part in SPLIT:
         if not callable(getattr(cell, part, None)):
-            return f"{name} does not tell project, mix and gate apart"
+            return f"{name} does not split its step into project, mix and gate"
     if not splits(cell):
-        return f"{name} has a step of its own, but inherits some of project, mix and gate"
+        return f"{name} overrides step but inherits some of project, mix and gate"
     return None
 
 
 def bytes_kept(
     cell: Cell,
     params: PyTree,
-    sequence: Sequence,
+    sequence: EngineInput,
     gates: bool,
 ) -> int:
     """What the forward pass keeps for the backward pass, beside parameters and inputs."""
@@ -223,10 +223,10 @@ def _along(
         state: PyTree,
         reset_state: PyTree,
     ) -> tuple[PyTree, Array]:
-        sequence = Sequence(
+        sequence = EngineInput(
             xs, state, memory.marks, static.reverse, static.every, reset_state=reset_state
         )
-        return scan(static.cell, params, sequence, Engine("scan"))
+        return scan(static.cell, params, sequence, EngineChoice("scan"))
 
     primals = params, memory.xs, memory.state, memory.reset_state
     _, out_tangents = jax.jvp(plain, primals, tangents)

@@ -79,7 +79,8 @@ def singular_values(rows: list[Record], names: dict[Group, str], folder: Path) -
             axes.set_ylim(limits)
             _value_axes(axes, name)
             _, log_value = largest_singular_value(of_group)
-            findings.append(f"{name} {_power(log_value)}")
+            # Lines are not broken between a name and its value.
+            findings.append(f"{name}\N{NO-BREAK SPACE}{_power(log_value)}")
         bar = figure.colorbar(
             ScalarMappable(norm, colours),
             ax=list(panels[: len(names)]),
@@ -88,7 +89,7 @@ def singular_values(rows: list[Record], names: dict[Group, str], folder: Path) -
         plain(bar.ax.yaxis)
         last = max(column(rows, "lag"))
         text = (
-            f"Over {last} steps the largest singular value of ∂s_T/∂s_k becomes "
+            f"Largest singular value of ∂s_T/∂s_k over {last} steps: "
             f"{', '.join(findings)}{seed_bands(rows)}"
         )
         title(figure, text, 34 * across + 20)
@@ -153,14 +154,14 @@ def contributions(rows: list[Record], names: dict[Group, str], folder: Path) -> 
         for axes, (group, name) in zip(panels, names.items(), strict=False):
             of_all = select(_of_group(rows, group), parameter="all")
             mesh = _matrix(axes, of_all)
-            axes.set(xlabel="weights act at k (step)", ylabel="loss arises at t (step)", title=name)
+            axes.set(xlabel="step k of the weights", ylabel="step t of the loss", title=name)
             axes.set_aspect("equal")
             reach = contribution_reach(of_all)
             findings.append(f"{name} {'all' if reach is None else reach}")
         if mesh is not None:
             _contribution_bar(figure, mesh, list(panels[: len(names)]))
         text = (
-            "Steps back up to which contributions are above 1/1000 of the largest: "
+            "Largest lag with a contribution above 1/1000 of the largest (steps): "
             f"{', '.join(findings)}"
         )
         title(figure, text, 34 * across + 20)
@@ -217,10 +218,10 @@ def truncation(rows: list[Record], names: dict[Group, str], folder: Path) -> Non
         left.set(ylabel="cosine with the full gradient")
         left.set_title(f"Direction{seed_bands(rows)}", fontsize=10)
         right.set(ylabel="norm relative to the full gradient")
-        right.set_title("Length", fontsize=10)
+        right.set_title("Norm", fontsize=10)
         # Long handles show the dashes.
         legend_below(figure, left, handlelength=3)
-        text = f"Steps that a truncation must keep for a cosine of 0.99: {', '.join(findings)}"
+        text = f"Truncation length for a cosine of 0.99 (steps): {', '.join(findings)}"
         title(figure, text, 100)
 
 

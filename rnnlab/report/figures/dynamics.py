@@ -79,7 +79,7 @@ def spectrum(
         right.set_xscale("log")
         right.set_xlim(0.9, 1.1 * last)
         plain(right.xaxis)
-        right.set_title("How the first exponent settles", fontsize=10)
+        right.set_title("Convergence of λ₁", fontsize=10)
         legend_below(figure, left)
         title(figure, divergence(summary), 100)
 
@@ -92,7 +92,7 @@ def _theory(axes: Axes, exponents: list[Record]) -> None:
             by_index = by_cell.setdefault(row["cell"], {})
             by_index.setdefault(row["index"], []).append(row["theory"])
     # All cells share one style and therefore one entry in the legend.
-    name = "theory: ln |eigenvalue| at rest"
+    name = "theory: ln |eigenvalue| at the fixed point"
     for by_index in by_cell.values():
         indices = list(by_index)
         means = [sum(values) / len(values) for values in by_index.values()]
@@ -186,7 +186,7 @@ def _portrait_legend(figure: Figure, shown: set[str]) -> None:
         color="#0072B2",
         marker=".",
         linewidth=0.8,
-        label="trajectory, from the dot on",
+        label="trajectory (dot: start)",
     )
     handles.append(trajectory)
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
@@ -299,7 +299,7 @@ def _map(axes: Axes, rows: list[Record], key: str, colours: str, norm: Normalize
     plain(axes.yaxis, (1, 2, 5))
     # The minor ticks of a dozen panels take longer to draw than all the rest.
     axes.minorticks_off()
-    axes.set(xlabel="recurrent gain g (1 = as drawn)", ylabel="sequence length T (steps)")
+    axes.set(xlabel="recurrent gain g (1 = unscaled weights)", ylabel="sequence length T (steps)")
     return mesh
 
 

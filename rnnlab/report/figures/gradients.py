@@ -95,7 +95,7 @@ def _against_lag(axes: Axes, flow: list[Record], summary: list[Record]) -> None:
     axes.set_ylim(bottom - 0.2, top + 0.5)
     axes.set(xlabel="lag (steps back from the last)")
     axes.set(ylabel="‖∂L/∂s‖ of the state, relative to lag 0")
-    axes.set_title(f"State (with an LSTM's cell), T = {longest}", fontsize=10)
+    axes.set_title(f"Whole state (LSTM: c and h), T = {longest}", fontsize=10)
     _decade_ticks(axes)
 
 

@@ -194,8 +194,8 @@ def _wall_finding(surfaces: Sequence[Record]) -> str:
         unclipped.append(f"{thrown[-1]:.0%}")
         clipped.append(thrown[near].max())
     return (
-        f"The wall throws {' and '.join(unclipped)} of unclipped descents away; "
-        f"with τ up to {NEAR} × the average norm {max(clipped):.1%}"
+        f"Without clipping, {' and '.join(unclipped)} of the descents jump far away at the wall; "
+        f"with τ up to {NEAR} × the average norm, at most {max(clipped):.1%}"
     )
 
 

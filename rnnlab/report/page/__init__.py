@@ -1,1 +1,1 @@
-"""The HTML page of a run: one file that needs no network, with figures by plotly."""
+"""The HTML page of a run: one file that can be read offline, with figures by plotly."""

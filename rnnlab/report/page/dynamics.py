@@ -51,7 +51,7 @@ def spectrum(records: list[Record], summary: list[Record]) -> elements.Figure:
         f"{elements.bands(records)}."
     )
     if known:
-        about += " Theory: ln |eigenvalue| where the state has come to rest."
+        about += " Theory: ln |eigenvalue| at the fixed point that the state reached."
     picture = elements.picture((), divergence(summary), traces, layout)
     return elements.Figure(about, (), [picture])
 
@@ -91,10 +91,8 @@ def convergence(records: list[Record]) -> elements.Figure:
         "after %{x} steps",
     )
     layout |= elements.level(0, "")
-    title = (
-        "In the second half of the run the estimate of λ₁ moves by (nats/step): "
-        f"{', '.join(findings)}"
-    )
+    span = "Range of the λ₁ estimate in the second half of the run (nats/step)"
+    title = f"{span}: {', '.join(findings)}"
     about = f"The largest Lyapunov exponent, averaged over more steps{elements.bands(records)}."
     return elements.Figure(about, (), [elements.picture((), title, traces, layout)])
 

@@ -43,7 +43,7 @@ def norms_by_length(norms: list[Record], summary: list[Record]) -> elements.Figu
         "T = %{x} steps",
     )
     if len(lengths) > 1:
-        start = f"From T = {lengths[0]} to T = {lengths[-1]} the gradient's norm changes"
+        start = f"Change of the gradient norm from T = {lengths[0]} to T = {lengths[-1]}"
     else:
         start = f"Norm of the gradient at T = {lengths[0]}"
     title = f"{start}: {', '.join(findings)}"
@@ -109,12 +109,12 @@ def singular_values(records: list[Record]) -> elements.Figure:
         }
         layout = elements.axes({"title": "lag (steps)"}, y, "lag %{x} steps")
         last = max(column(of_phase, "lag"))
-        title = f"Over {last} steps the largest singular value becomes {', '.join(findings)}"
+        title = f"Largest singular value over {last} steps: {', '.join(findings)}"
         key = elements.phase_name(phase)
         pictures.append(elements.picture(key, title, traces, layout))
     about = (
-        "Of the whole state s over the lag. Solid: the largest; dashed: the median; dotted: the "
-        f"smallest{elements.bands(records)}."
+        "Singular values for the whole state s, by lag. Solid: the largest; dashed: the median; "
+        f"dotted: the smallest{elements.bands(records)}."
     )
     return elements.Figure(about, ("phase",), pictures)
 
@@ -143,7 +143,7 @@ def _finite(values: Iterable[float]) -> list[float]:
 
 
 def contributions(records: list[Record]) -> elements.Figure:
-    """The (t, k) matrix: what step k adds to the gradient of the error at step t."""
+    """The (t, k) matrix: what step k adds to the gradient of the loss at step t."""
     pictures = []
     for group, of_group in groups(records, "cell", "phase", "parameter").items():
         cell, phase, parameter = group
@@ -151,7 +151,7 @@ def contributions(records: list[Record]) -> elements.Figure:
         grid = log_norms / math.log(10)
         layout = elements.axes(
             {"title": "step k that contributes"},
-            {"title": "step t of the error"},
+            {"title": "step t of the loss"},
         )
         if np.isfinite(grid).any():
             text = f"contributions are above 1/1000 of the largest {_reach(of_group)}"
@@ -164,7 +164,8 @@ def contributions(records: list[Record]) -> elements.Figure:
     # The first picture is shown first: that of all parameters, where there is one.
     pictures.sort(key=lambda picture: picture["key"][-1] != "all")
     about = (
-        f"‖∂Eₜ/∂hₜ · ∂hₜ/∂hₖ · ∂⁺hₖ/∂θ‖; colours end {elements.FLOOR} decades below the largest."
+        "‖∂Lₜ/∂hₜ · ∂hₜ/∂hₖ · ∂⁺hₖ/∂θ‖ with the loss Lₜ at step t; "
+        f"colours end {elements.FLOOR} decades below the largest."
     )
     return elements.Figure(about, ("cell", "phase", "parameter"), pictures)
 
@@ -206,13 +207,11 @@ def truncation(records: list[Record]) -> elements.Figure:
             needed = truncation_needed(of_cell)
             findings.append(f"{cell} {f'more than {steps[-1]}' if needed is None else needed}")
         layout = _truncation_layout(of_phase, min(cosines))
-        title = (
-            f"Steps that give the full gradient's direction (cosine of 0.99): {', '.join(findings)}"
-        )
+        title = f"Truncation length for a cosine of 0.99 (steps): {', '.join(findings)}"
         key = elements.phase_name(phase)
         pictures.append(elements.picture(key, title, traces, layout))
     about = (
-        "Truncated gradient and full one: cosine between them, and ratio of their norms"
+        "Truncated and full gradient: cosine between them, and ratio of norms"
         f"{elements.bands(records)}."
     )
     return elements.Figure(about, ("phase",), pictures)

@@ -1,4 +1,4 @@
-"""The HTML page of a run: one file that needs no network, with the finding first."""
+"""The HTML page of a run: one file that can be read offline, with the finding first."""
 
 import base64
 import contextlib
@@ -54,7 +54,7 @@ def write_page(folder: Path) -> Path:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise ValueError(f"{folder} is no directory; give the --out directory of a finished run")
+        raise ValueError(f"{folder} is not a directory; give the --out directory of a finished run")
     store.settle(folder)
     contents = {name: _read(folder / name) for name in SECTIONS if (folder / name).exists()}
     if not contents:
@@ -123,10 +123,10 @@ def _finite(text: str) -> float | None:
 
 REACH = {
     "below 1/1000 after (steps)": "horizon",
-    "least of a seed": "horizon_low",
-    "most of a seed": "horizon_high",
-    "least of an example": "example_low",
-    "most of an example": "example_high",
+    "minimum over seeds": "horizon_low",
+    "maximum over seeds": "horizon_high",
+    "minimum over examples": "example_low",
+    "maximum over examples": "example_high",
     "half-life (steps)": "half_life",
     "decay (nats/step)": "decay_per_step",
     "decay beyond (nats/step)": "late_decay_per_step",
@@ -238,7 +238,7 @@ def _truncation_table(truncation: list[Record], phases: int) -> Table:
         name = sentences.label(record, phases)
         values = [record[key] for key in ("seed", "steps", "cosine", "relative_norm")]
         rows.append((name, *values))
-    return Table("What truncation loses", columns, rows)
+    return Table("Truncated gradient", columns, rows)
 
 
 def _mean(values: list[float]) -> float | None:
@@ -296,7 +296,7 @@ def _dynamics(content: Record) -> Section:
         tables.append(attractors)
     lines = sentences.dynamics_sentences(summary, points, content.get("phase") or [])
     figures = _dynamics_figures(content)
-    return Section("What the state does", _dynamics_finding(summary), lines, figures, tables)
+    return Section("State dynamics", _dynamics_finding(summary), lines, figures, tables)
 
 
 def _dynamics_figures(content: Record) -> list[Figure]:
@@ -322,7 +322,7 @@ def _dynamics_finding(summary: list[Record]) -> str:
     for record in summary:
         exponent = _in_words(record["exponent"])
         exponents.append(f"{record['cell']} {exponent}")
-    return f"Largest Lyapunov exponent, nats a step: {', '.join(exponents)}"
+    return f"Largest Lyapunov exponent, nats per step: {', '.join(exponents)}"
 
 
 def _table_of(rows: list[Record], title: str, columns: dict[str, str]) -> Table:
@@ -453,7 +453,7 @@ def _origin(configs: list[Record]) -> str:
         # The files of one run mostly share their configuration, which is shown once.
         if config and config not in different:
             different.append(config)
-    parts = ["<section>\n<h2>How it was made</h2>" if different else "<section>"]
+    parts = ["<section>\n<h2>How this run was made</h2>" if different else "<section>"]
     for config in different:
         if config.get("command"):
             parts.append(_command(config["command"]))
@@ -464,7 +464,7 @@ def _origin(configs: list[Record]) -> str:
 
 def _command(command: Any) -> str:
     return f"""<div class="card">
-<h3>The command that repeats it</h3>
+<h3>Command to repeat this run</h3>
 <pre><code>{html.escape(str(command))}</code></pre>
 <p class="copy"><button type="button">Copy</button> <span role="status"></span></p>
 </div>"""
