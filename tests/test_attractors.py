@@ -50,6 +50,7 @@ def logistic(dtype):
     )
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("burn_in", [0, 100])
 def test_an_orbit_that_rounding_brought_to_rest_is_no_chaos(burn_in):
     """An orbit of the logistic map at r = 4 in float32 falls to 0 before or during the steps."""
@@ -80,5 +81,5 @@ def test_a_start_on_an_unstable_cycle_is_stuck_and_one_on_a_stable_cycle_is_not(
 
 def test_the_result_explains_itself():
     found = attractors(*logistic(jnp.float64), jnp.array([[0.75], [0.3]]))
-    assert str(found).startswith("AttractorKind: of 2 trajectories 1 point, 1 chaos; 1 stuck")
+    assert str(found).startswith("AttractorKind: 2 trajectories: 1 point, 1 chaos; 1 stuck")
     assert "[B]" in AttractorKind.standard_error.__doc__

@@ -215,6 +215,7 @@ def temporary(cell, steps, inputs=2, **how):
     return compiled.memory_analysis().temp_size_in_bytes
 
 
+@pytest.mark.combinations
 @each(by_name("elman", "lstm"))
 def test_memory_grows_with_the_root(twin):
     """Four times the steps need about twice the memory, and a small part of what scan needs."""

@@ -363,6 +363,7 @@ def test_dynamics_writes_its_files(moving):
     assert rows[0]["exponent"] == str(content["spectrum"][0]["exponent"])
 
 
+@pytest.mark.long
 def test_interrupted_dynamics_keeps_what_was_finished_and_goes_on(
     moving, tmp_path, monkeypatch, capsys
 ):

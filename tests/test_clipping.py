@@ -265,6 +265,7 @@ MAP = (pascanu_loss, pascanu_wall, 0.7, 3e-5, 0.2)
 FLOW = (functools.partial(geometric_loss, time=20.0), geometric_wall, 0.855, 1e-3, 3.0)
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize(
     ("loss", "wall", "target", "below", "rate"), [MAP, FLOW], ids=["map", "flow"]
 )

@@ -218,6 +218,7 @@ def test_norms_of_a_cell_are_those_of_a_gradient_in_its_state():
     np.testing.assert_allclose(flow.log_norm_h0, jnp.stack(expected), atol=1e-10)
 
 
+@pytest.mark.long
 def test_a_long_gradient_neither_underflows_nor_overflows():
     """In float64 0.05^400 is below the smallest number."""
     inner = RNN(1, activation="identity", bias=False, **F64)
@@ -257,7 +258,7 @@ def test_explain_engine_names_the_engine_of_each_cell():
     assert mixed.engine == "fused, scan"
 
 
-@pytest.mark.combinations
+@pytest.mark.long
 @pytest.mark.parametrize("cell", [COMPOSITES["fixed gate"], COMPOSITES["learned gate"]])
 def test_the_instruments_of_the_state_take_its_step(cell):
     params, xs = drawn(cell)
@@ -273,6 +274,7 @@ def test_the_instruments_of_the_state_take_its_step(cell):
         check_close(instrument(cell), instrument(other), atol=1e-8)
 
 
+@pytest.mark.long
 def test_a_phase_diagram_varies_all_recurrent_weights():
     cell = COMPOSITES["fixed gate"]
     params, xs = drawn(cell, steps=40)

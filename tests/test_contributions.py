@@ -133,6 +133,7 @@ def test_rows_of_a_contracting_network_fall_by_the_gain_at_every_step():
     )  # 0.3^400 = 1e-209, in float32
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("scale", [1e-30, 1e30])
 def test_a_large_or_small_readout_shifts_the_adjoints_by_its_log(scale):
     def network(scale):
@@ -198,6 +199,7 @@ def test_a_truncated_gradient_is_the_sum_of_the_terms_with_short_lags(name):
     np.testing.assert_allclose([found.cosine[-1], found.relative_norm[-1]], 1, rtol=1e-12)
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize(("gain", "scale"), [(0.3, 1e-35), (3.0, 1e25)])
 def test_truncation_is_told_where_floats_would_end(gain, scale):
     cell = RNN(4, activation="identity", bias=False)

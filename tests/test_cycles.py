@@ -55,6 +55,7 @@ def rest(gain):
 # Limit cycles
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize(
     ("gains", "dtype"),
     [((-1.5, -2.5), jnp.float32), ((-1.3, -1.3, 2.0), jnp.float64)],
@@ -112,6 +113,7 @@ def test_the_logistic_map_has_one_cycle_of_period_two(r):
     assert found.kind == ("stable" if abs(4 + 2 * r - r**2) < 1 else "unstable",)
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_the_logistic_map_at_four_has_as_many_cycles_as_the_doubling_of_an_angle(dtype):
     """h = sin²θ turns it into θ ← 2θ, with multipliers ±2ᵖ.
@@ -212,6 +214,7 @@ def test_cycles_of_period_one_are_the_fixed_points():
     np.testing.assert_array_equal(found.unstable[mine], points.unstable[order])
 
 
+@pytest.mark.long
 def test_layers_are_driven_around_a_cycle():
     """Units that change their sign at every step drive them.
 

@@ -35,6 +35,7 @@ def found(settings, *parts):
     return records
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("gain", [0.5, 0.8])
 def test_an_orthogonal_network_left_alone_contracts_by_its_gain(gain):
     """The state decays: each λ is ln g; the only fixed point is 0, with time constant −1/ln g."""
@@ -126,6 +127,7 @@ def test_other_cells_and_parts_change_no_number():
     }
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("drive", ["data", "none"])
 def test_a_state_that_leaves_all_bounds(drive):
     """Nothing warns, and every record is a number or None."""

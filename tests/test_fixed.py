@@ -77,6 +77,7 @@ def rounding(vectors, dtype):
 # What is found
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("dtype", PRECISIONS)
 def test_three_independent_units_have_twenty_seven_fixed_points(dtype):
     cell, params = independent(dtype=dtype)
@@ -149,6 +150,7 @@ def test_matrices_and_products_with_vectors_find_the_same():
 # Networks whose gates are nearly closed
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("dtype", PRECISIONS)
 def test_one_start_is_enough_where_gates_keep_all_but_a_hundred_millionth(dtype):
     """hₜ = (1 − z) n + z hₜ₋₁ rests where h = n, however near z is to one."""

@@ -64,7 +64,7 @@ def memories(params, states):
     return np.sign(READOUT(params.layers[1], end.h))
 
 
-@pytest.mark.combinations
+@pytest.mark.long
 def test_it_is_learned(found):
     params, _, xs, wanted = found
     _, ys = rnnlab.unroll(MODEL, params, xs)

@@ -126,6 +126,7 @@ def test_every_layer_of_a_stack_is_seen_as_it_is_alone():
     assert flow.horizon[1] == top.horizon
 
 
+@pytest.mark.long
 def test_dropout_masks_the_gradient_as_it_masks_the_outputs():
     cell = rnnlab.stack([SIMPLE["lstm"], SIMPLE["gru-after"]], dropout=0.5)
     params, key = draw_params(cell, I), jax.random.key(5)
@@ -164,6 +165,7 @@ def test_orthogonal_linear_network_keeps_the_norm_in_float32_too():
     )
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("forget_bias", [-1.0, 1.0, math.log(99)])
 def test_lstm_without_weights_forgets_by_its_bias(forget_bias):
     cell = rnnlab.LSTM(6, forget_bias=forget_bias, **F64)
@@ -227,7 +229,7 @@ def test_an_exploding_gradient_overflows_nothing():
     assert not flow.vanishes
 
 
-@pytest.mark.combinations
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["lstm", "gru-before-norm", "stack"])
 def test_second_derivatives(name):
     cell = ALL[name]

@@ -147,7 +147,7 @@ def mean_field(gain):
     return first, np.log(gain) - 0.5 + weights @ log_slope
 
 
-@pytest.mark.combinations
+@pytest.mark.long
 @pytest.mark.parametrize(("gain", "printed"), [(2.0, (0.1547, -1.149)), (3.0, None)])
 def test_a_chaotic_network_has_the_exponents_of_mean_field_theory(gain, printed):
     first, mean = mean_field(gain)
@@ -200,7 +200,7 @@ def test_leading_exponents_and_rarer_decompositions_change_nothing():
     )
 
 
-@pytest.mark.combinations
+@pytest.mark.long
 def test_the_derivative_through_the_decompositions_is_right():
     """1/g for λ₁ = ln g of a linear network; finite differences for a driven LSTM's exponents."""
     cell, params = linear(np.diag([0.9, 0.2]))

@@ -621,6 +621,7 @@ def middle(page, number):
     return plot.locator(".hoverlayer").text_content()
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize(
     ("number", "words"),
     [
@@ -658,6 +659,7 @@ def test_a_click_on_the_legend_hides_a_cell_and_the_next_shows_it(shown):
         page.wait_for_timeout(400)  # the next click is no double click
 
 
+@pytest.mark.long
 def test_a_change_of_scheme_repaints_the_figures_and_keeps_what_is_hidden(browser, full):
     ink = "getComputedStyle(document.querySelector('.legendtext')).fill"
     with opened(browser, full) as (page, faults):

@@ -41,6 +41,7 @@ def test_a_scaled_orthogonal_network_reaches_as_far_as_its_gain_says():
     np.testing.assert_array_equal(found.vanishes, lag < lengths)
 
 
+@pytest.mark.long
 def test_the_exponent_of_an_lstm_without_weights_is_its_forget_gate():
     cell = LSTM(3, param_dtype=jnp.float64)
     params = jax.tree.map(jnp.zeros_like, cell.init(jax.random.key(0), 2))
@@ -74,7 +75,7 @@ def scaled(params, gain):
     return {"w": gain * params["w"]}
 
 
-@pytest.mark.combinations
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["lstm", "stack", "foreign"])
 def test_each_entry_is_that_of_one_network_at_one_length(name):
     xs = jax.random.normal(jax.random.key(1), (14, 2, 3), jnp.float64)

@@ -124,6 +124,7 @@ def test_a_network_that_vanishes_does_so_for_every_loss(loss):
     np.testing.assert_allclose(flow.decay_per_step, expected.decay_per_step, rtol=0.1)
 
 
+@pytest.mark.long
 def test_a_linear_network_decays_alike_for_every_loss():
     cell, params = linear([0.8] * 3, **F64)
     for loss in (last, *LOSSES.values()):

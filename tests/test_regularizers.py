@@ -65,6 +65,7 @@ def test_every_step_of_a_scaled_orthogonal_linear_network_adds_the_same(
     np.testing.assert_allclose(jnp.sum(slope.w_h * params.w_h) / gain, slopes[ratio], atol=1e-12)
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("forget_bias", [-1.0, 1.0, 5.0])
 def test_an_lstm_without_weights(forget_bias):
     """Each step passes σ(b) through c; the last, which the loss reaches through h, σ(b) / 2."""
@@ -205,6 +206,7 @@ def test_any_cell_has_the_value_and_the_slope_of_the_definition(name):
     np.testing.assert_allclose(along, (there - here) / 2e-6, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["foreign"])
 def test_the_full_derivative_is_that_of_the_value(name):
     cell, params, xs = CELLS[name][0], params_of(name), xs_of()
@@ -331,6 +333,7 @@ def test_flossing_is_the_mean_square_of_the_exponents():
     )
 
 
+@pytest.mark.combinations
 @pytest.mark.parametrize("gain", [0.7, 1.6])
 def test_flossing_a_scaled_orthogonal_network(gain):
     """All exponents are ln g, so that it is (ln g)² with the slope 2 ln g / g."""
@@ -351,6 +354,7 @@ def test_the_gradient_of_flossing_is_right(name):
     )
 
 
+@pytest.mark.long
 def test_flossing_brings_exponents_to_zero_and_the_gradient_back():
     """From g = ½ in float32: the gradient at lag 100 grows by more than ten orders of magnitude."""
     cell = RNN(32, recurrent_init=rnnlab.initializers.gaussian_gain(0.5))

@@ -104,6 +104,7 @@ def test_records_are_the_plain_gradients(text):
     assert (found["horizon_low"], found["horizon_high"]) == tuple(flow.horizon_range)
 
 
+@pytest.mark.long
 def test_a_longer_list_of_cells_changes_no_number(text):
     one = GradientSettings(**{**SMALL, "cells": ("gru",)}, data=text)
     two = GradientSettings(**SMALL, data=text)
@@ -113,6 +114,7 @@ def test_a_longer_list_of_cells_changes_no_number(text):
     assert alone.records == among[unit].records
 
 
+@pytest.mark.long
 def test_lengths_that_are_measured_together_are_each_measured_alone(text):
     """Short lengths are padded to the longest of them; padding must change nothing."""
     settings = GradientSettings(**SMALL, data=text, precision="float64")
