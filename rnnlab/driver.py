@@ -477,7 +477,8 @@ def prepare(
     else:
         state = _checked_state("initial_state", state, default, advice)
     if options.reset_state is not None:
-        reset_state = _checked_state("reset_state", options.reset_state, state, advice)
+        like = f"give one like cell.initial_state({batch_shape})"
+        reset_state = _checked_state("reset_state", options.reset_state, state, like)
         # A loop carries one dtype, the wider of the two.
         state = jax.tree.map(lambda leaf, like: _widen(leaf, like.dtype), state, reset_state)
         options = options.replace(reset_state=reset_state)
