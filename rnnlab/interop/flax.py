@@ -164,7 +164,13 @@ def to_flax(
         return flax_cell(inputs, known.hidden_size, rngs=nnx.Rngs(0), **options)
 
     # eval_shape builds the module without drawing weights that would be thrown away.
-    graphdef, state = nnx.split(nnx.eval_shape(build))
+    try:
+        built = nnx.eval_shape(build)
+    except TypeError:
+        # Flax draws orthogonal weights, which newer releases of JAX refuse in half precision.
+        options["recurrent_kernel_init"] = nnx.nn.linear.default_kernel_init
+        built = nnx.eval_shape(build)
+    graphdef, state = nnx.split(built)
     nnx.replace_by_pure_dict(state, tree)
     return graphdef, state
 
