@@ -168,7 +168,9 @@ def to_flax(
         built = nnx.eval_shape(build)
     except TypeError:
         # Flax draws orthogonal weights, which newer releases of JAX refuse in half precision.
-        options["recurrent_kernel_init"] = nnx.nn.linear.default_kernel_init
+        from flax.nnx.nn.linear import default_kernel_init
+
+        options["recurrent_kernel_init"] = default_kernel_init
         built = nnx.eval_shape(build)
     graphdef, state = nnx.split(built)
     nnx.replace_by_pure_dict(state, tree)
