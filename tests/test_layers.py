@@ -204,6 +204,22 @@ def test_packed_sequences_stay_apart_in_both_directions():
     close(*results)
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+def test_packed_sequences_stay_apart_across_steps_that_a_mask_leaves_out(reverse):
+    """Where the step before a reset is left out, the other direction is reset a step earlier."""
+    params, xs = draw_params(DEEP, INPUTS), noise(11, INPUTS)
+    parts = [(0, 3), (4, 6), (7, 11)]
+    starts = [b - 1 if reverse else a for a, b in parts]
+    options = {
+        "resets": np.isin(np.arange(11), starts),
+        "mask": ~np.isin(np.arange(11), [3, 6]),
+        "reverse": reverse,
+    }
+    _, ys = unroll(DEEP, params, xs, **options)
+    for a, b in parts:
+        close(ys[a:b], unroll(DEEP, params, xs[a:b], reverse=reverse)[1])
+
+
 def test_both_directions_in_reverse():
     """As for one direction, the same as flipping inputs and resets, running, flipping outputs."""
     cell = bidirectional(RNN(3))

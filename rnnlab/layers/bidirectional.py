@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from rnnlab import _check
 from rnnlab.driver import RunCell, RunOptions
@@ -90,17 +91,32 @@ def both_ways(options: RunOptions) -> tuple[RunOptions, RunOptions]:
     """The options of each direction."""
     resets = options.resets
     if resets is not None:
-        # A reset before step t cuts between t − 1 and t. The other direction crosses that cut when
-        # it comes to t − 1, so its resets are shifted by one step.
-        edge = jnp.zeros_like(resets[:1])
-        parts = [edge, resets[:-1]] if options.reverse else [resets[1:], edge]
-        resets = jnp.concatenate(parts)
+        resets = _resets_of_the_other(resets, options.mask, options.reverse)
     k_forward, k_backward = None, None
     if options.key is not None:
         k_forward, k_backward = jax.random.split(options.key)
     forwards = options.replace(key=k_forward).for_part(lambda state: state.forward)
     backwards = options.replace(key=k_backward, resets=resets, reverse=not options.reverse)
     return forwards, backwards.for_part(lambda state: state.backward)
+
+
+def _resets_of_the_other(resets: Array, mask: Array | None, reverse: bool) -> Array:
+    """The resets of the direction that runs against ``resets [T, ...]``.
+
+    A reset before step t cuts between t − 1 and t. The other direction crosses that cut when it
+    comes to t − 1, so its resets are shifted by one step: to the nearest step that counts, since a
+    reset at a step that the mask leaves out does nothing.
+    """
+    edge = jnp.zeros_like(resets[:1])
+    if mask is None:
+        return jnp.concatenate([edge, resets[:-1]] if reverse else [resets[1:], edge])
+
+    def shift(pending: Array, step: tuple[Array, Array]) -> tuple[Array, Array]:
+        reset, counts = step
+        return jnp.where(counts, reset, pending), pending
+
+    _, shifted = lax.scan(shift, edge[0], (resets, mask), reverse=not reverse)
+    return shifted
 
 
 def bidirectional(cell: Cell, backward: Cell | None = None) -> Bidirectional:
