@@ -33,7 +33,7 @@ class RunOptions:
         resets: ``[T, ...]``, True where the state is reset before the step.
         reset_state: the state after a reset; None for the cell's ``initial_state``. It is that of
             the whole composite, see :meth:`for_part`.
-        key: turns dropout on.
+        key: enables dropout.
         reverse: runs from the last step to the first.
         engine: the engine that is asked for.
         every: returns the state after every step in place of the final one.
@@ -140,8 +140,8 @@ def unroll(
             nothing.
         resets: ``[T, ...]``, booleans or 0 and 1: where True the state is reset to
             ``reset_state`` before that step.
-        reset_state: like ``initial_state``, a stored or a learned state: it has a gradient.
-            ``cell.initial_state`` by default.
+        reset_state: the state after a reset, shaped like ``initial_state``; differentiable, so that
+            it can be learned. ``cell.initial_state`` by default.
         reverse: runs from the last step to the first, with outputs at the steps of their inputs:
             the same as flipping ``xs`` and ``resets`` in time, running, and flipping ``ys``. With
             ``lengths`` each valid part is reversed.
@@ -156,8 +156,7 @@ def unroll(
             "states", from which the gates are recomputed, a chunk of steps at a time.
         segments: into how many parts "checkpointed" cuts the sequence; a tuple cuts each part
             again. None chooses.
-        key: turns dropout on, in a stack and in the layers of :mod:`rnnlab.layers` that drop
-            something.
+        key: enables dropout, in a stack and in the dropout layers of :mod:`rnnlab.layers`.
 
     Returns:
         The final state, leaves ``[..., H]``, and the outputs ``[T, ..., O]``.
@@ -293,31 +292,23 @@ def engine_input(
     cell: Cell, params: PyTree, xs: Array, state: PyTree, options: RunOptions
 ) -> EngineInput:
     """What an engine runs, from checked inputs and options."""
-    xs, marks = arrange(xs, options)
+    valid = valid_steps(options, xs.shape[0])
+    # Zeros in the padding, so that a NaN there reaches no value and no gradient: a gradient through
+    # ``where`` alone would be 0 · NaN = NaN.
+    xs = without_padding(xs, options)
     output_for = None
-    if marks.valid is not None:
+    if valid is not None:
         output_for = "a mask needs" if options.lengths is None else "lengths need"
     state = settle(cell, params, xs[0], state, output_for)
     return EngineInput(
         xs=xs,
         state=state,
-        marks=marks,
+        marks=Marks(valid, options.resets),
         reverse=options.reverse,
         every=options.every,
         masked=options.mask is not None,
         reset_state=after_reset(cell, state, xs.shape[1:-1], options),
     )
-
-
-def arrange(xs: Array, options: RunOptions) -> tuple[Array, Marks]:
-    """Inputs and marks in the form that engines take.
-
-    Steps that do not count are zeroed, so that a NaN in the padding reaches no value and no
-    gradient: a gradient through ``where`` alone would be 0 · NaN = NaN.
-    """
-    inputs = without_padding(xs, options)
-    marks = Marks(valid_steps(options, xs.shape[0]), options.resets)
-    return inputs, marks
 
 
 def after_reset(
@@ -332,7 +323,7 @@ def after_reset(
     if jax.tree.structure(reset_state) != jax.tree.structure(state):
         raise ValueError(
             f"reset_state is {_check.outline(reset_state)}, but the state is "
-            f"{_check.outline(state)}; a composite must give each of its cells its own part, by "
+            f"{_check.outline(state)}; a composite must pass each cell its own part: use "
             "options.for_part"
         )
     # A loop must carry one dtype, and a step may have widened that of the initial state.
@@ -383,12 +374,19 @@ def trajectory(
     cell: Cell, params: PyTree, xs: Array, state: PyTree, options: RunOptions = PLAIN
 ) -> Trajectory:
     """A run with every state; for traced code, from checked inputs."""
-    xs, marks = arrange(xs, options)
-    start = settle(cell, params, xs[0], state)
-    states, ys = run(cell, params, xs, start, options.replace(every=True))
-    olds = before(start, states, options.reverse)
-    reset_state = after_reset(cell, start, xs.shape[1:-1], options)
-    return Trajectory(xs, start, olds, states, ys, marks, options.reverse, reset_state)
+    inputs = engine_input(cell, params, xs, state, options)
+    start = inputs.state
+    states, ys = run(cell, params, inputs.xs, start, options.replace(every=True))
+    return Trajectory(
+        xs=inputs.xs,
+        start=start,
+        olds=before(start, states, options.reverse),
+        states=states,
+        ys=ys,
+        marks=inputs.marks,
+        reverse=options.reverse,
+        reset_state=inputs.reset_state,
+    )
 
 
 def within(lengths: Array, steps: int) -> Array:

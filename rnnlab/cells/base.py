@@ -249,17 +249,17 @@ class Recurrent:
         Orthogonal thus means orthogonal for each gate. Half-precision parameters are drawn in
         float32, since matrix decompositions need it.
         """
-        dtype = widest(self.param_dtype, jnp.float32)
         if isinstance(init, initializers.AllGates):
-            shape = rows, gates * self.hidden_size
-            weights = _check.drawn("the initialiser", init(key, shape, dtype), shape)
-            return weights.astype(self.param_dtype)
+            return self.draw_matrix(init, key, (rows, gates * self.hidden_size))
         shape = rows, self.hidden_size
-        drawn = []
-        for gate_key in jax.random.split(key, gates):
-            weights = init(gate_key, shape, dtype)
-            drawn.append(_check.drawn("the initialiser", weights, shape))
-        return jnp.concatenate(drawn, axis=-1).astype(self.param_dtype)
+        keys = jax.random.split(key, gates)
+        drawn = [self.draw_matrix(init, gate_key, shape) for gate_key in keys]
+        return jnp.concatenate(drawn, axis=-1)
+
+    def draw_matrix(self, init: Initializer, key: Key, shape: tuple[int, int]) -> Array:
+        """One matrix in ``param_dtype``, drawn in at least float32."""
+        weights = init(key, shape, widest(self.param_dtype, jnp.float32))
+        return _check.drawn("the initialiser", weights, shape).astype(self.param_dtype)
 
     def draw_biases(self, key: Key, gates: int) -> Array:
         """b ``[gates · H]``, a row of ``bias_init`` for each gate."""

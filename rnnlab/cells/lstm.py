@@ -16,7 +16,6 @@ from rnnlab.cells.base import (
     keep_precision,
     lift,
     spread,
-    widest,
 )
 from rnnlab.cells.norm import layer_norm
 from rnnlab.typing import Array, Key
@@ -133,6 +132,11 @@ class LSTM(Recurrent):
                 c=ones,
                 c_bias=jnp.zeros(size, dtype),
             )
+        w_p = None
+        if self.proj_size is not None:
+            # w_x is drawn with k_in itself, so without this both could repeat each other's values.
+            k_proj = jax.random.fold_in(k_in, 1)
+            w_p = self.draw_matrix(self.kernel_init, k_proj, (size, self.proj_size))
         return LSTMParams(
             w_x=self.draw_weights(self.kernel_init, k_in, input_size, 4),
             w_h=self.draw_weights(self.recurrent_init, k_rec, self.output_size, 4),
@@ -140,16 +144,8 @@ class LSTM(Recurrent):
             c=self.draw_recurrent_biases(k_bias, 4) if self.recurrent_bias else None,
             peephole=jnp.zeros((3, size), dtype) if self.peephole else None,
             norm=norm,
-            w_p=None if self.proj_size is None else self._draw_projection(k_in),
+            w_p=w_p,
         )
-
-    def _draw_projection(self, key: Key) -> Array:
-        # w_x is drawn with the same key, so without this both could repeat each other's values.
-        key = jax.random.fold_in(key, 1)
-        shape = self.hidden_size, self.output_size
-        dtype = widest(self.param_dtype, jnp.float32)
-        weights = _check.drawn("kernel_init", self.kernel_init(key, shape, dtype), shape)
-        return weights.astype(self.param_dtype)
 
     def draw_biases(self, key: Key, gates: int) -> Array:
         biases = super().draw_biases(key, gates)

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rnnlab.cells.contract import hidden_leaf
-from rnnlab.driver import RunOptions, after_reset, arrange, settle
+from rnnlab.driver import RunOptions, engine_input
 from rnnlab.engines.fused.backward import Chunk, step_back, walk_back
 from rnnlab.engines.fused.forward import forward, layout_of, one_axis, own_axes
 from rnnlab.engines.fused.layouts import add_to_hidden
@@ -83,11 +83,9 @@ def record_fused(
 ) -> Recording:
     """Runs ``cell``; returns ``ys`` and a function that takes ∂L/∂ys back."""
     batch = xs.shape[1:-1]
-    xs, marks = arrange(xs, options)
-    state = settle(cell, params, xs[0], state)
-    reset_state = after_reset(cell, state, batch, options)
-    xs, marks = one_axis(batch, 1, (xs, marks))
-    state, reset_state = one_axis(batch, 0, (state, reset_state))
+    inputs = engine_input(cell, params, xs, state, options)
+    xs, marks = one_axis(batch, 1, (inputs.xs, inputs.marks))
+    state, reset_state = one_axis(batch, 0, (inputs.state, inputs.reset_state))
     _, ys, memory = forward(
         cell,
         params,

@@ -195,7 +195,7 @@ def gradient_flow(
         *loss_args: further arguments of the loss, such as labels or the weights of a readout: any
             pytrees of arrays. They are traced, so that new values do not compile again.
         initial_state, lengths, mask, resets, reset_state, reverse, key: as for
-            :func:`rnnlab.unroll`. Lags count the steps that a mask leaves out, too.
+            :func:`rnnlab.unroll`. Lags also count steps that the mask leaves out.
         keep_contributions: also returns the contributions as arrays, T times the memory of the
             parameters.
         differentiate_loss_args: also returns the gradient with respect to ``loss_args``.
