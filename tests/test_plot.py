@@ -60,6 +60,13 @@ def test_every_result_has_a_figure(name, tmp_path):
     assert (tmp_path / "figure.png").stat().st_size > 5000
 
 
+def test_a_symbol_at_the_start_of_a_title_stays_what_it_is():
+    params = diagnostics.recurrent_gain(PARAMS, 2.0)
+    bound = diagnostics.pascanu_bound(CELL, params, XS)
+    assert rnnlab.report.plot(bound).get_suptitle().startswith("γ σ_max = 2")
+    assert rnnlab.report.plot(RESULTS["flow"]()).get_suptitle()[0].isupper()
+
+
 def test_the_lines_of_a_flow_are_its_numbers():
     flow = RESULTS["flow"]()
     left, right = rnnlab.report.plot(flow).axes

@@ -42,7 +42,10 @@ def plot(result: Any) -> Figure:
         draw(result, *figure.subplots(1, columns, squeeze=False)[0])
         if hasattr(result, "finding"):
             sentence = result.finding().splitlines()[0].strip()
-            title(figure, sentence[:1].upper() + sentence[1:], 60 * columns)
+            if sentence[:1].isascii():
+                # A Greek letter is a symbol: λ₁ is not Λ₁.
+                sentence = sentence[:1].upper() + sentence[1:]
+            title(figure, sentence, 60 * columns)
     return figure
 
 
