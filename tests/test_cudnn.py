@@ -9,9 +9,9 @@ from jax.experimental import rnn
 import rnnlab
 from rnnlab import unroll
 from rnnlab.cells import GRU, LSTM
-from rnnlab.driver import RunOptions, arrange
+from rnnlab.driver import RunOptions, engine_input
 from rnnlab.engines.cudnn import cudnn, refusal
-from rnnlab.engines.sequence import EngineChoice, EngineInput
+from rnnlab.engines.sequence import EngineChoice
 from tests.reference import close, one_sentence
 from tests.reference.cells import draw_params
 from tests.test_driver import INPUTS, Course, score
@@ -130,8 +130,8 @@ def sequence(cell, shape=(4, 2, INPUTS), dtype=jnp.float32, every=False, **optio
     given = draw_params(cell, INPUTS), np.ones(shape), cell.initial_state(shape[1:-1])
     params, xs, state = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), given)
     reset = jnp.ones(shape[:-1], bool) if options.get("resets") else None
-    xs, marks = arrange(xs, RunOptions(resets=reset))
-    return params, EngineInput(xs, state, marks, every=every)
+    given = engine_input(cell, params, xs, state, RunOptions(resets=reset, every=every))
+    return params, given
 
 
 @pytest.mark.skipif(jax.default_backend() == "gpu", reason="there is a GPU")
