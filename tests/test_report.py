@@ -7,6 +7,7 @@ import math
 import pytest
 from rich.console import Console
 
+from rnnlab._files import write_text
 from rnnlab.report import sentences
 from rnnlab.report.figures import gradients as figures
 from rnnlab.studies import records
@@ -192,6 +193,6 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
     with pytest.raises(TypeError, match="JSON"):
         records.write_json(path, {"a": object()})
     with pytest.raises(UnicodeEncodeError):
-        records.write_text(path, "\ud800")
+        write_text(path, "\ud800")
     assert json.loads(path.read_text()) == {"a": 1}
     assert list(tmp_path.iterdir()) == [path]

@@ -4,17 +4,14 @@ import csv
 import io
 import json
 import math
-import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from rnnlab._files import write_text
+
 Records = dict[str, list[dict[str, Any]]]
 """Lists of records by kind, which is their key in a JSON file."""
-
-PART = ".part"
-"""The suffix of a file that is being written."""
 
 
 def number(value: float) -> float | None:
@@ -47,29 +44,6 @@ def select(records: Iterable[dict[str, Any]], **values: Any) -> list[dict[str, A
 def column(records: Iterable[dict[str, Any]], name: str) -> list[Any]:
     """The values of ``name`` in all records."""
     return [record[name] for record in records]
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replaces the file at ``path`` by ``text``, in one move."""
-    # A temporary file beside it: a move is atomic only within one file system.
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=PART)
-    except OSError as fault:
-        # The message then names the file that the user knows.
-        fault.filename = str(path)
-        raise
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            # Otherwise a crash of the machine could leave an empty file under the final name.
-            os.fsync(file.fileno())
-        # mkstemp lets only the owner read it.
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -1,7 +1,6 @@
 """The directory of a run: safe writing, resuming, and checks that its files belong together."""
 
 import contextlib
-import hashlib
 import json
 import os
 import tempfile
@@ -10,13 +9,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from rnnlab.studies.records import PART, Records, write_json, write_text
-
-try:
-    import fcntl
-except ImportError:
-    # Windows has no such locks.
-    fcntl = None
+from rnnlab import _files
+from rnnlab._files import PART, write_text
+from rnnlab.studies.records import Records, write_json
 
 CONFIG = "config.json"
 PAGE = "report.html"
@@ -58,7 +53,7 @@ class Run:
         self.is_whole = False
         self._before: list[dict[str, Any]] = []
         self._made: list[Path] = []
-        self._lock: int | None = None
+        self._stack = contextlib.ExitStack()
         self._admitted = False
         self._unsaved = False
         self._next_save = 0.0
@@ -74,9 +69,7 @@ class Run:
         for folder in self._made:
             with contextlib.suppress(OSError, ValueError):
                 folder.rmdir()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._stack.close()
 
     def admit(self, settings: dict[str, Any]) -> None:
         """Claims the directory; ValueError if it cannot be written or holds something else."""
@@ -158,7 +151,7 @@ class Run:
         lines = ""
         for path in sorted(self.unfinished.iterdir()):
             if not _is_rest(path):
-                lines += f"{_digest(path)}  {path.name}\n"
+                lines += f"{_files.digest(path)}  {path.name}\n"
         # From the moment at which the list is written, this run is the one to keep.
         write_text(self.unfinished / CHECKSUMS, lines)
         settle(self.folder)
@@ -170,18 +163,12 @@ class Run:
 
     def _lock_folder(self) -> None:
         """Locks the directory until the process ends; ValueError if another process holds it."""
-        if fcntl is None:
-            return
-        self._lock = os.open(self.folder, os.O_RDONLY)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._stack.enter_context(_files.locked(self.folder))
         except BlockingIOError:
             raise ValueError(
                 f"another rnnlab is writing {self.folder}; wait for it, or choose another --out"
             ) from None
-        except OSError:
-            # Some file systems have no locks; there, two runs at once are not noticed.
-            pass
 
     def _compare(self, settings: dict[str, Any]) -> None:
         """ValueError unless the directory is empty or holds a run with these settings."""
@@ -265,7 +252,7 @@ def faults(folder: Path) -> list[str]:
         path = folder / name
         if not path.exists():
             sentences.append(f"{name} is missing.")
-        elif digest != _digest(path):
+        elif digest != _files.digest(path):
             sentences.append(f"{name} does not belong to this run: its checksum differs.")
     if _results(folder / UNFINISHED):
         sentences.append(f"A later run is not finished: it is in {UNFINISHED}.")
@@ -321,8 +308,3 @@ def _try_to_write(folder: Path) -> None:
         file.write(bytes(2**16))
         file.flush()
         os.fsync(file.fileno())
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

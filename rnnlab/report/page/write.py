@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rnnlab._files import write_text
 from rnnlab.report import sentences
 from rnnlab.report.page import dynamics, gradients
 from rnnlab.report.page.elements import Figure, Record
-from rnnlab.studies import records, store
+from rnnlab.studies import store
 from rnnlab.studies.records import column
 
 MISSING = "–"
@@ -72,7 +73,7 @@ def write_page(folder: Path) -> Path:
     # A name in the command may hold bytes that are no UTF-8. They become question marks; the page
     # could not be written otherwise.
     encoded = text.encode("utf-8", "replace")
-    records.write_text(page, encoded.decode("utf-8"))
+    write_text(page, encoded.decode("utf-8"))
     return page
 
 
