@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 import tyro
 
 from rnnlab import terminal
+from rnnlab._json import as_json
 from rnnlab._version import __version__
 from rnnlab.startup import kept_programs, quick_start
 from rnnlab.studies import records
@@ -183,7 +184,7 @@ class Command(abc.ABC):
     def _print(self, run: Run) -> None:
         with terminal.printing():
             if self.json:
-                print(records.as_json(run.summary))
+                print(as_json(run.summary))
                 return
             out = terminal.console()
             for content in self.tell(run):

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from rnnlab._files import write_text
+from rnnlab._json import as_json
 from rnnlab.report import sentences
 from rnnlab.report.figures import gradients as figures
 from rnnlab.studies import records
@@ -182,7 +183,7 @@ def test_what_is_missing_is_null_in_json_and_empty_in_a_table(tmp_path):
         "config": {"a": [1, None]},
         "rows": [{"x": None, "y": 1.5}, {"x": None, "y": None}],
     }
-    assert records.as_json([math.nan, {"a": [2, math.inf]}]) == '[null, {"a": [2, null]}]'
+    assert as_json([math.nan, {"a": [2, math.inf]}]) == '[null, {"a": [2, null]}]'
     records.write_csv(tmp_path / "file.csv", ("x", "y"), {"rows": rows})
     assert (tmp_path / "file.csv").read_text() == "record,x,y\nrows,,1.5\nrows,,\n"
 

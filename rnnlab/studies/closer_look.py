@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from rnnlab._json import number
 from rnnlab.diagnostics import bptt_contributions, jacobian_products, truncation_bias
 from rnnlab.gradients.scaled import merge
 from rnnlab.layers import Stack, StackParams
-from rnnlab.studies.records import Records, number
+from rnnlab.studies.records import Records
 from rnnlab.training.losses import cross_entropy
 from rnnlab.typing import AnyArray, Array, PyTree
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rnnlab._json import number
 from rnnlab.cells.registry import make_cell
 from rnnlab.diagnostics import (
     AttractorKind,
@@ -25,7 +26,7 @@ from rnnlab.diagnostics import (
 )
 from rnnlab.driver import unroll_states
 from rnnlab.studies.networks import initial_params, model
-from rnnlab.studies.records import Records, number, select
+from rnnlab.studies.records import Records, select
 from rnnlab.studies.settings import DynamicsSettings
 from rnnlab.studies.sources import Source, draw
 from rnnlab.studies.study import Measured

@@ -10,21 +10,23 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax import lax
 
+from rnnlab._json import number
 from rnnlab.diagnostics.gradient import reach
 from rnnlab.diagnostics.gradient.flow import Extras, compiled_flow
 from rnnlab.driver import RunOptions, unroll
 from rnnlab.layers import Stack, StackParams
 from rnnlab.studies.closer_look import look_closer
 from rnnlab.studies.networks import initial_params, model, seed_keys, weights_program
-from rnnlab.studies.records import Records, number, select
+from rnnlab.studies.records import Records, select
 from rnnlab.studies.settings import TRAINED, GradientSettings
 from rnnlab.studies.sources import Source, draw
 from rnnlab.studies.study import Measured
 from rnnlab.training.losses import cross_entropy
-from rnnlab.training.step import TrainState, adam, train_step
-from rnnlab.typing import AnyArray, Array, PyTree
+from rnnlab.training.step import TrainState, initial_state, train_step
+from rnnlab.typing import AnyArray, Array, Key, PyTree
 
 SHORT = 100
 """Lengths up to this share one padded program: compiling takes longer than running."""
@@ -383,14 +385,23 @@ def train(run: _Run, params: StackParams) -> tuple[StackParams, list[dict[str, A
     training, and the share of the steps in which the gradient was clipped.
     """
     settings, data = run.settings, run.data
-    optimiser = adam(settings.learning_rate, settings.clip)
-    step = train_step(run.network, optimiser)
+    optimiser = optax.adam(settings.learning_rate)
+    if settings.clip is not None:
+        optimiser = optax.chain(optax.clip_by_global_norm(settings.clip), optimiser)
+
+    def loss(params: StackParams, batch: tuple[Array, Array], key: Key) -> tuple[Array, dict]:
+        del key
+        inputs, labels = batch
+        _, logits = unroll(run.network, params, data.embed(inputs))
+        return cross_entropy(logits, labels), {}
+
+    step = train_step(loss, optimiser)
 
     @functools.partial(jax.jit, donate_argnums=0)
     @_over_each
     def advance(state: TrainState, inputs: Array, labels: Array) -> tuple[TrainState, Array]:
-        state, metrics = step(state, data.embed(inputs), labels)
-        return state, metrics.gradient_norm
+        state, metrics = step(state, (inputs, labels))
+        return state, metrics["gradient_norm"]
 
     length = settings.training_length
     scored = _scores(run)
@@ -398,7 +409,11 @@ def train(run: _Run, params: StackParams) -> tuple[StackParams, list[dict[str, A
     before = jax.device_get(scored(params, *held_out))
     # ``advance`` donates the state: without a copy, the caller's ``params`` would be deleted.
     copied = jax.tree.map(jnp.copy, params)
-    state = TrainState(copied, jax.vmap(optimiser.init)(params))
+
+    def start(params: StackParams, key: Key) -> TrainState:
+        return initial_state(params, optimiser, key)
+
+    state = jax.vmap(start)(copied, seed_keys(settings.seeds))
     norms = []
     for step_index in range(settings.train_steps):
         inputs, labels = draw(settings, data, "train", length, step_index)

@@ -3,29 +3,15 @@
 import csv
 import io
 import json
-import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from rnnlab._files import write_text
+from rnnlab._json import as_json, without_nan
 
 Records = dict[str, list[dict[str, Any]]]
 """Lists of records by kind, which is their key in a JSON file."""
-
-
-def number(value: float) -> float | None:
-    """A number for JSON, as short as float32 distinguishes it; None for NaN and infinity.
-
-    >>> number(1 / 3)
-    0.33333334
-    """
-    # Not at the top: the command line prints help without waiting for NumPy.
-    import numpy as np
-
-    with np.errstate(over="ignore"):
-        short = np.float32(value)
-    return float(str(short)) if np.isfinite(short) else None
 
 
 def select(records: Iterable[dict[str, Any]], **values: Any) -> list[dict[str, Any]]:
@@ -58,25 +44,6 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     write_text(path, "{\n" + ",\n".join(parts) + "\n}\n")
 
 
-def as_json(value: Any, indent: int | None = None) -> str:
-    """``value`` as JSON, with null for NaN and infinity, which JSON does not have."""
-    # NaN is rare: only then is the whole value copied.
-    try:
-        return json.dumps(value, indent=indent, allow_nan=False)
-    except ValueError:
-        return json.dumps(_without_nan(value), indent=indent, allow_nan=False)
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _without_nan(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(entry) for entry in value]
-    return value
-
-
 def write_csv(path: Path, columns: Sequence[str], tables: Records) -> None:
     """Writes records of several kinds as one table, whose column ``record`` holds the kind.
 
@@ -87,5 +54,5 @@ def write_csv(path: Path, columns: Sequence[str], tables: Records) -> None:
     table.writeheader()
     for kind, rows in tables.items():
         for row in rows:
-            table.writerow({"record": kind, **_without_nan(row)})
+            table.writerow({"record": kind, **without_nan(row)})
     write_text(path, out.getvalue())

@@ -1,0 +1,122 @@
+"""Pytrees as named arrays: names, fingerprints, and comparison without a cast."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import keystr
+
+from rnnlab.typing import PyTree
+
+
+class Leaf(NamedTuple):
+    """One array of a tree, on the host.
+
+    Attributes:
+        value: the array; of a PRNG key its data.
+        key: the implementation of a PRNG key, such as "threefry2x32"; None for other arrays.
+    """
+
+    value: np.ndarray
+    key: str | None = None
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Shape, dtype and digest, as JSON."""
+        return {
+            "shape": list(self.value.shape),
+            "dtype": str(self.value.dtype),
+            "key": self.key,
+            "sha256": hashlib.sha256(np.ascontiguousarray(self.value).tobytes()).hexdigest(),
+        }
+
+
+def name_of(path: tuple) -> str:
+    """The name of a leaf, such as ``layers[0].w_h``."""
+    return keystr(path).removeprefix(".")
+
+
+def names(tree: PyTree) -> list[str]:
+    """The names of all leaves, in the order of ``jax.tree.leaves``."""
+    return [name_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
+
+
+def to_leaves(tree: PyTree) -> dict[str, Leaf]:
+    """The arrays of ``tree`` by name, copied to the host."""
+    leaves = {}
+    for path, value in jax.tree_util.tree_leaves_with_path(tree):
+        leaves[name_of(path)] = _leaf(value)
+    return leaves
+
+
+def _leaf(value: Any) -> Leaf:
+    if not _is_key(value):
+        return Leaf(np.asarray(jax.device_get(value)))
+    implementation = str(jax.random.key_impl(value))
+    return Leaf(np.asarray(jax.device_get(jax.random.key_data(value))), implementation)
+
+
+def _is_key(value: Any) -> bool:
+    return isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+
+
+def from_leaves(template: PyTree, leaves: Mapping[str, Leaf]) -> PyTree:
+    """``leaves`` as a tree like ``template``, with nothing cast.
+
+    Raises:
+        ValueError: for a leaf that is missing or too many, or has another shape or dtype.
+    """
+    wanted = to_leaves(template)
+    missing = [name for name in wanted if name not in leaves]
+    surplus = [name for name in leaves if name not in wanted]
+    if missing or surplus:
+        fault = f"lacks {missing[0]}" if missing else f"has {surplus[0]}, which is not needed"
+        raise ValueError(
+            f"the checkpoint {fault}; restore it with the model and the optimiser that saved it"
+        )
+    values = []
+    for name, leaf in wanted.items():
+        saved = leaves[name]
+        for what, old, new in (
+            ("shape", saved.value.shape, leaf.value.shape),
+            ("dtype", saved.value.dtype, leaf.value.dtype),
+            ("kind of key", saved.key, leaf.key),
+        ):
+            if old != new:
+                raise ValueError(
+                    f"{name} has {what} {old} in the checkpoint, but {new} is needed; restore it "
+                    "with the model and the optimiser that saved it"
+                )
+        values.append(_value(saved))
+    return jax.tree.unflatten(jax.tree.structure(template), values)
+
+
+def _value(leaf: Leaf) -> Any:
+    value = jnp.asarray(leaf.value)
+    return value if leaf.key is None else jax.random.wrap_key_data(value, impl=leaf.key)
+
+
+def fingerprint(tree: PyTree) -> str:
+    """The SHA-256 of the names, shapes, dtypes and bytes of all arrays.
+
+    >>> fingerprint({"w": np.zeros(3, np.float32)})[:8]
+    '5de3e2fe'
+    """
+    digest = hashlib.sha256()
+    for name, leaf in to_leaves(tree).items():
+        about = leaf.about
+        line = f"{name} {about['shape']} {about['dtype']} {about['key']} {about['sha256']}\n"
+        digest.update(line.encode())
+    return digest.hexdigest()
+
+
+def not_finite(tree: PyTree) -> str | None:
+    """The name of the first floating-point array with NaN or infinity; None where there is none."""
+    for name, leaf in to_leaves(tree).items():
+        value = leaf.value
+        if jnp.issubdtype(value.dtype, jnp.inexact) and not np.isfinite(value).all():
+            return name
+    return None
