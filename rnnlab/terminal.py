@@ -172,8 +172,8 @@ def _wait_for_interrupt(reader: int) -> None:
 
 
 @contextlib.contextmanager
-def progress(done: int, total: int) -> Iterator[tuple[Callable[[str], None], Callable[[], None]]]:
-    """``(say, advance)``: show the current step, and count one more of ``total`` as done.
+def progress(done: int, total: int) -> Iterator[tuple[Callable[[str], None], Callable[..., None]]]:
+    """``(say, advance)``: show the current step, and count one or more of ``total`` as done.
 
     Standard error shows a bar if it is a terminal, otherwise a line now and then.
     """
@@ -196,8 +196,8 @@ def progress(done: int, total: int) -> Iterator[tuple[Callable[[str], None], Cal
         def say(text: str) -> None:
             bar.update(task, description=text)
 
-        def advance() -> None:
-            bar.advance(task)
+        def advance(count: int = 1) -> None:
+            bar.advance(task, count)
 
         yield say, advance
 
@@ -222,8 +222,8 @@ class Log:
         count = min(self.done + 1, self.total)
         note(f"{minutes}:{seconds:02}  {text} ({count} of {self.total})")
 
-    def advance(self) -> None:
-        self.done += 1
+    def advance(self, count: int = 1) -> None:
+        self.done += count
 
 
 @contextlib.contextmanager

@@ -51,12 +51,12 @@ class Restored(NamedTuple):
     about: dict[str, Any]
 
 
-class Damaged(CheckpointError):
+class DamagedError(CheckpointError):
     """A checkpoint whose files are not those that were saved."""
 
 
 class Checkpoints:
-    """The checkpoints of one run: the last ``keep``, and those that are protected.
+    """The checkpoints of one run, of which the last ``keep`` are kept.
 
     Use it as a context: leaving it waits for the save in progress.
 
@@ -101,9 +101,7 @@ class Checkpoints:
                 found.append(int(match[1]))
         return sorted(found)
 
-    def save(
-        self, step: int, state: PyTree, about: Mapping[str, Any], *, protect: int | None = None
-    ) -> None:
+    def save(self, step: int, state: PyTree, about: Mapping[str, Any]) -> None:
         """Copies ``state``, and saves it while the caller goes on.
 
         Waits for the save before it. The checkpoint counts once it is complete on the disk.
@@ -112,7 +110,6 @@ class Checkpoints:
             step: the number of steps; a checkpoint of that step is replaced.
             state: any tree of arrays and PRNG keys.
             about: what JSON can hold.
-            protect: the step of a checkpoint that is kept although it is not among the last.
 
         Raises:
             CheckpointError: where the save before this one failed.
@@ -120,8 +117,7 @@ class Checkpoints:
         self.wait()
         leaves = trees.to_leaves(state)
         content = {"step": step, "about": dict(about)}
-        arguments = step, leaves, content, protect
-        self._thread = threading.Thread(target=self._write, args=arguments)
+        self._thread = threading.Thread(target=self._write, args=(step, leaves, content))
         self._thread.start()
 
     def wait(self) -> None:
@@ -145,15 +141,11 @@ class Checkpoints:
 
     def _write(self, *arguments: Any) -> None:
         try:
-            write(self.folder, *arguments[:3])
-            self._remove_old(protect=arguments[3])
+            write(self.folder, *arguments)
+            for step in self.steps()[: -self.keep]:
+                _remove(_path(self.folder, step))
         except BaseException as fault:
             self._fault = fault
-
-    def _remove_old(self, protect: int | None) -> None:
-        for step in self.steps()[: -self.keep]:
-            if step != protect:
-                _remove(_path(self.folder, step))
 
     def restore(self, template: PyTree, step: int | None = None) -> Restored | None:
         """The last checkpoint that is whole, as a tree like ``template``; None without any.
@@ -189,7 +181,7 @@ class Checkpoints:
         for candidate in reversed(steps):
             try:
                 leaves, about = read(_path(self.folder, candidate))
-            except Damaged as fault:
+            except DamagedError as fault:
                 faults.append(str(fault))
                 continue
             for sentence in faults:
@@ -264,7 +256,7 @@ def read(folder: Path) -> tuple[dict[str, Leaf], dict[str, Any]]:
     """The arrays of a checkpoint by name, and what was saved beside them.
 
     Raises:
-        Damaged: for a file that is missing, was added or changed.
+        DamagedError: for a file that is missing, was added or changed.
     """
     verify(folder)
     try:
@@ -274,13 +266,15 @@ def read(folder: Path) -> tuple[dict[str, Leaf], dict[str, Any]]:
         for name, about in content["arrays"].items():
             leaves[name] = _leaf(about, arrays.get(about["file"]))
             if leaves[name].about != {key: about[key] for key in leaves[name].about}:
-                raise Damaged(f"{folder / ARRAYS / about['file']} is not the array that was saved")
+                raise DamagedError(
+                    f"{folder / ARRAYS / about['file']} is not the array that was saved"
+                )
         return leaves, content["about"]
-    except Damaged:
+    except DamagedError:
         raise
     except Exception as fault:
         # The digests are right, so a reader of another version does not understand the files.
-        raise Damaged(f"{folder} cannot be read ({fault})") from fault
+        raise DamagedError(f"{folder} cannot be read ({fault})") from fault
 
 
 def _restore_arrays(folder: Path) -> dict[str, Any]:
@@ -299,14 +293,14 @@ def _leaf(about: Mapping[str, Any], value: Any) -> Leaf:
 
 
 def verify(folder: Path) -> None:
-    """Damaged unless the directory holds exactly the files that were saved, unchanged."""
+    """DamagedError unless the directory holds exactly the files that were saved, unchanged."""
     sums = folder / SUMS
     try:
         lines = sums.read_text(encoding="utf-8").split("\n")
     except FileNotFoundError:
-        raise Damaged(f"{sums} is missing") from None
+        raise DamagedError(f"{sums} is missing") from None
     except (OSError, UnicodeDecodeError):
-        raise Damaged(f"{sums} is damaged") from None
+        raise DamagedError(f"{sums} is damaged") from None
     listed = {}
     for line in lines[:-1]:
         digest, _, name = line.partition("  ")
@@ -315,13 +309,13 @@ def verify(folder: Path) -> None:
     # A list that is cut or changed names other files than those that are there.
     for name in [*listed, *present]:
         if name not in present:
-            raise Damaged(f"{folder / name!s} is missing")
+            raise DamagedError(f"{folder / name!s} is missing")
         if name not in listed:
-            raise Damaged(f"{folder / name} is not listed in {SUMS}")
+            raise DamagedError(f"{folder / name} is not listed in {SUMS}")
         if _files.digest(present[name]) != listed[name]:
-            raise Damaged(f"{folder / name} is damaged: its SHA-256 differs")
+            raise DamagedError(f"{folder / name} is damaged: its SHA-256 differs")
     if lines[-1] or not listed:
-        raise Damaged(f"{sums} is damaged")
+        raise DamagedError(f"{sums} is damaged")
 
 
 def _path(folder: Path, step: int) -> Path:

@@ -13,7 +13,11 @@ from rnnlab.training.faults import FINE, LOSS, UPDATE
 from rnnlab.typing import Array, Dtype, Key, PyTree
 
 Metrics = dict[str, Array]
-"""Scalars by name; "loss" and "gradient_norm" are always among them."""
+"""Scalars by name. Always among them: "loss", "gradient_norm", "fault" (−1, or why the step was not
+applied, see :mod:`rnnlab.training.faults`) and "skipped", of the state after the step."""
+
+OWN = ("loss", "gradient_norm", "fault", "skipped", "step")
+"""The names of metrics that the step and the loop report themselves."""
 
 COUNT = "count"
 """The metric that says over how many targets a loss is a mean; it weighs batches in averages."""
@@ -148,8 +152,9 @@ def train_step(
         kept = state._replace(step=state.step + 1, skipped=state.skipped + 1)
         new = new._replace(step=state.step + 1, skipped=jnp.zeros_like(state.skipped))
         state = _choose(fault == FINE, new, kept)
-        metrics = metrics | {"loss": value, "gradient_norm": jnp.sqrt(sum(squares)), "fault": fault}
-        return state, metrics
+        norm = jnp.sqrt(sum(squares))
+        own = {"loss": value, "gradient_norm": norm, "fault": fault, "skipped": state.skipped}
+        return state, metrics | own
 
     return step
 
@@ -187,7 +192,7 @@ def _checked(value: Any, metrics: Any) -> Metrics:
     if not isinstance(metrics, dict):
         raise ValueError(f"the metrics of loss are {_check.brief(metrics)}; return a dictionary")
     for name, metric in metrics.items():
-        if name in ("loss", "gradient_norm", "fault", "step"):
+        if name in OWN:
             raise ValueError(f"loss returned a metric {name!r}, which the step reports itself")
         if jnp.shape(metric) != ():
             raise ValueError(

@@ -1,0 +1,93 @@
+"""The loss on held-out data: validation during a run, and its average over batches."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from rnnlab import _check
+from rnnlab.training.step import COUNT, Loss
+from rnnlab.typing import PyTree
+
+
+class Validation(NamedTuple):
+    """When and on what a run is validated.
+
+    Attributes:
+        data: held-out batches, ``data[i]``.
+        every: steps between two validations.
+        batches: how many; by default ``data.batches_per_epoch``.
+        patience: the run ends after this many validations without a lower loss; None for never.
+        carry: the initial state of a carried loss for these batches.
+    """
+
+    data: Any
+    every: int = 100
+    batches: int | None = None
+    patience: int | None = None
+    carry: PyTree = None
+
+
+def evaluate(
+    loss: Loss,
+    params: PyTree,
+    data: Any,
+    batches: int | None = None,
+    *,
+    carry: PyTree = None,
+) -> dict[str, float]:
+    """Means of the loss and its metrics over batches, each weighed by its "count" if it has one.
+
+    Args:
+        loss: ``loss(params, batch, key) -> (value, metrics)``; the key is None.
+        params: the parameters.
+        data: batches, ``data[i]``.
+        batches: the number of batches, the first ones; by default ``data.batches_per_epoch``.
+        carry: the initial state of a carried loss.
+
+    Returns:
+        The means by name, "loss" among them, as Python numbers.
+
+    Raises:
+        ValueError: for no batches.
+
+    >>> import jax.numpy as jnp
+    >>> def loss(params, batch, key):
+    ...     return jnp.mean((params - batch) ** 2), {}
+    >>> evaluate(loss, jnp.zeros(()), [jnp.ones(3), 3 * jnp.ones(3)], batches=2)
+    {'loss': 5.0}
+    """
+    if batches is None:
+        batches = getattr(data, "batches_per_epoch", None)
+        if batches is None:
+            raise ValueError("data has no batches_per_epoch; give the number of batches")
+    batches = _check.positive_int("batches", batches)
+    measure = _measured(loss)
+    # In float64 on the host, so that the mean over many batches loses no digits.
+    sums: dict[str, float] = {}
+    weight = 0.0
+    for index in range(batches):
+        metrics, carry = measure(params, data[index], carry)
+        metrics = jax.device_get(metrics)
+        count = float(metrics.pop(COUNT, 1.0))
+        weight += count
+        for name, value in metrics.items():
+            sums[name] = sums.get(name, 0.0) + count * float(value)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return {name: float(np.float64(total) / weight) for name, total in sums.items()}
+
+
+# A loss that is a method of a hashable model is found again, and is not compiled a second time.
+@functools.lru_cache(maxsize=32)
+def _measured(loss: Loss) -> Callable[..., tuple[dict[str, Any], PyTree]]:
+    @jax.jit
+    def measure(params: PyTree, batch: PyTree, carry: PyTree) -> tuple[dict[str, Any], PyTree]:
+        if carry is None:
+            value, metrics = loss(params, batch, None)
+        else:
+            value, (metrics, carry) = loss(params, batch, None, carry)
+        return {**metrics, "loss": value}, carry
+
+    return measure

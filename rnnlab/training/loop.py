@@ -1,0 +1,516 @@
+"""The training loop: compiled steps, metrics, validation, checkpoints, and resuming."""
+
+import contextlib
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from rnnlab import _check, terminal
+from rnnlab.training import program, trees
+from rnnlab.training.evaluation import Validation, evaluate
+from rnnlab.training.faults import FINE, CheckpointError, Interrupted, NonFiniteError, describe
+from rnnlab.training.metrics import History, MetricsWriter, numbers
+from rnnlab.training.run_folder import RunFolder
+from rnnlab.training.signals import Stop, stop_on_signals
+from rnnlab.training.step import Loss, TrainState, initial_state, train_step
+from rnnlab.typing import Dtype, PyTree
+
+CALL = 0.25
+"""Seconds that one call of the compiled program may take: a signal is answered after it."""
+
+
+class Watch(NamedTuple):
+    """A measurement at chosen steps.
+
+    Attributes:
+        every: steps between two measurements; the first is made before training.
+        measure: ``measure(params, batch) -> dict`` of numbers, which become metrics; ``batch`` is
+            the next one.
+    """
+
+    every: int
+    measure: Callable[[PyTree, PyTree], Mapping[str, Any]]
+
+
+class TrainingRun(NamedTuple):
+    """The result of :func:`fit`.
+
+    Attributes:
+        params: the parameters after the last step.
+        state: the whole :class:`TrainState`.
+        metrics: the :class:`History` of the metrics.
+        best_params: the parameters of the lowest validation loss; None without validation.
+        best_step: the step of these; None without validation.
+        stopped_early: whether validation ended the run.
+    """
+
+    params: PyTree
+    state: TrainState
+    metrics: History
+    best_params: PyTree
+    best_step: int | None
+    stopped_early: bool
+
+
+class Settings(NamedTuple):
+    """The checked options of a run."""
+
+    steps: int
+    checkpoint_every: int | None
+    log_every: int
+    most_skipped: int
+    accumulate: int
+    validation: Validation | None
+    watch: tuple[Watch, ...]
+
+
+def fit(
+    model: Any,
+    data: Any,
+    optimiser: optax.GradientTransformation,
+    *,
+    steps: int,
+    seed: int = 0,
+    loss: Loss | None = None,
+    params: PyTree = None,
+    carry: PyTree = None,
+    clip: float | None = None,
+    accumulate: int = 1,
+    average: float | None = None,
+    compute_dtype: Dtype | None = None,
+    validation: Validation | None = None,
+    watch: Sequence[Watch] = (),
+    out: str | Path | None = None,
+    resume: bool = False,
+    config: Mapping[str, Any] | None = None,
+    checkpoint_every: int | None = 1000,
+    keep: int = 3,
+    log_every: int = 1,
+    most_skipped: int = 10,
+    writers: Sequence[MetricsWriter] = (),
+    progress: bool = True,
+) -> TrainingRun:
+    """Trains ``model`` on ``data``: a thin loop over :func:`rnnlab.training.train_step`.
+
+    Several steps run in one compiled program. A run with ``out`` that is killed at any moment and
+    resumed gives, on the same machine and versions, bit for bit what it would have given: the same
+    parameters, optimiser, random numbers, order of data and metrics.
+
+    >>> import jax.numpy as jnp
+    >>> def loss(params, batch, key):
+    ...     return jnp.mean((params - batch) ** 2), {}
+    >>> run = fit(None, [jnp.ones(3)] * 20, optax.sgd(0.5), steps=20, loss=loss,
+    ...           params=jnp.zeros(3), progress=False)
+    >>> run.metrics["loss"][[0, -1]].round(3).tolist()
+    [1.0, 0.0]
+
+    Args:
+        model: with ``init(key, batch)`` and ``loss(params, batch, key)``, such as those of
+            :mod:`rnnlab.models`; None where ``loss`` and ``params`` are given.
+        data: ``data[i]`` is the i-th batch, a tree of arrays, and a pure function of i; epochs
+            follow one another.
+        optimiser: any optax transformation.
+        steps: the number of steps; that of a run that is resumed may be larger than it was.
+        seed: of the initial parameters and of dropout.
+        loss: ``loss(params, batch, key) -> (value, metrics)``; by default that of the model.
+        params: initial parameters; by default ``model.init``.
+        carry: the initial state of a carried loss, see :func:`rnnlab.training.train_step`.
+        clip: the largest norm of the whole gradient (Pascanu, Mikolov & Bengio 2013).
+        accumulate: M; a step takes M batches, one after the other.
+        average: β of a moving average of the parameters.
+        compute_dtype: such as ``jnp.bfloat16``; parameters keep theirs.
+        validation: data that the model is judged on, and when; its means are metrics
+            "validation_loss" and so on. With ``average`` the averaged parameters are judged.
+        watch: further measurements, see :class:`Watch`.
+        out: directory for configuration, metrics and checkpoints; nothing is written without it.
+        resume: goes on with the run in ``out``; starts one where there is none.
+        config: what JSON can hold, saved with the run; a run is resumed only with an equal one.
+        checkpoint_every: steps between two checkpoints, beside that at the end; None for none.
+        keep: the number of checkpoints that are kept, the last ones.
+        log_every: steps between two records of loss and gradient norm.
+        most_skipped: the run ends after this many steps in a row whose loss, gradient or update is
+            not finite. Such a step is not applied.
+        writers: take the metrics too, such as :class:`rnnlab.training.metrics.TensorBoard`.
+        progress: shows the progress on standard error.
+
+    Returns:
+        The :class:`TrainingRun`.
+
+    Raises:
+        ValueError: for invalid options, and a directory that holds another run.
+        NonFiniteError: after ``most_skipped`` such steps in a row; names step and parameter.
+        CheckpointError: where a checkpoint cannot be saved, or none in ``out`` is whole.
+        Interrupted: after SIGTERM or SIGINT, once a checkpoint is saved; where nothing handles it,
+            the process exits with 143 or 130. Without ``out`` signals act as always.
+    """
+    settings = _settings(
+        steps, checkpoint_every, log_every, most_skipped, accumulate, validation, watch
+    )
+    if loss is None:
+        loss = model.loss
+    assert loss is not None
+    if clip is not None:
+        _check.number("clip", clip)
+        optimiser = optax.chain(optax.clip_by_global_norm(clip), optimiser)
+    k_init, k_train = jax.random.split(jax.random.key(seed))
+    if params is None:
+        params = model.init(k_init, data[0])
+    step = train_step(
+        loss,
+        optimiser,
+        accumulate=settings.accumulate,
+        carried=carry is not None,
+        average=average,
+        compute_dtype=compute_dtype,
+    )
+    # Copies, since the compiled program reuses the memory of its arguments.
+    params, carry = jax.tree.map(jnp.array, (params, carry))
+    state = initial_state(params, optimiser, k_train, carry=carry, average=average is not None)
+    about = {
+        "model": re.sub(r" at 0x[0-9a-f]+", "", repr(model)),
+        "seed": seed,
+        "accumulate": settings.accumulate,
+        "average": average,
+        "compute_dtype": None if compute_dtype is None else str(jnp.dtype(compute_dtype)),
+        "config": dict(config or {}),
+    }
+    with contextlib.ExitStack() as stack:
+        folder = None
+        if out is not None:
+            folder = stack.enter_context(RunFolder(Path(out), about, resume=resume, keep=keep))
+        stop = stack.enter_context(stop_on_signals()) if folder else Stop()
+        loop = _Loop(settings, program.compiled(step), loss, data, state, folder, writers)
+        loop.restore()
+        say, advance = _silent
+        if progress:
+            say, advance = stack.enter_context(terminal.progress(loop.step, settings.steps))
+        loop.run(stop, say, advance)
+        return loop.result()
+
+
+def _settings(
+    steps: int,
+    checkpoint_every: int | None,
+    log_every: int,
+    most_skipped: int,
+    accumulate: int,
+    validation: Validation | None,
+    watch: Sequence[Watch],
+) -> Settings:
+    """The options as one value; ValueError for those that are not valid."""
+    if checkpoint_every is not None:
+        checkpoint_every = _check.positive_int("checkpoint_every", checkpoint_every)
+    if validation is not None:
+        _check.positive_int("validation.every", validation.every)
+        if validation.patience is not None:
+            _check.positive_int("validation.patience", validation.patience)
+    for entry in watch:
+        _check.positive_int("watch.every", entry.every)
+        _check.function("watch.measure", entry.measure)
+    return Settings(
+        steps=_check.positive_int("steps", steps),
+        checkpoint_every=checkpoint_every,
+        log_every=_check.positive_int("log_every", log_every),
+        most_skipped=_check.positive_int("most_skipped", most_skipped),
+        accumulate=_check.positive_int("accumulate", accumulate),
+        validation=validation,
+        watch=tuple(watch),
+    )
+
+
+def _silent_say(text: str) -> None:
+    del text
+
+
+def _silent_advance(count: int = 1) -> None:
+    del count
+
+
+_silent = _silent_say, _silent_advance
+
+
+class _Best(NamedTuple):
+    """The lowest validation loss so far, and how many validations since were not lower."""
+
+    loss: float | None = None
+    step: int | None = None
+    since: int = 0
+
+
+class _Pending(NamedTuple):
+    """A call of the compiled program whose metrics were not read yet."""
+
+    first: int
+    rows: dict[str, Any]
+    done: Any
+    start: float
+
+
+class _Loop:
+    """One run: where it stands, and what happens at which step."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        advance: Callable[..., Any],
+        loss: Loss,
+        data: Any,
+        state: TrainState,
+        folder: RunFolder | None,
+        writers: Sequence[MetricsWriter],
+    ) -> None:
+        self.settings = settings
+        self.call = advance
+        self.loss = loss
+        self.data = data
+        self.state = state
+        self.folder = folder
+        self.writers = list(writers)
+        self.records: list[dict[str, Any]] = []
+        self.names = trees.names(state.params)
+        self.step = 0
+        self.best = _Best()
+        self.best_params = state.params if settings.validation else None
+        self.stopped_early = False
+        self.last_saved: int | None = None
+        self.seconds_per_step: float | None = None
+        self.last_end = 0.0
+        self.calls = 0
+        self.pending: _Pending | None = None
+
+    def restore(self) -> None:
+        """Goes back to the last checkpoint of the folder, if there is one."""
+        if self.folder is None:
+            return
+        restored = self.folder.restore(self._saved())
+        if restored is None:
+            return
+        self.state = restored.state["state"]
+        self.best_params = restored.state["best"]
+        self.step = self.last_saved = restored.step
+        self.best = _Best(**restored.about["best"])
+        self.stopped_early = restored.about["stopped_early"]
+
+    def run(self, stop: Stop, say: Callable[[str], None], advance: Callable[..., None]) -> None:
+        """Steps until the end, a signal or an error."""
+        if self.step == 0:
+            self._watch()
+        while self.step < self.settings.steps and not self.stopped_early:
+            end = self._next_event()
+            while self.step < end and not stop:
+                count = self._advance(end)
+                advance(count)
+                say(self._told())
+            self._read()
+            if self.step == end:
+                self._measure()
+            if stop:
+                self._save()
+                self._wait()
+                raise Interrupted(stop.number, self.step)
+            every = self.settings.checkpoint_every
+            if every is not None and self.step % every == 0:
+                self._save()
+        self._save()
+        self._wait()
+
+    def _next_event(self) -> int:
+        """The next step at which the loop has something to do."""
+        settings = self.settings
+        periods = [entry.every for entry in settings.watch]
+        if settings.validation is not None:
+            periods.append(settings.validation.every)
+        if settings.checkpoint_every is not None:
+            periods.append(settings.checkpoint_every)
+        ends = [(self.step // every + 1) * every for every in periods]
+        return min([settings.steps, *ends])
+
+    def _advance(self, end: int) -> int:
+        """Starts one call of the program, and reads the metrics of the one before it."""
+        first = self._batch(self.step)
+        room = program.capacity(first)
+        most = min(room, end - self.step)
+        if self.seconds_per_step is None:
+            most = 1
+        else:
+            most = min(most, max(1, int(CALL / self.seconds_per_step)))
+        batches = [first]
+        shapes = _shapes(first)
+        for index in range(self.step + 1, self.step + most):
+            batch = self._batch(index)
+            # Batches of another shape run in a program of their own.
+            if _shapes(batch) != shapes:
+                break
+            batches.append(batch)
+        start = time.monotonic()
+        self.state, rows, done = self.call(
+            self.state, program.stack(batches, room), len(batches), self.settings.most_skipped
+        )
+        before = self.pending
+        self.pending = _Pending(self.step, rows, done, start)
+        self.step += len(batches)
+        if before is not None:
+            # The device computes meanwhile.
+            self._record(before)
+        return len(batches)
+
+    def _batch(self, step: int) -> PyTree:
+        """The batch of a step, or the batches that it accumulates, stacked."""
+        parts = self.settings.accumulate
+        if parts == 1:
+            return self.data[step]
+        batches = [self.data[step * parts + part] for part in range(parts)]
+        shapes = set(map(_shapes, batches))
+        if len(shapes) > 1:
+            raise ValueError(
+                "the batches that a step accumulates have different shapes; give them one shape, "
+                "or accumulate=1"
+            )
+        return program.stack(batches, parts)
+
+    def _read(self) -> None:
+        """Records the metrics of the last call, which ends first."""
+        pending, self.pending = self.pending, None
+        if pending is not None:
+            self._record(pending)
+
+    def _record(self, pending: _Pending) -> None:
+        rows, done = jax.device_get((pending.rows, pending.done))
+        self._time(pending.start, int(done))
+        for index in range(int(done)):
+            step = pending.first + index + 1
+            row = {name: values[index] for name, values in rows.items()}
+            fault, skipped = int(row.pop("fault")), int(row.pop("skipped"))
+            values: dict[str, Any] = numbers(row)
+            if fault != FINE:
+                values["skipped"] = describe(fault, self.names)
+            if fault != FINE or step % self.settings.log_every == 0:
+                self._write(step, values)
+            if skipped >= self.settings.most_skipped:
+                self._give_up(step, fault)
+
+    def _time(self, start: float, count: int) -> None:
+        """Takes the time of a call, which may have waited for the one before it."""
+        now = time.monotonic()
+        seconds = (now - max(start, self.last_end)) / max(count, 1)
+        self.last_end = now
+        self.calls += 1
+        # The first call compiles.
+        if self.calls > 1:
+            self.seconds_per_step = min(seconds, self.seconds_per_step or seconds)
+
+    def _give_up(self, step: int, fault: int) -> None:
+        """NonFiniteError: the last steps were not applied."""
+        if self.folder is not None:
+            self.folder.metrics.flush()
+        raise NonFiniteError(
+            f"step {step}: {describe(fault, self.names)}, and {self.settings.most_skipped} steps "
+            "in a row were not applied; lower the learning rate, clip the gradient, or look at the "
+            "data",
+            step,
+            self.names[fault] if fault >= 0 else None,
+        )
+
+    def _write(self, step: int, values: Mapping[str, Any]) -> None:
+        if self.folder is None:
+            self.records.append({"step": step, **values})
+        else:
+            self.folder.metrics.write(step, values)
+        for writer in self.writers:
+            writer.write(step, values)
+
+    def _measure(self) -> None:
+        """Validation and watches that are due at this step."""
+        validation = self.settings.validation
+        self._watch()
+        if validation is None or self.step % validation.every != 0:
+            return
+        state = self.state
+        params = state.params if state.average is None else state.average
+        means = evaluate(
+            self.loss,
+            params,
+            validation.data,
+            validation.batches,
+            carry=validation.carry,
+        )
+        named = {f"validation_{name}": value for name, value in means.items()}
+        self._write(self.step, numbers(named))
+        loss = means["loss"]
+        if np.isfinite(loss) and (self.best.loss is None or loss < self.best.loss):
+            self.best = _Best(loss, self.step)
+            # A copy, since the program reuses the memory of the state.
+            self.best_params = jax.tree.map(jnp.array, params)
+        else:
+            self.best = self.best._replace(since=self.best.since + 1)
+        if validation.patience is not None and self.best.since >= validation.patience:
+            self.stopped_early = True
+
+    def _watch(self) -> None:
+        for entry in self.settings.watch:
+            if self.step % entry.every == 0:
+                measured = entry.measure(self.state.params, self._batch(self.step))
+                self._write(self.step, dict(measured))
+
+    def _saved(self) -> PyTree:
+        """What a checkpoint holds."""
+        return {"state": self.state, "best": self.best_params}
+
+    def _save(self) -> None:
+        """Starts to save a checkpoint of this step, unless there is one."""
+        if self.folder is None or self.last_saved == self.step:
+            return
+        bad = trees.not_finite(self._saved()["state"]._replace(optimiser=()))
+        if bad is not None:
+            raise CheckpointError(
+                f"{bad} is not finite after step {self.step}, so no checkpoint was saved; lower "
+                "the learning rate or clip the gradient"
+            )
+        about = {"best": self.best._asdict(), "stopped_early": self.stopped_early}
+        self.folder.save(self.step, self._saved(), about)
+        self.last_saved = self.step
+
+    def _wait(self) -> None:
+        if self.folder is not None:
+            self.folder.checkpoints.wait()
+
+    def _told(self) -> str:
+        """The line of progress."""
+        records = self.records if self.folder is None else self.folder.metrics.records
+        trained = next((row for row in reversed(records) if "gradient_norm" in row), None)
+        if trained is None or not self.seconds_per_step:
+            return "compiling"
+        left = (self.settings.steps - self.step) * self.seconds_per_step
+        minutes, seconds = divmod(int(left), 60)
+        return (
+            f"loss {_short(trained['loss'])}, gradient norm {_short(trained['gradient_norm'])}, "
+            f"{1 / self.seconds_per_step:.3g} steps/s, {minutes}:{seconds:02} left"
+        )
+
+    def result(self) -> TrainingRun:
+        records = self.records if self.folder is None else self.folder.metrics.records
+        return TrainingRun(
+            params=self.state.params,
+            state=self.state,
+            metrics=History(records),
+            best_params=self.best_params if self.best.step is not None else None,
+            best_step=self.best.step,
+            stopped_early=self.stopped_early,
+        )
+
+
+def _short(value: float | None) -> str:
+    return "NaN" if value is None else f"{value:.4g}"
+
+
+def _shapes(batch: PyTree) -> tuple[Any, ...]:
+    """The shapes and dtypes of a batch, which decide the program that runs it."""
+    leaves = jax.tree.leaves(batch)
+    return tuple((np.shape(leaf), str(jnp.result_type(leaf))) for leaf in leaves)

@@ -1,0 +1,182 @@
+"""Metrics of a run: lines of JSON, which are the source of truth, and other writers."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from rnnlab._json import as_json, number
+from rnnlab.training.faults import CheckpointError
+
+
+class MetricsWriter(Protocol):
+    """Where metrics go, beside the lines of JSON."""
+
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
+        """Takes the metrics of a step; None stands for a number that is not finite."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class History:
+    """The metrics of a run in memory: one list of records, in the order of the steps.
+
+    >>> history = History([{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.5}])
+    >>> history["loss"].tolist(), history.steps("loss").tolist()
+    ([2.0, 1.5], [1, 2])
+    """
+
+    def __init__(self, records: list[dict[str, Any]]) -> None:
+        self.records = records
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """The values of a metric, NaN where it was not finite; KeyError if there are none."""
+        values = [record[name] for record in self.records if name in record]
+        if not values:
+            known = ", ".join(sorted(self.names()))
+            raise KeyError(f"no metric {name!r} was recorded; there are: {known or 'none'}")
+        return np.array([np.nan if value is None else value for value in values])
+
+    def steps(self, name: str) -> np.ndarray:
+        """The steps at which the metric was recorded."""
+        return np.array([record["step"] for record in self.records if name in record], int)
+
+    def names(self) -> set[str]:
+        """The names of all metrics."""
+        return {name for record in self.records for name in record} - {"step"}
+
+
+class JsonLines:
+    """A file with one JSON object for each record, which a checkpoint can return to."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.records: list[dict[str, Any]] = []
+        self._digest = hashlib.sha256()
+        self._bytes = 0
+        self._file = path.open("ab")
+
+    @property
+    def position(self) -> dict[str, Any]:
+        """Length and digest of the file, once all lines so far are on the disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return {"bytes": self._bytes, "sha256": self._digest.hexdigest()}
+
+    def return_to(self, position: Mapping[str, Any] | None) -> None:
+        """Cuts off all lines after ``position``, by default all lines.
+
+        Raises:
+            CheckpointError: where the lines before it are not those that were written.
+        """
+        length = 0 if position is None else position["bytes"]
+        self._file.flush()
+        content = self.path.read_bytes()[:length]
+        digest = hashlib.sha256(content)
+        if position is not None and digest.hexdigest() != position["sha256"]:
+            raise CheckpointError(
+                f"{self.path} is not the file that the checkpoint belongs to: its first {length} "
+                "bytes were changed or are missing; restore it from a copy, or start a new run"
+            )
+        self._file.truncate(length)
+        self.records = list(_parsed(content))
+        self._digest, self._bytes = digest, length
+
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
+        """Appends a record."""
+        record = {"step": step, **values}
+        line = f"{as_json(record)}\n".encode()
+        self._file.write(line)
+        self._digest.update(line)
+        self._bytes += len(line)
+        self.records.append(record)
+
+    def flush(self) -> None:
+        """Hands the lines to the operating system, for those who read along."""
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read_metrics(path: str | Path) -> History:
+    """The metrics in ``metrics.jsonl``; a last line that is cut short is left out.
+
+    ValueError, naming file and line, for a line that is not JSON.
+    """
+    path = Path(path)
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    records = []
+    for index, line in enumerate(whole.splitlines(), 1):
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            raise ValueError(f"{path}, line {index} is not JSON; restore the file") from None
+    return History(records)
+
+
+def _parsed(content: bytes) -> Iterator[dict[str, Any]]:
+    return map(json.loads, content.splitlines())
+
+
+def numbers(metrics: Mapping[str, Any]) -> dict[str, float | None]:
+    """Scalars as numbers for JSON, as short as float32 distinguishes them."""
+    return {name: number(value) for name, value in metrics.items()}
+
+
+class TensorBoard:
+    """Metrics as TensorBoard events, by the package tensorboardX."""
+
+    def __init__(self, folder: str | Path) -> None:
+        try:
+            from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
+        except ImportError:
+            raise ValueError(
+                "TensorBoard needs the package tensorboardX; pip install 'rnnlab[tensorboard]'"
+            ) from None
+        self._writer = SummaryWriter(str(folder))
+
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
+        for name, value in values.items():
+            if isinstance(value, int | float):
+                self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class WeightsAndBiases:
+    """Metrics for Weights & Biases, offline unless another mode is given."""
+
+    def __init__(self, folder: str | Path, project: str = "rnnlab", mode: str = "offline") -> None:
+        try:
+            import wandb  # pyright: ignore[reportMissingImports]
+        except ImportError:
+            raise ValueError(
+                "Weights & Biases needs the package wandb; pip install 'rnnlab[wandb]'"
+            ) from None
+        self._run = wandb.init(project=project, mode=mode, dir=str(folder))
+
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
+        shown = {name: value for name, value in values.items() if value is not None}
+        self._run.log(shown, step=step)
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+__all__ = [
+    "History",
+    "JsonLines",
+    "MetricsWriter",
+    "TensorBoard",
+    "WeightsAndBiases",
+    "numbers",
+    "read_metrics",
+]
