@@ -1,6 +1,7 @@
-"""The names of cells: the only place to add one for commands, settings and studies.
+"""The names of cells in commands, settings and studies.
 
-Nothing here imports JAX, so that the command line can check a name at once.
+The docstring of ``StudySettings``, which is the help text, repeats them. Nothing here imports JAX,
+so that the command line can check a name at once.
 """
 
 import importlib
