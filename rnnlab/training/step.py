@@ -188,12 +188,14 @@ def _returned(result: Any) -> tuple[Any, Any]:
 def _checked(value: Any, metrics: Any) -> Metrics:
     """The metrics as arrays; ValueError unless all are scalars and the names are free."""
     if jnp.shape(value) != ():
-        raise ValueError(f"loss has shape {jnp.shape(value)}; it must be a scalar, take its mean")
+        raise ValueError(f"loss has shape {jnp.shape(value)}; it must be a scalar; take its mean")
     if not isinstance(metrics, dict):
         raise ValueError(f"the metrics of loss are {_check.brief(metrics)}; return a dictionary")
     for name, metric in metrics.items():
         if name in OWN:
-            raise ValueError(f"loss returned a metric {name!r}, which the step reports itself")
+            raise ValueError(
+                f"loss returned a metric {name!r}, which the step reports itself; rename it"
+            )
         if jnp.shape(metric) != ():
             raise ValueError(
                 f"metric {name!r} has shape {jnp.shape(metric)}; metrics must be scalars"
@@ -248,11 +250,11 @@ def _moving_average(decay: float, state: TrainState, params: PyTree) -> PyTree:
         raise ValueError(
             "the state has no average of the parameters; make it with initial_state(average=True)"
         )
-    ramp = (1 + state.step) / (10 + state.step)
-    beta = jnp.minimum(decay, ramp)
 
     def mix(old: Array, new: Array) -> Array:
-        return (beta * old + (1 - beta) * new).astype(old.dtype)
+        step = state.step.astype(old.dtype)
+        beta = jnp.minimum(decay, (1 + step) / (10 + step))
+        return beta * old + (1 - beta) * new
 
     return jax.tree.map(mix, state.average, params)
 
