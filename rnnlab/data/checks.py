@@ -103,7 +103,7 @@ def check_codes(
     if is_bad.any():
         place = _first(is_bad)
         span = "be at least 0" if size is None else f"lie in 0..{size - 1}"
-        raise ValueError(f"{name}{list(place)} is {codes[place]}; {kind} must {span}")
+        raise ValueError(f"{name}{_at(place)} is {codes[place]}; {kind} must {span}")
 
 
 def check_finite(name: str, values: np.ndarray, counts: np.ndarray | None = None) -> None:
@@ -117,7 +117,7 @@ def check_finite(name: str, values: np.ndarray, counts: np.ndarray | None = None
     if is_bad.any():
         place = _first(is_bad)
         raise ValueError(
-            f"{name}{list(place)} is {values[place]}; replace it by a number, or leave it out with "
+            f"{name}{_at(place)} is {values[place]}; replace it by a number, or leave it out with "
             "lengths or mask"
         )
 
@@ -126,9 +126,17 @@ def _first(is_bad: np.ndarray) -> tuple[int, ...]:
     return tuple(map(int, np.argwhere(is_bad)[0]))
 
 
+def _at(place: tuple[int, ...]) -> str:
+    """``place`` as an index, nothing for that of a scalar."""
+    return str(list(place)) if place else ""
+
+
 def _array(name: str, value: Any) -> np.ndarray:
-    array = np.asarray(_check.array(name, value) if not isinstance(value, np.ndarray) else value)
-    # Extended dtypes such as bfloat16 are no subtypes of NumPy's numbers.
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise ValueError(f"{name} is no array of numbers; give one of NumPy or JAX") from None
+    # By kind, since bfloat16 is no subtype of NumPy's numbers.
     if array.dtype.kind in "OUSM":
         raise ValueError(f"{name} is {array.dtype}; give numbers")
     return array

@@ -106,9 +106,10 @@ def _check_alike(name: str, arrays: list[np.ndarray], has_time: bool = True) -> 
 
 
 def _check_values(name: str, arrays: list[np.ndarray], is_code: bool) -> None:
+    kind = "a code" if name == "sequences" else "a label"
     for index, array in enumerate(arrays):
         where = f"{name}[{index}]"
         if is_code:
-            check_codes(where, array)
+            check_codes(where, array, kind=kind)
         else:
             check_finite(where, array)

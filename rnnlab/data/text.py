@@ -58,10 +58,10 @@ def read_text(path: str | Path) -> tuple[str, dict[str, str | int]]:
     """
     path = Path(path)
     raw = read_bytes(path, "a UTF-8 text file")
-    if not raw:
-        raise ValueError(f"{path} is empty; give a text longer than the longest sequence")
     # Files from Windows give the same text: line ends of one character.
     text = decode_utf8(path, raw).replace("\r\n", "\n")
+    if not text:
+        raise ValueError(f"{path} is empty; give a text longer than the longest sequence")
     return text, {"name": path.name, **fingerprint(text)}
 
 
