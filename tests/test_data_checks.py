@@ -90,6 +90,10 @@ def test_the_first_fault_of_a_batch_is_named(batch, sizes, words):
 def test_batches_check_their_examples():
     with pytest.raises(ValueError, match=r"xs\[0, 1, 0\] is nan"):
         batches(vectors(xs=with_value(np.ones((4, 3, 2)), (0, 1, 0), np.nan)), 2)
+    with pytest.raises(ValueError, match=r"xs\[2, 0\] is 4; a code must lie in 0..3"):
+        batches(Batch(CODES, LABELS), 2, vocabulary_size=4)
+    with pytest.raises(ValueError, match=r"targets\[1\] is 2; a label must lie in 0..1"):
+        batches(Batch(CODES, LABELS), 2, classes=2)
 
 
 TABLES = [

@@ -1,5 +1,8 @@
 """Synthetic data: each batch from its own key, compiled once."""
 
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -50,6 +53,18 @@ def test_bad_arguments_are_refused(arguments, words):
 def test_it_ends_before_batches_would_come_again():
     with pytest.raises(ValueError, match=r"index is 4294967296; generated data ends at 2\*\*32"):
         generated(sample, 3)[2**32]
+
+
+def test_text_is_read_without_jax_and_grain():
+    """The command line reads text before it starts JAX, and grain takes half a second."""
+    code = (
+        "import sys, rnnlab; rnnlab.data.encode(rnnlab.data.standard_library()[0], {}, 99); "
+        "print({'jax', 'grain', 'pandas'} & set(sys.modules)); "
+        "rnnlab.data.batches, rnnlab.data.sunspots; "
+        "print({'grain', 'pandas', 'statsmodels'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["set()", "set()"]
 
 
 def test_names_of_the_package_are_not_hidden_by_its_modules():

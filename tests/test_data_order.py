@@ -136,6 +136,10 @@ def test_the_remainder_is_left_out_or_kept():
     assert epoch_of(order(shuffle=False), 2) == list(range(N))
 
 
+def test_one_example_is_its_own_order():
+    assert [order(count=1, batch_size=1)[i].tolist() for i in range(3)] == [[0]] * 3
+
+
 def test_batches_hold_the_examples_in_that_order():
     xs = np.random.default_rng(0).normal(size=(4, N, 2))
     examples = Batch(

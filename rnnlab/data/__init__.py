@@ -11,24 +11,21 @@ if TYPE_CHECKING:
     from rnnlab.data.alphabet import encode as encode
     from rnnlab.data.alphabet import encode_with as encode_with
     from rnnlab.data.batch import Batch as Batch
+    from rnnlab.data.batching import Batches as Batches
+    from rnnlab.data.batching import batches as batches
+    from rnnlab.data.boundaries import bucket_boundaries as bucket_boundaries
     from rnnlab.data.bucketing import Bucketed as Bucketed
-    from rnnlab.data.bucketing import bucket_boundaries as bucket_boundaries
     from rnnlab.data.bucketing import bucketed as bucketed
     from rnnlab.data.checks import check_batch as check_batch
     from rnnlab.data.files import TextSplit as TextSplit
     from rnnlab.data.files import corpora as corpora
     from rnnlab.data.files import split_files as split_files
-    from rnnlab.data.order import Batches as Batches
     from rnnlab.data.order import Order as Order
-    from rnnlab.data.order import batches as batches
     from rnnlab.data.packing import Packed as Packed
     from rnnlab.data.packing import packed as packed
-    from rnnlab.data.series import Forecasting as Forecasting
     from rnnlab.data.series import Series as Series
     from rnnlab.data.series import Standardizer as Standardizer
-    from rnnlab.data.series import forecasting as forecasting
     from rnnlab.data.series import sunspots as sunspots
-    from rnnlab.data.series import windows as windows
     from rnnlab.data.streaming import Streams as Streams
     from rnnlab.data.streaming import streams as streams
     from rnnlab.data.synthetic import Generated as Generated
@@ -39,13 +36,16 @@ if TYPE_CHECKING:
     from rnnlab.data.text import read_text as read_text
     from rnnlab.data.text import standard_library as standard_library
     from rnnlab.data.text import standard_library_files as standard_library_files
+    from rnnlab.data.windowing import Forecasting as Forecasting
+    from rnnlab.data.windowing import forecasting as forecasting
+    from rnnlab.data.windowing import windows as windows
 
 _HOME = {
     "Batch": "batch",
-    "Batches": "order",
+    "Batches": "batching",
     "Bucketed": "bucketing",
     "Corpus": "alphabet",
-    "Forecasting": "series",
+    "Forecasting": "windowing",
     "Generated": "synthetic",
     "Order": "order",
     "Packed": "packing",
@@ -55,15 +55,15 @@ _HOME = {
     "Table": "tables",
     "TextFile": "text",
     "TextSplit": "files",
-    "batches": "order",
-    "bucket_boundaries": "bucketing",
+    "batches": "batching",
+    "bucket_boundaries": "boundaries",
     "bucketed": "bucketing",
     "check_batch": "checks",
     "corpora": "files",
     "decode": "alphabet",
     "encode": "alphabet",
     "encode_with": "alphabet",
-    "forecasting": "series",
+    "forecasting": "windowing",
     "generated": "synthetic",
     "packed": "packing",
     "read_table": "tables",
@@ -73,7 +73,7 @@ _HOME = {
     "standard_library_files": "text",
     "streams": "streaming",
     "sunspots": "series",
-    "windows": "series",
+    "windows": "windowing",
 }
 _MODULES = ("ngram",)
 

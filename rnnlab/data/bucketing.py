@@ -9,6 +9,7 @@ import numpy as np
 
 from rnnlab import _check
 from rnnlab.data.batch import Batch
+from rnnlab.data.boundaries import bucket_boundaries
 from rnnlab.data.order import Order, check_seed
 from rnnlab.data.sequences import Sequences, pad, read_sequences
 
@@ -116,6 +117,8 @@ def bucketed(
     buckets: int = 4,
     seed: int = 0,
     shuffle: bool = True,
+    vocabulary_size: int | None = None,
+    classes: int | None = None,
 ) -> Bucketed:
     """Batches of sequences of similar lengths, padded to the length of their bucket.
 
@@ -140,17 +143,19 @@ def bucketed(
         buckets: how many to choose.
         seed: an integer in 0..2³² − 1.
         shuffle: False for the given order in each bucket, and buckets from short to long.
+        vocabulary_size, classes: V and the number of labels, if codes and labels are to be checked
+            against them.
 
     Returns:
         Data whose batches have ``mask`` and ``lengths``; it tells its ``padding_share``.
 
     Raises:
         ValueError: for a sequence without steps or longer than the last boundary, features or
-            targets that do not fit, negative codes or labels, NaN and infinity.
+            targets that do not fit, codes or labels out of range, NaN and infinity.
     """
     _check.positive_int("batch_size", batch_size)
     _check.flag("shuffle", shuffle)
-    data = read_sequences(sequences, targets)
+    data = read_sequences(sequences, targets, vocabulary_size, classes)
     if boundaries is None:
         boundaries = bucket_boundaries(data.lengths, buckets)
     edges = np.array([_check.positive_int("each of boundaries", edge) for edge in boundaries])
@@ -167,44 +172,3 @@ def bucketed(
     return Bucketed(
         data, tuple(edges[used].tolist()), int(batch_size), check_seed(seed), bool(shuffle)
     )
-
-
-def bucket_boundaries(lengths: Any, buckets: int) -> tuple[int, ...]:
-    """The boundaries b₁ < … < b_K that minimise the padding Σₙ (b(Tₙ) − Tₙ).
-
-    b(T) is the least boundary that is not below T. The minimum is exact, by dynamic programming
-    over the D different lengths, in O(K D²).
-
-    >>> bucket_boundaries([1, 2, 2, 9, 10], buckets=2)
-    (2, 10)
-
-    Args:
-        lengths: ``[N]``, integers of at least 1.
-        buckets: K; fewer boundaries come back where there are fewer different lengths.
-    """
-    _check.positive_int("buckets", buckets)
-    edges, counts = np.unique(np.asarray(lengths), return_counts=True)
-    if edges.size == 0 or edges[0] < 1:
-        raise ValueError("lengths must hold at least one integer, and none below 1")
-    before = np.concatenate([[0], np.cumsum(counts)])
-    # least[j]: the padded steps of the j shortest different lengths. The sum of the lengths
-    # themselves is the same for all boundaries.
-    least = np.concatenate([[0], edges * before[1:]])
-    cuts = []
-    for _ in range(1, min(buckets, edges.size)):
-        shorter = least.copy()
-        cut = np.zeros(edges.size + 1, int)
-        for end in range(1, edges.size + 1):
-            starts = np.arange(end)
-            costs = shorter[:end] + edges[end - 1] * (before[end] - before[starts])
-            cut[end] = np.argmin(costs)
-            least[end] = costs[cut[end]]
-        cuts.append(cut)
-    end = edges.size
-    boundaries = [int(edges[-1])]
-    for cut in reversed(cuts):
-        end = cut[end]
-        if end == 0:
-            break
-        boundaries.append(int(edges[end - 1]))
-    return tuple(reversed(boundaries))

@@ -55,7 +55,10 @@ class NGram:
         return -np.log2(probabilities)
 
     def bits_per_symbol(self, codes: Any) -> float:
-        """The mean of :meth:`bits`: the cross-entropy in bits for each symbol."""
+        """The mean of :meth:`bits`: the cross-entropy in bits for each symbol.
+
+        The targets of :func:`rnnlab.data.streams` are all codes but the first: ``bits(codes)[1:]``.
+        """
         return float(self.bits(codes).mean())
 
     def probabilities(self, context: Any) -> np.ndarray:
@@ -86,16 +89,15 @@ def fit(codes: Any, order: int, vocabulary_size: int) -> NGram:
     h are the k − 1 codes before w, h′ all but the first of them, and γ(h) is what makes the sum
     over w one. At the highest order c counts the k-gram, below it the different codes that precede
     it. D has three values for each order, for counts of 1, 2 and more, estimated from the numbers
-    of k-grams that occur one to four times (Chen & Goodman 1999, Computer Speech & Language 13,
-    §4.1.6 and eq. 17); where these numbers give no useful discount, as for single characters, D is
-    0.5, 1 and 1.5.
+    of k-grams that occur one to four times (Chen & Goodman 1999, Computer Speech & Language 13(4));
+    where these numbers give no useful discount, as for single characters, D is 0.5, 1 and 1.5.
 
     >>> model = fit([0, 1] * 50, order=3, vocabulary_size=2)
     >>> model.bits_per_symbol([0, 1] * 50) < 0.1
     True
 
     Args:
-        codes: ``[N]``, integers in 0..V−1; it takes about a second for a million.
+        codes: ``[N]``, integers in 0..V−1; four million take about a second.
         order: n, the length of the longest n-gram; V to the power n must lie below 2⁶³.
         vocabulary_size: V.
 
@@ -155,7 +157,7 @@ def _level(grams: np.ndarray, counts: np.ndarray, size: int) -> Level:
 
 
 def _discounts(counts: np.ndarray) -> np.ndarray:
-    """D₀ = 0, D₁, D₂ and D₃₊ (Chen & Goodman 1999, eq. 17)."""
+    """D₀ = 0, D₁, D₂ and D₃₊ (Chen & Goodman 1999)."""
     usual = np.array([0.0, 0.5, 1.0, 1.5])
     n1, n2, n3, n4 = np.bincount(np.minimum(counts, 5), minlength=6)[1:5].tolist()
     if 0 in (n1, n2, n3, n4):

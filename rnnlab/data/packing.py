@@ -85,6 +85,8 @@ def packed(
     *,
     seed: int = 0,
     shuffle: bool = True,
+    vocabulary_size: int | None = None,
+    classes: int | None = None,
 ) -> Packed:
     """Batches of one shape whose rows hold several sequences, one after another.
 
@@ -95,8 +97,8 @@ def packed(
 
     The rows are filled by best fit decreasing (Johnson 1974): the sequences from long to short,
     each into the fullest row that has room for it, which takes at most 11/9 of the fewest rows
-    possible, plus 6/9 (Dósa 2007). Krell et al. 2021 (arXiv 2107.02027) pack texts in this way. The
-    rows are the same in every epoch, and their order is not.
+    possible and a constant. Krell et al. 2021 (arXiv 2107.02027) pack texts in this way. The rows
+    are the same in every epoch, and their order is not.
 
     >>> import numpy as np
     >>> sequences = [np.ones((steps, 3)) for steps in (6, 5, 4, 3, 2)]
@@ -113,6 +115,8 @@ def packed(
         length: T, the steps of a row.
         seed: an integer in 0..2³² − 1.
         shuffle: False for rows in the order in which they were opened.
+        vocabulary_size, classes: V and the number of labels, if codes and labels are to be checked
+            against them.
 
     Returns:
         Data whose batches have targets ``[T, B]`` or ``[T, B, O]``, and ``mask``, ``lengths`` and
@@ -120,11 +124,11 @@ def packed(
 
     Raises:
         ValueError: for a sequence without steps or longer than a row, features or targets that do
-            not fit, negative codes or labels, NaN and infinity.
+            not fit, codes or labels out of range, NaN and infinity.
     """
     _check.positive_int("rows", rows)
     _check.positive_int("length", length)
-    data = read_sequences(sequences, targets)
+    data = read_sequences(sequences, targets, vocabulary_size, classes)
     too_long = np.flatnonzero(data.lengths > length)
     if too_long.size:
         first = int(too_long[0])

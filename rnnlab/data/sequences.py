@@ -25,7 +25,12 @@ class Sequences(NamedTuple):
     per_step: bool
 
 
-def read_sequences(sequences: Sequence[Any], targets: Sequence[Any]) -> Sequences:
+def read_sequences(
+    sequences: Sequence[Any],
+    targets: Sequence[Any],
+    vocabulary_size: int | None = None,
+    classes: int | None = None,
+) -> Sequences:
     """Checks sequences and targets; ValueError names the first bad one.
 
     Targets with one axis are read as one for each step where they are as long as their sequences,
@@ -50,9 +55,11 @@ def read_sequences(sequences: Sequence[Any], targets: Sequence[Any]) -> Sequence
     ys = _as_arrays("targets", targets)
     per_step = _per_step(ys, lengths)
     _check_alike("targets", ys, has_time=per_step)
-    _check_values("sequences", xs, is_code=xs[0].ndim == 1)
+    _check_values("sequences", xs, "a code" if xs[0].ndim == 1 else None, vocabulary_size)
     is_label = ys[0].ndim == int(per_step) and np.issubdtype(ys[0].dtype, np.integer)
-    _check_values("targets", ys, is_code=is_label)
+    if classes is not None and not is_label:
+        raise ValueError(f"targets hold {ys[0].dtype}, no labels; leave out classes")
+    _check_values("targets", ys, "a label" if is_label else None, classes)
     return Sequences(xs, ys, lengths, per_step)
 
 
@@ -105,11 +112,11 @@ def _check_alike(name: str, arrays: list[np.ndarray], has_time: bool = True) -> 
             )
 
 
-def _check_values(name: str, arrays: list[np.ndarray], is_code: bool) -> None:
-    kind = "a code" if name == "sequences" else "a label"
+def _check_values(name: str, arrays: list[np.ndarray], kind: str | None, size: int | None) -> None:
+    """Checks codes or labels of a ``kind``; numbers where it is None."""
     for index, array in enumerate(arrays):
         where = f"{name}[{index}]"
-        if is_code:
-            check_codes(where, array, kind=kind)
-        else:
+        if kind is None:
             check_finite(where, array)
+        else:
+            check_codes(where, array, size, kind=kind)

@@ -70,10 +70,10 @@ def streams(
 
     The text is cut into B contiguous streams. ``data[i]`` is the i-th window of all streams, and
     window i + 1 continues window i, so the state is carried from one to the next: truncated
-    backpropagation BPTT(k₁ = length, k₂ = length + context) of Williams & Peng 1990 (Neural
-    Computation 2(4)). A window begins ``context`` steps before its new part, so that the gradient
-    of each new target reaches at least that far back. The state to carry is therefore that after
-    the first ``length`` steps of the window, where the next one begins.
+    backpropagation BPTT(k₁ = length, k₂ = length + context), which is BPTT(h; h′) of Williams &
+    Peng 1990 (Neural Computation 2(4)). A window begins ``context`` steps before its new part, so
+    that the gradient of each new target reaches at least that far back. The state to carry is
+    therefore that after the first ``length`` steps of the window, where the next one begins.
 
     An epoch counts each of the N − 1 targets exactly once. It begins at an offset that depends on
     (seed, epoch) alone, so that the windows of each epoch differ; the streams wrap around the end
