@@ -1,4 +1,4 @@
-"""Text as characters: the source code of Python's standard library, or any UTF-8 file."""
+"""Text: the source code of Python's standard library, or any UTF-8 file."""
 
 import hashlib
 import platform
@@ -6,94 +6,90 @@ import sysconfig
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
+
+class TextFile(NamedTuple):
+    """One file of a corpus."""
+
+    name: str
+    text: str
 
 
-class Corpus(NamedTuple):
-    """A text as symbols: ``codes [N]`` are indices into ``alphabet``.
+def standard_library_files() -> tuple[TextFile, ...]:
+    """The top-level modules of Python's standard library, sorted by name.
 
-    Attributes:
-        codes: ``[N]``, one code for each character.
-        alphabet: the symbols; the last may be "", which stands for all rare characters.
-        source: the origin of the text: name, SHA-256 of its UTF-8 bytes, length, versions.
+    >>> files = standard_library_files()
+    >>> files[0].name, "def " in files[0].text
+    ('__future__.py', True)
     """
-
-    codes: np.ndarray
-    alphabet: tuple[str, ...]
-    source: dict[str, str | int]
+    folder = Path(sysconfig.get_path("stdlib"))
+    # The configuration of the build differs from machine to machine.
+    paths = [path for path in folder.glob("*.py") if not path.name.startswith("_sysconfigdata")]
+    files = [TextFile(path.name, path.read_text(encoding="utf-8")) for path in sorted(paths)]
+    if not any(file.text for file in files):
+        raise ValueError(
+            f"no source of the standard library lies in {folder}; give a UTF-8 text file instead"
+        )
+    return tuple(files)
 
 
 def standard_library() -> tuple[str, dict[str, str | int]]:
-    """The top-level modules of Python's standard library, sorted by name, and their origin.
+    """The top-level modules of Python's standard library as one text, and its origin.
 
     >>> text, source = standard_library()
     >>> source["name"], source["characters"] == len(text)
     ('Python standard library', True)
     """
-    folder = Path(sysconfig.get_path("stdlib"))
-    text = ""
-    for module in sorted(folder.glob("*.py")):
-        # The configuration of the build differs from machine to machine.
-        if not module.name.startswith("_sysconfigdata"):
-            text += module.read_text(encoding="utf-8")
-    if not text:
-        raise ValueError(
-            f"no source of the standard library lies in {folder}; give a UTF-8 text file instead"
-        )
+    text = "".join(file.text for file in standard_library_files())
+    return text, standard_library_source(text)
+
+
+def standard_library_source(text: str) -> dict[str, str | int]:
+    """The origin of ``text`` from the standard library."""
     source = {"name": "Python standard library", "python": platform.python_version()}
-    return text, source | _fingerprint(text)
+    return source | fingerprint(text)
 
 
 def read_text(path: str | Path) -> tuple[str, dict[str, str | int]]:
     """The text of a UTF-8 file and its origin.
 
-    ValueError if the file cannot be read, is empty or is not UTF-8.
+    Raises:
+        ValueError: if the file cannot be read, is empty or is not UTF-8; the message names the line
+            and the byte in it.
     """
     path = Path(path)
+    raw = read_bytes(path, "a UTF-8 text file")
+    # Files from Windows give the same text: line ends of one character.
+    text = decode_utf8(path, raw).replace("\r\n", "\n")
+    if not text:
+        raise ValueError(f"{path} is empty; give a text longer than the longest sequence")
+    return text, {"name": path.name, **fingerprint(text)}
+
+
+def read_bytes(path: Path, kind: str) -> bytes:
+    """The bytes of a file; ValueError where it cannot be read."""
     try:
-        raw = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise ValueError(
-            f"{path} cannot be read ({error.strerror}); give the path of a UTF-8 text file"
+            f"{path} cannot be read ({error.strerror}); give the path of {kind}"
         ) from None
-    if not raw:
-        raise ValueError(f"{path} is empty; give a text longer than the longest sequence")
+
+
+def decode_utf8(path: Path, raw: bytes) -> str:
+    """``raw`` as text without a byte order mark; ValueError with the line of the first fault."""
+    raw = raw.removeprefix(b"\xef\xbb\xbf")
     try:
-        # Files from Windows give the same text: no byte order mark, and line ends of one character.
-        text = raw.decode("utf-8-sig").replace("\r\n", "\n")
+        return raw.decode("utf-8")
     except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        column = error.start - raw.rfind(b"\n", 0, error.start)
         raise ValueError(
-            f"{path} is not UTF-8 (byte {error.start}); convert it, for example with iconv"
+            f"{path} is not UTF-8 (line {line}, byte {column}: 0x{raw[error.start]:02x}); convert "
+            "it, for example with iconv"
         ) from None
-    return text, {"name": path.name, **_fingerprint(text)}
 
 
-def encode(text: str, source: dict[str, str | int], size: int) -> Corpus:
-    """``text`` as indices into an alphabet of at most ``size`` symbols, the most frequent first.
-
-    Where the text has more characters than that, the rarer ones share the last symbol.
-
-    >>> corpus = encode("aaabbcd", {}, size=3)
-    >>> corpus.alphabet, corpus.codes.tolist()
-    (('a', 'b', ''), [0, 0, 0, 1, 1, 2, 2])
-    """
-    # UTF-32 has four bytes for each character: NumPy can read them as numbers, and is much faster
-    # than a loop over millions of characters.
-    points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
-    counts = np.bincount(points)
-    # A stable sort: characters that are equally frequent keep the order of their code points.
-    by_frequency = np.argsort(-counts, kind="stable")
-    ranked = by_frequency[: np.count_nonzero(counts)]
-    alphabet = list(map(chr, ranked))
-    if len(ranked) > size:
-        alphabet = [*alphabet[: size - 1], ""]
-    last = len(alphabet) - 1
-    # Every code point starts as the last symbol, and the frequent ones get their own.
-    table = np.full(counts.size, last, np.int32)
-    table[ranked[: last + 1]] = np.arange(last + 1)
-    return Corpus(table[points], tuple(alphabet), source)
-
-
-def _fingerprint(text: str) -> dict[str, str | int]:
+def fingerprint(text: str) -> dict[str, str | int]:
+    """The SHA-256 of the UTF-8 bytes of ``text``, and its length in characters."""
     digest = hashlib.sha256(text.encode("utf-8"))
     return {"sha256": digest.hexdigest(), "characters": len(text)}

@@ -1,0 +1,48 @@
+"""Boundaries of buckets that minimise padding."""
+
+from typing import Any
+
+import numpy as np
+
+from rnnlab import _check
+
+
+def bucket_boundaries(lengths: Any, buckets: int) -> tuple[int, ...]:
+    """The boundaries b₁ < … < b_K that minimise the padding Σₙ (b(Tₙ) − Tₙ).
+
+    b(T) is the least boundary that is not below T. The minimum is exact, by dynamic programming
+    over the D different lengths, in O(K D²).
+
+    >>> bucket_boundaries([1, 2, 2, 9, 10], buckets=2)
+    (2, 10)
+
+    Args:
+        lengths: ``[N]``, integers of at least 1.
+        buckets: K; fewer boundaries come back where there are fewer different lengths.
+    """
+    _check.positive_int("buckets", buckets)
+    edges, counts = np.unique(np.asarray(lengths), return_counts=True)
+    if edges.size == 0 or edges[0] < 1:
+        raise ValueError("lengths must hold at least one integer, and none below 1")
+    before = np.concatenate([[0], np.cumsum(counts)])
+    # least[j]: the padded steps of the j shortest different lengths. The sum of the lengths
+    # themselves is the same for all boundaries.
+    least = np.concatenate([[0], edges * before[1:]])
+    cuts = []
+    for _ in range(1, min(buckets, edges.size)):
+        shorter = least.copy()
+        cut = np.zeros(edges.size + 1, int)
+        for end in range(1, edges.size + 1):
+            starts = np.arange(end)
+            costs = shorter[:end] + edges[end - 1] * (before[end] - before[starts])
+            cut[end] = np.argmin(costs)
+            least[end] = costs[cut[end]]
+        cuts.append(cut)
+    end = edges.size
+    boundaries = [int(edges[-1])]
+    for cut in reversed(cuts):
+        end = cut[end]
+        if end == 0:
+            break
+        boundaries.append(int(edges[end - 1]))
+    return tuple(reversed(boundaries))

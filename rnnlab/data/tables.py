@@ -1,0 +1,132 @@
+"""Tables of numbers from CSV files."""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from rnnlab.data.text import decode_utf8, read_bytes
+
+
+class Table(NamedTuple):
+    """Numbers in rows.
+
+    Attributes:
+        values: ``[N, C]``, float64.
+        columns: the C names of the header; None where the file has no header.
+    """
+
+    values: np.ndarray
+    columns: tuple[str, ...] | None
+
+
+def read_table(
+    path: str | Path, *, columns: Sequence[str | int] | None = None, delimiter: str = ","
+) -> Table:
+    """The numbers of a CSV file (RFC 4180) with an optional header.
+
+    The first row is a header if none of its cells is a number. Blank lines are skipped.
+
+    >>> import tempfile, pathlib
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "rain.csv")
+    >>> _ = path.write_text("year,rain\\n1990,3.5\\n1991,2.25\\n")
+    >>> table = read_table(path, columns=["rain"])
+    >>> table.values.ravel().tolist(), table.columns
+    ([3.5, 2.25], ('rain',))
+
+    Args:
+        path: a UTF-8 file.
+        columns: the names or indices of the columns to read, in this order; all by default.
+        delimiter: the character between cells.
+
+    Raises:
+        ValueError: with file and line for a cell that is no finite number and a row of another
+            width; for a file that is unreadable, no UTF-8 or without numbers; for unknown columns.
+    """
+    path = Path(path)
+    rows = _read_rows(path, delimiter)
+    if not rows:
+        raise ValueError(f"{path} is empty; give a file with at least one row of numbers")
+    _, first = rows[0]
+    header = None
+    if not any(map(_is_number, first)):
+        header = [cell.strip() for cell in first]
+        rows = rows[1:]
+    if not rows:
+        raise ValueError(f"{path} holds only a header; give at least one row of numbers")
+    chosen = _chosen(path, columns, header, len(first))
+    values = np.empty((len(rows), len(chosen)))
+    for place, (line, cells) in enumerate(rows):
+        if len(cells) != len(first):
+            raise ValueError(
+                f"{path}:{line} has {len(cells)} columns, but the first row has {len(first)}; "
+                "give every row the same number"
+            )
+        values[place] = _numbers(path, line, cells, chosen)
+    names = None if header is None else tuple(header[index] for index in chosen)
+    return Table(values, names)
+
+
+def _read_rows(path: Path, delimiter: str) -> list[tuple[int, list[str]]]:
+    """The rows that are not blank, each with the number of its (last) line."""
+    text = decode_utf8(path, read_bytes(path, "a CSV file"))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        rows = [(reader.line_num, cells) for cells in reader]
+    except csv.Error as error:
+        raise ValueError(
+            f"{path}:{reader.line_num} is no CSV ({error}); correct that line"
+        ) from None
+    return [(line, cells) for line, cells in rows if "".join(cells).strip()]
+
+
+def _is_number(cell: str) -> bool:
+    # Python's own literals may hold underscores, which in a file are rather a slip.
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return "_" not in cell
+
+
+def _numbers(path: Path, line: int, cells: list[str], chosen: list[int]) -> list[float]:
+    numbers = []
+    for index in chosen:
+        cell = cells[index]
+        if not _is_number(cell) or not math.isfinite(float(cell)):
+            raise ValueError(
+                f"{path}:{line} has {cell!r} in column {index}; give a finite number, or read "
+                "other columns"
+            )
+        numbers.append(float(cell))
+    return numbers
+
+
+def _chosen(
+    path: Path, columns: Sequence[str | int] | None, header: list[str] | None, width: int
+) -> list[int]:
+    """The indices of ``columns``."""
+    if columns is None:
+        return list(range(width))
+    if isinstance(columns, str) or not len(columns):
+        raise ValueError(f"columns is {columns!r}; give a list of names or indices")
+    chosen = []
+    for column in columns:
+        if isinstance(column, str):
+            if header is None:
+                raise ValueError(f"{path} has no header, so {column!r} is unknown; give indices")
+            if header.count(column) != 1:
+                raise ValueError(
+                    f"{path} has {header.count(column)} columns named {column!r}; give one of "
+                    f"{', '.join(header)}, or an index"
+                )
+            chosen.append(header.index(column))
+            continue
+        if isinstance(column, bool) or not 0 <= column < width:
+            raise ValueError(f"{path} has no column {column}; give an index in 0..{width - 1}")
+        chosen.append(int(column))
+    return chosen
