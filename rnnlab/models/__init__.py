@@ -1,0 +1,46 @@
+"""Models: a cell, what it reads and what it writes, and a loss."""
+
+from rnnlab.models.base import Model
+from rnnlab.models.classifier import Classifier, Regressor, classifier, regressor
+from rnnlab.models.conditioned_decoder import (
+    ConditionedDecoder,
+    ConditionedDecoderParams,
+    conditioned_decoder,
+)
+from rnnlab.models.encoder_decoder import EncoderDecoder, EncoderDecoderParams, encoder_decoder
+from rnnlab.models.forecaster import Forecaster, ForecasterParams, forecaster
+from rnnlab.models.language_model import (
+    LanguageModel,
+    LanguageModelParams,
+    TiedReadoutParams,
+    language_model,
+)
+from rnnlab.models.sequence import SequenceParams
+from rnnlab.models.table import Part, Table
+from rnnlab.models.tagger import Tagger, tagger
+
+__all__ = [
+    "Classifier",
+    "ConditionedDecoder",
+    "ConditionedDecoderParams",
+    "EncoderDecoder",
+    "EncoderDecoderParams",
+    "Forecaster",
+    "ForecasterParams",
+    "LanguageModel",
+    "LanguageModelParams",
+    "Model",
+    "Part",
+    "Regressor",
+    "SequenceParams",
+    "Table",
+    "Tagger",
+    "TiedReadoutParams",
+    "classifier",
+    "conditioned_decoder",
+    "encoder_decoder",
+    "forecaster",
+    "language_model",
+    "regressor",
+    "tagger",
+]

@@ -1,0 +1,86 @@
+"""Losses and metrics over the targets that count."""
+
+import math
+
+import jax.numpy as jnp
+
+from rnnlab import _check
+from rnnlab.driver import within
+from rnnlab.training.losses import cross_entropy
+from rnnlab.typing import Array
+
+Scored = tuple[Array, dict[str, Array]]
+"""A loss, and metrics by name; all are scalars."""
+
+
+def counted(mask: Array | None, lengths: Array | None, shape: tuple[int, ...]) -> Array | None:
+    """Which targets count: those in ``mask`` that lie within ``lengths``; None where all do."""
+    if mask is not None:
+        mask = _check.flags("mask", mask, shape)
+    if lengths is None:
+        return mask
+    valid = within(_check.lengths(lengths, shape[0], shape[1:]), shape[0])
+    return valid if mask is None else valid & mask
+
+
+def classification(logits: Array, labels: Array, counts: Array | None) -> Scored:
+    """The mean cross-entropy, in nats, and the accuracy, a fraction.
+
+    Args:
+        logits: ``[..., V]``.
+        labels: ``[...]`` whole numbers in 0..V−1; any other gives NaN.
+        counts: ``[...]``, which labels count; None for all.
+
+    Raises:
+        ValueError: for labels that are no whole numbers or have another shape.
+    """
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise ValueError(
+            f"targets are {labels.dtype}, but classes are whole numbers; cast them, or use a "
+            "regressor for numbers"
+        )
+    if labels.shape != logits.shape[:-1]:
+        raise ValueError(
+            f"targets has shape {labels.shape}, but the outputs {logits.shape} need a label for "
+            f"each position; give {logits.shape[:-1]}"
+        )
+    value = cross_entropy(logits, labels, counts)
+    is_right = (jnp.argmax(logits, -1) == labels).astype(value.dtype)
+    return value, {"accuracy": jnp.mean(is_right, where=counts)}
+
+
+def symbols(logits: Array, labels: Array, counts: Array | None) -> Scored:
+    """As :func:`classification`, with the cross-entropy in bits as well: nats / ln 2."""
+    value, metrics = classification(logits, labels, counts)
+    return value, metrics | {"bits_per_symbol": value / math.log(2)}
+
+
+def squared_error(predictions: Array, numbers: Array, counts: Array | None) -> Scored:
+    """The mean of (ŷ − y)² over targets that count and over features, and "rmse" and "mae".
+
+    Args:
+        predictions: ŷ, ``[..., O]``.
+        numbers: y, ``[..., O]``, or ``[...]`` where O is 1; NaN is allowed where they do not count.
+        counts: ``[...]``, which targets count; None for all.
+
+    Raises:
+        ValueError: for targets of another shape.
+    """
+    if predictions.shape == (*numbers.shape, 1):
+        numbers = numbers[..., None]
+    # The shapes must be equal: [B] beside [B, 1] would broadcast to [B, B].
+    if numbers.shape != predictions.shape:
+        raise ValueError(
+            f"targets has shape {numbers.shape}, but the predictions are {predictions.shape}; give "
+            "a number for each of them"
+        )
+    where = None
+    if counts is not None:
+        where = jnp.broadcast_to(counts[..., None], predictions.shape)
+        # The mean ignores a masked NaN, but its gradient would still be NaN.
+        predictions = jnp.where(where, predictions, 0)
+        numbers = jnp.where(where, numbers, 0)
+    errors = predictions - numbers
+    value = jnp.mean(errors**2, where=where)
+    mae = jnp.mean(jnp.abs(errors), where=where)
+    return value, {"rmse": jnp.sqrt(value), "mae": mae}
