@@ -17,12 +17,16 @@ import numpy as np
 from rnnlab.cells import (
     GRU,
     LSTM,
+    MGU,
     RNN,
     GRUState,
+    IndRNN,
+    IndRNNState,
     JordanRNN,
     JordanState,
     LeakyRNN,
     LSTMState,
+    MGUState,
     Readout,
     RNNState,
 )
@@ -191,6 +195,39 @@ def gru(reset: str = "after", layer_norm: bool = False, z_writes: bool = False) 
     return step
 
 
+def indrnn(phi: Callable) -> Step:
+    """hₜ = φ(W xₜ + u ⊙ hₜ₋₁ + b) (Li et al. 2018, eq. 2)."""
+
+    def step(p, s, x):
+        h = phi(p.w_x.T @ x + p.u * s.h + block(p.b, 0, 1))
+        return IndRNNState(h), h
+
+    return step
+
+
+def mgu(reset: str | None = "after") -> Step:
+    """Zhou et al. 2016, eq. 7, with f and 1 − f exchanged in hₜ, as in Flax's MGUCell."""
+
+    def step(p, s, x):
+        size = len(s.h)
+        c = np.zeros(2 * size)
+        if p.c is not None:
+            c[-len(p.c) :] = p.c
+        w_f, w_n = (block(p.w_h, n, 2).T for n in range(2))
+        f = sigmoid(block(p.w_x, 0, 2).T @ x + w_f @ s.h + block(p.b, 0, 2) + c[:size])
+        if reset == "before":
+            from_h = w_n @ (f * s.h)
+        elif reset == "after":
+            from_h = f * (w_n @ s.h + c[size:])
+        else:
+            from_h = w_n @ s.h + c[size:]
+        n = np.tanh(block(p.w_x, 1, 2).T @ x + block(p.b, 1, 2) + from_h)
+        h = (1 - f) * n + f * s.h
+        return MGUState(h), h
+
+    return step
+
+
 def readout(p, s, h):
     """y = W h + b."""
     return s, p.w.T @ h + block(p.b, 0, 1)
@@ -212,6 +249,8 @@ CELLS = [
     Twin(
         "gru-before-norm", GRU(3, reset="before", layer_norm=True), gru("before", layer_norm=True)
     ),
+    Twin("indrnn", IndRNN(3, activation="tanh"), indrnn(np.tanh)),
+    Twin("mgu", MGU(3), mgu()),
 ]
 VARIANTS = [
     Twin("elman-relu", RNN(3, activation="relu"), elman(relu)),
@@ -241,6 +280,12 @@ VARIANTS = [
     Twin("gru-no-bias", GRU(3, bias=False), gru()),
     Twin("gru-two-biases", GRU(3, recurrent_bias=True), gru()),
     Twin("gru-norm", GRU(3, layer_norm=True), gru(layer_norm=True)),
+    Twin("indrnn-relu", IndRNN(3), indrnn(relu)),
+    Twin("indrnn-no-bias", IndRNN(3, activation="tanh", bias=False), indrnn(np.tanh)),
+    Twin("mgu-before", MGU(3, reset="before"), mgu("before")),
+    Twin("mgu-no-reset", MGU(3, reset=None), mgu(None)),
+    Twin("mgu-no-bias", MGU(3, bias=False), mgu()),
+    Twin("mgu-two-biases", MGU(3, recurrent_bias=True), mgu()),
     Twin("readout", Readout(2), readout),
     Twin("readout-no-bias", Readout(2, bias=False), readout),
 ]
