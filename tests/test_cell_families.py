@@ -1,4 +1,4 @@
-"""Exact facts of IndRNN and MGU, and Flax's cells beside them."""
+"""Exact facts of IndRNN, MGU and Highway, and Flax's cells beside them."""
 
 import flax.linen as linen
 import jax
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import rnnlab
-from rnnlab.cells import MGU, RNN, IndRNN, MGUState, RNNState
+from rnnlab.cells import MGU, RNN, Highway, HighwayState, IndRNN, MGUState, RNNState
 from rnnlab.cells.registry import make_cell
 from tests.reference import close, one_sentence
 from tests.reference.cells import draw_params, draw_state
@@ -119,6 +119,41 @@ def test_forget_bias_of_an_mgu(given, first):
     np.testing.assert_array_equal(b, [first] * 3 + [0.0] * 3)
 
 
+# Highway
+
+
+def test_closed_transform_gates_carry_the_state_through_every_layer():
+    cell = Highway(3, depth=4)
+    params, state = draw_params(cell, INPUTS), draw_state(cell, (B,))
+    params.b[3:] = params.deep_b[:, 3:] = -1e3
+    final, _ = rnnlab.unroll(cell, params, noise(T, B, INPUTS), state)
+    close(final, HighwayState(jnp.asarray(state.h)))
+
+
+def test_a_shallow_highway_is_an_mgu_without_reset():
+    """With t = 1 − f: the signs of the gate's weights and bias change, and the gates' order."""
+    cell = Highway(3, depth=1)
+    params, xs, state = draw_params(cell, INPUTS), noise(T, B, INPUTS), draw_state(cell, (B,))
+
+    def turned(leaf):
+        candidate, transform = np.split(leaf, 2, axis=-1)
+        return np.concatenate([-transform, candidate], axis=-1)
+
+    other = draw_params(MGU(3, reset=None), INPUTS)
+    other = other._replace(w_x=turned(params.w_x), w_h=turned(params.w_h), b=turned(params.b))
+    _, expected = rnnlab.unroll(MGU(3, reset=None), other, xs, MGUState(state.h))
+    close(rnnlab.unroll(cell, params, xs, state)[1], expected)
+
+
+def test_transform_gates_start_closed_in_every_layer():
+    params = Highway(3, depth=3).init(jax.random.key(0), INPUTS)
+    biases = np.stack([params.b, *params.deep_b])
+    np.testing.assert_array_equal(biases, np.tile([0.0] * 3 + [-2.0] * 3, (3, 1)))
+    assert Highway(3, depth=1).init(jax.random.key(0), INPUTS).deep_w is None
+    # Each layer has weights of its own.
+    assert len({float(w[0, 0]) for w in (params.w_h, *params.deep_w)}) == 3
+
+
 # Options
 
 
@@ -130,3 +165,6 @@ def test_options_that_do_not_fit_are_refused():
     one_sentence(lambda: MGU(3, reset="before", recurrent_bias=True), "second bias")
     one_sentence(lambda: MGU(3, forget_bias=1.0, bias_init=zeros), "bias_init", "forget_bias")
     one_sentence(lambda: MGU(3, forget_bias=1.0, bias=False), "forget_bias", "bias=False")
+    one_sentence(lambda: Highway(3, depth=0), "depth", "at least 1")
+    one_sentence(lambda: Highway(3, recurrent_bias=True), "recurrent_bias")
+    one_sentence(lambda: Highway(3, transform_bias=1.0, bias_init=zeros), "transform_bias")

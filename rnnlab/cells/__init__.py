@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from rnnlab.cells.gru import GRUNorm as GRUNorm
     from rnnlab.cells.gru import GRUParams as GRUParams
     from rnnlab.cells.gru import GRUState as GRUState
+    from rnnlab.cells.highway import Highway as Highway
+    from rnnlab.cells.highway import HighwayParams as HighwayParams
+    from rnnlab.cells.highway import HighwayState as HighwayState
     from rnnlab.cells.indrnn import IndRNN as IndRNN
     from rnnlab.cells.indrnn import IndRNNParams as IndRNNParams
     from rnnlab.cells.indrnn import IndRNNState as IndRNNState
@@ -40,6 +43,9 @@ _HOME = {
     "GRUNorm": "gru",
     "GRUParams": "gru",
     "GRUState": "gru",
+    "Highway": "highway",
+    "HighwayParams": "highway",
+    "HighwayState": "highway",
     "IndRNN": "indrnn",
     "IndRNNParams": "indrnn",
     "IndRNNState": "indrnn",

@@ -284,21 +284,6 @@ class Recurrent:
         return _check.drawn(name, biases, shape).reshape(-1)
 
 
-def check_forget_bias(cell: Any) -> None:
-    """ValueError for a ``cell.forget_bias`` that is no number, or that another option overrules."""
-    if cell.forget_bias is None:
-        return
-    _check.number("forget_bias", cell.forget_bias)
-    if cell.bias_init is not None:
-        raise ValueError(
-            "bias_init draws every bias, the forget gate's too; give it or forget_bias, not both"
-        )
-    if not cell.bias:
-        raise ValueError(
-            "forget_bias is given, but bias=False leaves no bias; leave one of the two out"
-        )
-
-
 def affine(
     x: Array,
     w: Array,

@@ -13,7 +13,6 @@ from rnnlab.cells.base import (
     Maps,
     Recurrent,
     affine,
-    check_forget_bias,
     keep_precision,
     lift,
     spread,
@@ -102,7 +101,7 @@ class LSTM(Recurrent):
                     "projection needs a smaller size, or None for no projection"
                 )
             object.__setattr__(self, "proj_size", proj_size)
-        check_forget_bias(self)
+        _check.initial_bias(self, "forget_bias")
 
     @property
     def output_size(self) -> int:

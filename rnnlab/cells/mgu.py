@@ -13,7 +13,6 @@ from rnnlab.cells.base import (
     Maps,
     Recurrent,
     affine,
-    check_forget_bias,
     keep_precision,
     lift,
     spread,
@@ -75,7 +74,7 @@ class MGU(Recurrent):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_forget_bias(self)
+        _check.initial_bias(self, "forget_bias")
         if self.reset is not None:
             _check.one_of("reset", self.reset, ("after", "before"))
         if self.recurrent_bias and self.reset == "before":

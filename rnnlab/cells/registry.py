@@ -24,6 +24,7 @@ REGISTRY: dict[str, Entry] = {
     "leaky-rnn": Entry("LeakyRNN", {}),
     "indrnn": Entry("IndRNN", {}),
     "mgu": Entry("MGU", {}),
+    "highway": Entry("Highway", {}),
     "relu-rnn": Entry("RNN", {"activation": "relu"}),
     "irnn": Entry("RNN", IRNN),
     "gru-before": Entry("GRU", {"reset": "before"}),
@@ -96,7 +97,7 @@ def _initial(
             "bias_init": uniform,
         }
         # The GRU that resets before the product has no second bias, nor has PyTorch such a GRU.
-        if registered.get("reset") != "before" and kind != "IndRNN":
+        if registered.get("reset") != "before" and kind not in ("IndRNN", "Highway"):
             options |= {"recurrent_bias": True, "recurrent_bias_init": uniform}
         return options
     if init == "keras":

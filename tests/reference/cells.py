@@ -20,6 +20,8 @@ from rnnlab.cells import (
     MGU,
     RNN,
     GRUState,
+    Highway,
+    HighwayState,
     IndRNN,
     IndRNNState,
     JordanRNN,
@@ -228,6 +230,20 @@ def mgu(reset: str | None = "after") -> Step:
     return step
 
 
+def highway(p, s, x):
+    """Zilly et al. 2017, eq. 6–9, with the carry gate 1 − t."""
+    carried = s.h
+    rest = [] if p.deep_w is None else p.deep_w
+    for layer, w in enumerate([p.w_h, *rest]):
+        b = p.b if layer == 0 or p.deep_b is None else p.deep_b[layer - 1]
+        w_h, w_t = (block(w, n, 2).T for n in range(2))
+        from_x = [block(p.w_x, n, 2).T @ x if layer == 0 else 0.0 for n in range(2)]
+        h = np.tanh(from_x[0] + w_h @ carried + block(b, 0, 2))
+        t = sigmoid(from_x[1] + w_t @ carried + block(b, 1, 2))
+        carried = h * t + carried * (1 - t)
+    return HighwayState(carried), carried
+
+
 def readout(p, s, h):
     """y = W h + b."""
     return s, p.w.T @ h + block(p.b, 0, 1)
@@ -251,6 +267,7 @@ CELLS = [
     ),
     Twin("indrnn", IndRNN(3, activation="tanh"), indrnn(np.tanh)),
     Twin("mgu", MGU(3), mgu()),
+    Twin("highway", Highway(3), highway),
 ]
 VARIANTS = [
     Twin("elman-relu", RNN(3, activation="relu"), elman(relu)),
@@ -286,6 +303,8 @@ VARIANTS = [
     Twin("mgu-no-reset", MGU(3, reset=None), mgu(None)),
     Twin("mgu-no-bias", MGU(3, bias=False), mgu()),
     Twin("mgu-two-biases", MGU(3, recurrent_bias=True), mgu()),
+    Twin("highway-shallow", Highway(3, depth=1), highway),
+    Twin("highway-deep", Highway(3, depth=4, bias=False), highway),
     Twin("readout", Readout(2), readout),
     Twin("readout-no-bias", Readout(2, bias=False), readout),
 ]
