@@ -58,6 +58,22 @@ def number(name: str, value: object) -> None:
         raise ValueError(f"{name} is {brief(value)}; it must be a finite number such as 1.0")
 
 
+def initial_bias(cell: Any, name: str) -> None:
+    """ValueError where the initial value ``cell.<name>`` of a gate's bias cannot be used."""
+    value = getattr(cell, name)
+    if value is None:
+        return
+    number(name, value)
+    if cell.bias_init is not None:
+        raise ValueError(
+            f"bias_init draws every bias, also that of this gate; give it or {name}, not both"
+        )
+    if not cell.bias:
+        raise ValueError(
+            f"{name} is given, but bias=False leaves no bias; leave one of the two out"
+        )
+
+
 def flag(name: str, value: object) -> None:
     """ValueError unless ``value`` is True or False."""
     if not isinstance(value, bool | np.bool_):

@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     from rnnlab.cells.gru import GRUNorm as GRUNorm
     from rnnlab.cells.gru import GRUParams as GRUParams
     from rnnlab.cells.gru import GRUState as GRUState
+    from rnnlab.cells.highway import Highway as Highway
+    from rnnlab.cells.highway import HighwayParams as HighwayParams
+    from rnnlab.cells.highway import HighwayState as HighwayState
+    from rnnlab.cells.indrnn import IndRNN as IndRNN
+    from rnnlab.cells.indrnn import IndRNNParams as IndRNNParams
+    from rnnlab.cells.indrnn import IndRNNState as IndRNNState
     from rnnlab.cells.jordan import JordanParams as JordanParams
     from rnnlab.cells.jordan import JordanRNN as JordanRNN
     from rnnlab.cells.jordan import JordanState as JordanState
@@ -19,6 +25,9 @@ if TYPE_CHECKING:
     from rnnlab.cells.lstm import LSTMNorm as LSTMNorm
     from rnnlab.cells.lstm import LSTMParams as LSTMParams
     from rnnlab.cells.lstm import LSTMState as LSTMState
+    from rnnlab.cells.mgu import MGU as MGU
+    from rnnlab.cells.mgu import MGUParams as MGUParams
+    from rnnlab.cells.mgu import MGUState as MGUState
     from rnnlab.cells.readout import Readout as Readout
     from rnnlab.cells.readout import ReadoutParams as ReadoutParams
     from rnnlab.cells.readout import ReadoutState as ReadoutState
@@ -34,6 +43,12 @@ _HOME = {
     "GRUNorm": "gru",
     "GRUParams": "gru",
     "GRUState": "gru",
+    "Highway": "highway",
+    "HighwayParams": "highway",
+    "HighwayState": "highway",
+    "IndRNN": "indrnn",
+    "IndRNNParams": "indrnn",
+    "IndRNNState": "indrnn",
     "JordanParams": "jordan",
     "JordanRNN": "jordan",
     "JordanState": "jordan",
@@ -42,6 +57,9 @@ _HOME = {
     "LSTMParams": "lstm",
     "LSTMState": "lstm",
     "LeakyRNN": "rnn",
+    "MGU": "mgu",
+    "MGUParams": "mgu",
+    "MGUState": "mgu",
     "Maps": "base",
     "RNN": "rnn",
     "RNNParams": "rnn",

@@ -101,18 +101,7 @@ class LSTM(Recurrent):
                     "projection needs a smaller size, or None for no projection"
                 )
             object.__setattr__(self, "proj_size", proj_size)
-        if self.forget_bias is None:
-            return
-        _check.number("forget_bias", self.forget_bias)
-        if self.bias_init is not None:
-            raise ValueError(
-                "bias_init draws every bias, the forget gate's too; give it or forget_bias, not "
-                "both"
-            )
-        if not self.bias:
-            raise ValueError(
-                "forget_bias is given, but bias=False leaves no bias; leave one of the two out"
-            )
+        _check.initial_bias(self, "forget_bias")
 
     @property
     def output_size(self) -> int:

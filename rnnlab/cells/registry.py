@@ -23,6 +23,9 @@ REGISTRY: dict[str, Entry] = {
     "lstm": Entry("LSTM", {}),
     "gru": Entry("GRU", {}),
     "leaky-rnn": Entry("LeakyRNN", {}),
+    "indrnn": Entry("IndRNN", {}),
+    "mgu": Entry("MGU", {}),
+    "highway": Entry("Highway", {}),
     "relu-rnn": Entry("RNN", {"activation": "relu"}),
     "irnn": Entry("RNN", IRNN),
     "gru-before": Entry("GRU", {"reset": "before"}),
@@ -95,18 +98,20 @@ def _initial(
             "bias_init": uniform,
         }
         # The GRU that resets before the product has no second bias, nor has PyTorch such a GRU.
-        if registered.get("reset") != "before":
+        if registered.get("reset") != "before" and kind not in ("IndRNN", "Highway"):
             options |= {"recurrent_bias": True, "recurrent_bias_init": uniform}
         return options
     if init == "keras":
-        return {
-            "kernel_init": draw.all_gates(draw.glorot_uniform()),
-            "recurrent_init": draw.all_gates(draw.orthogonal()),
-        }
+        options = {"kernel_init": draw.all_gates(draw.glorot_uniform())}
+        # The recurrent weights of an IndRNN are a vector, which cannot be orthogonal.
+        if kind != "IndRNN":
+            options["recurrent_init"] = draw.all_gates(draw.orthogonal())
+        return options
     if init == "flax" and kind == "LSTM":
         return {"forget_bias": 0.0}
     if init == "identity":
-        return {"recurrent_init": draw.identity()}
+        # An IndRNN has the diagonal alone.
+        return {"recurrent_init": draw.constant(1.0) if kind == "IndRNN" else draw.identity()}
     if init == "chrono" and kind in ("LSTM", "GRU"):
         # Chrono lags lie between 1 and max_lag − 1, and chrono refuses less than 3.
         return {"bias_init": draw.chrono(max(max_lag, 3))}

@@ -17,8 +17,8 @@ class StudySettings:
     Raises ValueError, in one sentence, for an unknown cell, no or repeated cells, or invalid sizes.
 
     Attributes:
-        cells: any of rnn, lstm, gru, leaky-rnn, relu-rnn, irnn, gru-before, peephole-lstm,
-            layernorm-lstm.
+        cells: any of rnn, lstm, gru, leaky-rnn, indrnn, mgu, highway, relu-rnn, irnn,
+            gru-before, peephole-lstm, layernorm-lstm.
         hidden_size: hidden units H.
         batch_size: sequences per batch B.
         seeds: number of seeds, counted from 0; each draws its own weights and sequences.

@@ -17,12 +17,18 @@ import numpy as np
 from rnnlab.cells import (
     GRU,
     LSTM,
+    MGU,
     RNN,
     GRUState,
+    Highway,
+    HighwayState,
+    IndRNN,
+    IndRNNState,
     JordanRNN,
     JordanState,
     LeakyRNN,
     LSTMState,
+    MGUState,
     Readout,
     RNNState,
 )
@@ -191,6 +197,53 @@ def gru(reset: str = "after", layer_norm: bool = False, z_writes: bool = False) 
     return step
 
 
+def indrnn(phi: Callable) -> Step:
+    """hₜ = φ(W xₜ + u ⊙ hₜ₋₁ + b) (Li et al. 2018, eq. 2)."""
+
+    def step(p, s, x):
+        h = phi(p.w_x.T @ x + p.u * s.h + block(p.b, 0, 1))
+        return IndRNNState(h), h
+
+    return step
+
+
+def mgu(reset: str | None = "after") -> Step:
+    """Zhou et al. 2016, eq. 7, with f and 1 − f exchanged in hₜ, as in Flax's MGUCell."""
+
+    def step(p, s, x):
+        size = len(s.h)
+        c = np.zeros(2 * size)
+        if p.c is not None:
+            c[-len(p.c) :] = p.c
+        w_f, w_n = (block(p.w_h, n, 2).T for n in range(2))
+        f = sigmoid(block(p.w_x, 0, 2).T @ x + w_f @ s.h + block(p.b, 0, 2) + c[:size])
+        if reset == "before":
+            from_h = w_n @ (f * s.h)
+        elif reset == "after":
+            from_h = f * (w_n @ s.h + c[size:])
+        else:
+            from_h = w_n @ s.h + c[size:]
+        n = np.tanh(block(p.w_x, 1, 2).T @ x + block(p.b, 1, 2) + from_h)
+        h = (1 - f) * n + f * s.h
+        return MGUState(h), h
+
+    return step
+
+
+def highway(p, s, x):
+    """Zilly et al. 2017, eq. 6–9, with the carry gate 1 − t."""
+    carried = s.h
+    rest = [] if p.deep_w is None else p.deep_w
+    for layer, w in enumerate([p.w_h, *rest]):
+        b = p.b if layer == 0 or p.deep_b is None else p.deep_b[layer - 1]
+        w_h, w_t = (block(w, n, 2).T for n in range(2))
+        from_x = [block(p.w_x, n, 2).T @ x if layer == 0 else 0.0 for n in range(2)]
+        h = np.tanh(from_x[0] + w_h @ carried + block(b, 0, 2))
+        t = sigmoid(from_x[1] + w_t @ carried + block(b, 1, 2))
+        carried = h * t + carried * (1 - t)
+    return HighwayState(carried), carried
+
+
 def readout(p, s, h):
     """y = W h + b."""
     return s, p.w.T @ h + block(p.b, 0, 1)
@@ -212,6 +265,9 @@ CELLS = [
     Twin(
         "gru-before-norm", GRU(3, reset="before", layer_norm=True), gru("before", layer_norm=True)
     ),
+    Twin("indrnn", IndRNN(3, activation="tanh"), indrnn(np.tanh)),
+    Twin("mgu", MGU(3), mgu()),
+    Twin("highway", Highway(3), highway),
 ]
 VARIANTS = [
     Twin("elman-relu", RNN(3, activation="relu"), elman(relu)),
@@ -241,6 +297,14 @@ VARIANTS = [
     Twin("gru-no-bias", GRU(3, bias=False), gru()),
     Twin("gru-two-biases", GRU(3, recurrent_bias=True), gru()),
     Twin("gru-norm", GRU(3, layer_norm=True), gru(layer_norm=True)),
+    Twin("indrnn-relu", IndRNN(3), indrnn(relu)),
+    Twin("indrnn-no-bias", IndRNN(3, activation="tanh", bias=False), indrnn(np.tanh)),
+    Twin("mgu-before", MGU(3, reset="before"), mgu("before")),
+    Twin("mgu-no-reset", MGU(3, reset=None), mgu(None)),
+    Twin("mgu-no-bias", MGU(3, bias=False), mgu()),
+    Twin("mgu-two-biases", MGU(3, recurrent_bias=True), mgu()),
+    Twin("highway-shallow", Highway(3, depth=1), highway),
+    Twin("highway-deep", Highway(3, depth=4, bias=False), highway),
     Twin("readout", Readout(2), readout),
     Twin("readout-no-bias", Readout(2, bias=False), readout),
 ]

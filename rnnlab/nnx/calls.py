@@ -1,0 +1,47 @@
+"""The order of axes and steps in a call of a module, and the options of the call."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from rnnlab import _check
+from rnnlab.typing import Array
+
+
+def options_of(module: Any, **given: bool | None) -> list[bool]:
+    """Each option of a call in turn; where it is None, the module's own."""
+    options = []
+    for name, value in given.items():
+        options.append(getattr(module, name) if value is None else value)
+    return options
+
+
+def time_first(
+    inputs: Array, mask: Array | None, resets: Array | None, time_major: bool
+) -> tuple[Array, Array | None, Array | None]:
+    """Inputs and marks as ``[T, ...]``."""
+    xs = _check.array("inputs", inputs)
+    if xs.ndim < 2:
+        raise ValueError(
+            f"inputs has shape {xs.shape}; it must be [B, T, I], or [T, B, I] with time_major=True"
+        )
+    if time_major:
+        return xs, mask, resets
+    return jnp.moveaxis(xs, -2, 0), _last_axis_first(mask), _last_axis_first(resets)
+
+
+def _last_axis_first(mark: Array | None) -> Array | None:
+    return None if mark is None else jnp.moveaxis(jnp.asarray(mark), -1, 0)
+
+
+def flip(ys: Array, lengths: Array | None) -> Array:
+    """``ys [T, ..., H]`` turned around in time; with ``lengths`` each valid part of it."""
+    if lengths is None:
+        return ys[::-1]
+    # One more axis, as ``jax_numpy_rank_promotion="raise"`` asks; int32, since T − 1 − t may be
+    # negative or too large for the dtype of the lengths.
+    lengths = jnp.asarray(lengths)[None].astype(jnp.int32)
+    index = jnp.arange(ys.shape[0], dtype=jnp.int32).reshape(-1, *(1,) * (lengths.ndim - 1))
+    # Steps of the padding stay where they are.
+    source = jnp.where(index < lengths, lengths - 1 - index, index)
+    return jnp.take_along_axis(ys, source[..., None], axis=0)
