@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from rnnlab import initializers as initializers
     from rnnlab import interop as interop
     from rnnlab import layers as layers
+    from rnnlab import models as models
+    from rnnlab import nnx as nnx
     from rnnlab import report as report
     from rnnlab import studies as studies
     from rnnlab import theory as theory
@@ -69,6 +71,8 @@ _MODULES = (
     "initializers",
     "interop",
     "layers",
+    "models",
+    "nnx",
     "report",
     "studies",
     "theory",

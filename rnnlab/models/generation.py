@@ -1,0 +1,236 @@
+"""Text from a language model: sampling with filters, greedy choice and beam search."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from rnnlab import _check
+from rnnlab.typing import Array, Key, PyTree
+
+
+class Beam(NamedTuple):
+    """The result of :func:`beam_search`.
+
+    Attributes:
+        codes: ``[beams, steps]``, the most likely sequence first.
+        log_probability: ``[beams]``, of each given the prompt, in nats.
+    """
+
+    codes: Array
+    log_probability: Array
+
+
+def filtered(
+    logits: Array,
+    *,
+    temperature: Array | float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+) -> Array:
+    """Logits of a narrower distribution: −∞ where a symbol is ruled out.
+
+    Args:
+        logits: ``[..., V]``.
+        temperature: divides the logits; below 1 the likely symbols become likelier.
+        top_k: keeps the k most likely symbols (Fan et al. 2018, arXiv 1805.04833).
+        top_p: of these keeps the fewest symbols whose probability reaches p (Holtzman et al. 2020,
+            arXiv 1904.09751).
+
+    Returns:
+        ``[..., V]``.
+
+    >>> filtered(jnp.log(jnp.array([0.5, 0.3, 0.2])), top_k=2).tolist()[2]
+    -inf
+    """
+    logits = logits / temperature
+    order = jnp.argsort(-logits, axis=-1, stable=True)
+    ranks = jnp.argsort(order, axis=-1)
+    if top_k is not None:
+        logits = jnp.where(ranks < top_k, logits, -jnp.inf)
+    if top_p is not None:
+        in_order = jnp.take_along_axis(jax.nn.softmax(logits, axis=-1), order, axis=-1)
+        # The share before a symbol, so that the one that reaches p is kept too.
+        before = jnp.cumsum(in_order, axis=-1) - in_order
+        kept = jnp.take_along_axis(before < top_p, ranks, axis=-1)
+        logits = jnp.where(kept, logits, -jnp.inf)
+    return logits
+
+
+def sample(
+    model: Any,
+    params: PyTree,
+    prompt: Array,
+    steps: int,
+    *,
+    key: Key | None = None,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    allowed: Array | None = None,
+) -> Array:
+    """``steps`` symbols that continue each prompt, drawn one after the other.
+
+    Args:
+        model: a :func:`rnnlab.models.language_model`.
+        params: its parameters.
+        prompt: codes ``[T, B]``, at least one step.
+        steps: how many symbols follow.
+        key: the random numbers; None for the most likely symbol at each step.
+        temperature: see :func:`filtered`, as ``top_k`` and ``top_p``.
+        top_k: the number of symbols to choose from.
+        top_p: the probability of the symbols to choose from.
+        allowed: ``[V]``, False for symbols that must not be drawn.
+
+    Returns:
+        Codes ``[steps, B]``.
+
+    Raises:
+        ValueError: for numbers out of range, and a prompt that is not ``[T, B]``.
+
+    >>> import rnnlab
+    >>> model = rnnlab.models.language_model(rnnlab.GRU(8), 5)
+    >>> prompt = jnp.zeros((3, 2), int)
+    >>> params = model.init(jax.random.key(0), rnnlab.data.Batch(prompt, prompt))
+    >>> sample(model, params, prompt, 4, key=jax.random.key(1)).shape
+    (4, 2)
+    """
+    prompt = _prompt(prompt, model.vocabulary_size)
+    steps = _check.positive_int("steps", steps)
+    _check.number("temperature", temperature)
+    if temperature <= 0:
+        raise ValueError(
+            f"temperature is {temperature}; it must be above 0, or leave key out for the most "
+            "likely symbol"
+        )
+    if top_k is not None:
+        top_k = min(_check.positive_int("top_k", top_k), model.vocabulary_size)
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError(f"top_p is {top_p}; it must be above 0 and at most 1")
+    return _sample(
+        model, params, prompt, steps, key, jnp.float32(temperature), top_k, top_p, allowed
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("model", "steps", "top_k", "top_p"))
+def _sample(
+    model: Any,
+    params: PyTree,
+    prompt: Array,
+    steps: int,
+    key: Key | None,
+    temperature: Array,
+    top_k: int | None,
+    top_p: float | None,
+    allowed: Array | None,
+) -> Array:
+    def choose(logits: Array, index: Array) -> Array:
+        if allowed is not None:
+            logits = jnp.where(allowed, logits, -jnp.inf)
+        if key is None:
+            return jnp.argmax(logits, axis=-1)
+        narrow = filtered(
+            logits, temperature=temperature.astype(logits.dtype), top_k=top_k, top_p=top_p
+        )
+        return jax.random.categorical(jax.random.fold_in(key, index), narrow)
+
+    state, logits = model.run(params, prompt, model.initial_state(prompt.shape[1]))
+
+    def advance(loop: tuple[PyTree, Array], index: Array) -> tuple[tuple[PyTree, Array], Array]:
+        state, logits = loop
+        codes = choose(logits, index).astype(prompt.dtype)
+        state, after = model.run(params, codes[None], state)
+        return (state, after[0]), codes
+
+    _, codes = lax.scan(advance, (state, logits[-1]), jnp.arange(steps))
+    return codes
+
+
+def beam_search(
+    model: Any,
+    params: PyTree,
+    prompt: Array,
+    steps: int,
+    *,
+    beams: int,
+    allowed: Array | None = None,
+) -> Beam:
+    """The likeliest continuations that a search with ``beams`` candidates at each step finds.
+
+    With as many beams as there are sequences it finds the likeliest of all.
+
+    Args:
+        model: a :func:`rnnlab.models.language_model`.
+        params: its parameters.
+        prompt: codes ``[T]``, at least one step.
+        steps: how many symbols follow.
+        beams: K, the number of candidates.
+        allowed: ``[V]``, False for symbols that must not be used.
+
+    Returns:
+        The :class:`Beam`.
+
+    Raises:
+        ValueError: for numbers below 1, and a prompt that is not ``[T]``.
+    """
+    prompt = jnp.asarray(prompt)
+    if prompt.ndim != 1:
+        raise ValueError(f"prompt has shape {prompt.shape}; it must be [T], one sequence")
+    prompt = _prompt(prompt[:, None], model.vocabulary_size)
+    steps = _check.positive_int("steps", steps)
+    beams = _check.positive_int("beams", beams)
+    return _beam_search(model, params, prompt, steps, beams, allowed)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "steps", "beams"))
+def _beam_search(
+    model: Any, params: PyTree, prompt: Array, steps: int, beams: int, allowed: Array | None
+) -> Beam:
+    symbols = model.vocabulary_size
+    state, logits = model.run(params, prompt, model.initial_state(1))
+
+    def log_probabilities(logits: Array) -> Array:
+        if allowed is not None:
+            logits = jnp.where(allowed, logits, -jnp.inf)
+        return jax.nn.log_softmax(logits, axis=-1)
+
+    def advance(loop: Any, index: Array) -> tuple[Any, None]:
+        state, logits, scores, codes = loop
+        # [K, V]: every candidate followed by every symbol.
+        total = scores[:, None] + log_probabilities(logits)
+        scores, best = lax.top_k(total.reshape(-1), beams)
+        parent, symbol = best // symbols, (best % symbols).astype(prompt.dtype)
+        codes = codes[parent].at[:, index].set(symbol)
+        state = jax.tree.map(lambda leaf: leaf[parent], state)
+        state, after = model.run(params, symbol[None], state)
+        return (state, after[0], scores, codes), None
+
+    # All candidates begin as the prompt; only the first counts, or all would stay the same.
+    scores = jnp.full(beams, -jnp.inf, logits.dtype).at[0].set(0)
+    state = jax.tree.map(lambda leaf: jnp.repeat(leaf, beams, axis=0), state)
+    logits = jnp.repeat(logits[-1], beams, axis=0)
+    codes = jnp.zeros((beams, steps), prompt.dtype)
+    (_, _, scores, codes), _ = lax.scan(
+        advance, (state, logits, scores, codes), jnp.arange(steps)
+    )
+    return Beam(codes, scores)
+
+
+def _prompt(prompt: Array, symbols: int) -> Array:
+    prompt = jnp.asarray(prompt)
+    if prompt.ndim != 2 or not prompt.size or not jnp.issubdtype(prompt.dtype, jnp.integer):
+        raise ValueError(
+            f"prompt is {prompt.dtype}{list(prompt.shape)}; give whole numbers [T, B], with at "
+            "least one step"
+        )
+    if not isinstance(prompt, jax.core.Tracer):
+        codes = np.asarray(prompt)
+        if codes.min() < 0 or codes.max() >= symbols:
+            raise ValueError(
+                f"prompt holds codes from {codes.min()} to {codes.max()}; they must lie in "
+                f"0..{symbols - 1}, one for each symbol"
+            )
+    return prompt
