@@ -17,11 +17,13 @@ import tyro
 
 from rnnlab import terminal
 from rnnlab._json import as_json
+from rnnlab._usage import RunError, UsageError, checking
 from rnnlab._version import __version__
 from rnnlab.startup import kept_programs, quick_start
 from rnnlab.studies import records
 from rnnlab.studies.settings import DynamicsSettings, GradientSettings, StudySettings
 from rnnlab.studies.store import Run
+from rnnlab.training_commands import Evaluate, Generate, Resume, Train
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -94,7 +96,7 @@ class Command(abc.ABC):
     def run(self, arguments: list[str]) -> int:
         """Runs the study; returns the exit code."""
         with contextlib.ExitStack() as stack:
-            with _checking():
+            with checking():
                 settings = self._checked_settings()
                 run = stack.enter_context(Run(Path(self.out), self.name, self.kinds))
                 run.admit(dataclasses.asdict(settings))
@@ -135,7 +137,7 @@ class Command(abc.ABC):
         from rnnlab.studies.environment import environment
         from rnnlab.studies.sources import source
 
-        with _checking():
+        with checking():
             study = self.study
             data = source(settings)
             config = {
@@ -341,7 +343,7 @@ class Report:
         from rnnlab.report.page.write import write_page
         from rnnlab.studies.store import faults
 
-        with _checking():
+        with checking():
             if not self.folder:
                 raise ValueError("DIR is empty; give the --out directory of a finished run")
             page = write_page(Path(self.folder))
@@ -376,16 +378,24 @@ def _only(kind: type[Settings], options: object) -> Settings:
     return kind(**values)
 
 
-def _parse(arguments: list[str]) -> Command | Report | None:
+def _parse(arguments: list[str]) -> Any:
     """The command, or None after ``--version``. SystemExit for help and for wrong options."""
     with terminal.printing(), terminal.room_for_help():
         if arguments == ["--version"]:
             print(f"rnnlab {__version__}")
             return None
         return tyro.extras.subcommand_cli_from_dict(
-            {"gradients": Gradients, "dynamics": Dynamics, "report": Report},
+            {
+                "train": Train,
+                "resume": Resume,
+                "evaluate": Evaluate,
+                "generate": Generate,
+                "gradients": Gradients,
+                "dynamics": Dynamics,
+                "report": Report,
+            },
             prog="rnnlab",
-            description="Measure gradients and dynamics of recurrent networks.",
+            description="Train recurrent networks, and measure their gradients and dynamics.",
             args=arguments,
             config=(tyro.conf.FlagCreatePairsOff,),
         )
@@ -403,6 +413,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as fault:
         terminal.note(f"rnnlab: {fault}")
         return USAGE
+    except RunError as fault:
+        terminal.note(f"rnnlab: {fault}")
+        return FAILED
     except OSError as fault:
         path = f"{fault.filename}: " if fault.filename else ""
         terminal.note(f"rnnlab: {path}{fault.strerror or fault}")
@@ -410,19 +423,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         terminal.note("rnnlab: interrupted")
         return terminal.INTERRUPTED
-
-
-class UsageError(Exception):
-    """An error of the user; one sentence with the fault and the fix."""
-
-
-@contextlib.contextmanager
-def _checking() -> Iterator[None]:
-    """Turns a ValueError into a UsageError while the user's request is checked.
-
-    Later a ValueError is a bug of rnnlab, and shows its traceback.
-    """
-    try:
-        yield
-    except ValueError as fault:
-        raise UsageError(fault) from None

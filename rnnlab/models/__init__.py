@@ -9,6 +9,7 @@ from rnnlab.models.conditioned_decoder import (
 )
 from rnnlab.models.encoder_decoder import EncoderDecoder, EncoderDecoderParams, encoder_decoder
 from rnnlab.models.forecaster import Forecaster, ForecasterParams, forecaster
+from rnnlab.models.generation import Beam, beam_search, filtered, sample
 from rnnlab.models.language_model import (
     LanguageModel,
     LanguageModelParams,
@@ -20,6 +21,7 @@ from rnnlab.models.table import Part, Table
 from rnnlab.models.tagger import Tagger, tagger
 
 __all__ = [
+    "Beam",
     "Classifier",
     "ConditionedDecoder",
     "ConditionedDecoderParams",
@@ -36,11 +38,14 @@ __all__ = [
     "Table",
     "Tagger",
     "TiedReadoutParams",
+    "beam_search",
     "classifier",
     "conditioned_decoder",
     "encoder_decoder",
+    "filtered",
     "forecaster",
     "language_model",
     "regressor",
+    "sample",
     "tagger",
 ]

@@ -4,6 +4,7 @@ import functools
 from typing import Any, NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -213,9 +214,7 @@ def _beam_search(
     state = jax.tree.map(lambda leaf: jnp.repeat(leaf, beams, axis=0), state)
     logits = jnp.repeat(logits[-1], beams, axis=0)
     codes = jnp.zeros((beams, steps), prompt.dtype)
-    (_, _, scores, codes), _ = lax.scan(
-        advance, (state, logits, scores, codes), jnp.arange(steps)
-    )
+    (_, _, scores, codes), _ = lax.scan(advance, (state, logits, scores, codes), jnp.arange(steps))
     return Beam(codes, scores)
 
 

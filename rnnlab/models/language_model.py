@@ -88,9 +88,10 @@ class LanguageModel(SequenceModel):
         """Goes on from ``state`` with codes ``[T, B]``: ``(state, logits [T, B, V])``."""
         state, ys = self.read(params, xs, state, lengths=lengths, resets=resets, key=key)
         with jax.named_scope("readout"):
-            return state, self._logits(params, ys)
+            return state, self.logits(params, ys)
 
-    def _logits(self, params: LanguageModelParams, ys: Array) -> Array:
+    def logits(self, params: LanguageModelParams, ys: Array) -> Array:
+        """The readout: outputs of the cell ``[..., H]`` as logits ``[..., V]``."""
         if not isinstance(params.readout, TiedReadoutParams):
             return self.readout(params.readout, ys)
         logits = self.embedding.attend(params.embedding, ys)

@@ -11,6 +11,7 @@ is complete, whatever killed the process.
 
 import contextlib
 import json
+import logging
 import re
 import shutil
 import threading
@@ -204,6 +205,8 @@ def write(folder: Path, step: int, leaves: Mapping[str, Leaf], content: dict[str
     """Writes a complete checkpoint, or leaves nothing under its name."""
     import orbax.checkpoint as ocp
 
+    # Orbax warns that it has nothing to merge, at every save.
+    logging.getLogger("absl").addFilter(_is_not_about_merging)
     final = _path(folder, step)
     work = folder / f"{SAVING}{final.name}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -224,6 +227,10 @@ def write(folder: Path, step: int, leaves: Mapping[str, Leaf], content: dict[str
         _remove(final)
     work.rename(final)
     _files.sync(folder)
+
+
+def _is_not_about_merging(record: logging.LogRecord) -> bool:
+    return "Skipping merge of OCDBT" not in record.getMessage()
 
 
 def _file_name(index: int, name: str) -> str:

@@ -34,6 +34,10 @@ class CheckpointError(RuntimeError):
     """A checkpoint could not be saved, or none that is whole could be found."""
 
 
+class RunFolderError(ValueError):
+    """A directory that cannot be written, is in use, or holds another run."""
+
+
 class Interrupted(SystemExit):
     """A run that a signal ended after it was saved; the exit code is 128 + the signal.
 

@@ -19,7 +19,7 @@ from rnnlab.training.faults import FINE, CheckpointError, Interrupted, NonFinite
 from rnnlab.training.metrics import History, MetricsWriter, numbers
 from rnnlab.training.run_folder import RunFolder
 from rnnlab.training.signals import Stop, stop_on_signals
-from rnnlab.training.step import Loss, TrainState, initial_state, train_step
+from rnnlab.training.step import COUNT, Loss, TrainState, initial_state, train_step
 from rnnlab.typing import Dtype, PyTree
 
 CALL = 0.25
@@ -144,7 +144,8 @@ def fit(
         The :class:`TrainingRun`.
 
     Raises:
-        ValueError: for invalid options, and a directory that holds another run.
+        ValueError: for invalid options.
+        RunFolderError: for a directory that holds another run, or is in use.
         NonFiniteError: after ``most_skipped`` such steps in a row; names step and parameter.
         CheckpointError: where a checkpoint cannot be saved, or none in ``out`` is whole.
         Interrupted: after SIGTERM or SIGINT, once a checkpoint is saved; where nothing handles it,
@@ -170,8 +171,7 @@ def fit(
         average=average,
         compute_dtype=compute_dtype,
     )
-    # Copies, since the compiled program reuses the memory of its arguments.
-    params, carry = jax.tree.map(jnp.array, (params, carry))
+    params, carry = _copy((params, carry))
     state = initial_state(params, optimiser, k_train, carry=carry, average=average is not None)
     about = {
         "model": re.sub(r" at 0x[0-9a-f]+", "", repr(model)),
@@ -184,7 +184,15 @@ def fit(
     with contextlib.ExitStack() as stack:
         folder = None
         if out is not None:
-            folder = stack.enter_context(RunFolder(Path(out), about, resume=resume, keep=keep))
+            options = {
+                "steps": settings.steps,
+                "keep": keep,
+                "log_every": settings.log_every,
+                "most_skipped": settings.most_skipped,
+            }
+            folder = stack.enter_context(
+                RunFolder(Path(out), about, options, resume=resume, keep=keep)
+            )
         stop = stack.enter_context(stop_on_signals()) if folder else Stop()
         loop = _Loop(settings, program.compiled(step), loss, data, state, folder, writers)
         loop.restore()
@@ -244,6 +252,13 @@ class _Best(NamedTuple):
     since: int = 0
 
 
+class Content(NamedTuple):
+    """What a checkpoint holds: the state, and the parameters of the lowest validation loss."""
+
+    state: TrainState
+    best: PyTree
+
+
 class _Pending(NamedTuple):
     """A call of the compiled program whose metrics were not read yet."""
 
@@ -277,7 +292,7 @@ class _Loop:
         self.names = trees.names(state.params)
         self.step = 0
         self.best = _Best()
-        self.best_params = state.params if settings.validation else None
+        self.best_params = _copy(state.params) if settings.validation else None
         self.stopped_early = False
         self.last_saved: int | None = None
         self.seconds_per_step: float | None = None
@@ -289,11 +304,10 @@ class _Loop:
         """Goes back to the last checkpoint of the folder, if there is one."""
         if self.folder is None:
             return
-        restored = self.folder.restore(self._saved())
+        restored = self.folder.restore(self._content())
         if restored is None:
             return
-        self.state = restored.state["state"]
-        self.best_params = restored.state["best"]
+        self.state, self.best_params = restored.state
         self.step = self.last_saved = restored.step
         self.best = _Best(**restored.about["best"])
         self.stopped_early = restored.about["stopped_early"]
@@ -386,7 +400,7 @@ class _Loop:
         self._time(pending.start, int(done))
         for index in range(int(done)):
             step = pending.first + index + 1
-            row = {name: values[index] for name, values in rows.items()}
+            row = {name: values[index] for name, values in rows.items() if name != COUNT}
             fault, skipped = int(row.pop("fault")), int(row.pop("skipped"))
             values: dict[str, Any] = numbers(row)
             if fault != FINE:
@@ -446,8 +460,7 @@ class _Loop:
         loss = means["loss"]
         if np.isfinite(loss) and (self.best.loss is None or loss < self.best.loss):
             self.best = _Best(loss, self.step)
-            # A copy, since the program reuses the memory of the state.
-            self.best_params = jax.tree.map(jnp.array, params)
+            self.best_params = _copy(params)
         else:
             self.best = self.best._replace(since=self.best.since + 1)
         if validation.patience is not None and self.best.since >= validation.patience:
@@ -459,22 +472,21 @@ class _Loop:
                 measured = entry.measure(self.state.params, self._batch(self.step))
                 self._write(self.step, dict(measured))
 
-    def _saved(self) -> PyTree:
-        """What a checkpoint holds."""
-        return {"state": self.state, "best": self.best_params}
+    def _content(self) -> Content:
+        return Content(self.state, self.best_params)
 
     def _save(self) -> None:
         """Starts to save a checkpoint of this step, unless there is one."""
         if self.folder is None or self.last_saved == self.step:
             return
-        bad = trees.not_finite(self._saved()["state"]._replace(optimiser=()))
+        bad = trees.not_finite(self.state._replace(optimiser=()))
         if bad is not None:
             raise CheckpointError(
                 f"{bad} is not finite after step {self.step}, so no checkpoint was saved; lower "
                 "the learning rate or clip the gradient"
             )
         about = {"best": self.best._asdict(), "stopped_early": self.stopped_early}
-        self.folder.save(self.step, self._saved(), about)
+        self.folder.save(self.step, self._content(), about)
         self.last_saved = self.step
 
     def _wait(self) -> None:
@@ -504,6 +516,11 @@ class _Loop:
             best_step=self.best.step,
             stopped_early=self.stopped_early,
         )
+
+
+def _copy(tree: PyTree) -> PyTree:
+    """A copy of the arrays, since the compiled program reuses the memory of its arguments."""
+    return jax.tree.map(jnp.array, tree)
 
 
 def _short(value: float | None) -> str:

@@ -12,6 +12,7 @@ from rnnlab import _files
 from rnnlab._json import as_json
 from rnnlab._version import __version__
 from rnnlab.training.checkpoints import Checkpoints, Restored
+from rnnlab.training.faults import RunFolderError
 from rnnlab.training.metrics import JsonLines
 from rnnlab.typing import PyTree
 
@@ -28,17 +29,27 @@ class RunFolder:
     Args:
         folder: the directory, which may be missing.
         about: what the run is, as JSON; a run of something else is refused.
+        options: with what it goes on, as JSON; those of a run that is resumed are replaced.
         resume: goes on with the run in the directory.
         keep: the number of checkpoints that are kept.
 
     Raises:
-        ValueError: for a directory that cannot be written, is in use, or holds something else.
+        RunFolderError: for a directory that cannot be written, is in use, or holds something else.
     """
 
-    def __init__(self, folder: Path, about: Mapping[str, Any], *, resume: bool, keep: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        about: Mapping[str, Any],
+        options: Mapping[str, Any],
+        *,
+        resume: bool,
+        keep: int,
+    ) -> None:
         self.folder = folder
         # Through JSON, which turns tuples into lists, as in the file.
         self.about = json.loads(as_json(dict(about)))
+        self.options = dict(options)
         self.resume = resume
         self.checkpoints = Checkpoints(folder / CHECKPOINTS, keep=keep)
         self.metrics: JsonLines
@@ -52,12 +63,12 @@ class RunFolder:
                 self._claim()
                 self.metrics = JsonLines(self.folder / METRICS)
             except BlockingIOError:
-                raise ValueError(
+                raise RunFolderError(
                     f"another process is training in {self.folder}; wait for it, or choose "
                     "another directory"
                 ) from None
             except OSError as fault:
-                raise ValueError(
+                raise RunFolderError(
                     f"{self.folder} cannot be written ({fault.strerror}); choose another directory"
                 ) from None
             stack.callback(self.metrics.close)
@@ -74,19 +85,25 @@ class RunFolder:
         path = self.folder / RUN
         if not path.exists():
             if any(self.folder.iterdir()):
-                raise ValueError(
+                raise RunFolderError(
                     f"{self.folder} holds files that do not belong to a run; choose another "
                     "directory"
                 )
-            content = {**self.about, "versions": versions()}
-            _files.write_text(path, as_json(content, indent=1) + "\n")
-            _files.sync(self.folder)
+            self._write(versions())
             return
         if not self.resume:
-            raise ValueError(
+            raise RunFolderError(
                 f"{self.folder} holds a run already; resume it, or choose another directory"
             )
-        self._compare(read_run(self.folder))
+        before = read_run(self.folder)
+        self._compare(before)
+        if before.get("options") != self.options:
+            self._write(before["versions"])
+
+    def _write(self, versions: Mapping[str, str]) -> None:
+        content = {**self.about, "options": self.options, "versions": versions}
+        _files.write_text(self.folder / RUN, as_json(content, indent=1) + "\n")
+        _files.sync(self.folder)
 
     def _compare(self, before: Mapping[str, Any]) -> None:
         for name, value in self.about.items():
@@ -96,7 +113,7 @@ class RunFolder:
             if isinstance(old, dict) and isinstance(value, dict):
                 keys = sorted(old.keys() | value.keys())
                 name = ", ".join(key for key in keys if old.get(key) != value.get(key))
-            raise ValueError(
+            raise RunFolderError(
                 f"{self.folder} holds a run with another {name}; choose another directory"
             )
         changed = [

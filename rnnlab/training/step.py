@@ -111,7 +111,7 @@ def train_step(
         optimiser: any optax transformation, on the gradient of the whole batch.
         accumulate: M; every array of a batch then has a leading axis of M parts, and the gradient
             is δ = Σₖ nₖ δₖ / Σₖ nₖ, with nₖ the count of part k (1 where there is none): that of
-            the large batch, in the memory of a small one.
+            the large batch, in the memory of a small one. A carried state goes from part to part.
         carried: the loss takes a fourth argument, what the previous batch handed on, and returns
             ``(value, (metrics, carry))``. No gradient flows through it.
         average: β of the moving average θ̄ ← β θ̄ + (1 − β) θ in ``state.average``, with β at most
@@ -207,28 +207,28 @@ def _accumulated(gradient_of: Callable[..., Any]) -> Callable[..., Any]:
     """The gradient over parts, weighed by their counts; the parts run one after the other."""
 
     def total(params: PyTree, batch: PyTree, key: Key, carry: PyTree) -> Any:
-        keys = jax.random.split(key, _parts(batch))
-        parts = batch, keys, carry
+        parts = batch, jax.random.split(key, _parts(batch))
 
-        def weighted(part: Any) -> tuple[PyTree, PyTree]:
-            gradient, (value, metrics, after) = gradient_of(params, *part)
+        def weighted(carry: PyTree, part: Any) -> tuple[PyTree, PyTree]:
+            gradient, (value, metrics, carry) = gradient_of(params, *part, carry)
             count = metrics.pop(COUNT, None)
             weight = jnp.ones_like(value) if count is None else count.astype(value.dtype)
             sums = jax.tree.map(lambda leaf: leaf * weight, (gradient, value, metrics))
-            return (weight, *sums), (after, count)
+            return (weight, *sums), (carry, count)
 
-        def add(total: PyTree, part: Any) -> tuple[PyTree, PyTree]:
-            new, kept = weighted(part)
-            return jax.tree.map(jnp.add, total, new), kept
+        def add(loop: PyTree, part: Any) -> tuple[PyTree, PyTree]:
+            total, carry = loop
+            new, (carry, count) = weighted(carry, part)
+            return (jax.tree.map(jnp.add, total, new), carry), count
 
         first = jax.tree.map(lambda leaf: leaf[0], parts)
-        shapes, _ = jax.eval_shape(weighted, first)
+        shapes, _ = jax.eval_shape(weighted, carry, first)
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-        (weight, *sums), (after, counts) = lax.scan(add, zeros, parts)
+        ((weight, *sums), carry), counts = lax.scan(add, (zeros, carry), parts)
         gradient, value, metrics = jax.tree.map(lambda leaf: leaf / weight, sums)
         if counts is not None:
             metrics[COUNT] = jnp.sum(counts)
-        return gradient, (value, metrics, after)
+        return gradient, (value, metrics, carry)
 
     return total
 

@@ -1,0 +1,229 @@
+"""The settings of ``rnnlab train`` and their checks; free of JAX, so that help comes at once."""
+
+import dataclasses
+import difflib
+import json
+import math
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from rnnlab.cells.registry import INITS, REGISTRY, Init
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainSettings:
+    """A language model of characters, its data, and how it is trained.
+
+    Raises ValueError, in one sentence, for a value that is not valid.
+
+    Attributes:
+        data: "text" (the source code of Python's standard library, with whole files held out), or
+            the path of a UTF-8 file, whose last tenth is held out.
+        alphabet: maximum number of symbols; rarer characters share the last one.
+        cell: a name of the registry, such as rnn, lstm or gru.
+        layers: recurrent layers.
+        hidden_size: hidden units H of each layer.
+        embedding_size: features of a character; null for H.
+        tied: whether embedding and readout share their matrix.
+        residual: whether each layer adds its inputs to its outputs, from the second on.
+        dropout: the probability of dropping a feature between layers, in training.
+        init: how initial weights are drawn, as in ``rnnlab gradients``.
+        length: k1, new characters of each stream in a batch; the state is carried on.
+        context: further characters before them, through which the gradient flows (k2 − k1).
+        batch_size: streams side by side B.
+        steps: training steps.
+        optimiser: adam, adamw, rmsprop or sgd (with momentum .9).
+        learning_rate: after the warm-up.
+        schedule: constant, or cosine, which falls to a tenth at the last step.
+        warmup: steps in which the learning rate rises from 0.
+        weight_decay: of the matrices, for adamw.
+        clip: largest norm of the gradient; null for none.
+        accumulate: batches in one step.
+        average: decay of a moving average of the parameters, which is then what is evaluated; null
+            for none.
+        precision: float32; bfloat16 computes in it and keeps float32 parameters; float64.
+        seed: of the initial weights, the order of the data, and dropout.
+        validate_every: steps between two validations; null for none.
+        validation_batches: batches of the held-out text in one validation.
+        patience: validations without a lower loss, after which training ends; null for never.
+        checkpoint_every: steps between two checkpoints.
+        keep: the number of checkpoints that are kept.
+        log_every: steps between two records of the metrics.
+        watch_every: steps between two measurements of how far back the gradient reaches, and of the
+            first Lyapunov exponent; null for none.
+        most_skipped: steps in a row that are not finite, after which training ends.
+    """
+
+    data: str = "text"
+    alphabet: int = 128
+    cell: str = "lstm"
+    layers: int = 1
+    hidden_size: int = 128
+    embedding_size: int | None = None
+    tied: bool = False
+    residual: bool = False
+    dropout: float = 0.0
+    init: Init = "rnnlab"
+    length: int = 100
+    context: int = 0
+    batch_size: int = 32
+    steps: int = 2000
+    optimiser: Literal["adam", "adamw", "rmsprop", "sgd"] = "adam"
+    learning_rate: float = 2e-3
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup: int = 0
+    weight_decay: float = 0.0
+    clip: float | None = 1.0
+    accumulate: int = 1
+    average: float | None = None
+    precision: Literal["float32", "bfloat16", "float64"] = "float32"
+    seed: int = 0
+    validate_every: int | None = 200
+    validation_batches: int = 20
+    patience: int | None = None
+    checkpoint_every: int = 200
+    keep: int = 3
+    log_every: int = 1
+    watch_every: int | None = None
+    most_skipped: int = 10
+
+    def __post_init__(self) -> None:
+        if not self.data:
+            raise ValueError('data is empty; give "text" or the path of a UTF-8 file')
+        if self.cell not in REGISTRY:
+            raise ValueError(
+                f"cell is {self.cell!r}{_meant(self.cell, REGISTRY)}; choose from "
+                f"{', '.join(REGISTRY)}"
+            )
+        _choice("init", self.init, INITS)
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            choices = typing.get_args(field.type)
+            if typing.get_origin(field.type) is Literal:
+                _choice(field.name, value, choices)
+        for name in _AT_LEAST_1:
+            _whole(name, getattr(self, name), 1)
+        for name in ("context", "warmup", "seed"):
+            _whole(name, getattr(self, name), 0)
+        for name in ("embedding_size", "validate_every", "patience", "watch_every"):
+            if getattr(self, name) is not None:
+                _whole(name, getattr(self, name), 1)
+        _whole("alphabet", self.alphabet, 2)
+        for name in ("tied", "residual"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; give true or false")
+        self._check_numbers()
+
+    def _check_numbers(self) -> None:
+        _number("learning_rate", self.learning_rate)
+        _number("weight_decay", self.weight_decay, zero=True)
+        if self.clip is not None:
+            _number("clip", self.clip)
+        _number("dropout", self.dropout, zero=True, below=1)
+        if self.average is not None:
+            _number("average", self.average, below=1)
+        if self.seed >= 2**32:
+            raise ValueError(f"seed is {self.seed}; it must be below 2**32")
+        if self.patience is not None and self.validate_every is None:
+            raise ValueError("patience needs validations; give validate_every, or patience=null")
+        if self.weight_decay and self.optimiser != "adamw":
+            raise ValueError(
+                f"weight_decay is for adamw, but optimiser is {self.optimiser}; give "
+                "optimiser=adamw, or weight_decay=0"
+            )
+
+
+_AT_LEAST_1 = (
+    "layers", "hidden_size", "length", "batch_size", "steps", "accumulate", "validation_batches",
+    "checkpoint_every", "keep", "log_every", "most_skipped",
+)  # fmt: skip
+
+
+def from_mapping(values: Mapping[str, Any], base: TrainSettings | None = None) -> TrainSettings:
+    """``base``, by default the default settings, with other values.
+
+    ValueError for an unknown name, with the one that was probably meant.
+    """
+    known = {field.name for field in dataclasses.fields(TrainSettings)}
+    for name in values:
+        if name not in known:
+            raise ValueError(
+                f"there is no setting {name!r}{_meant(name, known)}; choose from "
+                f"{', '.join(sorted(known))}"
+            )
+    for name, value in values.items():
+        if isinstance(value, int) and not isinstance(value, bool) and _takes_floats(name):
+            values = {**values, name: float(value)}
+    return dataclasses.replace(base or TrainSettings(), **values)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The values in a JSON file; ValueError, with the line, where it holds something else."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as fault:
+        raise ValueError(
+            f"{path} cannot be read ({fault.strerror}); give a JSON file of settings"
+        ) from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not UTF-8; give a JSON file of settings") from None
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as fault:
+        raise ValueError(
+            f"{path}, line {fault.lineno}: {fault.msg}; give a JSON object of settings"
+        ) from None
+    if not isinstance(values, dict):
+        raise ValueError(f'{path} holds no JSON object; give one such as {{"steps": 1000}}')
+    return values
+
+
+def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
+    """``key=value`` as settings: values are JSON, and anything else is text.
+
+    >>> parse_assignments(["steps=120", "cell=gru", "clip=null"])
+    {'steps': 120, 'cell': 'gru', 'clip': None}
+    """
+    values: dict[str, Any] = {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals:
+            raise ValueError(f"--set {assignment} has no value; write --set name=value")
+        try:
+            values[name.strip()] = json.loads(text)
+        except json.JSONDecodeError:
+            values[name.strip()] = text
+    return values
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _takes_floats(name: str) -> bool:
+    field = TrainSettings.__dataclass_fields__[name]
+    return field.type in (float, float | None)
+
+
+def _choice(name: str, value: Any, choices: Iterable[str]) -> None:
+    if value not in tuple(choices):
+        raise ValueError(
+            f"{name} is {value!r}{_meant(str(value), choices)}; choose from {', '.join(choices)}"
+        )
+
+
+def _whole(name: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} is {value!r}; it must be an integer of at least {least}")
+
+
+def _number(name: str, value: Any, *, zero: bool = False, below: float = math.inf) -> None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if is_number and (value > 0 or (zero and value == 0)) and value < below:
+        return
+    least = "at least 0" if zero else "above 0"
+    limit = f" and below {below}" if below < math.inf else ""
+    raise ValueError(f"{name} is {value!r}; it must be a number {least}{limit}")

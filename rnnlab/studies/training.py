@@ -1,0 +1,370 @@
+"""The run behind ``rnnlab train``: a language model of characters, from its settings."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from rnnlab.cells.registry import make_cell
+from rnnlab.data import (
+    Corpus,
+    Streams,
+    TextSplit,
+    corpora,
+    decode,
+    read_text,
+    split_files,
+    standard_library_files,
+    streams,
+)
+from rnnlab.data.files import TextFile
+from rnnlab.layers import stack
+from rnnlab.models import LanguageModel, language_model
+from rnnlab.models.generation import beam_search, sample
+from rnnlab.studies.train_settings import TrainSettings, from_mapping
+from rnnlab.training.checkpoints import Checkpoints
+from rnnlab.training.evaluation import Validation, evaluate
+from rnnlab.training.faults import CheckpointError
+from rnnlab.training.loop import TrainingRun, Watch, fit
+from rnnlab.training.metrics import MetricsWriter
+from rnnlab.training.run_folder import CHECKPOINTS, read_run
+from rnnlab.training.trees import Leaf, fingerprint, from_leaves
+from rnnlab.training.truncated import truncated_loss
+from rnnlab.typing import Array, PyTree
+
+HELD_OUT = 20
+"""A file of the user is cut into this many parts; the last is for tests, the one before it for
+validation."""
+
+EVALUATED = 16
+"""Streams side by side in which a held-out text is read."""
+
+FREE = ("steps", "keep", "log_every", "most_skipped")
+"""Settings with which a run may go on that were others before."""
+
+
+class Setup(NamedTuple):
+    """What the settings stand for.
+
+    Attributes:
+        settings: the settings.
+        model: the model.
+        texts: the training, validation and test parts, as codes.
+        data: batches of the training part.
+    """
+
+    settings: TrainSettings
+    model: LanguageModel
+    texts: TextSplit
+    data: Streams
+
+    @property
+    def alphabet(self) -> tuple[str, ...]:
+        return self.texts.training.alphabet
+
+
+class Trained(NamedTuple):
+    """A run that was read back.
+
+    Attributes:
+        setup: what was trained, on what.
+        step: the steps of the checkpoint.
+        params: its parameters; the averaged ones where there are any.
+        best: whether they are those of the lowest validation loss.
+    """
+
+    setup: Setup
+    step: int
+    params: PyTree
+    best: bool
+
+
+def prepare(settings: TrainSettings) -> Setup:
+    """Model and data; ValueError for data that cannot be used."""
+    if settings.precision == "float64" and jnp.result_type(float) != jnp.float64:
+        raise ValueError(
+            'float64 is switched off; call jax.config.update("jax_enable_x64", True) first'
+        )
+    texts = _texts(settings)
+    symbols = len(texts.training.alphabet)
+    model = build_model(settings, symbols)
+    data = streams(
+        texts.training.codes,
+        settings.batch_size,
+        settings.length,
+        context=settings.context,
+        seed=settings.seed,
+    )
+    return Setup(settings, model, texts, data)
+
+
+def build_model(settings: TrainSettings, symbols: int) -> LanguageModel:
+    """The model for so many symbols."""
+    cell = make_cell(
+        settings.cell,
+        settings.hidden_size,
+        init=settings.init,
+        max_lag=settings.length + settings.context,
+        param_dtype="float64" if settings.precision == "float64" else "float32",
+    )
+    if settings.layers > 1 or settings.residual:
+        cell = stack([cell] * settings.layers, residual=settings.residual, dropout=settings.dropout)
+    return language_model(
+        cell,
+        symbols,
+        embedding_size=settings.embedding_size,
+        tied=settings.tied,
+        dropout=settings.dropout,
+    )
+
+
+def _texts(settings: TrainSettings) -> TextSplit:
+    if settings.data == "text":
+        return corpora(split_files(standard_library_files()), settings.alphabet)
+    text, source = read_text(settings.data)
+    size = len(text) // HELD_OUT
+    least = (settings.batch_size + 1) * HELD_OUT
+    if len(text) < least:
+        raise ValueError(
+            f"{settings.data} has {len(text)} characters, but {settings.batch_size} streams and "
+            f"the held-out parts need {least}; give a longer text or a smaller batch_size"
+        )
+    ends = len(text) - 2 * size, len(text) - size
+    name = str(source["name"])
+    parts = [text[: ends[0]], text[ends[0] : ends[1]], text[ends[1] :]]
+    return corpora(TextSplit(*([TextFile(name, part)] for part in parts)), settings.alphabet)
+
+
+def train(
+    setup: Setup,
+    out: Path,
+    *,
+    resume: bool = False,
+    writers: Sequence[MetricsWriter] = (),
+    progress: bool = True,
+) -> TrainingRun:
+    """Trains in ``out``, or goes on with the run there."""
+    settings, model = setup.settings, setup.model
+    validation = None
+    if settings.validate_every is not None:
+        held_out = held_out_streams(setup.texts.validation, settings)
+        validation = Validation(
+            held_out,
+            every=settings.validate_every,
+            batches=min(settings.validation_batches, held_out.batches_per_epoch),
+            patience=settings.patience,
+            carry=model.initial_state(held_out.batch_size),
+        )
+    watch = []
+    if settings.watch_every is not None:
+        from rnnlab.studies.watching import measure_reach
+
+        watch.append(Watch(settings.watch_every, functools.partial(measure_reach, model)))
+    return fit(
+        model,
+        setup.data,
+        make_optimiser(settings),
+        steps=settings.steps,
+        seed=settings.seed,
+        loss=truncated_loss(model, settings.length),
+        carry=model.initial_state(settings.batch_size),
+        accumulate=settings.accumulate,
+        average=settings.average,
+        compute_dtype=jnp.bfloat16 if settings.precision == "bfloat16" else None,
+        validation=validation,
+        watch=watch,
+        out=out,
+        resume=resume,
+        config=_config(setup),
+        checkpoint_every=settings.checkpoint_every,
+        keep=settings.keep,
+        log_every=settings.log_every,
+        most_skipped=settings.most_skipped,
+        writers=writers,
+        progress=progress,
+    )
+
+
+def _config(setup: Setup) -> dict[str, Any]:
+    """What a run is resumed with only if it is equal."""
+    settings = dataclasses.asdict(setup.settings)
+    kept = {name: value for name, value in settings.items() if name not in FREE}
+    if setup.settings.schedule != "constant":
+        # The learning rate of a step then depends on the number of steps.
+        kept["steps"] = setup.settings.steps
+    sources = {name: part.source["sha256"] for name, part in setup.texts._asdict().items()}
+    return {"settings": kept, "texts": sources, "alphabet": list(setup.alphabet)}
+
+
+def make_optimiser(settings: TrainSettings) -> optax.GradientTransformation:
+    """The optimiser and its schedule, behind the clipping."""
+    rate = _schedule(settings)
+    kinds = {
+        "adam": lambda: optax.adam(rate),
+        "adamw": lambda: optax.adamw(rate, weight_decay=settings.weight_decay, mask=_matrices),
+        "rmsprop": lambda: optax.rmsprop(rate),
+        "sgd": lambda: optax.sgd(rate, momentum=0.9),
+    }
+    optimiser = kinds[settings.optimiser]()
+    if settings.clip is None:
+        return optimiser
+    return optax.chain(optax.clip_by_global_norm(settings.clip), optimiser)
+
+
+def _matrices(params: PyTree) -> PyTree:
+    """Which parameters decay: matrices, not biases."""
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+
+
+def _schedule(settings: TrainSettings) -> optax.Schedule:
+    rate, warmup = settings.learning_rate, settings.warmup
+    if settings.schedule == "cosine":
+        left = max(settings.steps - warmup, 1)
+        after = optax.cosine_decay_schedule(rate, left, alpha=0.1)
+    else:
+        after = optax.constant_schedule(rate)
+    if not warmup:
+        return after
+    return optax.join_schedules([optax.linear_schedule(0.0, rate, warmup), after], [warmup])
+
+
+def held_out_streams(corpus: Corpus, settings: TrainSettings) -> Streams:
+    """A held-out text in windows, each character once."""
+    batch_size = min(EVALUATED, corpus.codes.size - 1)
+    return streams(corpus.codes, batch_size, settings.length)
+
+
+def read(folder: Path, *, best: bool = False) -> Trained:
+    """The last whole checkpoint of a run.
+
+    Raises:
+        ValueError: for a directory without a run.
+        CheckpointError: where there is no whole checkpoint, or the data are others now.
+    """
+    settings = settings_of(folder)
+    with Checkpoints(folder / CHECKPOINTS) as checkpoints:
+        found = checkpoints.read()
+    if found is None:
+        raise CheckpointError(
+            f"{folder} has no checkpoint yet; train it further with: rnnlab resume {folder}"
+        )
+    step, leaves, about = found
+    setup = prepare(settings)
+    config = _config(setup)
+    if about["run"]["config"]["texts"] != config["texts"]:
+        raise CheckpointError(
+            f"the text of {folder} has changed since the training ({settings.data}); restore it"
+        )
+    if best and about["best"]["step"] is None:
+        raise CheckpointError(f"{folder} has no validation yet; leave --best out")
+    prefix = "best." if best else _prefix(leaves)
+    wanted = {}
+    for name, leaf in leaves.items():
+        if name.startswith(prefix):
+            wanted[name.removeprefix(prefix)] = leaf
+    params = from_leaves(_template(setup), wanted)
+    return Trained(setup, about["best"]["step"] if best else step, params, best)
+
+
+def _prefix(leaves: Mapping[str, Leaf]) -> str:
+    """Where the parameters are in a checkpoint: the average, if there is one."""
+    average = "state.average."
+    return average if any(name.startswith(average) for name in leaves) else "state.params."
+
+
+def _template(setup: Setup) -> PyTree:
+    """Parameters as the model draws them."""
+    return setup.model.init(jax.random.key(0), setup.data[0])
+
+
+def initial_params(setup: Setup) -> PyTree:
+    """The parameters with which the run began."""
+    k_init, _ = jax.random.split(jax.random.key(setup.settings.seed))
+    return setup.model.init(k_init, setup.data[0])
+
+
+def settings_of(folder: Path, **changes: Any) -> TrainSettings:
+    """The settings of a run; ValueError where there is none."""
+    run = read_run(folder)
+    try:
+        settings = run["config"]["settings"]
+    except (KeyError, TypeError):
+        raise ValueError(
+            f"{folder} holds a run that rnnlab train did not start; resume it where it was started"
+        ) from None
+    wrong = sorted(set(changes) - set(FREE))
+    if wrong:
+        raise ValueError(
+            f"{wrong[0]} belongs to the run and cannot be changed; only {', '.join(FREE)} can, or "
+            "start a new run"
+        )
+    return from_mapping({**settings, **run["options"], **changes})
+
+
+def evaluation(trained: Trained, part: str) -> dict[str, Any]:
+    """The loss on a held-out part, with the fingerprint of the parameters."""
+    setup = trained.setup
+    corpus = getattr(setup.texts, part)
+    data = held_out_streams(corpus, setup.settings)
+    loss = truncated_loss(setup.model, setup.settings.length)
+    means = evaluate(loss, trained.params, data, carry=setup.model.initial_state(data.batch_size))
+    return {
+        **means,
+        "part": part,
+        "characters": data.targets_per_epoch,
+        "step": trained.step,
+        "params_sha256": fingerprint(trained.params),
+    }
+
+
+def encode_prompt(prompt: str, alphabet: Sequence[str]) -> Array:
+    """A prompt as codes ``[T]``; ValueError for one that is empty or has unknown characters."""
+    if not prompt:
+        raise ValueError("prompt is empty; give at least one character")
+    codes = {symbol: index for index, symbol in enumerate(alphabet)}
+    unknown = next((character for character in prompt if character not in codes), None)
+    if unknown is not None:
+        raise ValueError(
+            f"prompt has {unknown!r}, which is not in the alphabet of the model; use characters "
+            "of the training text"
+        )
+    return jnp.array([codes[character] for character in prompt], jnp.int32)
+
+
+def continued(
+    trained: Trained,
+    prompt: str,
+    length: int,
+    *,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    beams: int | None = None,
+    greedy: bool = False,
+    seed: int = 0,
+) -> str:
+    """The text with which the model continues ``prompt``."""
+    alphabet, model = trained.setup.alphabet, trained.setup.model
+    codes = encode_prompt(prompt, alphabet)
+    # The symbol that stands for unknown characters is not one that can be printed.
+    allowed = jnp.array([symbol != "" for symbol in alphabet])
+    if beams is not None:
+        beam = beam_search(model, trained.params, codes, length, beams=beams, allowed=allowed)
+        return decode(beam.codes[0], alphabet)
+    drawn = sample(
+        model,
+        trained.params,
+        codes[:, None],
+        length,
+        key=None if greedy else jax.random.key(seed),
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        allowed=allowed,
+    )
+    return decode(drawn[:, 0], alphabet)

@@ -1,0 +1,348 @@
+"""The commands that train, resume, evaluate and generate; JAX is imported when it is needed."""
+
+import contextlib
+import dataclasses
+import signal
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from rnnlab import terminal
+from rnnlab._json import as_json
+from rnnlab._usage import RunError, UsageError, checking
+from rnnlab.startup import kept_programs, quick_start
+from rnnlab.studies.train_settings import (
+    TrainSettings,
+    from_mapping,
+    parse_assignments,
+    read_config,
+)
+
+if TYPE_CHECKING:
+    from rnnlab.studies.training import Setup
+    from rnnlab.training.loop import TrainingRun
+
+DONE = 0
+
+Folder = tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="DIR")]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """Train a language model of characters on Python's source code, or on a text of yours.
+
+    It writes run.json, metrics.jsonl and checkpoints/ into DIR, and says how it goes on standard
+    error. A run that was ended by anything goes on with "rnnlab resume DIR", and gives the same
+    bits as one that was not. SIGTERM and Ctrl-C save a checkpoint first; the exit code is then 143
+    or 130. All settings and their defaults: rnnlab train --settings.
+
+    Attributes:
+        config: JSON file of settings, such as {"cell": "gru", "steps": 1000}.
+        set: one setting, such as steps=1000; may be repeated, and comes before those of the file.
+        out: directory for the run; one that holds a run already is refused.
+        json: print the result as JSON, and nothing else on standard output.
+        settings: print all settings as JSON, and do nothing else.
+        tensorboard: also write TensorBoard events to DIR/tensorboard (needs tensorboardX).
+        wandb: also write an offline run of Weights & Biases to DIR (needs wandb).
+        cache: keep compiled programs for the next run, see "rnnlab gradients --help".
+    """
+
+    config: tyro.conf.Positional[Annotated[str | None, tyro.conf.arg(metavar="CONFIG.json")]] = None
+    set: tyro.conf.UseAppendAction[
+        Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE")]
+    ] = ()
+    out: Annotated[str, tyro.conf.arg(metavar="DIR")] = "runs/train"
+    json: bool = False
+    settings: bool = False
+    tensorboard: bool = False
+    wandb: bool = False
+    cache: bool = True
+
+    def run(self, arguments: list[str]) -> int:
+        del arguments
+        with checking():
+            if not self.out:
+                raise ValueError("--out is empty; give the directory to write into")
+            values = read_config(Path(self.config)) if self.config else {}
+            settings = from_mapping({**values, **parse_assignments(self.set)})
+        if self.settings:
+            with terminal.printing():
+                print(as_json(dataclasses.asdict(settings), indent=1))
+            return DONE
+        with _computing(settings, self.cache):
+            from rnnlab.studies import training
+
+            with checking():
+                setup = training.prepare(settings)
+                writers = _writers(self, Path(self.out))
+            result = _trained(setup, Path(self.out), resume=False, writers=writers)
+        _report(result, Path(self.out), self.json)
+        return DONE
+
+
+@dataclasses.dataclass(frozen=True)
+class Resume:
+    """Go on with a training run, from its last whole checkpoint.
+
+    Attributes:
+        folder: the directory of the run, its --out.
+        set: a setting with which it goes on, such as steps=2000; of the others only keep, log_every
+            and most_skipped may change.
+        json: print the result as JSON, and nothing else on standard output.
+        cache: keep compiled programs for the next run, see "rnnlab gradients --help".
+    """
+
+    folder: Folder
+    set: tyro.conf.UseAppendAction[
+        Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE")]
+    ] = ()
+    json: bool = False
+    cache: bool = True
+
+    def run(self, arguments: list[str]) -> int:
+        del arguments
+        folder = _existing(self.folder)
+        with checking():
+            settings = _settings_of(folder, parse_assignments(self.set))
+        with _computing(settings, self.cache):
+            from rnnlab.studies import training
+
+            with checking():
+                setup = training.prepare(settings)
+            result = _trained(setup, folder, resume=True)
+        _report(result, folder, self.json)
+        return DONE
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """Measure the loss of a trained model on text that it was not trained on.
+
+    Attributes:
+        folder: the directory of the run, its --out.
+        part: the held-out part: that for the final test, or that of the validations.
+        best: the parameters of the lowest validation loss, in place of the last ones.
+        json: print the record as JSON: loss (nats), bits_per_symbol, accuracy, step, and
+            params_sha256, the fingerprint of the parameters.
+        cache: keep compiled programs for the next run, see "rnnlab gradients --help".
+    """
+
+    folder: Folder
+    part: Literal["test", "validation"] = "test"
+    best: bool = False
+    json: bool = False
+    cache: bool = True
+
+    def run(self, arguments: list[str]) -> int:
+        del arguments
+        with _read_back(self.folder, self.best, self.cache) as trained:
+            from rnnlab.studies import training
+
+            record = training.evaluation(trained, self.part)
+        with terminal.printing():
+            if self.json:
+                print(as_json(record))
+                return DONE
+            out = terminal.console()
+            terminal.show(
+                out,
+                f"After {record['step']} steps: {record['bits_per_symbol']:.4f} bits per character "
+                f"({record['loss']:.4f} nats) and {record['accuracy']:.1%} of the characters "
+                f"predicted, on the {self.part} part ({record['characters']} characters).",
+            )
+            terminal.show(out, f"SHA-256 of the parameters: {record['params_sha256']}")
+        return DONE
+
+
+@dataclasses.dataclass(frozen=True)
+class Generate:
+    """Let a trained model continue a text.
+
+    Attributes:
+        folder: the directory of the run, its --out.
+        prompt: the text to continue.
+        length: characters to generate.
+        temperature: below 1 the likely characters become likelier.
+        top_k: choose among the k most likely characters only.
+        top_p: choose among the fewest characters that together have this probability.
+        beam: search for the likeliest text with this many candidates, in place of sampling.
+        greedy: take the most likely character each time, in place of sampling.
+        seed: of the samples.
+        best: the parameters of the lowest validation loss, in place of the last ones.
+        json: print prompt, text and step as JSON.
+        cache: keep compiled programs for the next run, see "rnnlab gradients --help".
+    """
+
+    folder: Folder
+    prompt: str = "def "
+    length: int = 400
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    beam: int | None = None
+    greedy: bool = False
+    seed: int = 0
+    best: bool = False
+    json: bool = False
+    cache: bool = True
+
+    def run(self, arguments: list[str]) -> int:
+        del arguments
+        with checking():
+            if self.beam is not None and (self.greedy or self.top_k or self.top_p):
+                raise ValueError(
+                    "--beam searches and does not sample; leave --greedy, --top-k and --top-p out"
+                )
+            if self.greedy and (self.top_k or self.top_p or self.temperature != 1):
+                raise ValueError(
+                    "--greedy takes the most likely character; leave --temperature, --top-k and "
+                    "--top-p out"
+                )
+        with _read_back(self.folder, self.best, self.cache) as trained, checking():
+            from rnnlab.studies import training
+
+            text = training.continued(
+                trained,
+                self.prompt,
+                self.length,
+                temperature=self.temperature,
+                top_k=self.top_k,
+                top_p=self.top_p,
+                beams=self.beam,
+                greedy=self.greedy,
+                seed=self.seed,
+            )
+        with terminal.printing():
+            if self.json:
+                print(as_json({"prompt": self.prompt, "text": text, "step": trained.step}))
+            else:
+                print(self.prompt + text)
+        return DONE
+
+
+def _existing(folder: str) -> Path:
+    with checking():
+        if not folder:
+            raise ValueError("DIR is empty; give the --out directory of a training run")
+        if not Path(folder).is_dir():
+            raise ValueError(f"{folder} is not a directory; give the --out of a training run")
+    return Path(folder)
+
+
+def _settings_of(folder: Path, changes: dict[str, Any]) -> TrainSettings:
+    # Before JAX is imported, which reads the flags that this sets.
+    quick_start()
+    from rnnlab.studies import training
+
+    return training.settings_of(folder, **changes)
+
+
+@contextlib.contextmanager
+def _computing(settings: TrainSettings, cache: bool) -> Iterator[None]:
+    """JAX with its settings, and the errors of training as sentences."""
+    quick_start()
+    import jax
+
+    from rnnlab.training.faults import CheckpointError, NonFiniteError
+
+    if settings.precision == "float64":
+        jax.config.update("jax_enable_x64", True)
+    with contextlib.ExitStack() as stack:
+        if cache:
+            stack.enter_context(kept_programs())
+        stack.enter_context(_warnings_as_notes())
+        try:
+            yield
+        except (CheckpointError, NonFiniteError) as fault:
+            raise RunError(str(fault)) from fault
+
+
+@contextlib.contextmanager
+def _warnings_as_notes() -> Iterator[None]:
+    """Shows warnings of rnnlab as notes on standard error, without the line of code."""
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        terminal.note(f"rnnlab: warning: {message}")
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
+
+
+@contextlib.contextmanager
+def _read_back(folder: str, best: bool, cache: bool) -> Iterator[Any]:
+    """The trained model in a directory."""
+    path = _existing(folder)
+    with checking():
+        settings = _settings_of(path, {})
+    with _computing(settings, cache):
+        from rnnlab.studies import training
+
+        with checking():
+            trained = training.read(path, best=best)
+        yield trained
+
+
+def _writers(command: Train, out: Path) -> list[Any]:
+    from rnnlab.training import metrics
+
+    writers: list[Any] = []
+    if command.tensorboard:
+        writers.append(metrics.TensorBoard(out / "tensorboard"))
+    if command.wandb:
+        writers.append(metrics.WeightsAndBiases(out))
+    return writers
+
+
+def _trained(
+    setup: "Setup", out: Path, *, resume: bool, writers: list[Any] | None = None
+) -> "TrainingRun":
+    from rnnlab.studies import training
+    from rnnlab.training.faults import Interrupted, RunFolderError
+
+    try:
+        return training.train(setup, out, resume=resume, writers=writers or [])
+    except RunFolderError as fault:
+        raise UsageError(fault) from None
+    except Interrupted as stop:
+        name = signal.Signals(stop.signal).name
+        terminal.note(
+            f"rnnlab: {name} after step {stop.step}, which is saved; continue with: "
+            f"rnnlab resume {out}"
+        )
+        raise
+    finally:
+        for writer in writers or []:
+            writer.close()
+
+
+def _report(result: "TrainingRun", out: Path, json: bool) -> None:
+    from rnnlab.training.trees import fingerprint
+
+    last: dict[str, Any] = {}
+    for record in result.metrics.records:
+        last.update(record)
+    summary = {
+        "step": int(result.state.step),
+        "loss": last.get("loss"),
+        "validation_loss": last.get("validation_loss"),
+        "best_step": result.best_step,
+        "stopped_early": result.stopped_early,
+        "params_sha256": fingerprint(result.params),
+    }
+    with terminal.printing():
+        if json:
+            print(as_json(summary))
+            return
+        parts = [f"Trained for {summary['step']} steps"]
+        if summary["loss"] is not None:
+            parts.append(f"the loss of the last one is {summary['loss']:.4f} nats")
+        if summary["validation_loss"] is not None:
+            parts.append(f"that on held-out text {summary['validation_loss']:.4f}")
+        if result.stopped_early:
+            parts.append(f"stopped early, since the best was at step {result.best_step}")
+        terminal.show(terminal.console(), "; ".join(parts) + ".")
+        terminal.show(terminal.console(), f"The run is in {out}; see rnnlab evaluate {out}.")
