@@ -8,6 +8,10 @@ if TYPE_CHECKING:
     from rnnlab.cells.base import Adjoint as Adjoint
     from rnnlab.cells.base import Maps as Maps
     from rnnlab.cells.base import Recurrent as Recurrent
+    from rnnlab.cells.conv import Convolutional as Convolutional
+    from rnnlab.cells.conv import ConvParams as ConvParams
+    from rnnlab.cells.conv_gru import ConvGRU as ConvGRU
+    from rnnlab.cells.conv_lstm import ConvLSTM as ConvLSTM
     from rnnlab.cells.gru import GRU as GRU
     from rnnlab.cells.gru import GRUNorm as GRUNorm
     from rnnlab.cells.gru import GRUParams as GRUParams
@@ -39,6 +43,10 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Adjoint": "base",
+    "ConvGRU": "conv_gru",
+    "ConvLSTM": "conv_lstm",
+    "ConvParams": "conv",
+    "Convolutional": "conv",
     "GRU": "gru",
     "GRUNorm": "gru",
     "GRUParams": "gru",
