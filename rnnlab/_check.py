@@ -466,8 +466,21 @@ def finite(name: str, tree: PyTree) -> None:
             )
 
 
+def independent_examples(cell: object) -> None:
+    """ValueError for a cell in which an example's outputs depend on the others of its batch."""
+    if getattr(cell, "couples_examples", False):
+        raise ValueError(
+            "batch normalisation in training couples the examples, so that none has a gradient of "
+            "its own; give the cell of rnnlab.cells.population_statistics"
+        )
+
+
 def linear_adjoint(cell: object) -> None:
-    """ValueError for a cell, or a cell inside it, whose backward pass changes the derivatives."""
+    """ValueError for a cell, or a cell inside it, that instruments of single examples cannot take.
+
+    Its backward pass changes the derivatives, or its examples depend on one another.
+    """
+    independent_examples(cell)
     if not getattr(cell, "linear_adjoint", True):
         name = type(cell).__name__
         raise ValueError(

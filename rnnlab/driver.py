@@ -516,7 +516,7 @@ def check_params(cell: Cell, params: PyTree, input_size: int) -> None:
     if needed is None:
         _check.arrays("params", params)
         return
-    made_for = _made_for(params, needed, _params_shapes(cell, input_size + 1))
+    made_for = _made_for(cell, params, needed, input_size)
     if made_for not in (None, input_size):
         raise ValueError(
             f"xs has {input_size} features, but params were made for {made_for}; "
@@ -536,15 +536,22 @@ def _params_shapes(cell: Cell, input_size: int) -> PyTree | None:
         return None
 
 
-def _made_for(params: PyTree, needed: PyTree, with_one_more: PyTree) -> int | None:
+def _made_for(cell: Cell, params: PyTree, needed: PyTree, input_size: int) -> int | None:
     """For how many input features ``params`` were initialised; None where shapes do not show it.
 
     Args:
+        cell: the cell.
         params: parameters of the cell.
-        needed: the shapes that are needed.
-        with_one_more: the shapes for one more input feature: axes that differ count features.
+        needed: the shapes that are needed for ``input_size`` features.
+        input_size: I.
     """
     if jax.tree.structure(params) != jax.tree.structure(needed):
+        return None
+    # Axes that differ for one more feature are those that count features.
+    try:
+        with_one_more = _params_shapes(cell, input_size + 1)
+    except ValueError:
+        # A cell may take only some sizes, such as multiples of the pixels of an image.
         return None
     leaves = map(jax.tree.leaves, (params, needed, with_one_more))
     for leaf, need, longer in zip(*leaves, strict=True):

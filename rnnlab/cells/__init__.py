@@ -8,6 +8,15 @@ if TYPE_CHECKING:
     from rnnlab.cells.base import Adjoint as Adjoint
     from rnnlab.cells.base import Maps as Maps
     from rnnlab.cells.base import Recurrent as Recurrent
+    from rnnlab.cells.batch_norm import BatchNormGains as BatchNormGains
+    from rnnlab.cells.batch_norm import BatchNormLSTM as BatchNormLSTM
+    from rnnlab.cells.batch_norm import BatchNormParams as BatchNormParams
+    from rnnlab.cells.batch_norm import LSTMMoments as LSTMMoments
+    from rnnlab.cells.batch_norm import Moments as Moments
+    from rnnlab.cells.conv import Convolutional as Convolutional
+    from rnnlab.cells.conv import ConvParams as ConvParams
+    from rnnlab.cells.conv_gru import ConvGRU as ConvGRU
+    from rnnlab.cells.conv_lstm import ConvLSTM as ConvLSTM
     from rnnlab.cells.gru import GRU as GRU
     from rnnlab.cells.gru import GRUNorm as GRUNorm
     from rnnlab.cells.gru import GRUParams as GRUParams
@@ -28,6 +37,10 @@ if TYPE_CHECKING:
     from rnnlab.cells.mgu import MGU as MGU
     from rnnlab.cells.mgu import MGUParams as MGUParams
     from rnnlab.cells.mgu import MGUState as MGUState
+    from rnnlab.cells.population import PopulationLSTM as PopulationLSTM
+    from rnnlab.cells.population import PopulationParams as PopulationParams
+    from rnnlab.cells.population import PopulationState as PopulationState
+    from rnnlab.cells.population import population_statistics as population_statistics
     from rnnlab.cells.readout import Readout as Readout
     from rnnlab.cells.readout import ReadoutParams as ReadoutParams
     from rnnlab.cells.readout import ReadoutState as ReadoutState
@@ -39,6 +52,13 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Adjoint": "base",
+    "BatchNormGains": "batch_norm",
+    "BatchNormLSTM": "batch_norm",
+    "BatchNormParams": "batch_norm",
+    "ConvGRU": "conv_gru",
+    "ConvLSTM": "conv_lstm",
+    "ConvParams": "conv",
+    "Convolutional": "conv",
     "GRU": "gru",
     "GRUNorm": "gru",
     "GRUParams": "gru",
@@ -53,6 +73,7 @@ _HOME = {
     "JordanRNN": "jordan",
     "JordanState": "jordan",
     "LSTM": "lstm",
+    "LSTMMoments": "batch_norm",
     "LSTMNorm": "lstm",
     "LSTMParams": "lstm",
     "LSTMState": "lstm",
@@ -61,6 +82,10 @@ _HOME = {
     "MGUParams": "mgu",
     "MGUState": "mgu",
     "Maps": "base",
+    "Moments": "batch_norm",
+    "PopulationLSTM": "population",
+    "PopulationParams": "population",
+    "PopulationState": "population",
     "RNN": "rnn",
     "RNNParams": "rnn",
     "RNNState": "rnn",
@@ -69,6 +94,7 @@ _HOME = {
     "ReadoutState": "readout",
     "Recurrent": "base",
     "Step": "step",
+    "population_statistics": "population",
 }
 
 __all__ = [*_HOME]

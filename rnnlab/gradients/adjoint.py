@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from rnnlab import _check
 from rnnlab.driver import Trajectory
 from rnnlab.engines.sequence import Marks, begin, select
 from rnnlab.gradients.scaled import NOTHING, Scaled, renormalise, rescale, zero
@@ -82,6 +83,8 @@ def adjoint_scan(
     Returns:
         ∂L/∂s₀, the total, and what was collected, ``[T, ...]``.
     """
+    # Each example has an exponent of its own, which no other example's gradient may enter.
+    _check.independent_examples(cell)
     batch = run.xs.shape[1:-1]
     shape = batch if rows is None else (rows.size, *batch)
     parts = split(cell.step, params, run.start, run.xs[0])

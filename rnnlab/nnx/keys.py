@@ -69,8 +69,9 @@ def has_dropout(cell: Cell, params: PyTree, in_features: int) -> bool:
     def outputs(key: Key, params: PyTree, xs: Array, state: PyTree) -> Any:
         return run(cell, params, xs, state, RunOptions(key=key))
 
-    xs = jax.ShapeDtypeStruct((1, 1, in_features), jnp.float32)
-    state = jax.eval_shape(lambda: cell.initial_state((1,)))
+    # Two examples, since batch normalisation refuses one.
+    xs = jax.ShapeDtypeStruct((1, 2, in_features), jnp.float32)
+    state = jax.eval_shape(lambda: cell.initial_state((2,)))
     key = jax.eval_shape(lambda: jax.random.key(0))
     # A run splits the key for its cells in any case, so its presence alone says nothing.
     program = jax.make_jaxpr(outputs)(key, params, xs, state).jaxpr
