@@ -103,7 +103,7 @@ def fingerprint(tree: PyTree) -> str:
     """The SHA-256 of the names, shapes, dtypes and bytes of all arrays.
 
     >>> fingerprint({"w": np.zeros(3, np.float32)})[:8]
-    '5de3e2fe'
+    'cb1b062d'
     """
     digest = hashlib.sha256()
     for name, leaf in to_leaves(tree).items():
@@ -113,10 +113,11 @@ def fingerprint(tree: PyTree) -> str:
     return digest.hexdigest()
 
 
-def not_finite(tree: PyTree) -> str | None:
-    """The name of the first floating-point array with NaN or infinity; None where there is none."""
+def not_finite(tree: PyTree) -> list[str]:
+    """The names of the floating-point arrays with NaN or infinity."""
+    found = []
     for name, leaf in to_leaves(tree).items():
         value = leaf.value
         if jnp.issubdtype(value.dtype, jnp.inexact) and not np.isfinite(value).all():
-            return name
-    return None
+            found.append(name)
+    return found
