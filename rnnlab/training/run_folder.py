@@ -20,8 +20,8 @@ from rnnlab.typing import PyTree
 RUN, METRICS, CHECKPOINTS = "run.json", "metrics.jsonl", "checkpoints"
 
 DIGEST = "sha256"
-"""The entry of ``run.json`` with the SHA-256 of the others: a changed digit would otherwise be another
-setting."""
+"""The entry of ``run.json`` with the SHA-256 of the others: otherwise a changed digit would be
+another setting."""
 
 
 class RunFolder:
