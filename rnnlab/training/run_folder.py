@@ -67,6 +67,7 @@ class RunFolder:
                 stack.enter_context(_files.locked(self.folder))
                 self._claim()
                 self.metrics = JsonLines(self.folder / METRICS)
+                stack.callback(self.metrics.close)
                 _files.sync(self.folder)
             except BlockingIOError:
                 raise RunFolderError(
@@ -77,7 +78,6 @@ class RunFolder:
                 raise RunFolderError(
                     f"{self.folder} cannot be written ({fault.strerror}); choose another directory"
                 ) from None
-            stack.callback(self.metrics.close)
             self.checkpoints.clean()
             stack.enter_context(self.checkpoints)
             self._stack = stack.pop_all()

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,15 @@ STEPS, EVERY, KEEP, SEED = 20, 2, 2, 7
 CONFIG = {"settings": {"cell": "tiny", "learning_rate": 0.01, "clip": None}, "texts": ["a", "ä"]}
 
 
+def nothing(index: int) -> None:
+    """Does not look."""
+    del index
+
+
 class Data:
     """Batches that follow from their index; ``look`` is told of each that is asked for."""
 
-    def __init__(self, look: Callable[[int], Any] = lambda index: None, offset: int = 0) -> None:
+    def __init__(self, look: Callable[[int], Any] = nothing, offset: int = 0) -> None:
         self.look = look
         self.offset = offset
 
@@ -124,3 +130,13 @@ def programs(folder: Path) -> Iterator[None]:
             del os.environ["XDG_CACHE_HOME"]
         else:
             os.environ["XDG_CACHE_HOME"] = before
+
+
+@contextlib.contextmanager
+def heard() -> Iterator[list[str]]:
+    """The texts of the warnings of the block, once it has ended."""
+    said: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield said
+    said += [str(warning.message) for warning in caught]
