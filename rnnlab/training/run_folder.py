@@ -148,6 +148,10 @@ class RunFolder:
                 raise RunFolderError(str(fault)) from None
         if restored is not None:
             check_owner(self.folder, restored.about, self.about)
+        elif self.resume and (self.folder / METRICS).stat().st_size:
+            self.checkpoints.warn(
+                f"{self.folder} has metrics, but no checkpoint; the run begins anew"
+            )
         self.metrics.return_to(None if restored is None else restored.about["metrics"])
         return restored
 
