@@ -79,6 +79,21 @@ def test_a_checkpoint_outlives_a_damaged_later_one(tmp_path):
         assert checkpoints.steps() == [4]
 
 
+def test_a_damaged_checkpoint_takes_no_place(tmp_path):
+    """Of two that are kept, both are whole."""
+    state = {"w": np.arange(3.0)}
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        for step in (4, 5):
+            checkpoints.save(step, state, {})
+        checkpoints.wait()
+        (tmp_path / "step_00000005" / "SHA256SUMS").unlink()
+        with pytest.warns(UserWarning, match="step 4 is used instead"):
+            assert checkpoints.restore(state).step == 4
+        checkpoints.save(6, state, {})
+        checkpoints.wait()
+        assert checkpoints.steps() == [4, 6]
+
+
 def test_metrics_that_cannot_be_written_end_the_run():
     full = Path("/dev/full")
     if not full.exists():

@@ -59,8 +59,8 @@ class DamagedError(CheckpointError):
 class Checkpoints:
     """The checkpoints of one run, of which the last ``keep`` are kept.
 
-    A save removes the checkpoints of later steps: the run went back to before them, since they are
-    damaged.
+    A save removes the checkpoints that were passed over because they are damaged, and those of
+    later steps: the run went back to before them.
 
     Use it as a context: leaving it waits for the save in progress.
 
@@ -82,6 +82,7 @@ class Checkpoints:
         self.warn = warnings.warn if warn is None else warn
         self._thread: threading.Thread | None = None
         self._fault: BaseException | None = None
+        self._damaged: set[int] = set()
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -137,7 +138,7 @@ class Checkpoints:
         if fault is not None:
             path = getattr(fault, "filename", None)
             where = f" ({path})" if path else ""
-            reason = getattr(fault, "strerror", None) or fault
+            reason = getattr(fault, "strerror", None) or _first_line(fault)
             raise CheckpointError(
                 f"the checkpoint in {self.folder} could not be saved: {reason}{where}; the run "
                 "stops, since what follows would be lost"
@@ -151,11 +152,12 @@ class Checkpoints:
             self._fault = fault
 
     def _prune(self, last: int) -> None:
-        """Keeps the newest checkpoints up to the one just saved."""
+        """Keeps the newest checkpoints up to the one just saved, and no damaged one."""
+        self._damaged.discard(last)
         saved = self.steps()
-        kept = [step for step in saved if step <= last][-self.keep :]
+        whole = [step for step in saved if step <= last and step not in self._damaged]
         for step in saved:
-            if step not in kept:
+            if step not in whole[-self.keep :]:
                 _remove(_path(self.folder, step))
 
     def restore(self, template: PyTree, step: int | None = None) -> Restored | None:
@@ -200,6 +202,7 @@ class Checkpoints:
                     # A run that goes on may have removed it while it was read.
                     if _path(self.folder, damaged).exists():
                         self.warn(f"{sentence}; step {candidate} is used instead")
+                self._damaged.update(faults)
                 return candidate, leaves, about
             if not steps and step is None:
                 # The run may have removed these, after it saved others.
@@ -248,6 +251,11 @@ def write(folder: Path, step: int, leaves: Mapping[str, Leaf], content: dict[str
         _remove(final)
     work.rename(final)
     _files.sync(folder)
+
+
+def _first_line(fault: BaseException) -> str:
+    """What orbax tells, whose errors may have many lines; by its type where it tells nothing."""
+    return str(fault).partition("\n")[0] or type(fault).__name__
 
 
 def _is_not_about_merging(record: logging.LogRecord) -> bool:
@@ -306,7 +314,7 @@ def read(folder: Path) -> tuple[dict[str, Leaf], dict[str, Any]]:
         raise
     except Exception as fault:
         # The digests are right, so a reader of another version does not understand the files.
-        raise DamagedError(f"{folder} cannot be read ({fault})") from fault
+        raise DamagedError(f"{folder} cannot be read ({_first_line(fault)})") from fault
 
 
 def _restore_arrays(folder: Path) -> dict[str, Any]:

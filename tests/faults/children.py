@@ -50,6 +50,11 @@ class Child:
         """The first message with that entry; an empty one if there is none."""
         return next((message for message in self.messages() if name in message), {})
 
+    def until_batch(self, index: int) -> int:
+        """The first batch from ``index`` on that it asks for; -1 if it ends before."""
+        batches = (message.get("batch", -1) for message in self.messages())
+        return next((batch for batch in batches if batch >= index), -1)
+
     def kill_after(self, seconds: float, number: int = signal.SIGKILL) -> None:
         time.sleep(seconds)
         os.kill(self.pid, number)
@@ -118,25 +123,28 @@ def _batches(folders: Sequence[Path]) -> list[Sequence[Path]]:
 
 
 def uninterrupted(folder: Path, **changes: Any) -> tuple[dict[str, Any], float]:
-    """The outcome of a run that nothing disturbs, and the seconds after its second batch."""
+    """The outcome of a run that nothing disturbs, and the seconds between its second batch and its
+    last save."""
 
     def work(tell: Tell) -> None:
         run = tiny.train(folder, data=tiny.Data(teller(tell)), **changes)
+        tell({"end": True})
         tell({"outcome": tiny.outcome(folder, run)})
 
     child = Child(work)
-    child.until("second")
+    child.until_batch(1)
     start = time.monotonic()
-    outcome = child.until("outcome")["outcome"]
+    child.until("end")
     seconds = time.monotonic() - start
+    outcome = child.until("outcome")["outcome"]
     assert child.end() == 0
     return outcome, seconds
 
 
 def teller(tell: Tell) -> Callable[[int], None]:
-    """Tells of each batch that a run asks for, the second one as "second"."""
+    """Tells of each batch that a run asks for."""
 
     def look(index: int) -> None:
-        tell({"second" if index == 1 else "batch": index})
+        tell({"batch": index})
 
     return look

@@ -53,20 +53,21 @@ def random_kills(place: Path, truth: Truth, short: bool) -> Count:
     expected, span = truth
     dice = random.Random(0)
     wanted = 2 if short else 100
+    step = span / tiny.STEPS
     starts: dict[str, int] = {}
     moments = {"a save": 0, "a deletion": 0}
     for attempt in range(3 * wanted):
         if len(starts) == wanted:
             break
         folder = place / f"killed {attempt}"
-        reached = _killed(folder, span * dice.random())
+        reached = _killed(folder, dice.randrange(1, tiny.STEPS), 2 * step * dice.random())
         if reached is None:
             continue
         _tell_apart(folder, moments)
         steps = saved_steps(folder)
         starts[str(folder)] = max(steps, default=0)
         # The save before the last one was complete before the last one began.
-        least = (reached // tiny.EVERY - 1) * tiny.EVERY
+        least = ((reached - 1) // tiny.EVERY - 1) * tiny.EVERY
         if max(steps, default=0) < least:
             count.add("silent_losses", f"step {reached} was reached, but only {steps} are there")
             del starts[str(folder)]
@@ -76,14 +77,13 @@ def random_kills(place: Path, truth: Truth, short: bool) -> Count:
     return count
 
 
-def _killed(folder: Path, seconds: float) -> int | None:
-    """Kills a run; the last batch it asked for, None if it had ended before."""
+def _killed(folder: Path, batch: int, seconds: float) -> int | None:
+    """Kills a run some time after a batch; the last batch it asked for, None if it had ended."""
     child = Child(lambda tell: train(folder, tell))
-    child.until("second")
+    last = child.until_batch(batch)
     child.kill_after(seconds)
-    last = 1
     for message in child.messages():
-        last = message.get("batch", last)
+        last = max(last, message["batch"])
     return last if child.end() == -signal.SIGKILL else None
 
 
@@ -125,6 +125,9 @@ SCENARIOS: dict[str, tuple[Callable[[Path], None], int]] = {
 DAMAGED = 2
 """The index of the last of them."""
 
+SAME = 50
+"""Operations that a save begins with, whatever it replaces."""
+
 SOME = (10, 45, 85)
 """The operations that are tried in the short form: where a run starts, saves and deletes."""
 
@@ -138,7 +141,9 @@ def kills_at_operations(place: Path, truth: Truth, short: bool) -> list[Count]:
         count = Count(f"SIGKILL before each operation of {name}")
         before, folders = place / f"before {index}", []
         prepare(before)
-        for moment in SOME if short else itertools.count():
+        # Before it comes to the damaged one, that save is like the other.
+        first = SAME if index == DAMAGED else 0
+        for moment in SOME if short else itertools.count(first):
             folder = place / f"operation {index}.{moment}"
             if before.exists():
                 shutil.copytree(before, folder)

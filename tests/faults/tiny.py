@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ import numpy as np
 import optax
 
 from rnnlab.startup import kept_programs
-from rnnlab.training import TrainingRun, Validation, Watch, fit
+from rnnlab.training import TrainingRun, Validation, Watch, fit, program
 from rnnlab.training.checkpoints import Checkpoints, Restored
 from rnnlab.training.loop import Content
 from rnnlab.training.run_folder import CHECKPOINTS
@@ -81,7 +82,25 @@ def train(folder: Path | None, *, data: Any = None, **changes: Any) -> TrainingR
         "most_skipped": 3,
         "progress": False,
     }
-    return fit(None, Data() if data is None else data, out=folder, **(options | changes))
+    with contextlib.ExitStack() as stack:
+        if not changes.keys() & OF_THE_PROGRAM:
+            stack.enter_context(mock.patch.object(program, "compiled", _compiled_once))
+        return fit(None, Data() if data is None else data, out=folder, **(options | changes))
+
+
+OF_THE_PROGRAM = {"optimiser", "loss", "params", "carry", "average", "accumulate", "compute_dtype"}
+"""The options that make another program of a run."""
+
+_programs: list[Any] = []
+
+_compiled = program.compiled
+
+
+def _compiled_once(step: Any) -> Any:
+    """The program of a run, which is traced once in a process: all runs have the same one."""
+    if not _programs:
+        _programs.append(_compiled(step))
+    return _programs[0]
 
 
 def outcome(folder: Path, run: TrainingRun) -> dict[str, Any]:
