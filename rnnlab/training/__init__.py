@@ -9,9 +9,12 @@ from rnnlab.training.loop import TrainingRun, Watch, fit
 from rnnlab.training.losses import cross_entropy
 from rnnlab.training.metrics import read_metrics
 from rnnlab.training.monitors import GradientLooks, monitor_gradients, read_monitor
+from rnnlab.training.range_test import RangeTest, range_test
 from rnnlab.training.regularizers import flossing_loss, pascanu_omega
 from rnnlab.training.step import TrainState, initial_state, train_step
+from rnnlab.training.sweep import Sweep, sweep
 from rnnlab.training.truncated import truncated_loss
+from rnnlab.training.weights import load_weights, pack, save_weights, unpack
 
 __all__ = [
     "CheckpointError",
@@ -19,6 +22,8 @@ __all__ = [
     "GradientLooks",
     "Interrupted",
     "NonFiniteError",
+    "RangeTest",
+    "Sweep",
     "ThresholdRange",
     "TrainState",
     "TrainingRun",
@@ -31,15 +36,21 @@ __all__ = [
     "fit",
     "flossing_loss",
     "initial_state",
+    "load_weights",
     "losses",
     "metrics",
     "monitor_gradients",
     "monitors",
+    "pack",
     "pascanu_omega",
+    "range_test",
     "read_metrics",
     "read_monitor",
     "regularizers",
+    "save_weights",
+    "sweep",
     "threshold_range",
     "train_step",
     "truncated_loss",
+    "unpack",
 ]
