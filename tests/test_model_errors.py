@@ -106,8 +106,10 @@ FAULTS = {
         "attention_size",
     ),
     "no weights": (
-        lambda: CASES["encoder-decoder, none"].model.attend(
-            float64_params(*CASES["encoder-decoder, none"]), CASES["encoder-decoder, none"].batch
+        lambda: jax.eval_shape(
+            CASES["encoder-decoder, none"].model.attend,
+            float64_params(*CASES["encoder-decoder, none"]),
+            CASES["encoder-decoder, none"].batch,
         ),
         "attention",
     ),
@@ -123,7 +125,7 @@ FAULTS = {
     ),
     "another vector": (
         lambda: conditioned_decoder(GRU(3), C).apply(
-            conditioned_decoder(GRU(3), C).init(jax.random.key(0), Batch(VECTORS[0], WRITTEN)),
+            float64_params(conditioned_decoder(GRU(3), C), Batch(VECTORS[0], WRITTEN)),
             Batch(np.ones((B, 7)), WRITTEN),
         ),
         "7 features",

@@ -45,13 +45,13 @@ class Case(NamedTuple):
 
 CASES = {
     "classifier": Case(
-        classifier(stack([RNN(3), bidirectional(RNN(3))]), C, pool="attention"),
+        classifier(bidirectional(RNN(3)), C, pool="attention"),
         Batch(VECTORS, CLASSES, EACH, LENGTHS),
     ),
     "classifier, codes": Case(
         classifier(GRU(3), C, vocabulary_size=V), Batch(CODES, CLASSES, EACH, LENGTHS)
     ),
-    "regressor": Case(regressor(LSTM(3), O, pool="max"), Batch(VECTORS, NUMBERS, EACH, LENGTHS)),
+    "regressor": Case(regressor(RNN(3), O, pool="max"), Batch(VECTORS, NUMBERS, EACH, LENGTHS)),
     "regressor, mean": Case(
         regressor(bidirectional(RNN(3)), O, pool="mean"), Batch(VECTORS, NUMBERS, EACH, LENGTHS)
     ),
@@ -87,7 +87,13 @@ CASES = {
         conditioned_decoder(RNN(3), C, every_input=True), Batch(VECTORS[0], WRITTEN, SHORT)
     ),
 }
-LONG = {"classifier, codes", "regressor, mean", "forecaster", "encoder-decoder, none"}
+LONG = {
+    "classifier, codes",
+    "regressor, mean",
+    "forecaster",
+    "encoder-decoder, dot",
+    "encoder-decoder, none",
+}
 """Variants that are compiled only where the long tests are run."""
 
 every_case = pytest.mark.parametrize("name", CASES)
