@@ -74,13 +74,12 @@ def squared_error(predictions: Array, numbers: Array, counts: Array | None) -> S
             f"targets has shape {numbers.shape}, but the predictions are {predictions.shape}; give "
             "a number for each of them"
         )
+    errors = predictions - numbers
     where = None
     if counts is not None:
-        where = jnp.broadcast_to(counts[..., None], predictions.shape)
+        where = jnp.broadcast_to(counts[..., None], errors.shape)
         # The mean ignores a masked NaN, but its gradient would still be NaN.
-        predictions = jnp.where(where, predictions, 0)
-        numbers = jnp.where(where, numbers, 0)
-    errors = predictions - numbers
+        errors = jnp.where(where, errors, 0)
     value = jnp.mean(errors**2, where=where)
     mae = jnp.mean(jnp.abs(errors), where=where)
     return value, {"rmse": jnp.sqrt(value), "mae": mae}
