@@ -137,6 +137,7 @@ def test_the_scores_of_a_tagger():
         rights.append(logits[t, b].argmax() == TAGS[t, b])
     value, metrics = jax.jit(model.loss)(params, batch)
     close(value, jnp.asarray(np.mean(losses)))
+    assert int(metrics.pop("count")) == len(losses)
     close(metrics, {"accuracy": jnp.asarray(np.mean(rights))})
 
 
@@ -149,8 +150,8 @@ def test_the_scores_of_a_regressor():
     errors = np.asarray(jax.jit(model.apply)(params, batch))[[0, 2], 0] - numbers[[0, 2]]
     value, metrics = jax.jit(model.loss)(params, batch)
     close(value, jnp.asarray((errors**2).mean()))
-    rmse, mae = np.sqrt((errors**2).mean()), np.abs(errors).mean()
-    close(metrics, {"rmse": jnp.asarray(rmse), "mae": jnp.asarray(mae)})
+    assert int(metrics.pop("count")) == 2
+    close(metrics, {"mae": jnp.asarray(np.abs(errors).mean())})
 
 
 # The language model
