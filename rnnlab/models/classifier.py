@@ -86,7 +86,7 @@ def classifier(
     >>> params = model.init(jax.random.key(0), batch)
     >>> loss, metrics = model.loss(params, batch)
     >>> model.apply(params, batch).shape, list(metrics)
-    ((4, 3), ['accuracy'])
+    ((4, 3), ['accuracy', 'count'])
 
     Args:
         cell: any cell or layer.
