@@ -11,6 +11,7 @@ from rnnlab.training.metrics import read_metrics
 from rnnlab.training.monitors import GradientLooks, monitor_gradients, read_monitor
 from rnnlab.training.range_test import RangeTest, range_test
 from rnnlab.training.regularizers import flossing_loss, pascanu_omega
+from rnnlab.training.sampling import inverse_sigmoid, scheduled_sampling
 from rnnlab.training.step import TrainState, initial_state, train_step
 from rnnlab.training.sweep import Sweep, sweep
 from rnnlab.training.truncated import truncated_loss
@@ -36,6 +37,7 @@ __all__ = [
     "fit",
     "flossing_loss",
     "initial_state",
+    "inverse_sigmoid",
     "load_weights",
     "losses",
     "metrics",
@@ -48,6 +50,7 @@ __all__ = [
     "read_monitor",
     "regularizers",
     "save_weights",
+    "scheduled_sampling",
     "sweep",
     "threshold_range",
     "train_step",
