@@ -76,13 +76,13 @@ def test_a_range_test_ends_where_the_loss_explodes():
         steps=400,
     )
     theta, expected = 0.0, []
-    for rate, target in zip(test.learning_rates, targets, strict=True):
+    for rate, target in zip(test.learning_rates[:200], targets, strict=False):
         expected.append((theta - target) ** 2)
         theta -= rate * 2 / 3 * (theta - target)
     finite = np.isfinite(test.losses)
     assert not finite.all()
     assert finite[: finite.argmin()].all()
-    close(test.losses[:200], np.array(expected[:200]), 1e-3)
+    close(test.losses[:200], np.array(expected), 1e-6)
     assert 1e-3 < test.steepest < test.largest
     assert "learning rate" in test.finding()
 
@@ -130,7 +130,7 @@ def test_a_sweep_gives_what_each_run_gives_alone():
     ("varied", "words"),
     [
         ({"seed": [0, 1], "learning_rate": [0.1]}, ("(2,)", "(1,)", "one length")),
-        ({"seed": [0], "learning_rate": [0.1], "momentum": [0.9]}, ("momentum",)),
+        ({"seed": [0], "learning_rate": [0.1], "gain": [0.9]}, ("gain",)),
         ({}, ("varied",)),
         ({"seed": 3}, ("list",)),
     ],
