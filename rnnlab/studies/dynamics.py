@@ -74,13 +74,14 @@ class Unit(NamedTuple):
 def networks(settings: DynamicsSettings) -> dict[str, tuple[str, str]]:
     """Name and phase of each measured network, by the name under which it is shown.
 
-    That is the name itself where all are untrained, else one such as "gru (trained)".
+    That is the name itself where all are untrained, else one such as "trained gru": figures and
+    sentences then show the phases as they show cells.
     """
     shown = {}
     for name in settings.networks:
         for phase in settings.phases:
-            both = f"{name} ({phase})" if len(settings.phases) > 1 else name
-            shown[both] = name, phase
+            title = f"{phase} {name}" if len(settings.phases) > 1 else name
+            shown[title] = name, phase
     return shown
 
 
