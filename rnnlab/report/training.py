@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
@@ -303,7 +303,7 @@ def _lag_looks(looks: list[tuple[int, list, list]]) -> LagLooks | None:
     return LagLooks(np.array(list(rows)), np.array(ordered), grid)
 
 
-def _is_count(value: Any) -> bool:
+def _is_count(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
 
 
@@ -315,12 +315,12 @@ def _about(run: Mapping[str, Any]) -> dict[str, Any]:
     clips = [found.get("clip") for found in (run, config, settings)]
     clip = next((clip for clip in clips if _is_positive(clip)), None)
     length, context = settings.get("length"), settings.get("context")
-    known = _is_count(length) and _is_count(context)
+    lags = length + context if _is_count(length) and _is_count(context) else None
     planned = options.get("steps")
     return {
         "planned": planned if _is_count(planned) else None,
         "clip": clip,
-        "lags": length + context if known else None,
+        "lags": lags,
         "symbol": "character" if "alphabet" in settings else "symbol",
     }
 
@@ -335,16 +335,15 @@ def _is_positive(value: Any) -> bool:
 
 
 def curve(series: Series, most: int = POINTS) -> Curve:
-    """At most ``most`` points that keep the extremes: between the first and the last record
-    neighbours share a point, with their median and range.
+    """At most ``most`` points that keep the extremes.
+
+    Where there are more records, neighbours share a point with their median and range.
     """
     count = len(series.steps)
     if count <= most:
         return Curve(series.steps, series.values, series.values, series.values, merged=False)
-    inner = np.array_split(np.arange(1, count - 1), most - 2)
-    parts = [np.array([0]), *inner, np.array([count - 1])]
     steps, points = [], []
-    for part in parts:
+    for part in np.array_split(np.arange(count), most):
         values = series.values[part]
         values = values[np.isfinite(values)]
         steps.append(series.steps[part[len(part) // 2]])
@@ -352,6 +351,8 @@ def curve(series: Series, most: int = POINTS) -> Curve:
             points.append((np.median(values), values.min(), values.max()))
         else:
             points.append((math.nan,) * 3)
+    # The line begins and ends where the records do.
+    steps[0], steps[-1] = series.steps[0], series.steps[-1]
     middle, low, high = np.array(points).T
     return Curve(np.array(steps), middle, low, high, merged=True)
 

@@ -27,7 +27,7 @@ def title(metrics: RunMetrics) -> str:
         parts.append(f"The loss {training}")
     if held_out := _held_out(metrics):
         parts.append(f"held-out {held_out}" if parts else f"The held-out loss is {held_out}")
-    return "; ".join(parts) or f"{steps(metrics.last_step)} of training"
+    return "; ".join(parts) or f"No loss was recorded up to step {metrics.last_step}"
 
 
 def findings(metrics: RunMetrics) -> list[str]:
@@ -70,7 +70,7 @@ def _held_out(metrics: RunMetrics) -> str:
     text = f"{in_units(metrics, value)} at step {step}"
     if len(finite.steps) == 1:
         return text
-    if best == step:
+    if value == lowest:
         return f"{text}, the lowest so far"
     return f"{text}, the lowest {short(lowest)} at step {best}"
 
@@ -82,12 +82,12 @@ def in_units(metrics: RunMetrics, value: float) -> str:
     return f"{short(value)} nats ({short(value / math.log(2))} bits per {metrics.symbol})"
 
 
-def _change(start: float, end: float, show=short) -> str:
-    """"fell from 4.9 to 1.6"."""
+def _change(start: float, end: float) -> str:
+    """How a number changed, such as "fell from 4.9 to 1.6"."""
     if abs(end - start) <= LEVEL * max(abs(start), abs(end)):
-        return f"stayed near {show(end)}"
+        return f"stayed near {short(end)}"
     verb = "fell" if end < start else "rose"
-    return f"{verb} from {show(start)} to {show(end)}"
+    return f"{verb} from {short(start)} to {short(end)}"
 
 
 def _progress(metrics: RunMetrics) -> str:
@@ -102,9 +102,7 @@ def _skipped(metrics: RunMetrics) -> str:
     step, why = metrics.skipped[-1]
     if len(metrics.skipped) == 1:
         return f"Step {step} was not applied, since {why}."
-    return (
-        f"{len(metrics.skipped)} steps were not applied; the last was step {step}, since {why}."
-    )
+    return f"{len(metrics.skipped)} steps were not applied; the last was step {step}, since {why}."
 
 
 def clipped_share(metrics: RunMetrics) -> float | None:
@@ -139,23 +137,42 @@ def gradient(metrics: RunMetrics) -> str:
 
 def reach(layer: int | None, series: Series, lags: int | None) -> str:
     """How the horizon of a layer changed."""
-
-    def show(value: float) -> str:
-        beyond = lags is not None and value >= lags
-        return f"≥ {short(value)}" if beyond else short(value)
-
     of = "" if layer is None else f" in layer {layer}"
     (start, first), (end, last) = series.first(), series.last()
     if start == end:
-        return f"The horizon of the gradient{of} is {show(last)} steps at step {end}"
+        return f"The horizon of the gradient{of} is {_horizon(last, lags)} steps at step {end}"
     if first == last:
-        change = f"is {show(last)} steps at step {start} and at step {end}"
+        change = f"is {_horizon(last, lags)} steps at step {start} and at step {end}"
     else:
-        change = f"{_change(first, last, show)} steps between steps {start} and {end}"
+        verb = "fell" if last < first else "rose"
+        change = f"{verb} from {_horizon(first, lags)} to {_horizon(last, lags)} steps"
+        change += f" between steps {start} and {end}"
     values = series.finite.values
-    if values.min() < min(first, last) or values.max() > max(first, last):
-        change += f", with a range of {show(values.min())} to {show(values.max())}"
+    low, high = float(values.min()), float(values.max())
+    if low < min(first, last) or high > max(first, last):
+        change += f", with a range of {_horizon(low, lags)} to {_horizon(high, lags)}"
     return f"The horizon of the gradient{of} {change}"
+
+
+def _horizon(value: float, lags: int | None) -> str:
+    beyond = lags is not None and value >= lags
+    return f"≥ {value:g}" if beyond else f"{value:g}"
+
+
+def horizons(metrics: RunMetrics) -> str:
+    """The first and the last horizon of each layer, in one line."""
+    parts = []
+    for layer, series in metrics.horizons.items():
+        (start, first), (end, last) = series.first(), series.last()
+        name = "" if layer is None else f"layer {layer} "
+        change = _horizon(last, metrics.lags)
+        if start != end:
+            change = f"{_horizon(first, metrics.lags)} → {change}"
+        parts.append(f"{name}{change}")
+    steps_of = [series.steps for series in metrics.horizons.values()]
+    start, end = min(map(np.min, steps_of)), max(map(np.max, steps_of))
+    when = f"at step {end}" if start == end else f"from step {start} to step {end}"
+    return f"Horizon of the gradient {when} (steps): {', '.join(parts)}"
 
 
 def exponent(metrics: RunMetrics) -> str:

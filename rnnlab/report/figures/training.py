@@ -44,6 +44,8 @@ LINES = 16
 LOOKS = 6
 """Looks at the gradient by lag that are drawn."""
 LAYERS = 4
+FLOOR = 12
+"""Decades above and below lag 0 that are drawn."""
 MARKED = 40
 """A line with at most so many points has markers."""
 DASHES: Any = ("-", "--", ":", "-.")
@@ -104,16 +106,17 @@ def _panels(metrics: RunMetrics) -> list[Draw]:
         panels.append(functools.partial(_loss, metrics))
     if "gradient_norm" in metrics.series:
         panels.append(functools.partial(_gradient, metrics))
+    if metrics.horizons:
+        panels.append(functools.partial(_horizons, metrics))
+    # The two panels with long legends then share a row.
     for kind, name in ((GRADIENT, "gradient norm ‖∂L/∂θ‖"), (PARAMETER, "norm ‖θ‖")):
         norms = metrics.by_parameter(kind)
         if norms:
             panels.append(functools.partial(_parameters, norms, name))
-    for layer, looks in list(metrics.looks.items())[:LAYERS]:
-        panels.append(functools.partial(_by_lag, layer, looks))
-    if metrics.horizons:
-        panels.append(functools.partial(_horizons, metrics))
     if EXPONENT in metrics.series:
         panels.append(functools.partial(_exponent, metrics.series[EXPONENT]))
+    for layer, looks in list(metrics.looks.items())[:LAYERS]:
+        panels.append(functools.partial(_by_lag, layer, looks))
     for name, pair in list(metrics.others.items())[:LINES]:
         panels.append(functools.partial(_other, name, pair))
     return panels
@@ -125,12 +128,19 @@ def _loss(metrics: RunMetrics, axes: Axes) -> None:
     axes.set_ylabel(f"loss{unit}")
     axes.set_title("Loss", fontsize=10)
     if metrics.has_bits and not is_log:
-        bits = math.log(2)
         axes.spines["right"].set_visible(True)
-        right = axes.secondary_yaxis("right", functions=(lambda y: y / bits, lambda y: y * bits))
+        right = axes.secondary_yaxis("right", functions=(_to_bits, _to_nats))
         right.set_ylabel(f"bits per {metrics.symbol}")
     _mark_skipped(axes, metrics)
     _legend(axes)
+
+
+def _to_bits(nats: Any) -> Any:
+    return nats / math.log(2)
+
+
+def _to_nats(bits: Any) -> Any:
+    return bits * math.log(2)
 
 
 def _gradient(metrics: RunMetrics, axes: Axes) -> None:
@@ -188,6 +198,8 @@ def _by_lag(layer: int | None, looks: LagLooks, axes: Axes) -> None:
     axes.set(xlabel="lag (steps back from the loss)", ylabel="‖∂L/∂s‖ relative to lag 0")
     of = "" if layer is None else f" of layer {layer}"
     axes.set_title(f"Gradient of the state{of}; dotted: 1/1000", fontsize=10)
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(max(bottom, -FLOOR), min(top, FLOOR))
     _decades(axes)
     axes.legend(title="training step", fontsize=8, title_fontsize=8, frameon=False)
 
@@ -219,7 +231,8 @@ def _exponent(series: Series, axes: Axes) -> None:
 
 def _other(name: str, pair: Mapping[str, Series], axes: Axes) -> None:
     _pair(axes, pair)
-    axes.set_ylabel(_plain(name))
+    # A name may be too long for the side.
+    axes.set_title(_plain(name), fontsize=10)
     _legend(axes)
 
 
@@ -229,8 +242,7 @@ def _pair(axes: Axes, pair: Mapping[str, Series]) -> bool:
     colours = {"training": COLOURS[1], "validation": COLOURS[2]}
     for label, series in pair.items():
         name = label if len(pair) > 1 or label == "validation" else ""
-        marker = "o" if label == "validation" else ""
-        _line(axes, series, colours[label], name, log=is_log, marker=marker)
+        _line(axes, series, colours[label], name, log=is_log)
     if is_log:
         _decades(axes)
     else:
@@ -246,7 +258,6 @@ def _line(
     name: str = "",
     *,
     log: bool = False,
-    marker: str = "",
     **style: Any,
 ) -> None:
     """The median of each point, and the range as a band where several records share a point."""
@@ -256,7 +267,7 @@ def _line(
         values = [in_decades(part) for part in values]
     middle, low, high = values
     finite = np.isfinite(middle)
-    if marker or finite.sum() <= MARKED:
+    if finite.sum() <= MARKED:
         # A point between two gaps has no line.
         style |= {"marker": "o", "markersize": 3.5}
     axes.plot(drawn.steps, middle, color=colour, linewidth=1.4, label=name or HIDDEN, **style)
@@ -297,6 +308,10 @@ def _decades(axes: Axes) -> None:
 
 def _steps(axes: Axes) -> None:
     axes.set_xlabel("training step")
+    low, high = axes.get_xlim()
+    if high - low < 1:
+        # One record: whole steps around it.
+        axes.set_xlim(low - 1, high + 1)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
 
 

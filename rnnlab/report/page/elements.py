@@ -243,8 +243,8 @@ def axes(x: Record, y: Record, hover: str | None = None) -> Record:
     return layout | {"hovermode": "x unified", "hoverdistance": -1}
 
 
-def level(y: float, text: str) -> Record:
-    """The layout of a dotted line at ``y``, with a short text on it."""
+def level(y: float, text: str, *, side: str = "left") -> Record:
+    """The layout of a dotted line at ``y``, with a short text on it, at the left or the right."""
     shape = {
         "type": "line",
         "xref": "paper",
@@ -258,8 +258,8 @@ def level(y: float, text: str) -> Record:
     if text:
         annotation = {
             "xref": "paper",
-            "x": 0,
-            "xanchor": "left",
+            "x": 0 if side == "left" else 1,
+            "xanchor": side,
             "y": y,
             "yanchor": "bottom",
             "showarrow": False,

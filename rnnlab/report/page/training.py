@@ -29,9 +29,9 @@ from rnnlab.report.training import (
     spread_out,
 )
 
-LINES = 40
+LINES = 30
 """Parameters that are drawn."""
-CHOICES = 100
+CHOICES = 50
 """Further metrics that can be chosen."""
 ROWS = 200
 """Rows of a table; those of longer ones are spread over the run."""
@@ -42,7 +42,9 @@ LOOKS = 150
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 NARROW = 0.7
 """An axis of norms spans so many decades at least, so that it has ticks."""
-STEP = "training step"
+LONG = 30
+"""A longer name is left out beside its axis; it is in the title."""
+STEPS = {"title": "training step", "exponentformat": "none"}
 MERGED = " Where several records share a point, the line is their median and the band their range."
 NUMBERS = {"training": 1, "validation": 2}
 """Colour and marker."""
@@ -111,13 +113,13 @@ def _gradient(metrics: RunMetrics) -> elements.Figure:
     y: Record = {"title": "‖∂L/∂θ‖"}
     if is_log:
         y |= _decades(in_decades(series.finite.values))
-    layout = elements.axes({"title": STEP}, y, "step %{x}")
+    layout = elements.axes(STEPS, y, "step %{x}")
     share = sentences.clipped_share(metrics)
     text = f"Norm of the gradient: median {short(float(np.median(series.finite.values)))}"
     if share is not None and metrics.clip is not None:
         text += f"; {percent(share)} of the recorded steps clipped to {short(metrics.clip)}"
         level = math.log10(metrics.clip) if is_log else metrics.clip
-        layout |= elements.level(level, f"clipped to {metrics.clip:g}")
+        layout |= elements.level(level, f"clipped to {metrics.clip:g}", side="right")
     _mark_skipped(layout, metrics)
     about = f"All parameters together, before clipping.{_merged([series])}{_dashed(metrics)}"
     return elements.Figure(about, (), [elements.picture((), text, traces, layout)])
@@ -143,7 +145,7 @@ def _parameters(metrics: RunMetrics) -> elements.Figure:
         y = {"title": label, **_decades(np.concatenate(shown))}
         # The box of many lines would hide the figure.
         hover = "step %{x}" if len(traces) <= 2 * len(elements.SYMBOLS) else None
-        layout = elements.axes({"title": STEP}, y, hover)
+        layout = elements.axes(STEPS, y, hover)
         title = sentences.norms(norms, f"norm of the {kind}")
         pictures.append(elements.picture((kind,), title, traces, layout))
     about = (
@@ -217,32 +219,31 @@ def _lag_map(look: LagLooks) -> tuple[list[Record], Record]:
         "tickvals": rows,
         "ticktext": [str(lag) for lag in look.lags],
     }
-    return [heat], elements.axes({"title": STEP}, y)
+    return [heat], elements.axes(STEPS, y)
 
 
 def _horizons(metrics: RunMetrics) -> elements.Figure:
     """The lag at which the gradient is below 1/1000, for each layer."""
-    traces, findings = [], []
+    traces = []
     for place, (layer, series) in enumerate(metrics.horizons.items(), 1):
         name = "horizon" if layer is None else f"layer {layer}"
         traces += _line(series, {"name": name, "number": place % len(elements.SYMBOLS)})
-        findings.append(sentences.reach(layer, series, metrics.lags))
     y = {"title": "horizon (steps)", "rangemode": "tozero"}
-    layout = elements.axes({"title": STEP}, y, "step %{x}")
+    layout = elements.axes(STEPS, y, "step %{x}")
     if metrics.lags is not None:
-        layout |= elements.level(metrics.lags, "whole sequence")
+        layout |= elements.level(metrics.lags, "whole sequence", side="right")
     about = (
         "Lag at which the gradient of the state is below 1/1000 of what it is at the loss, in half "
         "of the examples."
     )
-    title = "; ".join([findings[0], *(text[:1].lower() + text[1:] for text in findings[1:])])
+    title = sentences.horizons(metrics)
     return elements.Figure(about, (), [elements.picture((), title, traces, layout)])
 
 
 def _exponent(metrics: RunMetrics) -> elements.Figure:
     """The first Lyapunov exponent."""
     traces = _line(metrics.series[EXPONENT], {"name": "λ₁", "number": 1})
-    layout = elements.axes({"title": STEP}, {"title": "λ₁ (nats/step)"}, "step %{x}")
+    layout = elements.axes(STEPS, {"title": "λ₁ (nats/step)"}, "step %{x}")
     layout |= elements.level(0, "")
     about = "First Lyapunov exponent; nearby trajectories converge where it is negative."
     title = sentences.exponent(metrics).rstrip(".")
@@ -253,7 +254,7 @@ def _others(others: Mapping[str, Mapping[str, Series]]) -> elements.Figure:
     """All further metrics, of which one is shown."""
     pictures = []
     for name, pair in list(others.items())[:CHOICES]:
-        traces, layout = _pair(pair, html.escape(name))
+        traces, layout = _pair(pair, html.escape(name) if len(name) <= LONG else "")
         ends = []
         for label, series in pair.items():
             (start, first), (end, last) = series.first(), series.last()
@@ -278,7 +279,7 @@ def _pair(pair: Mapping[str, Series], label: str) -> tuple[list[Record], Record]
     y: Record = {"title": label}
     if is_log:
         y |= _decades(in_decades(np.concatenate(shown)))
-    return traces, elements.axes({"title": STEP}, y, "step %{x}")
+    return traces, elements.axes(STEPS, y, "step %{x}")
 
 
 def _line(series: Series, look: Record, show: Any = None, *, log: bool = False) -> list[Record]:
@@ -327,13 +328,15 @@ def _mark_skipped(layout: Record, metrics: RunMetrics) -> None:
 
 def _summary(metrics: RunMetrics) -> Table:
     columns = (
-        "metric", "first", "last", "at step", "lowest", "at its step", "highest", "at that step",
-        "records",
+        "metric", "first", "last", "last step", "lowest", "step of the lowest", "highest",
+        "step of the highest", "records",
     )  # fmt: skip
     rows: list[tuple[Any, ...]] = []
-    for name, series in metrics.series.items():
+    first = [name for name in ("loss", VALIDATION + "loss") if name in metrics.series]
+    for name in dict.fromkeys([*first, *metrics.series]):
         if name.startswith((GRADIENT, PARAMETER)):
             continue
+        series = metrics.series[name]
         steps, values = series.finite
         low, high = int(np.argmin(values)), int(np.argmax(values))
         ends = float(values[0]), float(values[-1]), int(steps[-1])
@@ -345,8 +348,11 @@ def _summary(metrics: RunMetrics) -> Table:
 
 
 def _validations(metrics: RunMetrics) -> Table:
-    names = [name for name in metrics.series if name.startswith(VALIDATION)]
-    return _by_step("Held-out data", {name: metrics.series[name] for name in names})
+    columns = {}
+    for name in (VALIDATION + "loss", *metrics.series):
+        if name.startswith(VALIDATION) and name in metrics.series:
+            columns[name.removeprefix(VALIDATION)] = metrics.series[name]
+    return _by_step("Held-out data", columns)
 
 
 def _reach(metrics: RunMetrics) -> Table:
