@@ -366,12 +366,15 @@ def in_decades(values: np.ndarray) -> np.ndarray:
 def is_wide(series: Iterable[Series]) -> bool:
     """Whether a linear axis would hide most of the values, which are all positive.
 
-    So it is where most of them range over more than a decade and a half, and where the largest are
-    far from the others; not where only the smallest are, as those of an accuracy at the start.
+    So it is where the largest are far from the others, and where most range over more than a
+    decade and a half while they fall. What rises, such as an accuracy, is seen at its end.
     """
-    values = np.concatenate([one.finite.values for one in series])
+    all_series = list(series)
+    values = np.concatenate([one.finite.values for one in all_series])
     low, median, high = np.quantile(values, (0.05, 0.5, 0.95))
-    return bool(values.min() > 0 and (high > 30 * low or values.max() > 100 * median))
+    falls = all(one.end() < one.first()[1] for one in all_series)
+    is_spread = values.max() > 100 * median or (falls and high > 30 * low)
+    return bool(values.min() > 0 and is_spread)
 
 
 def spread_out(count: int, most: int) -> list[int]:
@@ -381,15 +384,15 @@ def spread_out(count: int, most: int) -> list[int]:
 
 
 def command(run: Mapping[str, Any]) -> list[str] | None:
-    """The arguments of ``rnnlab`` that start an equal run; None for a run of another program."""
+    """The command line that starts an equal run; None for a run of another program."""
     settings = _mapping(_mapping(run.get("config")).get("settings"))
     defaults = dataclasses.asdict(TrainSettings())
-    if not settings or not settings.keys() <= defaults.keys():
-        return None
     settings = {**settings, **_mapping(run.get("options"))}
+    if settings.keys() != defaults.keys():
+        return None
     arguments = ["rnnlab", "train"]
     for name, default in defaults.items():
-        value = settings.get(name, default)
+        value = settings[name]
         if value != default:
             arguments += ["--set", f"{name}={_as_argument(value)}"]
     return arguments

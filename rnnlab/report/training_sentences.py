@@ -205,7 +205,9 @@ def parameters(metrics: RunMetrics) -> str:
     )
     growth = {}
     for name, series in metrics.by_parameter(PARAMETER).items():
-        growth[name] = series.last()[1] - series.first()[1]
+        # A bias begins at zero, of which nothing is a multiple.
+        if math.isfinite(series.values[0]):
+            growth[name] = series.last()[1] - series.first()[1]
     most = max(growth, key=growth.__getitem__, default=None)
     if most is not None and growth[most] > LEVEL:
         text += f"; of the parameters {most} grew most, by a factor of {norm(growth[most])}"

@@ -49,6 +49,8 @@ FLOOR = 12
 MARKED = 40
 """A line with at most so many points has markers."""
 DASHES: Any = ("-", "--", ":", "-.")
+NARROW = 0.6
+"""An axis of norms spans so many decades at least, so that it has ticks."""
 HIDDEN = "_"
 """The label of what has no entry in the legend."""
 LAST_SHADE = 0.85
@@ -299,9 +301,9 @@ def _say_at(axes: Axes, y: float, text: str) -> None:
 
 
 def _decades(axes: Axes) -> None:
-    """Ticks for log10 values, on an axis of half a decade at least."""
+    """Ticks for log10 values, on an axis that is long enough for some."""
     low, high = axes.get_ylim()
-    room = max(0.7 - (high - low), 0) / 2
+    room = max(NARROW - (high - low), 0) / 2
     axes.set_ylim(low - room, high + room)
     decade_ticks(axes)
 
