@@ -350,16 +350,17 @@ class Dynamics(Command, DynamicsSettings):
 class Report:
     """Write report.html, one page with all results of a run, which can be read offline.
 
+    For a training run, which may be in progress, it also draws training.png and training.svg.
+
     Attributes:
-        folder: the directory of a finished run, its --out.
+        folder: the directory of a finished study or of a training run, its --out.
     """
 
     folder: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="DIR")]]
 
     def run(self, arguments: list[str]) -> int:
         """Writes the page, and notes what is missing in the directory; returns the exit code."""
-        from rnnlab.report.page.write import write_page
-        from rnnlab.studies.store import faults
+        from rnnlab.report.page.write import faults, write_page
 
         with checking():
             if not self.folder:
