@@ -32,7 +32,7 @@ from rnnlab.training.evaluation import Validation, evaluate
 from rnnlab.training.faults import CheckpointError
 from rnnlab.training.loop import TrainingRun, Watch, fit
 from rnnlab.training.metrics import MetricsWriter
-from rnnlab.training.run_folder import CHECKPOINTS, read_run
+from rnnlab.training.run_folder import CHECKPOINTS, check_owner, read_run
 from rnnlab.training.trees import Leaf, fingerprint, from_leaves
 from rnnlab.training.truncated import truncated_loss
 from rnnlab.typing import Array, PyTree
@@ -254,6 +254,7 @@ def read(folder: Path, *, best: bool = False) -> Trained:
             f"{folder} has no checkpoint yet; train it further with: rnnlab resume {folder}"
         )
     step, leaves, about = found
+    check_owner(folder, about, read_run(folder))
     setup = prepare(settings)
     config = _config(setup)
     if about["run"]["config"]["texts"] != config["texts"]:

@@ -59,6 +59,9 @@ class DamagedError(CheckpointError):
 class Checkpoints:
     """The checkpoints of one run, of which the last ``keep`` are kept.
 
+    A save removes the checkpoints of later steps: the run went back to before them, since they are
+    damaged.
+
     Use it as a context: leaving it waits for the save in progress.
 
     >>> import tempfile
@@ -143,10 +146,17 @@ class Checkpoints:
     def _write(self, *arguments: Any) -> None:
         try:
             write(self.folder, *arguments)
-            for step in self.steps()[: -self.keep]:
-                _remove(_path(self.folder, step))
+            self._prune(arguments[0])
         except BaseException as fault:
             self._fault = fault
+
+    def _prune(self, last: int) -> None:
+        """Keeps the newest checkpoints up to the one just saved."""
+        saved = self.steps()
+        kept = [step for step in saved if step <= last][-self.keep :]
+        for step in saved:
+            if step not in kept:
+                _remove(_path(self.folder, step))
 
     def restore(self, template: PyTree, step: int | None = None) -> Restored | None:
         """The last checkpoint that is whole, as a tree like ``template``; None without any.
@@ -178,18 +188,23 @@ class Checkpoints:
                     f"{self.folder} has no checkpoint of step {step}; there are: {known}"
                 )
             steps = [step]
-        faults = []
-        for candidate in reversed(steps):
+        faults: dict[int, str] = {}
+        while steps:
+            candidate = steps.pop()
             try:
                 leaves, about = read(_path(self.folder, candidate))
             except DamagedError as fault:
-                faults.append(str(fault))
-                continue
-            for sentence in faults:
-                self.warn(f"{sentence}; step {candidate} is used instead")
-            return candidate, leaves, about
+                faults[candidate] = str(fault)
+            else:
+                for sentence in faults.values():
+                    self.warn(f"{sentence}; step {candidate} is used instead")
+                return candidate, leaves, about
+            if not steps and step is None:
+                # A run that goes on may have removed these, after it saved others.
+                steps = [new for new in self.steps() if new not in faults]
         if faults:
-            raise CheckpointError(f"no checkpoint in {self.folder} is whole: {faults[0]}")
+            last = faults[max(faults)]
+            raise CheckpointError(f"no checkpoint in {self.folder} is whole: {last}")
         return None
 
     def clean(self) -> None:
@@ -210,6 +225,7 @@ def write(folder: Path, step: int, leaves: Mapping[str, Leaf], content: dict[str
     final = _path(folder, step)
     work = folder / f"{SAVING}{final.name}"
     folder.mkdir(parents=True, exist_ok=True)
+    _files.sync(folder.parent)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     keys, arrays = {}, {}
@@ -256,18 +272,22 @@ def _seal(work: Path) -> None:
 
 def _list(folder: Path) -> list[Path]:
     """All files below ``folder`` but the list of digests, sorted."""
-    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SUMS)
+    sums = folder / SUMS
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path != sums)
 
 
 def read(folder: Path) -> tuple[dict[str, Leaf], dict[str, Any]]:
     """The arrays of a checkpoint by name, and what was saved beside them.
 
     Raises:
-        DamagedError: for a file that is missing, was added or changed.
+        DamagedError: for a file that is missing, was added or changed, and for a directory that
+            has the name of another step.
     """
     verify(folder)
     try:
         content = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        if _path(folder.parent, content["step"]) != folder:
+            raise DamagedError(f"{folder / ABOUT} is that of step {content['step']}")
         arrays = _restore_arrays(folder / ARRAYS)
         leaves = {}
         for name, about in content["arrays"].items():
@@ -301,28 +321,40 @@ def _leaf(about: Mapping[str, Any], value: Any) -> Leaf:
 
 def verify(folder: Path) -> None:
     """DamagedError unless the directory holds exactly the files that were saved, unchanged."""
-    sums = folder / SUMS
+    try:
+        listed = _listed(folder / SUMS)
+        present = {path.relative_to(folder).as_posix(): path for path in _list(folder)}
+        # A list that is cut or changed names other files than those that are there.
+        for name in [*listed, *present]:
+            if name not in present:
+                raise DamagedError(f"{folder / name} is missing, which {SUMS} lists")
+            if name not in listed:
+                raise DamagedError(f"{folder / name} is not listed in {SUMS}")
+            if _files.digest(present[name]) != listed[name]:
+                raise DamagedError(f"{folder / name} is damaged: its SHA-256 is not that in {SUMS}")
+    except OSError as fault:
+        # Such as a disk with a bad block, or a run that removes the checkpoint meanwhile.
+        raise DamagedError(
+            f"{fault.filename or folder} cannot be read ({fault.strerror})"
+        ) from fault
+
+
+def _listed(sums: Path) -> dict[str, str]:
+    """The digests of all files by name; DamagedError for a list that is not one."""
     try:
         lines = sums.read_text(encoding="utf-8").split("\n")
     except FileNotFoundError:
         raise DamagedError(f"{sums} is missing") from None
-    except (OSError, UnicodeDecodeError):
-        raise DamagedError(f"{sums} is damaged") from None
+    except UnicodeDecodeError:
+        lines = [""]
     listed = {}
     for line in lines[:-1]:
         digest, _, name = line.partition("  ")
         listed[name] = digest
-    present = {path.relative_to(folder).as_posix(): path for path in _list(folder)}
-    # A list that is cut or changed names other files than those that are there.
-    for name in [*listed, *present]:
-        if name not in present:
-            raise DamagedError(f"{folder / name!s} is missing")
-        if name not in listed:
-            raise DamagedError(f"{folder / name} is not listed in {SUMS}")
-        if _files.digest(present[name]) != listed[name]:
-            raise DamagedError(f"{folder / name} is damaged: its SHA-256 differs")
-    if lines[-1] or not listed:
+    names_are_whole = all(name and name.isprintable() for name in listed)
+    if not listed or not names_are_whole or lines[-1]:
         raise DamagedError(f"{sums} is damaged")
+    return listed
 
 
 def _path(folder: Path, step: int) -> Path:

@@ -173,6 +173,8 @@ def fit(
     )
     params, carry = _copy((params, carry))
     state = initial_state(params, optimiser, k_train, carry=carry, average=average is not None)
+    # An optimiser may begin with numbers of Python, whose dtypes a checkpoint must know.
+    state = jax.tree.map(jnp.asarray, state)
     about = {
         "model": re.sub(r" at 0x[0-9a-f]+", "", repr(model)),
         "seed": seed,
@@ -294,6 +296,8 @@ class _Loop:
         self.best = _Best()
         self.best_params = _copy(state.params) if settings.validation else None
         self.stopped_early = False
+        # Such as the lowest loss of a schedule that waits for a plateau, infinite before the first.
+        self.infinite = set(trees.not_finite(state)) if folder else set()
         self.last_saved: int | None = None
         self.seconds_per_step: float | None = None
         self.last_end = 0.0
@@ -314,7 +318,8 @@ class _Loop:
 
     def run(self, stop: Stop, say: Callable[[str], None], advance: Callable[..., None]) -> None:
         """Steps until the end, a signal or an error."""
-        if self.step == 0:
+        # A checkpoint of step 0 comes after these measurements.
+        if self.last_saved is None:
             self._watch()
         while self.step < self.settings.steps and not self.stopped_early:
             end = self._next_event()
@@ -423,7 +428,9 @@ class _Loop:
     def _give_up(self, step: int, fault: int) -> None:
         """NonFiniteError: the last steps were not applied."""
         if self.folder is not None:
-            self.folder.metrics.flush()
+            # What ends the run matters more than a disk that is full.
+            with contextlib.suppress(CheckpointError):
+                self.folder.metrics.flush()
         raise NonFiniteError(
             f"step {step}: {describe(fault, self.names)}, and {self.settings.most_skipped} steps "
             "in a row were not applied; lower the learning rate, clip the gradient, or look at the "
@@ -479,10 +486,10 @@ class _Loop:
         """Starts to save a checkpoint of this step, unless there is one."""
         if self.folder is None or self.last_saved == self.step:
             return
-        bad = trees.not_finite(self.state._replace(optimiser=()))
-        if bad is not None:
+        bad = [name for name in trees.not_finite(self.state) if name not in self.infinite]
+        if bad:
             raise CheckpointError(
-                f"{bad} is not finite after step {self.step}, so no checkpoint was saved; lower "
+                f"{bad[0]} is not finite after step {self.step}, so no checkpoint was saved; lower "
                 "the learning rate or clip the gradient"
             )
         about = {"best": self.best._asdict(), "stopped_early": self.stopped_early}

@@ -1,5 +1,6 @@
 """Metrics of a run: lines of JSON, which are the source of truth, and other writers."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -64,8 +65,9 @@ class JsonLines:
     @property
     def position(self) -> dict[str, Any]:
         """Length and digest of the file, once all lines so far are on the disk."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with self._using():
+            self._file.flush()
+            os.fsync(self._file.fileno())
         return {"bytes": self._bytes, "sha256": self._digest.hexdigest()}
 
     def return_to(self, position: Mapping[str, Any] | None) -> None:
@@ -75,15 +77,17 @@ class JsonLines:
             CheckpointError: where the lines before it are not those that were written.
         """
         length = 0 if position is None else position["bytes"]
-        self._file.flush()
-        content = self.path.read_bytes()[:length]
+        with self._using():
+            self._file.flush()
+            content = self.path.read_bytes()[:length]
         digest = hashlib.sha256(content)
         if position is not None and digest.hexdigest() != position["sha256"]:
             raise CheckpointError(
                 f"{self.path} is not the file that the checkpoint belongs to: its first {length} "
                 "bytes were changed or are missing; restore it from a copy, or start a new run"
             )
-        self._file.truncate(length)
+        with self._using():
+            self._file.truncate(length)
         self.records = list(_parsed(content))
         self._digest, self._bytes = digest, length
 
@@ -91,17 +95,32 @@ class JsonLines:
         """Appends a record."""
         record = {"step": step, **values}
         line = f"{as_json(record)}\n".encode()
-        self._file.write(line)
+        with self._using():
+            self._file.write(line)
         self._digest.update(line)
         self._bytes += len(line)
         self.records.append(record)
 
     def flush(self) -> None:
         """Hands the lines to the operating system, for those who read along."""
-        self._file.flush()
+        with self._using():
+            self._file.flush()
 
     def close(self) -> None:
-        self._file.close()
+        """Closes the file; what a checkpoint counts on is on the disk already."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+
+    @contextlib.contextmanager
+    def _using(self) -> Iterator[None]:
+        """CheckpointError where the file cannot be used, such as on a full disk."""
+        try:
+            yield
+        except OSError as fault:
+            raise CheckpointError(
+                f"{self.path} cannot be read or written: {fault.strerror}; the run stops, since "
+                "its metrics would be lost"
+            ) from fault
 
 
 def read_metrics(path: str | Path) -> History:
@@ -140,15 +159,19 @@ class TensorBoard:
             raise ValueError(
                 "TensorBoard needs the package tensorboardX; pip install 'rnnlab[tensorboard]'"
             ) from None
-        self._writer = SummaryWriter(str(folder))
+        # Begun with the first metrics: a run refuses a directory that holds anything before it.
+        self._begin = lambda: SummaryWriter(str(folder))
+        self._writer: Any = None
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
+        self._writer = self._writer or self._begin()
         for name, value in values.items():
             if isinstance(value, int | float):
                 self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
 
 class WeightsAndBiases:
@@ -161,14 +184,18 @@ class WeightsAndBiases:
             raise ValueError(
                 "Weights & Biases needs the package wandb; pip install 'rnnlab[wandb]'"
             ) from None
-        self._run = wandb.init(project=project, mode=mode, dir=str(folder))
+        # Begun with the first metrics: a run refuses a directory that holds anything before it.
+        self._begin = lambda: wandb.init(project=project, mode=mode, dir=str(folder))
+        self._run: Any = None
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
+        self._run = self._run or self._begin()
         shown = {name: value for name, value in values.items() if value is not None}
         self._run.log(shown, step=step)
 
     def close(self) -> None:
-        self._run.finish()
+        if self._run is not None:
+            self._run.finish()
 
 
 __all__ = [

@@ -1,6 +1,7 @@
 """The directory of a training run: configuration, metrics and checkpoints."""
 
 import contextlib
+import hashlib
 import importlib.metadata
 import json
 import platform
@@ -17,6 +18,10 @@ from rnnlab.training.metrics import JsonLines
 from rnnlab.typing import PyTree
 
 RUN, METRICS, CHECKPOINTS = "run.json", "metrics.jsonl", "checkpoints"
+
+DIGEST = "sha256"
+"""The entry of ``run.json`` with the SHA-256 of the others: a changed digit would otherwise be another
+setting."""
 
 
 class RunFolder:
@@ -62,6 +67,7 @@ class RunFolder:
                 stack.enter_context(_files.locked(self.folder))
                 self._claim()
                 self.metrics = JsonLines(self.folder / METRICS)
+                _files.sync(self.folder)
             except BlockingIOError:
                 raise RunFolderError(
                     f"another process is training in {self.folder}; wait for it, or choose "
@@ -83,6 +89,9 @@ class RunFolder:
     def _claim(self) -> None:
         """Writes ``run.json``, or compares it; ValueError for a directory of another run."""
         path = self.folder / RUN
+        # A process that was killed while it wrote run.json leaves such a file.
+        for part in self.folder.glob(f"{RUN}*{_files.PART}"):
+            part.unlink()
         if not path.exists():
             if any(self.folder.iterdir()):
                 raise RunFolderError(
@@ -102,19 +111,17 @@ class RunFolder:
 
     def _write(self, versions: Mapping[str, str]) -> None:
         content = {**self.about, "options": self.options, "versions": versions}
+        content[DIGEST] = _digest(content)
         _files.write_text(self.folder / RUN, as_json(content, indent=1) + "\n")
         _files.sync(self.folder)
 
     def _compare(self, before: Mapping[str, Any]) -> None:
-        for name, value in self.about.items():
-            old = before.get(name)
-            if old == value:
-                continue
-            if isinstance(old, dict) and isinstance(value, dict):
-                keys = sorted(old.keys() | value.keys())
-                name = ", ".join(key for key in keys if old.get(key) != value.get(key))
+        kept = {name: before.get(name) for name in self.about}
+        names = _differences(kept, self.about)
+        if names:
             raise RunFolderError(
-                f"{self.folder} holds a run with another {name}; choose another directory"
+                f"{self.folder} holds a run with another {', '.join(names)}; choose another "
+                "directory"
             )
         changed = [
             f"{package} {version}, now {versions().get(package)}"
@@ -127,8 +134,20 @@ class RunFolder:
             )
 
     def restore(self, template: PyTree) -> Restored | None:
-        """The last whole checkpoint; the metrics go back to it."""
-        restored = self.checkpoints.restore(template) if self.resume else None
+        """The last whole checkpoint; the metrics go back to it.
+
+        Raises:
+            RunFolderError: for a checkpoint of another run, structure, shape or dtype.
+            CheckpointError: where no checkpoint is whole, or the metrics before it were changed.
+        """
+        restored = None
+        if self.resume:
+            try:
+                restored = self.checkpoints.restore(template)
+            except ValueError as fault:
+                raise RunFolderError(str(fault)) from None
+        if restored is not None:
+            check_owner(self.folder, restored.about, self.about)
         self.metrics.return_to(None if restored is None else restored.about["metrics"])
         return restored
 
@@ -139,17 +158,50 @@ class RunFolder:
 
 
 def read_run(folder: Path) -> dict[str, Any]:
-    """``run.json`` of a run; ValueError where there is none that can be read."""
+    """``run.json`` of a run; RunFolderError where there is none, or it was changed."""
     path = folder / RUN
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(content, dict) and isinstance(content.get("versions"), dict):
-            return content
     except FileNotFoundError:
-        raise ValueError(f"{folder} holds no training run; give the --out of one") from None
+        raise RunFolderError(f"{folder} holds no training run; give the --out of one") from None
     except (OSError, ValueError):
-        pass
-    raise ValueError(f"{path} is damaged; restore it from a copy, or start a new run")
+        content = None
+    if isinstance(content, dict):
+        digest = content.pop(DIGEST, None)
+        if digest == _digest(content):
+            return content
+    raise RunFolderError(
+        f"{path} is damaged or was edited; restore it from a copy, or start a new run"
+    )
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    """The SHA-256 of values, however the file spells them."""
+    return hashlib.sha256(as_json(dict(content)).encode()).hexdigest()
+
+
+def check_owner(folder: Path, saved: Mapping[str, Any], run: Mapping[str, Any]) -> None:
+    """RunFolderError if a checkpoint, by what was saved beside it, belongs to another run."""
+    for name, value in saved["run"].items():
+        if name not in run or run[name] != value:
+            raise RunFolderError(
+                f"the checkpoints in {folder} are those of a run with another {name}; restore its "
+                "files from a copy, or start a new run"
+            )
+
+
+def _differences(old: Any, new: Any, path: tuple[str, ...] = ()) -> list[str]:
+    """The names of the entries that differ, such as ``settings.learning_rate``."""
+    if old == new:
+        return []
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return [".".join(path)]
+    names = []
+    for key in sorted(old.keys() | new.keys()):
+        # What the user gave as config is named as they named it.
+        inner = () if (*path, key) == ("config",) else (*path, key)
+        names += _differences(old.get(key), new.get(key), inner)
+    return names or [".".join(path)]
 
 
 def versions() -> dict[str, str]:

@@ -113,10 +113,11 @@ def fingerprint(tree: PyTree) -> str:
     return digest.hexdigest()
 
 
-def not_finite(tree: PyTree) -> str | None:
-    """The name of the first floating-point array with NaN or infinity; None where there is none."""
+def not_finite(tree: PyTree) -> list[str]:
+    """The names of the floating-point arrays with NaN or infinity."""
+    found = []
     for name, leaf in to_leaves(tree).items():
         value = leaf.value
         if jnp.issubdtype(value.dtype, jnp.inexact) and not np.isfinite(value).all():
-            return name
-    return None
+            found.append(name)
+    return found
