@@ -49,8 +49,9 @@ def filtered(
     """
     # The largest is 0 first, so that a temperature near 0 leaves it, and not ∞ in many places.
     logits = logits - jnp.max(logits, axis=-1, keepdims=True)
-    limits = jnp.finfo(logits.dtype)
-    temperature = jnp.clip(temperature, float(limits.tiny), float(limits.max))
+    # XLA may multiply by the inverse, which must not be 0 or ∞ either.
+    least = float(jnp.finfo(logits.dtype).tiny)
+    temperature = jnp.clip(temperature, least, 1 / least)
     logits = logits / temperature.astype(logits.dtype)
     order = jnp.argsort(-logits, axis=-1, stable=True)
     ranks = jnp.argsort(order, axis=-1)
@@ -116,9 +117,9 @@ def sample(
     if top_p is not None and not 0 < top_p <= 1:
         raise ValueError(f"top_p is {top_p}; it must be above 0 and at most 1")
     # In the range of float32, or it would be 0 or ∞.
-    limits = np.finfo(np.float32)
-    temperature = jnp.float32(np.clip(temperature, limits.tiny, limits.max))
-    return _sample(model, params, prompt, steps, key, temperature, top_k, top_p, allowed)
+    least = float(np.finfo(np.float32).tiny)
+    inside = jnp.float32(np.clip(temperature, least, 1 / least))
+    return _sample(model, params, prompt, steps, key, inside, top_k, top_p, allowed)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "steps", "top_k", "top_p"))

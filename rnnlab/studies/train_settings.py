@@ -252,6 +252,8 @@ def _whole(name: str, value: Any, least: int, below: int = 2**31) -> None:
 
 def _number(name: str, value: Any, *, zero: bool = False, below: float = math.inf) -> None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    # An integer can be larger than any float.
+    is_number = is_number and value <= sys.float_info.max
     if is_number and (value > 0 or (zero and value == 0)) and value < below:
         return
     least = "of at least 0" if zero else "above 0"
