@@ -8,7 +8,12 @@ from rnnlab.training.faults import CheckpointError, Interrupted, NonFiniteError
 from rnnlab.training.loop import TrainingRun, Watch, fit
 from rnnlab.training.losses import cross_entropy
 from rnnlab.training.metrics import read_metrics
-from rnnlab.training.monitors import GradientLooks, monitor_gradients, read_monitor
+from rnnlab.training.monitors import (
+    GradientLooks,
+    monitor_gradients,
+    read_monitor,
+    watch_monitor,
+)
 from rnnlab.training.range_test import RangeTest, range_test
 from rnnlab.training.regularizers import flossing_loss, pascanu_omega
 from rnnlab.training.sampling import inverse_sigmoid, scheduled_sampling
@@ -56,4 +61,5 @@ __all__ = [
     "train_step",
     "truncated_loss",
     "unpack",
+    "watch_monitor",
 ]

@@ -442,7 +442,12 @@ class _Loop:
         for entry in self.settings.watch:
             if self.step % entry.every == 0:
                 batch = self.data[self.step * self.settings.accumulate]
-                self._write(self.step, measurements(entry.measure(self.state.params, batch)))
+                self._write(
+                    self.step,
+                    measurements(
+                        entry.measure(self.state if entry.of_state else self.state.params, batch)
+                    ),
+                )
 
     def _content(self) -> Content:
         return Content(self.state, self.best_params)
