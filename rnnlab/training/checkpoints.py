@@ -196,11 +196,13 @@ class Checkpoints:
             except DamagedError as fault:
                 faults[candidate] = str(fault)
             else:
-                for sentence in faults.values():
-                    self.warn(f"{sentence}; step {candidate} is used instead")
+                for damaged, sentence in faults.items():
+                    # A run that goes on may have removed it while it was read.
+                    if _path(self.folder, damaged).exists():
+                        self.warn(f"{sentence}; step {candidate} is used instead")
                 return candidate, leaves, about
             if not steps and step is None:
-                # A run that goes on may have removed these, after it saved others.
+                # The run may have removed these, after it saved others.
                 steps = [new for new in self.steps() if new not in faults]
         if faults:
             last = faults[max(faults)]

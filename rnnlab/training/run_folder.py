@@ -156,6 +156,10 @@ class RunFolder:
         if restored is not None:
             check_owner(self.folder, restored.about, self.about)
             self._check_steps(restored.step)
+        elif self.resume and (self.folder / METRICS).stat().st_size:
+            self.checkpoints.warn(
+                f"{self.folder} has metrics, but no checkpoint; the run begins anew"
+            )
         self.metrics.return_to(None if restored is None else restored.about["metrics"])
         if self._before is not None and self._before.get("options") != self.options:
             # Only now, since options that are refused must not be those of the next attempt.

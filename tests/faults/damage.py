@@ -1,7 +1,10 @@
 """Checkpoints whose files were changed, cut, removed, exchanged or added."""
 
+import atexit
+import functools
 import random
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -32,7 +35,18 @@ class Saved(NamedTuple):
 
 
 def saved(place: Path) -> Saved:
-    """The run; the fingerprints are those of runs of so many steps."""
+    """The run, in a directory below ``place``."""
+    run = _saved()
+    folder = place / "run"
+    shutil.copytree(run.folder, folder)
+    return run._replace(folder=folder)
+
+
+@functools.cache
+def _saved() -> Saved:
+    """The fingerprints are those of runs of so many steps."""
+    place = Path(tempfile.mkdtemp(prefix="rnnlab-faults-"))
+    atexit.register(shutil.rmtree, place)
     folder = place / "run"
     run = tiny.train(folder, steps=LAST)
     before = tiny.train(place / "shorter", steps=OLD)
@@ -168,8 +182,7 @@ def foreign(place: Path, short: bool) -> Count:
 def resumed(place: Path, short: bool) -> Count:
     """A damaged checkpoint in a run that goes on to its end."""
     count = Count("one bit, then resumed to the end")
-    whole = place / "whole"
-    expected = tiny.outcome(whole, tiny.train(whole))
+    expected = tiny.expected()
     dice = random.Random(4)
     before = place / "before"
     tiny.train(before, steps=3 * tiny.EVERY)

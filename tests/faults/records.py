@@ -5,10 +5,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from rnnlab.training.run_folder import METRICS, RUN, RunFolder, read_run
+from rnnlab.training.run_folder import CHECKPOINTS, METRICS, RUN, RunFolder, read_run
 from tests.faults import tiny
 from tests.faults.damage import Saved, flip, saved
-from tests.faults.table import Count
+from tests.faults.table import Count, is_sentence
 
 
 def settings(place: Path, short: bool) -> list[Count]:
@@ -71,11 +71,10 @@ def metrics(place: Path, short: bool) -> Count:
         length = dice.randrange(len(content))
         path.write_bytes(content[:length])
         _judge_metrics(count, run, good, length >= len(good))
-    for gone in (b"", None):
-        path.write_bytes(b"")
-        if gone is None:
-            path.unlink()
-        _judge_metrics(count, run, good, False)
+    path.write_bytes(b"")
+    _judge_metrics(count, run, good, False)
+    path.unlink()
+    _judge_metrics(count, run, good, False)
     return count
 
 
@@ -97,16 +96,23 @@ def _judge_metrics(count: Count, run: Saved, good: bytes, recoverable: bool) -> 
     count.add("recovered" if recoverable and is_good else "wrong_restores")
 
 
+LEFT = (
+    "run.json0123.part",
+    "checkpoints/notes.txt",
+    "notes.txt",
+    "checkpoints/.saving_step_00000006/x",
+    "checkpoints/.removing_step_00000002/x",
+)
+"""What a kill or a user may leave in the directory of a run."""
+
+
 def others(place: Path, short: bool) -> Count:
-    """What a kill or a user may leave in the directory of a run."""
-    del short
+    """Left files do not disturb; those of a user stay."""
     count = Count("other files in the directory of a run")
-    whole = place / "whole"
-    expected = tiny.outcome(whole, tiny.train(whole, steps=6))
+    expected = tiny.expected(steps=6)
     before = place / "before"
     tiny.train(before, steps=4)
-    for name in ("run.json0123.part", "checkpoints/.saving_step_00000006/x", "notes.txt",
-                 "checkpoints/notes.txt", "checkpoints/.removing_step_00000002/x"):  # fmt: skip
+    for name in LEFT[:2] if short else LEFT:
         folder = place / name.replace("/", " ")
         shutil.copytree(before, folder)
         (folder / name).parent.mkdir(exist_ok=True)
@@ -115,6 +121,7 @@ def others(place: Path, short: bool) -> Count:
         is_right = tiny.outcome(folder, run) == expected
         is_kept = (folder / name).exists() == (name.endswith("notes.txt"))
         count.add("recovered" if is_right and is_kept else "wrong_restores", name)
+    _begin_anew(count, before, place / "no checkpoint", expected)
     # All that a process leaves that is killed while it writes run.json.
     folder = place / "only a part"
     folder.mkdir()
@@ -122,3 +129,17 @@ def others(place: Path, short: bool) -> Count:
     run = tiny.train(folder, steps=6)
     count.add("recovered" if tiny.outcome(folder, run) == expected else "wrong_restores")
     return count
+
+
+def _begin_anew(count: Count, before: Path, folder: Path, expected: dict[str, Any]) -> None:
+    """A run without its checkpoints begins anew, and says so."""
+    shutil.copytree(before, folder)
+    shutil.rmtree(folder / CHECKPOINTS)
+    with tiny.heard() as said:
+        run = tiny.train(folder, steps=6, resume=True)
+    if tiny.outcome(folder, run) != expected:
+        count.add("wrong_restores", "no checkpoint")
+    elif len(said) == 1 and is_sentence(said[0]) and "no checkpoint" in said[0]:
+        count.add("recovered")
+    else:
+        count.add("silent_losses", str(said))

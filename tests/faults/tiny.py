@@ -1,6 +1,7 @@
 """A run of few and small steps that uses all that a checkpoint holds."""
 
 import contextlib
+import functools
 import hashlib
 import os
 import tempfile
@@ -94,6 +95,14 @@ def outcome(folder: Path, run: TrainingRun) -> dict[str, Any]:
         "metrics": hashlib.sha256((folder / "metrics.jsonl").read_bytes()).hexdigest(),
         "saved": None if saved is None else fingerprint(saved.state),
     }
+
+
+@functools.cache
+def expected(steps: int = STEPS) -> dict[str, Any]:
+    """The outcome of the run that nothing disturbs."""
+    with workplace() as place:
+        folder = place / "whole"
+        return outcome(folder, train(folder, steps=steps))
 
 
 def content(run: TrainingRun) -> Content:
