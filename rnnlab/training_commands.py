@@ -287,7 +287,7 @@ def _computing(settings: TrainSettings, cache: bool) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         if cache:
             stack.enter_context(kept_programs())
-        stack.enter_context(_warnings_as_notes())
+        stack.enter_context(warnings_as_notes())
         try:
             yield
         except (CheckpointError, NonFiniteError) as fault:
@@ -299,7 +299,7 @@ def _computing(settings: TrainSettings, cache: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _warnings_as_notes() -> Iterator[None]:
+def warnings_as_notes() -> Iterator[None]:
     """Shows warnings of rnnlab as notes on standard error, without the line of code."""
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:

@@ -204,7 +204,10 @@ class Checkpoints:
                 steps = [new for new in self.steps() if new not in faults]
         if faults:
             last = faults[max(faults)]
-            raise CheckpointError(f"no checkpoint in {self.folder} is whole: {last}")
+            raise CheckpointError(
+                f"no checkpoint in {self.folder} is whole: {last}; restore its files from a copy, "
+                "or start a new run"
+            )
         return None
 
     def clean(self) -> None:

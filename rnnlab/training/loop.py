@@ -374,6 +374,9 @@ class _Loop:
                 self._write(step, values)
             if skipped >= self.settings.most_skipped:
                 self._give_up(step, fault)
+        if self.folder is not None:
+            # For those who read along.
+            self.folder.metrics.flush()
 
     def _time(self, start: float, count: int) -> None:
         """Takes the time of a call, which may have waited for the one before it."""
@@ -383,7 +386,9 @@ class _Loop:
         self.calls += 1
         # The first call compiles.
         if self.calls > 1:
-            self.seconds_per_step = min(seconds, self.seconds_per_step or seconds)
+            # A moving average, so that one slow call does not decide.
+            before = seconds if self.seconds_per_step is None else self.seconds_per_step
+            self.seconds_per_step = 0.8 * before + 0.2 * seconds
 
     def _give_up(self, step: int, fault: int) -> None:
         """NonFiniteError: the last steps were not applied."""
@@ -437,7 +442,12 @@ class _Loop:
         for entry in self.settings.watch:
             if self.step % entry.every == 0:
                 batch = self.data[self.step * self.settings.accumulate]
-                self._write(self.step, measurements(entry.measure(self.state.params, batch)))
+                self._write(
+                    self.step,
+                    measurements(
+                        entry.measure(self.state if entry.of_state else self.state.params, batch)
+                    ),
+                )
 
     def _content(self) -> Content:
         return Content(self.state, self.best_params)

@@ -18,10 +18,12 @@ class Watch(NamedTuple):
         every: steps between two measurements; the first is made before training.
         measure: ``measure(params, batch) -> dict`` of numbers, which become metrics; ``batch`` is
             the next one, after the last step too.
+        of_state: whether ``measure`` gets the whole training state in place of the parameters.
     """
 
     every: int
     measure: Callable[[PyTree, PyTree], Mapping[str, Any]]
+    of_state: bool = False
 
 
 class Settings(NamedTuple):

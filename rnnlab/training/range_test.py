@@ -17,6 +17,9 @@ SMOOTHING = 0.95
 """β of the moving average of the losses, as in Smith's successors; the first values are corrected
 for it."""
 
+LEAST = 10
+"""The fewest steps of a test."""
+
 
 @result
 class RangeTest(NamedTuple):
@@ -83,8 +86,8 @@ def range_test(
     True
     """
     steps = _check.positive_int("steps", steps)
-    if steps < 10:
-        raise ValueError(f"steps is {steps}; give at least 10, or the curve says nothing")
+    if steps < LEAST:
+        raise ValueError(f"steps is {steps}; give at least {LEAST}, or the curve says nothing")
     for name, rate in (("low", low), ("high", high)):
         _check.number(name, rate)
     if not 0 < low < high:
@@ -126,7 +129,11 @@ def _summary(rates: np.ndarray, losses: np.ndarray) -> RangeTest:
             "the data"
         )
     lowest = finite[np.argmin(smoothed[finite])]
-    before = smoothed[: lowest + 1]
-    slopes = np.gradient(before, np.log(rates[: lowest + 1])) if lowest else np.zeros(1)
-    steepest = int(np.argmin(slopes))
+    # The average of the first few losses is noisy, and its slope says nothing.
+    first = min(LEAST, max(lowest - 1, 0))
+    falling = slice(first, lowest + 1)
+    steepest = lowest
+    if lowest > first:
+        slopes = np.gradient(smoothed[falling], np.log(rates[falling]))
+        steepest = first + int(np.argmin(slopes))
     return RangeTest(rates, losses, smoothed, float(rates[steepest]), float(rates[lowest]))

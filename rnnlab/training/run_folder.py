@@ -20,7 +20,7 @@ from rnnlab.typing import PyTree
 RUN, METRICS, CHECKPOINTS = "run.json", "metrics.jsonl", "checkpoints"
 
 DIGEST = "sha256"
-"""The entry of ``run.json`` with the SHA-256 of the others: a changed digit would otherwise be
+"""The entry of ``run.json`` with the SHA-256 of the others: otherwise a changed digit would be
 another setting."""
 
 
@@ -75,6 +75,7 @@ class RunFolder:
                 stack.enter_context(_files.locked(self.folder))
                 self._claim()
                 self.metrics = JsonLines(self.folder / METRICS)
+                stack.callback(self.metrics.close)
                 _files.sync(self.folder)
             except BlockingIOError:
                 raise RunFolderError(
@@ -85,7 +86,6 @@ class RunFolder:
                 raise RunFolderError(
                     f"{self.folder} cannot be written ({fault.strerror}); choose another directory"
                 ) from None
-            stack.callback(self.metrics.close)
             self.checkpoints.clean()
             stack.enter_context(self.checkpoints)
             self._stack = stack.pop_all()

@@ -81,9 +81,9 @@ def from_leaves(template: PyTree, leaves: Mapping[str, Leaf]) -> PyTree:
     for name, leaf in wanted.items():
         saved = leaves[name]
         for what, old, new in (
+            ("kind of key", saved.key, leaf.key),
             ("shape", saved.value.shape, leaf.value.shape),
             ("dtype", saved.value.dtype, leaf.value.dtype),
-            ("kind of key", saved.key, leaf.key),
         ):
             if old != new:
                 raise ValueError(
