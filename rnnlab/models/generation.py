@@ -95,7 +95,8 @@ def sample(
         Codes ``[steps, B]``.
 
     Raises:
-        ValueError: for numbers out of range, and a prompt that is not ``[T, B]``.
+        ValueError: for numbers out of range, a prompt that is not ``[T, B]``, and an ``allowed``
+            that is not ``[V]`` or allows nothing.
 
     >>> import rnnlab
     >>> model = rnnlab.models.language_model(rnnlab.GRU(8), 5)
@@ -106,6 +107,9 @@ def sample(
     """
     prompt = _prompt(prompt, model.vocabulary_size)
     steps = _check.positive_int("steps", steps)
+    allowed = _allowed(allowed, model.vocabulary_size)
+    if key is not None:
+        _check.key("key", key)
     _check.number("temperature", temperature)
     if temperature <= 0:
         raise ValueError(
@@ -179,7 +183,8 @@ def beam_search(
         The :class:`Beam`.
 
     Raises:
-        ValueError: for numbers below 1, and a prompt that is not ``[T]``.
+        ValueError: for numbers below 1, a prompt that is not ``[T]``, and an ``allowed`` that is
+            not ``[V]`` or allows nothing.
     """
     prompt = jnp.asarray(prompt)
     if prompt.ndim != 1:
@@ -187,6 +192,7 @@ def beam_search(
     prompt = _prompt(prompt[:, None], model.vocabulary_size)
     steps = _check.positive_int("steps", steps)
     beams = _check.positive_int("beams", beams)
+    allowed = _allowed(allowed, model.vocabulary_size)
     return _beam_search(model, params, prompt, steps, beams, allowed)
 
 
@@ -237,3 +243,12 @@ def _prompt(prompt: Array, symbols: int) -> Array:
                 f"0..{symbols - 1}, one for each symbol"
             )
     return prompt
+
+
+def _allowed(allowed: Array | None, symbols: int) -> Array | None:
+    if allowed is None:
+        return None
+    allowed = _check.flags("allowed", allowed, (symbols,))
+    if not isinstance(allowed, jax.core.Tracer) and not allowed.any():
+        raise ValueError("allowed rules every symbol out; leave at least one, or leave it out")
+    return allowed
