@@ -148,10 +148,10 @@ def _parameters(metrics: RunMetrics) -> elements.Figure:
         layout = elements.axes(STEPS, y, hover)
         title = sentences.norms(norms, f"norm of the {kind}")
         pictures.append(elements.picture((kind,), title, traces, layout))
-    about = (
-        "Measured on a few examples: the gradient of their mean loss with respect to each "
-        "parameter, and the parameters themselves."
-    )
+    about = "The gradient of the loss with respect to each parameter, and the parameters."
+    if metrics.horizons:
+        # A watch measures it; the monitor of an optimiser sees the whole batch.
+        about = f"{about[:-1]}, measured on a few examples of the batch."
     if most > LINES:
         about += f" Drawn are the first {LINES} of {most} parameters."
     return elements.Figure(about, ("norm",), pictures)
