@@ -165,7 +165,6 @@ def fit(
     about = {
         "model": re.sub(r" at 0x[0-9a-f]+", "", repr(model)),
         "seed": seed,
-        "clip": clip,
         "clip": None if clip is None else float(clip),
         "accumulate": settings.accumulate,
         "average": average,
