@@ -21,13 +21,19 @@ from rnnlab._usage import RunError, UsageError, checking
 from rnnlab._version import __version__
 from rnnlab.startup import kept_programs, quick_start
 from rnnlab.studies import records
-from rnnlab.studies.settings import DynamicsSettings, GradientSettings, StudySettings
+from rnnlab.studies.settings import (
+    TRAINED,
+    DynamicsSettings,
+    GradientSettings,
+    StudySettings,
+)
 from rnnlab.studies.store import Run
-from rnnlab.training_commands import Evaluate, Generate, Resume, Train
+from rnnlab.training_commands import Evaluate, Generate, Resume, Train, warnings_as_notes
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from rnnlab.studies.sources import Source
     from rnnlab.studies.study import Study
 
 CLOSER = ("singular_values", "contributions", "truncation")
@@ -55,6 +61,7 @@ class Command(abc.ABC):
             directory (XDG_CACHE_HOME or ~/.cache).
     """
 
+    from_run: Annotated[str | None, tyro.conf.arg(name="from", metavar="DIR")] = None
     out: Annotated[str, tyro.conf.arg(metavar="DIR")] = "runs"
     resume: bool = False
     json: bool = False
@@ -120,7 +127,7 @@ class Command(abc.ABC):
 
     def _checked_settings(self) -> StudySettings:
         """The settings, with those checks of ``--out`` and ``--data`` that need no JAX."""
-        settings = self.settings()
+        settings = self._resolved(self.settings())
         if not self.out:
             raise ValueError("--out is empty; give the directory to write into")
         if not settings.data:
@@ -132,17 +139,28 @@ class Command(abc.ABC):
             read_text(settings.data)
         return settings
 
+    def _resolved(self, settings: StudySettings) -> StudySettings:
+        """The settings with what the network of a training run fixes."""
+        if settings.from_run is None:
+            return settings
+        # Before JAX is imported, which reads the flags that this sets.
+        quick_start()
+        from rnnlab.studies.from_run import resolve
+
+        return resolve(settings)
+
     def _complete(self, run: Run, settings: StudySettings, arguments: list[str]) -> None:
         """Measures the missing units, draws the figures, and replaces an earlier run."""
         from rnnlab.studies.environment import environment
-        from rnnlab.studies.sources import source
 
         with checking():
             study = self.study
-            data = source(settings)
+            data = _source(settings)
+            network = {} if data.trained is None else {"network": data.trained.about}
             config = {
                 "settings": dataclasses.asdict(settings),
                 "data": data.about,
+                **network,
                 **environment(),
                 "command": shlex.join(["rnnlab", *arguments]),
             }
@@ -212,7 +230,7 @@ class Gradients(Command, GradientSettings):
     @property
     def kinds(self) -> tuple[str, ...]:
         kinds = ("norms", "flow", "reach")
-        if self.train_steps:
+        if TRAINED in self.phases:
             kinds += ("training",)
         if self.detail:
             kinds += CLOSER
@@ -332,16 +350,17 @@ class Dynamics(Command, DynamicsSettings):
 class Report:
     """Write report.html, one page with all results of a run, which can be read offline.
 
+    For a training run, which may be in progress, it also draws training.png and training.svg.
+
     Attributes:
-        folder: the directory of a finished run, its --out.
+        folder: the directory of a finished study or of a training run, its --out.
     """
 
     folder: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="DIR")]]
 
     def run(self, arguments: list[str]) -> int:
         """Writes the page, and notes what is missing in the directory; returns the exit code."""
-        from rnnlab.report.page.write import write_page
-        from rnnlab.studies.store import faults
+        from rnnlab.report.page.write import faults, write_page
 
         with checking():
             if not self.folder:
@@ -352,6 +371,21 @@ class Report:
         with terminal.printing():
             terminal.show(terminal.console(), f"The page is {page}.")
         return DONE
+
+
+def _source(settings: StudySettings) -> "Source":
+    """The data of a study, and the network of its training run; RunError if that is damaged."""
+    from rnnlab.studies.sources import source
+
+    if settings.from_run is None:
+        return source(settings)
+    from rnnlab.training.faults import CheckpointError
+
+    try:
+        with warnings_as_notes():
+            return source(settings)
+    except CheckpointError as fault:
+        raise RunError(str(fault)) from fault
 
 
 def _import_ahead(module: str) -> None:

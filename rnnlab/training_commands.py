@@ -2,6 +2,9 @@
 
 import contextlib
 import dataclasses
+import math
+import os
+import shlex
 import signal
 import warnings
 from collections.abc import Iterator
@@ -26,6 +29,11 @@ if TYPE_CHECKING:
     from rnnlab.training.loop import TrainingRun
 
 DONE = 0
+
+TOO_LARGE = (
+    "there is not enough memory; give a smaller hidden_size, batch_size, length, context, layers "
+    "or accumulate, or generate less at once"
+)
 
 Folder = tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="DIR")]]
 
@@ -92,6 +100,8 @@ class Resume:
         set: a setting with which it goes on, such as steps=2000; of the others only keep, log_every
             and most_skipped may change.
         json: print the result as JSON, and nothing else on standard output.
+        tensorboard: also write TensorBoard events to DIR/tensorboard (needs tensorboardX).
+        wandb: also write an offline run of Weights & Biases to DIR (needs wandb).
         cache: keep compiled programs for the next run, see "rnnlab gradients --help".
     """
 
@@ -100,6 +110,8 @@ class Resume:
         Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE")]
     ] = ()
     json: bool = False
+    tensorboard: bool = False
+    wandb: bool = False
     cache: bool = True
 
     def run(self, arguments: list[str]) -> int:
@@ -111,8 +123,9 @@ class Resume:
             from rnnlab.studies import training
 
             with checking():
-                setup = training.prepare(settings)
-            result = _trained(setup, folder, resume=True)
+                setup = training.prepare_again(folder, settings)
+                writers = _writers(self, folder)
+            result = _trained(setup, folder, resume=True, writers=writers)
         _report(result, folder, self.json)
         return DONE
 
@@ -192,15 +205,7 @@ class Generate:
     def run(self, arguments: list[str]) -> int:
         del arguments
         with checking():
-            if self.beam is not None and (self.greedy or self.top_k or self.top_p):
-                raise ValueError(
-                    "--beam searches and does not sample; leave --greedy, --top-k and --top-p out"
-                )
-            if self.greedy and (self.top_k or self.top_p or self.temperature != 1):
-                raise ValueError(
-                    "--greedy takes the most likely character; leave --temperature, --top-k and "
-                    "--top-p out"
-                )
+            self._check()
         with _read_back(self.folder, self.best, self.cache) as trained, checking():
             from rnnlab.studies import training
 
@@ -222,12 +227,41 @@ class Generate:
                 print(self.prompt + text)
         return DONE
 
+    def _check(self) -> None:
+        """ValueError for options that are out of range or do not go together."""
+        if self.length < 1:
+            raise ValueError(f"--length is {self.length}; it must be at least 1")
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(
+                f"--temperature is {self.temperature}; it must be above 0, or give --greedy"
+            )
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"--top-k is {self.top_k}; it must be at least 1")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise ValueError(f"--top-p is {self.top_p}; it must be above 0 and at most 1")
+        if self.beam is not None and self.beam < 1:
+            raise ValueError(f"--beam is {self.beam}; it must be at least 1")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"--seed is {self.seed}; it must be at least 0 and below 2**32")
+        samples = self.temperature != 1 or self.top_k is not None or self.top_p is not None
+        if self.beam is not None and (self.greedy or samples):
+            raise ValueError(
+                "--beam searches and does not sample; leave --greedy, --temperature, --top-k and "
+                "--top-p out"
+            )
+        if self.greedy and samples:
+            raise ValueError(
+                "--greedy takes the most likely character; leave --temperature, --top-k and "
+                "--top-p out"
+            )
+
 
 def _existing(folder: str) -> Path:
     with checking():
         if not folder:
             raise ValueError("DIR is empty; give the --out directory of a training run")
-        if not Path(folder).is_dir():
+        # Not Path.is_dir, which raises OSError for a name that is too long.
+        if not os.path.isdir(folder):  # noqa: PTH112
             raise ValueError(f"{folder} is not a directory; give the --out of a training run")
     return Path(folder)
 
@@ -237,7 +271,7 @@ def _settings_of(folder: Path, changes: dict[str, Any]) -> TrainSettings:
     quick_start()
     from rnnlab.studies import training
 
-    return training.settings_of(folder, **changes)
+    return training.settings_of(folder, changes)
 
 
 @contextlib.contextmanager
@@ -253,15 +287,19 @@ def _computing(settings: TrainSettings, cache: bool) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         if cache:
             stack.enter_context(kept_programs())
-        stack.enter_context(_warnings_as_notes())
+        stack.enter_context(warnings_as_notes())
         try:
             yield
         except (CheckpointError, NonFiniteError) as fault:
             raise RunError(str(fault)) from fault
+        except (MemoryError, jax.errors.JaxRuntimeError) as fault:
+            if isinstance(fault, MemoryError) or "RESOURCE_EXHAUSTED" in str(fault):
+                raise RunError(TOO_LARGE) from fault
+            raise
 
 
 @contextlib.contextmanager
-def _warnings_as_notes() -> Iterator[None]:
+def warnings_as_notes() -> Iterator[None]:
     """Shows warnings of rnnlab as notes on standard error, without the line of code."""
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
@@ -286,7 +324,7 @@ def _read_back(folder: str, best: bool, cache: bool) -> Iterator[Any]:
         yield trained
 
 
-def _writers(command: Train, out: Path) -> list[Any]:
+def _writers(command: Train | Resume, out: Path) -> list[Any]:
     from rnnlab.training import metrics
 
     writers: list[Any] = []
@@ -311,7 +349,7 @@ def _trained(
         name = signal.Signals(stop.signal).name
         terminal.note(
             f"rnnlab: {name} after step {stop.step}, which is saved; continue with: "
-            f"rnnlab resume {out}"
+            f"rnnlab resume {shlex.quote(str(out))}"
         )
         raise
     finally:
@@ -337,12 +375,14 @@ def _report(result: "TrainingRun", out: Path, json: bool) -> None:
         if json:
             print(as_json(summary))
             return
-        parts = [f"Trained for {summary['step']} steps"]
+        steps = summary["step"]
+        parts = [f"Trained for {steps} step{'' if steps == 1 else 's'}"]
         if summary["loss"] is not None:
-            parts.append(f"the loss of the last one is {summary['loss']:.4f} nats")
+            parts.append(f"the last loss is {summary['loss']:.4g} nats")
         if summary["validation_loss"] is not None:
-            parts.append(f"that on held-out text {summary['validation_loss']:.4f}")
+            parts.append(f"the loss on held-out text is {summary['validation_loss']:.4g} nats")
         if result.stopped_early:
             parts.append(f"stopped early, since the best was at step {result.best_step}")
         terminal.show(terminal.console(), "; ".join(parts) + ".")
-        terminal.show(terminal.console(), f"The run is in {out}; see rnnlab evaluate {out}.")
+        again = shlex.quote(str(out))
+        terminal.show(terminal.console(), f"The run is in {out}; see rnnlab evaluate {again}.")

@@ -69,10 +69,10 @@ def read_bytes(path: Path, kind: str) -> bytes:
     """The bytes of a file; ValueError where it cannot be read."""
     try:
         return path.read_bytes()
-    except OSError as error:
-        raise ValueError(
-            f"{path} cannot be read ({error.strerror}); give the path of {kind}"
-        ) from None
+    except (OSError, ValueError) as error:
+        # A ValueError comes from characters that no path can have.
+        reason = error.strerror if isinstance(error, OSError) else "not a path"
+        raise ValueError(f"{path} cannot be read ({reason}); give the path of {kind}") from None
 
 
 def decode_utf8(path: Path, raw: bytes) -> str:

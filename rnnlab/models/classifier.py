@@ -56,7 +56,7 @@ class Regressor(PooledModel):
     """Numbers for each sequence; see :func:`regressor`."""
 
     def score(self, outputs: Array, batch: Batch) -> Scored:
-        """The mean squared error over sequences and outputs, and "rmse" and "mae"."""
+        """The mean squared error over sequences and outputs, and the absolute one, "mae"."""
         counts = counted(batch.mask, None, outputs.shape[:-1])
         return squared_error(outputs, targets(batch), counts)
 
@@ -86,7 +86,7 @@ def classifier(
     >>> params = model.init(jax.random.key(0), batch)
     >>> loss, metrics = model.loss(params, batch)
     >>> model.apply(params, batch).shape, list(metrics)
-    ((4, 3), ['accuracy'])
+    ((4, 3), ['accuracy', 'count'])
 
     Args:
         cell: any cell or layer.
@@ -137,7 +137,7 @@ def regressor(
     >>> params = model.init(jax.random.key(0), batch)
     >>> loss, metrics = model.loss(params, batch)
     >>> list(metrics)
-    ['rmse', 'mae']
+    ['mae', 'count']
 
     Raises:
         ValueError: as for a classifier.

@@ -94,8 +94,8 @@ def check_inputs(xs: Any, embedding: Embedding | None, option: str = "vocabulary
         return
     if jnp.issubdtype(dtype, jnp.integer):
         raise ValueError(
-            f"xs are {dtype}, but the model reads vectors of floats; give {option}=... for codes "
-            "of symbols, or cast them"
+            f"xs are {dtype}, but the model reads vectors of floats; give {option} for codes of "
+            "symbols, or cast them"
         )
     if len(shape) != 3:
         raise ValueError(f"xs has shape {shape}; vectors must be [T, B, I], time first")

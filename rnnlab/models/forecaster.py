@@ -83,7 +83,7 @@ class Forecaster(Model):
         return jnp.concatenate([first[None], rest])
 
     def score(self, outputs: Array, batch: Batch) -> Scored:
-        """The mean squared error over the steps that count, and "rmse" and "mae"."""
+        """The mean squared error over the steps that count, and the absolute one, "mae"."""
         counts = counted(batch.mask, None, outputs.shape[:-1])
         return squared_error(outputs, targets(batch), counts)
 

@@ -32,7 +32,7 @@ def filtered(
     top_k: int | None = None,
     top_p: float | None = None,
 ) -> Array:
-    """Logits of a narrower distribution: −∞ where a symbol is ruled out.
+    """Logits of a narrower distribution: the largest is 0, and −∞ rules a symbol out.
 
     Args:
         logits: ``[..., V]``.
@@ -47,12 +47,17 @@ def filtered(
     >>> filtered(jnp.log(jnp.array([0.5, 0.3, 0.2])), top_k=2).tolist()[2]
     -inf
     """
-    logits = logits / temperature
+    # The largest is 0 first, so that a temperature near 0 leaves it, and not ∞ in many places.
+    logits = logits - jnp.max(logits, axis=-1, keepdims=True)
+    # XLA may multiply by the inverse, which must not be 0 or ∞ either.
+    least = float(jnp.finfo(logits.dtype).tiny)
+    temperature = jnp.clip(temperature, least, 1 / least)
+    logits = logits / temperature.astype(logits.dtype)
     order = jnp.argsort(-logits, axis=-1, stable=True)
     ranks = jnp.argsort(order, axis=-1)
     if top_k is not None:
         logits = jnp.where(ranks < top_k, logits, -jnp.inf)
-    if top_p is not None:
+    if top_p is not None and top_p < 1:
         in_order = jnp.take_along_axis(jax.nn.softmax(logits, axis=-1), order, axis=-1)
         # The share before a symbol, so that the one that reaches p is kept too.
         before = jnp.cumsum(in_order, axis=-1) - in_order
@@ -90,7 +95,8 @@ def sample(
         Codes ``[steps, B]``.
 
     Raises:
-        ValueError: for numbers out of range, and a prompt that is not ``[T, B]``.
+        ValueError: for numbers out of range, a prompt that is not ``[T, B]``, and an ``allowed``
+            that is not ``[V]`` or allows nothing.
 
     >>> import rnnlab
     >>> model = rnnlab.models.language_model(rnnlab.GRU(8), 5)
@@ -101,6 +107,9 @@ def sample(
     """
     prompt = _prompt(prompt, model.vocabulary_size)
     steps = _check.positive_int("steps", steps)
+    allowed = _allowed(allowed, model.vocabulary_size)
+    if key is not None:
+        _check.key("key", key)
     _check.number("temperature", temperature)
     if temperature <= 0:
         raise ValueError(
@@ -111,9 +120,10 @@ def sample(
         top_k = min(_check.positive_int("top_k", top_k), model.vocabulary_size)
     if top_p is not None and not 0 < top_p <= 1:
         raise ValueError(f"top_p is {top_p}; it must be above 0 and at most 1")
-    return _sample(
-        model, params, prompt, steps, key, jnp.float32(temperature), top_k, top_p, allowed
-    )
+    # In the range of float32, or it would be 0 or ∞.
+    least = float(np.finfo(np.float32).tiny)
+    inside = jnp.float32(np.clip(temperature, least, 1 / least))
+    return _sample(model, params, prompt, steps, key, inside, top_k, top_p, allowed)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "steps", "top_k", "top_p"))
@@ -133,9 +143,7 @@ def _sample(
             logits = jnp.where(allowed, logits, -jnp.inf)
         if key is None:
             return jnp.argmax(logits, axis=-1)
-        narrow = filtered(
-            logits, temperature=temperature.astype(logits.dtype), top_k=top_k, top_p=top_p
-        )
+        narrow = filtered(logits, temperature=temperature, top_k=top_k, top_p=top_p)
         return jax.random.categorical(jax.random.fold_in(key, index), narrow)
 
     state, logits = model.run(params, prompt, model.initial_state(prompt.shape[1]))
@@ -175,7 +183,8 @@ def beam_search(
         The :class:`Beam`.
 
     Raises:
-        ValueError: for numbers below 1, and a prompt that is not ``[T]``.
+        ValueError: for numbers below 1, a prompt that is not ``[T]``, and an ``allowed`` that is
+            not ``[V]`` or allows nothing.
     """
     prompt = jnp.asarray(prompt)
     if prompt.ndim != 1:
@@ -183,6 +192,7 @@ def beam_search(
     prompt = _prompt(prompt[:, None], model.vocabulary_size)
     steps = _check.positive_int("steps", steps)
     beams = _check.positive_int("beams", beams)
+    allowed = _allowed(allowed, model.vocabulary_size)
     return _beam_search(model, params, prompt, steps, beams, allowed)
 
 
@@ -233,3 +243,12 @@ def _prompt(prompt: Array, symbols: int) -> Array:
                 f"0..{symbols - 1}, one for each symbol"
             )
     return prompt
+
+
+def _allowed(allowed: Array | None, symbols: int) -> Array | None:
+    if allowed is None:
+        return None
+    allowed = _check.flags("allowed", allowed, (symbols,))
+    if not isinstance(allowed, jax.core.Tracer) and not allowed.any():
+        raise ValueError("allowed rules every symbol out; leave at least one, or leave it out")
+    return allowed

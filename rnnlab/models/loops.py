@@ -24,8 +24,7 @@ def is_sampled(sampling: Any, key: Key | None) -> bool:
     is_known = not isinstance(sampling, jax.core.Tracer)
     if np.shape(sampling) != () or (is_known and not 0 <= np.asarray(sampling) <= 1):
         raise ValueError(
-            f"sampling is {_check.brief(sampling)}; it must be a probability, one number from 0 to "
-            "1"
+            f"sampling is {_check.brief(sampling)}; it must be a probability, a number from 0 to 1"
         )
     if isinstance(sampling, int | float) and sampling == 0:
         return False

@@ -1,4 +1,4 @@
-"""Losses and metrics over the targets that count."""
+"""Losses and metrics over the targets that count, and "count", their number."""
 
 import math
 
@@ -46,7 +46,13 @@ def classification(logits: Array, labels: Array, counts: Array | None) -> Scored
         )
     value = cross_entropy(logits, labels, counts)
     is_right = (jnp.argmax(logits, -1) == labels).astype(value.dtype)
-    return value, {"accuracy": jnp.mean(is_right, where=counts)}
+    accuracy = jnp.mean(is_right, where=counts)
+    return value, {"accuracy": accuracy, "count": _count(counts, labels)}
+
+
+def _count(counts: Array | None, targets: Array) -> Array:
+    """How many targets count, so that batches are averaged by it."""
+    return jnp.asarray(targets.size) if counts is None else jnp.sum(counts)
 
 
 def symbols(logits: Array, labels: Array, counts: Array | None) -> Scored:
@@ -56,7 +62,7 @@ def symbols(logits: Array, labels: Array, counts: Array | None) -> Scored:
 
 
 def squared_error(predictions: Array, numbers: Array, counts: Array | None) -> Scored:
-    """The mean of (ŷ − y)² over targets that count and over features, and "rmse" and "mae".
+    """The mean of (ŷ − y)² over targets that count and over features, and that of |ŷ − y|, "mae".
 
     Args:
         predictions: ŷ, ``[..., O]``.
@@ -74,13 +80,12 @@ def squared_error(predictions: Array, numbers: Array, counts: Array | None) -> S
             f"targets has shape {numbers.shape}, but the predictions are {predictions.shape}; give "
             "a number for each of them"
         )
+    errors = predictions - numbers
     where = None
     if counts is not None:
-        where = jnp.broadcast_to(counts[..., None], predictions.shape)
+        where = jnp.broadcast_to(counts[..., None], errors.shape)
         # The mean ignores a masked NaN, but its gradient would still be NaN.
-        predictions = jnp.where(where, predictions, 0)
-        numbers = jnp.where(where, numbers, 0)
-    errors = predictions - numbers
+        errors = jnp.where(where, errors, 0)
     value = jnp.mean(errors**2, where=where)
     mae = jnp.mean(jnp.abs(errors), where=where)
-    return value, {"rmse": jnp.sqrt(value), "mae": mae}
+    return value, {"mae": mae, "count": _count(where, errors)}

@@ -10,13 +10,14 @@ def plot(result: Any) -> "Figure":
     """One figure of a result of an instrument; write it with ``figure.savefig("flow.png")``.
 
     Args:
-        result: what a function of :mod:`rnnlab.diagnostics`, or ``read_monitor``, returns.
+        result: what a function of :mod:`rnnlab.diagnostics`, or ``read_monitor``, returns; or the
+            metrics of a training run, ``run.metrics`` or those of ``read_metrics``.
 
     Returns:
         A matplotlib ``Figure``. No window is opened, and pyplot is not imported.
 
     Raises:
-        ValueError: for anything else.
+        ValueError: for anything else, and for metrics without a finite number.
 
     >>> import jax, rnnlab
     >>> cell = rnnlab.GRU(16)

@@ -24,7 +24,10 @@ from rnnlab.diagnostics import (
     TruncationBias,
 )
 from rnnlab.report.figures.style import COLOURS, STYLE, title
+from rnnlab.report.figures.training import training
+from rnnlab.report.training import run_metrics
 from rnnlab.training import GradientLooks
+from rnnlab.training.metrics import History
 
 DRAWN = 50
 """At most so many examples are drawn as lines of their own."""
@@ -32,9 +35,12 @@ DRAWN = 50
 
 def plot(result: Any) -> Figure:
     """The figure of a result; see :func:`rnnlab.report.plot`."""
+    if isinstance(result, History):
+        # As many panels as it has kinds of metrics.
+        return training(run_metrics(result.records))
     draw = _DRAW.get(type(result))
     if draw is None:
-        names = ", ".join(sorted(kind.__name__ for kind in _DRAW))
+        names = ", ".join(sorted(kind.__name__ for kind in (*_DRAW, History)))
         raise ValueError(f"a {type(result).__name__} has no figure; give one of {names}")
     with matplotlib.rc_context(STYLE):
         columns = 2 if type(result) in _TWO_PANELS else 1

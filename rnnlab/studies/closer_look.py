@@ -11,6 +11,7 @@ from rnnlab._json import number
 from rnnlab.diagnostics import bptt_contributions, jacobian_products, truncation_bias
 from rnnlab.gradients.scaled import merge
 from rnnlab.layers import Stack, StackParams
+from rnnlab.studies.networks import named
 from rnnlab.studies.records import Records
 from rnnlab.training.losses import cross_entropy
 from rnnlab.typing import AnyArray, Array, PyTree
@@ -81,9 +82,8 @@ def _look(
     products = jacobian_products(cell, weights, xs[:, :1], pairs=pairs)
     contributions = bptt_contributions(cell, weights, xs, loss, *loss_args)
     matrix = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(contributions.log_contributions):
-        name = ".".join(entry.name for entry in path)
-        matrix[name] = leaf
+    for name, leaf in named(contributions.log_contributions):
+        matrix[name.removeprefix("cell.")] = leaf
     matrix["all"] = merge(list(matrix.values()))
     bias = truncation_bias(cell, weights, xs, loss, *loss_args, steps=cuts)
     return Looked(

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnnlab._json import number
-from rnnlab.cells.registry import make_cell
 from rnnlab.diagnostics import (
     AttractorKind,
     FixedPoints,
@@ -25,7 +24,7 @@ from rnnlab.diagnostics import (
     step_jacobians,
 )
 from rnnlab.driver import unroll_states
-from rnnlab.studies.networks import initial_params, model
+from rnnlab.studies.networks import initial_params, model, recurrent
 from rnnlab.studies.records import Records, select
 from rnnlab.studies.settings import DynamicsSettings
 from rnnlab.studies.sources import Source, draw
@@ -66,10 +65,24 @@ NOISE = 0.1
 
 
 class Unit(NamedTuple):
-    """One measurement: one part of a cell's dynamics, for all seeds."""
+    """One measurement: one part of a network's dynamics, for all seeds."""
 
     cell: str
     part: str
+
+
+def networks(settings: DynamicsSettings) -> dict[str, tuple[str, str]]:
+    """Name and phase of each measured network, by the name under which it is shown.
+
+    That is the name itself where all are untrained, else one such as "trained gru": figures and
+    sentences then show the phases as they show cells.
+    """
+    shown = {}
+    for name in settings.networks:
+        for phase in settings.phases:
+            title = f"{phase} {name}" if len(settings.phases) > 1 else name
+            shown[title] = name, phase
+    return shown
 
 
 def units(settings: DynamicsSettings) -> list[Unit]:
@@ -78,7 +91,7 @@ def units(settings: DynamicsSettings) -> list[Unit]:
     ValueError where more exponents are asked for than a state has numbers.
     """
     all_units = []
-    for cell in settings.cells:
+    for cell in networks(settings):
         size = state_size(settings, cell)
         if settings.exponents is not None and settings.exponents > size:
             raise ValueError(
@@ -90,15 +103,15 @@ def units(settings: DynamicsSettings) -> list[Unit]:
 
 
 def state_size(settings: DynamicsSettings, name: str) -> int:
-    """The number of values in the state of a cell: h, and an LSTM's c."""
-    cell = make_cell(name, settings.hidden_size)
+    """The number of values in the state of a network: h, and an LSTM's c, of each layer."""
+    cell = recurrent(settings, networks(settings)[name][0])
     state = jax.eval_shape(cell.initial_state)
     sizes = jax.tree.map(lambda leaf: leaf.size, state)
     return sum(jax.tree.leaves(sizes))
 
 
 def leading_exponents(settings: DynamicsSettings, name: str) -> int:
-    """How many exponents of a cell are measured: by default 16, or all where there are fewer."""
+    """How many exponents of a network are measured: by default 16, or all where there are fewer."""
     return settings.exponents or min(16, state_size(settings, name))
 
 
@@ -121,27 +134,27 @@ def measure(
     ``progress`` is called with a few words on the current step. Networks and sequences of a seed
     do not depend on what else is measured; the networks are those of the gradient study.
     """
-    networks: dict[str, tuple[Cell, PyTree]] = {}
+    drawn: dict[str, tuple[Cell, PyTree]] = {}
     for unit in wanted:
         progress(f"{unit.cell}, {SHOWN[unit.part]}")
-        if unit.cell not in networks:
-            networks[unit.cell] = _networks(settings, data, unit.cell)
-        cell, params = networks[unit.cell]
+        if unit.cell not in drawn:
+            drawn[unit.cell] = _networks(settings, data, unit.cell)
+        cell, params = drawn[unit.cell]
         yield _measure(settings, data, unit, cell, params)
 
 
 def _measure(
-    settings: DynamicsSettings, data: Source, unit: Unit, cell: Cell, networks: PyTree
+    settings: DynamicsSettings, data: Source, unit: Unit, cell: Cell, of_seeds: PyTree
 ) -> Measured:
-    """One unit; ``networks`` are the parameters with a leading axis of seeds."""
+    """One unit; ``of_seeds`` are the parameters with a leading axis of seeds."""
     if unit.part == "phase":
-        first = _of_seed(networks, 0)
+        first = _of_seed(of_seeds, 0)
         rows = _phase(settings, data, unit.cell, cell, first)
         return Measured(unit, {"phase": rows})
     records: Records = {kind: [] for kind in PARTS[unit.part]}
     driven = drive(settings, data, settings.total, 0)
     for seed in range(settings.seeds):
-        params = recurrent_gain(_of_seed(networks, seed), jnp.asarray(settings.gain))
+        params = recurrent_gain(_of_seed(of_seeds, seed), jnp.asarray(settings.gain))
         xs = driven[seed]
         if unit.part == "spectrum":
             count = leading_exponents(settings, unit.cell)
@@ -169,14 +182,18 @@ def drive(settings: DynamicsSettings, data: Source, length: int, purpose: int) -
 
 
 def _networks(settings: DynamicsSettings, data: Source, name: str) -> tuple[Cell, PyTree]:
-    """A cell and its fresh parameters with a leading axis of seeds: those of the gradient study."""
+    """A cell and its parameters with a leading axis of seeds: those of the gradient study."""
+    name, phase = networks(settings)[name]
     network = model(settings, data, name)
-    params = initial_params(network, data.size, settings.seeds)
+    if data.trained is not None:
+        params = data.trained.params[phase]
+    else:
+        params = initial_params(network, data.size, settings.seeds)
     return network.cells[0], params.layers[0]
 
 
-def _of_seed(networks: PyTree, seed: int) -> PyTree:
-    return jax.tree.map(lambda leaf: leaf[seed], networks)
+def _of_seed(of_seeds: PyTree, seed: int) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf[seed], of_seeds)
 
 
 def _spectrum(
@@ -368,7 +385,7 @@ def _phase(
 
 
 def summarise(settings: DynamicsSettings, records: Records) -> list[dict[str, Any]]:
-    """One record for each measured cell: means over the seeds, None where nothing can be said.
+    """One record for each measured network: means over the seeds, None where nothing can be said.
 
     exponent: λ₁, nats per step. spread: its standard deviation over the seeds. kaplan_yorke: the
     dimension; None where it needs more exponents. entropy_rate: its upper bound, nats per step.
@@ -377,7 +394,7 @@ def summarise(settings: DynamicsSettings, records: Records) -> list[dict[str, An
     """
     done = finished(records)
     summary = []
-    for cell in settings.cells:
+    for cell in networks(settings):
         if not any(Unit(cell, part) in done for part in PARTS):
             continue
         counts: dict[str, float | None] = dict.fromkeys(KINDS)

@@ -14,14 +14,16 @@ import optax
 from jax import lax
 
 from rnnlab._json import number
+from rnnlab.cells.readout import ReadoutParams
 from rnnlab.diagnostics.gradient import reach
 from rnnlab.diagnostics.gradient.flow import Extras, compiled_flow
 from rnnlab.driver import RunOptions, unroll
+from rnnlab.gradients.scaled import merge
 from rnnlab.layers import Stack, StackParams
 from rnnlab.studies.closer_look import look_closer
-from rnnlab.studies.networks import initial_params, model, seed_keys, weights_program
+from rnnlab.studies.networks import initial_params, model, named, seed_keys, weights_program
 from rnnlab.studies.records import Records, select
-from rnnlab.studies.settings import TRAINED, GradientSettings
+from rnnlab.studies.settings import TRAINED, UNTRAINED, GradientSettings
 from rnnlab.studies.sources import Source, draw
 from rnnlab.studies.study import Measured
 from rnnlab.training.losses import cross_entropy
@@ -68,7 +70,7 @@ def together(lengths: Iterable[int]) -> list[tuple[int, ...]]:
 def units(settings: GradientSettings) -> list[Unit]:
     """All measurements of the study, in the order in which they run."""
     all_units = []
-    for cell in settings.cells:
+    for cell in settings.networks:
         for phase in settings.phases:
             if phase == TRAINED:
                 all_units.append(Unit(cell, phase, (settings.training_length,), "training"))
@@ -122,7 +124,7 @@ def measure(
         try:
             for name, run in runs.items():
                 draw_params = weights[name].result()
-                params = draw_params(seed_keys(settings.seeds))
+                params = draw_params()
                 training = []
                 for phase in settings.phases:
                     due = [unit for unit in wanted if (unit.cell, unit.phase) == (name, phase)]
@@ -178,16 +180,22 @@ def _over_each(call: Callable[..., Any]) -> Callable[..., Any]:
     return in_turn
 
 
-def _compile_weights(run: _Run) -> Callable[[Array], StackParams]:
-    keys = jax.eval_shape(lambda: seed_keys(run.settings.seeds))
+def _compile_weights(run: _Run) -> Callable[[], StackParams]:
+    """A function that returns the untrained parameters, with a leading axis of seeds."""
+    trained = run.data.trained
+    if trained is not None:
+        return lambda: trained.params[UNTRAINED]
+    seeds = run.settings.seeds
+    keys = jax.eval_shape(lambda: seed_keys(seeds))
     program = weights_program(run.network, run.data.size)
-    return program.lower(keys).compile()
+    compiled = program.lower(keys).compile()
+    return lambda: compiled(seed_keys(seeds))
 
 
 class Seen(NamedTuple):
     """The measurement of one network at one length; NumPy derives the reach from it later."""
 
-    log_norms: PyTree  # ln‖∂L/∂θ‖ of each parameter, cell and readout
+    log_norms: tuple[PyTree, PyTree]  # ln‖∂L/∂θ‖ of each parameter, cell and readout
     log_norm_state: Array  # ln‖∂L/∂s‖ of the whole state, [T, B]
     loss_step: Array  # where the loss is taken, [B]
     loss_steps: Array
@@ -227,6 +235,7 @@ def _compile(run: _Run, lengths: tuple[int, ...]) -> Callable[..., Seen]:
 def _flow_at_one_length(run: _Run, is_padded: bool) -> Callable[..., Seen]:
     """The measurement of one seed: ``(params, inputs [T, B, ...], labels [T, B], length)``."""
     cell, readout = run.network.cells
+    is_tied = run.data.trained is not None and run.data.trained.tied
 
     def loss(ys: Array, weights: PyTree, labels: Array, last: Array) -> Array:
         # ``last`` is traced, so that one program serves all lengths that are padded together.
@@ -248,16 +257,30 @@ def _flow_at_one_length(run: _Run, is_padded: bool) -> Callable[..., Seen]:
         )
         of_loss_args = flow.loss_args_gradient
         readout_gradient = None if of_loss_args is None else of_loss_args[0]
-        log_readout = jax.tree.map(_log_norm, readout_gradient)
+        log_norms = flow.params.log_gradient, jax.tree.map(_log_norm, readout_gradient)
+        if is_tied:
+            log_norms = _tied(*log_norms, flow.params.gradient, readout_gradient)
+        # Of all layers together.
+        layers = [followed.log_norm for followed in flow.followed]
         return Seen(
-            log_norms=(flow.params.log_gradient, log_readout),
-            log_norm_state=flow.followed[0].log_norm,
+            log_norms=log_norms,
+            log_norm_state=merge(layers),
             loss_step=flow.loss_step,
             loss_steps=flow.loss_steps,
             finite=flow.finite,
         )
 
     return at_one_length
+
+
+def _tied(
+    log_cell: StackParams, log_readout: ReadoutParams, of_cell: StackParams, of_readout: Any
+) -> tuple[StackParams, ReadoutParams]:
+    """The log-norms where the readout is the transposed embedding: of the sum of both gradients."""
+    _, *rest = log_cell.layers
+    total = of_cell.layers[0].w + of_readout.w.T
+    embedding = ReadoutParams(_log_norm(total), None)
+    return StackParams((embedding, *rest)), log_readout._replace(w=None)
 
 
 def _log_norm(gradient: Array) -> Array:
@@ -308,12 +331,7 @@ def _measure_unit(
 
 def _records(seen: Seen, length: int) -> Records:
     """The records of one network at one length."""
-    of_cell, of_readout = seen.log_norms
-    norms = {}
-    for name, log_norm in _named(of_cell):
-        norms[f"cell.{name}"] = log_norm
-    for name, log_norm in _named(of_readout):
-        norms[f"readout.{name}"] = log_norm
+    norms = dict(named(*seen.log_norms))
     doubled = [2 * log_norm for log_norm in norms.values()]
     # NumPy warns about a gradient that is not finite; ``known`` turns it into None.
     with np.errstate(invalid="ignore"):
@@ -372,19 +390,27 @@ def _look_closer(run: _Run, params: StackParams, unit: Unit) -> Measured:
     return Measured(unit, records)
 
 
-def _named(layer: PyTree) -> Iterator[tuple[str, np.ndarray]]:
-    """The arrays of a layer under their names, such as ``w_h`` or ``norm.x``."""
-    for path, value in jax.tree_util.tree_leaves_with_path(layer):
-        yield ".".join(entry.name for entry in path), value
-
-
 def train(run: _Run, params: StackParams) -> tuple[StackParams, list[dict[str, Any]]]:
     """``params`` after the training steps of next-symbol prediction, and a record for each seed.
 
-    The records hold loss (nats) and accuracy on the measured sequences, before and after
-    training, and the share of the steps in which the gradient was clipped.
+    They are those of a training run where the study measures one. The records hold loss (nats) and
+    accuracy on the measured sequences, before and after training, and the share of the steps in
+    which the gradient was clipped.
     """
+    length = run.settings.training_length
+    scored = _scores(run)
+    held_out = draw(run.settings, run.data, "measure", length, length)
+    before = jax.device_get(scored(params, *held_out))
+    trained, norms = _trained(run, params)
+    after = jax.device_get(scored(trained, *held_out))
+    return trained, _training_records(run, before, after, norms)
+
+
+def _trained(run: _Run, params: StackParams) -> tuple[StackParams, np.ndarray | None]:
+    """The trained parameters, and the norms of the gradient ``[steps, S]``; None from a run."""
     settings, data = run.settings, run.data
+    if data.trained is not None:
+        return data.trained.params[TRAINED], None
     optimiser = optax.adam(settings.learning_rate)
     if settings.clip is not None:
         optimiser = optax.chain(optax.clip_by_global_norm(settings.clip), optimiser)
@@ -403,10 +429,6 @@ def train(run: _Run, params: StackParams) -> tuple[StackParams, list[dict[str, A
         state, metrics = step(state, (inputs, labels))
         return state, metrics["gradient_norm"]
 
-    length = settings.training_length
-    scored = _scores(run)
-    held_out = draw(settings, data, "measure", length, length)
-    before = jax.device_get(scored(params, *held_out))
     # ``advance`` donates the state: without a copy, the caller's ``params`` would be deleted.
     copied = jax.tree.map(jnp.copy, params)
 
@@ -416,7 +438,7 @@ def train(run: _Run, params: StackParams) -> tuple[StackParams, list[dict[str, A
     state = jax.vmap(start)(copied, seed_keys(settings.seeds))
     norms = []
     for step_index in range(settings.train_steps):
-        inputs, labels = draw(settings, data, "train", length, step_index)
+        inputs, labels = draw(settings, data, "train", settings.training_length, step_index)
         state, norm = advance(state, inputs, labels)
         # Norms are read at the end: reading one here would wait for the step.
         norms.append(norm)
@@ -424,19 +446,18 @@ def train(run: _Run, params: StackParams) -> tuple[StackParams, list[dict[str, A
             run.progress(f"{run.name}, training step {step_index} of {settings.train_steps}")
             # Otherwise Python runs far ahead, and the progress shown is not that of the device.
             jax.block_until_ready(state)
-    after = jax.device_get(scored(state.params, *held_out))
-    return state.params, _training_records(run, before, after, np.stack(norms))
+    return state.params, np.stack(norms)
 
 
 def _training_records(
-    run: _Run, before: "Scores", after: "Scores", norms: np.ndarray
+    run: _Run, before: "Scores", after: "Scores", norms: np.ndarray | None
 ) -> list[dict[str, Any]]:
     """A record for each seed; ``norms [steps, S]`` are those of the gradient before clipping."""
     clip = run.settings.clip
     records = []
     for seed in range(run.settings.seeds):
         share = None
-        if clip is not None:
+        if clip is not None and norms is not None:
             is_clipped = norms[:, seed] >= clip
             share = number(is_clipped.mean())
         record = {
@@ -485,7 +506,7 @@ def summarise(settings: GradientSettings, records: Records) -> list[dict[str, An
     which the gradient was clipped.
     """
     summary = []
-    for cell in settings.cells:
+    for cell in settings.networks:
         for phase in settings.phases:
             rows = select(records["reach"], cell=cell, phase=phase)
             if not rows:

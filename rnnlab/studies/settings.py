@@ -17,9 +17,14 @@ class StudySettings:
     Raises ValueError, in one sentence, for an unknown cell, no or repeated cells, or invalid sizes.
 
     Attributes:
+        from_run: the directory of a run of "rnnlab train". Its network is measured as it was before
+            the training and as it is in the last checkpoint, on the validation part of its text;
+            cells, layers, hidden size, seeds (one), data, alphabet, init and precision are then
+            those of the run.
         cells: any of rnn, lstm, gru, leaky-rnn, indrnn, mgu, highway, relu-rnn, irnn,
             gru-before, peephole-lstm, layernorm-lstm.
-        hidden_size: hidden units H.
+        layers: recurrent layers of each network; the state is that of all layers together.
+        hidden_size: hidden units H of each layer.
         batch_size: sequences per batch B.
         seeds: number of seeds, counted from 0; each draws its own weights and sequences.
         data: "text" (the source code of Python's standard library, as characters), "noise", or the
@@ -31,7 +36,9 @@ class StudySettings:
         precision: floating-point format of all arithmetic.
     """
 
+    from_run: str | None = None
     cells: tuple[str, ...] = ("rnn", "lstm", "gru")
+    layers: int = 1
     hidden_size: int = 128
     batch_size: int = 32
     seeds: int = 5
@@ -47,6 +54,7 @@ class StudySettings:
             if name not in REGISTRY:
                 raise ValueError(f"cell {name!r} is unknown; choose from {', '.join(REGISTRY)}")
         _distinct("cells", self.cells)
+        _whole("layers", self.layers, 1)
         _whole("hidden_size", self.hidden_size, 1)
         _whole("batch_size", self.batch_size, 1)
         _whole("seeds", self.seeds, 1)
@@ -55,6 +63,17 @@ class StudySettings:
             raise ValueError(f"init is {self.init!r}; choose from {', '.join(INITS)}")
         if self.precision not in ("float32", "float64"):
             raise ValueError(f"precision is {self.precision!r}; choose float32 or float64")
+
+    @property
+    def networks(self) -> dict[str, str]:
+        """The cell of each network by the network's name, such as "gru" or "2-layer gru"."""
+        layers = f"{self.layers}-layer " if self.layers > 1 else ""
+        return {f"{layers}{cell}": cell for cell in self.cells}
+
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """When each network is measured: untrained, and also trained where a run trained it."""
+        return (UNTRAINED,) if self.from_run is None else (UNTRAINED, TRAINED)
 
     @property
     def window(self) -> int:
@@ -96,6 +115,12 @@ class GradientSettings(StudySettings):
         for length in self.lengths:
             _whole("a length", length, 1)
         _whole("train_steps", self.train_steps, 0)
+        if self.train_steps and self.from_run is not None:
+            raise ValueError(
+                f"train_steps is {self.train_steps}, but the network of {self.from_run} was "
+                "trained there; leave train_steps out, or train it further with: rnnlab resume "
+                f"{self.from_run}"
+            )
         if self.train_length is not None:
             _whole("train_length", self.train_length, 1)
         for name in ("learning_rate", "clip"):
@@ -105,7 +130,7 @@ class GradientSettings(StudySettings):
     @property
     def phases(self) -> tuple[str, ...]:
         """When the gradient is measured: untrained, and also trained where there is training."""
-        return (UNTRAINED, TRAINED) if self.train_steps else (UNTRAINED,)
+        return (UNTRAINED, TRAINED) if self.train_steps else super().phases
 
     @property
     def closer_length(self) -> int:
@@ -114,13 +139,13 @@ class GradientSettings(StudySettings):
 
     @property
     def training_length(self) -> int:
-        """T of a training sequence, in steps."""
+        """T of a training sequence, and of those on which loss and accuracy are measured."""
         return self.train_length or min(max(self.lengths), 100)
 
     @property
     def window(self) -> int:
         """The most characters that one sequence needs, including its last label."""
-        trained = self.training_length if self.train_steps else 0
+        trained = self.training_length if TRAINED in self.phases else 0
         return max(*self.lengths, trained) + 1
 
 
@@ -132,7 +157,7 @@ class DynamicsSettings(StudySettings):
     positive.
 
     Attributes:
-        hidden_size: hidden units H.
+        hidden_size: hidden units H of each layer.
         batch_size: sequences per batch B, each with its own trajectory.
         seeds: number of seeds, counted from 0; each draws its own weights and sequences.
         drive: input of the network: "data", or "none" for one random input followed by zeros.

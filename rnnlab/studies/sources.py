@@ -1,15 +1,19 @@
-"""The data of the studies: text, noise or a file, as batches of sequences."""
+"""The data of the studies: text, noise, a file or what a run held out, as batches of sequences."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnnlab.data import encode, read_text, standard_library
+from rnnlab.data import Corpus, encode, read_text, standard_library
 from rnnlab.studies.settings import StudySettings
 from rnnlab.typing import AnyArray, Array, Dtype
+
+if TYPE_CHECKING:
+    from rnnlab.studies.from_run import TrainedNetwork
 
 NOISE_SIZE = 64
 """Features of a noise input, and classes of its target."""
@@ -25,15 +29,23 @@ class Source(NamedTuple):
     embed: Callable[[AnyArray], Array]
     size: int  # I, the features of an input, and V, the classes of a label
     about: dict[str, Any]
+    trained: "TrainedNetwork | None" = None  # the network of the run that the data belong to
 
 
 def source(settings: StudySettings) -> Source:
-    """The data of the study; ValueError for a file that cannot be used or is too short."""
+    """The data of the study, and the network of its training run where it measures one.
+
+    Raises:
+        ValueError: for a file or a run that cannot be used, and for a text that is too short.
+        CheckpointError: where no checkpoint of the run is whole.
+    """
     dtype = jnp.dtype(settings.precision)
     if dtype == jnp.float64 and jnp.result_type(float) != dtype:
         raise ValueError(
             'float64 is switched off; call jax.config.update("jax_enable_x64", True) first'
         )
+    if settings.from_run is not None:
+        return _held_out(settings)
     if settings.data == "noise":
         return _noise(dtype)
     if settings.data == "text":
@@ -41,15 +53,34 @@ def source(settings: StudySettings) -> Source:
     else:
         text, about = read_text(settings.data)
     corpus = encode(text, about, settings.alphabet)
-    size = len(corpus.alphabet)
-    if size < 2:
+    if len(corpus.alphabet) < 2:
         raise ValueError(
             f"{settings.data} holds only one character; "
             "give a text with at least two different ones"
         )
+    return _symbols(settings, corpus, settings.data)
+
+
+def _held_out(settings: StudySettings) -> Source:
+    """The network of a training run, with the validation part of its text."""
+    # Slow to import, and needed only here.
+    from rnnlab.studies.from_run import read_network
+
+    trained = read_network(settings)
+    text = "Python standard library" if settings.data == "text" else Path(settings.data).name
+    about = trained.corpus.source | {"name": f"{text}, validation part"}
+    corpus = trained.corpus._replace(source=about)
+    data = _symbols(settings, corpus, f"the validation part of {settings.data}")
+    return data._replace(trained=trained)
+
+
+def _symbols(settings: StudySettings, corpus: Corpus, name: str) -> Source:
+    """A text as one-hot codes; ValueError, which calls it by ``name``, if it is too short."""
+    dtype = jnp.dtype(settings.precision)
+    size = len(corpus.alphabet)
     if corpus.codes.size < settings.window:
         raise ValueError(
-            f"{settings.data} has {corpus.codes.size} characters, but the longest sequence needs "
+            f"{name} has {corpus.codes.size} characters, but the longest sequence needs "
             f"{settings.window}; give a longer text or ask for shorter sequences"
         )
 
@@ -65,7 +96,7 @@ def source(settings: StudySettings) -> Source:
     def embed(codes: Array) -> Array:
         return jax.nn.one_hot(codes, size, dtype=dtype)
 
-    return Source(draw, embed, size, {**about, "alphabet": size})
+    return Source(draw, embed, size, {**corpus.source, "alphabet": size})
 
 
 def _noise(dtype: Dtype) -> Source:

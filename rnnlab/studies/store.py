@@ -104,6 +104,12 @@ class Run:
         for before in self._before:
             if before.get("data") != config["data"]:
                 raise ValueError(f"{self.folder} holds a run on other data; choose another --out")
+            # A network from a training run is another one after more training.
+            if before.get("network") != config.get("network"):
+                raise ValueError(
+                    f"{self.folder} holds a run on the network after other training "
+                    f"({_trained(before)}, now {_trained(config)}); choose another --out"
+                )
         partial = self.unfinished / f"{self.name}.json"
         whole = self.folder / f"{self.name}.json"
         if partial.exists() and not resume:
@@ -217,6 +223,11 @@ class Run:
         except (ValueError, KeyError, TypeError):
             raise ValueError(f"{path} is damaged; remove it, or choose another --out") from None
         self.missing = [unit for unit in self.missing if unit not in done]
+
+
+def _trained(config: dict[str, Any]) -> str:
+    network = config.get("network")
+    return "not trained" if network is None else f"{network['step']} steps"
 
 
 def settle(folder: Path) -> None:

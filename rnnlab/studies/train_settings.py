@@ -4,12 +4,16 @@ import dataclasses
 import difflib
 import json
 import math
+import sys
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from rnnlab.cells.registry import INITS, REGISTRY, Init
+
+LONGEST = 60
+"""Characters of a value that an error shows."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,13 +94,10 @@ class TrainSettings:
     most_skipped: int = 10
 
     def __post_init__(self) -> None:
-        if not self.data:
-            raise ValueError('data is empty; give "text" or the path of a UTF-8 file')
-        if self.cell not in REGISTRY:
-            raise ValueError(
-                f"cell is {self.cell!r}{_meant(self.cell, REGISTRY)}; choose from "
-                f"{', '.join(REGISTRY)}"
-            )
+        if not isinstance(self.data, str) or not self.data:
+            told = "empty" if self.data == "" else _shown(self.data)
+            raise ValueError(f'data is {told}; give "text" or the path of a UTF-8 file')
+        _choice("cell", self.cell, REGISTRY)
         _choice("init", self.init, INITS)
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -105,15 +106,16 @@ class TrainSettings:
                 _choice(field.name, value, choices)
         for name in _AT_LEAST_1:
             _whole(name, getattr(self, name), 1)
-        for name in ("context", "warmup", "seed"):
+        for name in ("context", "warmup"):
             _whole(name, getattr(self, name), 0)
+        _whole("seed", self.seed, 0, below=2**32)
         for name in ("embedding_size", "validate_every", "patience", "watch_every"):
             if getattr(self, name) is not None:
                 _whole(name, getattr(self, name), 1)
         _whole("alphabet", self.alphabet, 2)
         for name in ("tied", "residual"):
             if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name} is {getattr(self, name)!r}; give true or false")
+                raise ValueError(f"{name} is {_shown(getattr(self, name))}; give true or false")
         self._check_numbers()
 
     def _check_numbers(self) -> None:
@@ -124,8 +126,6 @@ class TrainSettings:
         _number("dropout", self.dropout, zero=True, below=1)
         if self.average is not None:
             _number("average", self.average, below=1)
-        if self.seed >= 2**32:
-            raise ValueError(f"seed is {self.seed}; it must be below 2**32")
         if self.patience is not None and self.validate_every is None:
             raise ValueError("patience needs validations; give validate_every, or patience=null")
         if self.weight_decay and self.optimiser != "adamw":
@@ -146,23 +146,31 @@ def from_mapping(values: Mapping[str, Any], base: TrainSettings | None = None) -
 
     ValueError for an unknown name, with the one that was probably meant.
     """
-    known = {field.name for field in dataclasses.fields(TrainSettings)}
     for name in values:
-        if name not in known:
-            raise ValueError(
-                f"there is no setting {name!r}{_meant(name, known)}; choose from "
-                f"{', '.join(sorted(known))}"
-            )
+        check_name(name)
     for name, value in values.items():
-        if isinstance(value, int) and not isinstance(value, bool) and _takes_floats(name):
+        is_whole = isinstance(value, int) and not isinstance(value, bool)
+        # A larger one is no finite float, and the check of its setting says so.
+        if is_whole and _takes_floats(name) and abs(value) < sys.float_info.max:
             values = {**values, name: float(value)}
     return dataclasses.replace(base or TrainSettings(), **values)
+
+
+def check_name(name: str) -> None:
+    """ValueError unless there is a setting of that name."""
+    known = [field.name for field in dataclasses.fields(TrainSettings)]
+    if name not in known:
+        raise ValueError(
+            f"there is no setting {_shown(name)}{_meant(name, known)}; choose from "
+            f"{', '.join(sorted(known))}"
+        )
 
 
 def read_config(path: Path) -> dict[str, Any]:
     """The values in a JSON file; ValueError, with the line, where it holds something else."""
     try:
-        text = path.read_text(encoding="utf-8")
+        # Some editors begin a file with a byte order mark, which belongs to no JSON.
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as fault:
         raise ValueError(
             f"{path} cannot be read ({fault.strerror}); give a JSON file of settings"
@@ -170,13 +178,31 @@ def read_config(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not UTF-8; give a JSON file of settings") from None
     try:
-        values = json.loads(text)
+        values = json.loads(text, object_pairs_hook=_unique)
     except json.JSONDecodeError as fault:
         raise ValueError(
             f"{path}, line {fault.lineno}: {fault.msg}; give a JSON object of settings"
         ) from None
+    except _TwiceError as fault:
+        raise ValueError(f"{path} names {fault} twice; give it once") from None
+    except (ValueError, RecursionError):
+        # Numbers of thousands of digits, and thousands of brackets.
+        raise ValueError(f"{path} is not read; give a JSON object of settings") from None
     if not isinstance(values, dict):
         raise ValueError(f'{path} holds no JSON object; give one such as {{"steps": 1000}}')
+    return values
+
+
+class _TwiceError(Exception):
+    """A name that a JSON object holds twice."""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in values:
+            raise _TwiceError(_shown(name))
+        values[name] = value
     return values
 
 
@@ -193,7 +219,7 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
             raise ValueError(f"--set {assignment} has no value; write --set name=value")
         try:
             values[name.strip()] = json.loads(text)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             values[name.strip()] = text
     return values
 
@@ -211,19 +237,31 @@ def _takes_floats(name: str) -> bool:
 def _choice(name: str, value: Any, choices: Iterable[str]) -> None:
     if value not in tuple(choices):
         raise ValueError(
-            f"{name} is {value!r}{_meant(str(value), choices)}; choose from {', '.join(choices)}"
+            f"{name} is {_shown(value)}{_meant(str(value), choices)}; choose from "
+            f"{', '.join(choices)}"
         )
 
 
-def _whole(name: str, value: Any, least: int) -> None:
+def _whole(name: str, value: Any, least: int, below: int = 2**31) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} is {value!r}; it must be an integer of at least {least}")
+        raise ValueError(f"{name} is {_shown(value)}; it must be an integer of at least {least}")
+    if value >= below:
+        power = below.bit_length() - 1
+        raise ValueError(f"{name} is {_shown(value)}; it must be below 2**{power}")
 
 
 def _number(name: str, value: Any, *, zero: bool = False, below: float = math.inf) -> None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    # An integer can be larger than any float.
+    is_number = is_number and value <= sys.float_info.max
     if is_number and (value > 0 or (zero and value == 0)) and value < below:
         return
-    least = "at least 0" if zero else "above 0"
-    limit = f" and below {below}" if below < math.inf else ""
-    raise ValueError(f"{name} is {value!r}; it must be a number {least}{limit}")
+    least = "of at least 0" if zero else "above 0"
+    kind, limit = ("finite number", "") if below == math.inf else ("number", f" and below {below}")
+    raise ValueError(f"{name} is {_shown(value)}; it must be a {kind} {least}{limit}")
+
+
+def _shown(value: Any) -> str:
+    """``value`` in an error, as JSON writes it, in one short line."""
+    text = repr(value) if isinstance(value, str | float) else json.dumps(value, default=repr)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."

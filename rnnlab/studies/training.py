@@ -26,7 +26,7 @@ from rnnlab.data.files import TextFile
 from rnnlab.layers import stack
 from rnnlab.models import LanguageModel, language_model
 from rnnlab.models.generation import beam_search, sample
-from rnnlab.studies.train_settings import TrainSettings, from_mapping
+from rnnlab.studies.train_settings import TrainSettings, check_name, from_mapping
 from rnnlab.training.checkpoints import Checkpoints
 from rnnlab.training.evaluation import Validation, evaluate
 from rnnlab.training.faults import CheckpointError
@@ -91,6 +91,7 @@ def prepare(settings: TrainSettings) -> Setup:
             'float64 is switched off; call jax.config.update("jax_enable_x64", True) first'
         )
     texts = _texts(settings)
+    _check_windows(settings, len(texts.training.codes))
     symbols = len(texts.training.alphabet)
     model = build_model(settings, symbols)
     data = streams(
@@ -101,6 +102,23 @@ def prepare(settings: TrainSettings) -> Setup:
         seed=settings.seed,
     )
     return Setup(settings, model, texts, data)
+
+
+def _check_windows(settings: TrainSettings, characters: int) -> None:
+    """ValueError for more streams than characters, and windows longer than a stream."""
+    stream = (characters - 1) // settings.batch_size
+    if stream < 1:
+        raise ValueError(
+            f"batch_size is {settings.batch_size}, but the training text has {characters} "
+            "characters; give a longer text or a smaller batch_size"
+        )
+    for name in ("length", "context"):
+        steps = getattr(settings, name)
+        if steps > stream:
+            raise ValueError(
+                f"{name} is {steps}, but each of {settings.batch_size} streams has {stream} "
+                f"characters; give a longer text, a smaller {name} or a smaller batch_size"
+            )
 
 
 def build_model(settings: TrainSettings, symbols: int) -> LanguageModel:
@@ -243,10 +261,11 @@ def read(folder: Path, *, best: bool = False) -> Trained:
     """The last whole checkpoint of a run.
 
     Raises:
-        ValueError: for a directory without a run.
-        CheckpointError: where there is no whole checkpoint, or the data are others now.
+        ValueError: for a directory without a run, data that are others now, and the best parameters
+            of a run without validation.
+        CheckpointError: where there is no whole checkpoint.
     """
-    settings = settings_of(folder)
+    setup = prepare_again(folder, settings_of(folder))
     with Checkpoints(folder / CHECKPOINTS) as checkpoints:
         found = checkpoints.read()
     if found is None:
@@ -255,14 +274,8 @@ def read(folder: Path, *, best: bool = False) -> Trained:
         )
     step, leaves, about = found
     check_owner(folder, about, read_run(folder))
-    setup = prepare(settings)
-    config = _config(setup)
-    if about["run"]["config"]["texts"] != config["texts"]:
-        raise CheckpointError(
-            f"the text of {folder} has changed since the training ({settings.data}); restore it"
-        )
     if best and about["best"]["step"] is None:
-        raise CheckpointError(f"{folder} has no validation yet; leave --best out")
+        raise ValueError(f"{folder} has no validation yet; leave --best out")
     prefix = "best." if best else _prefix(leaves)
     wanted = {}
     for name, leaf in leaves.items():
@@ -289,8 +302,9 @@ def initial_params(setup: Setup) -> PyTree:
     return setup.model.init(k_init, setup.data[0])
 
 
-def settings_of(folder: Path, **changes: Any) -> TrainSettings:
-    """The settings of a run; ValueError where there is none."""
+def settings_of(folder: Path, changes: Mapping[str, Any] | None = None) -> TrainSettings:
+    """The settings of a run, with changes; ValueError where there is none, or they are refused."""
+    changes = changes or {}
     run = read_run(folder)
     try:
         settings = run["config"]["settings"]
@@ -298,13 +312,42 @@ def settings_of(folder: Path, **changes: Any) -> TrainSettings:
         raise ValueError(
             f"{folder} holds a run that rnnlab train did not start; resume it where it was started"
         ) from None
-    wrong = sorted(set(changes) - set(FREE))
-    if wrong:
+    for name in changes:
+        check_name(name)
+        if name not in FREE:
+            raise ValueError(
+                f"{name} belongs to the run and cannot be changed; only {', '.join(FREE)} can, or "
+                "start a new run"
+            )
+    new = from_mapping({**settings, **run["options"], **changes})
+    if new.schedule != "constant" and new.steps != run["options"]["steps"]:
         raise ValueError(
-            f"{wrong[0]} belongs to the run and cannot be changed; only {', '.join(FREE)} can, or "
-            "start a new run"
+            f"steps cannot be changed, since the {new.schedule} schedule depends on it; start a "
+            "new run, with schedule=constant if it may grow"
         )
-    return from_mapping({**settings, **run["options"], **changes})
+    return new
+
+
+def prepare_again(folder: Path, settings: TrainSettings) -> Setup:
+    """Model and data of the run in a directory; ValueError where its text cannot be found."""
+    path = Path(settings.data)
+    if settings.data != "text" and not path.is_absolute() and not path.exists():
+        raise ValueError(
+            f"{path}, the text of {folder}, is not in this directory; run the command where the "
+            "run was started, or copy the text here"
+        )
+    setup = prepare(settings)
+    run = read_run(folder)
+    if run["config"]["texts"] != _config(setup)["texts"]:
+        if settings.data == "text":
+            raise ValueError(
+                f"{folder} was trained on the source code of Python {run['versions']['python']}, "
+                "and this is another; use that version of Python"
+            )
+        raise ValueError(
+            f"the text of {folder} has changed since the training ({settings.data}); restore it"
+        )
+    return setup
 
 
 def evaluation(trained: Trained, part: str) -> dict[str, Any]:

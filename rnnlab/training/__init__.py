@@ -8,10 +8,19 @@ from rnnlab.training.faults import CheckpointError, Interrupted, NonFiniteError
 from rnnlab.training.loop import TrainingRun, Watch, fit
 from rnnlab.training.losses import cross_entropy
 from rnnlab.training.metrics import read_metrics
-from rnnlab.training.monitors import GradientLooks, monitor_gradients, read_monitor
+from rnnlab.training.monitors import (
+    GradientLooks,
+    monitor_gradients,
+    read_monitor,
+    watch_monitor,
+)
+from rnnlab.training.range_test import RangeTest, range_test
 from rnnlab.training.regularizers import flossing_loss, pascanu_omega
+from rnnlab.training.sampling import inverse_sigmoid, scheduled_sampling
 from rnnlab.training.step import TrainState, initial_state, train_step
+from rnnlab.training.sweep import Sweep, sweep
 from rnnlab.training.truncated import truncated_loss
+from rnnlab.training.weights import load_weights, pack, save_weights, unpack
 
 __all__ = [
     "CheckpointError",
@@ -19,6 +28,8 @@ __all__ = [
     "GradientLooks",
     "Interrupted",
     "NonFiniteError",
+    "RangeTest",
+    "Sweep",
     "ThresholdRange",
     "TrainState",
     "TrainingRun",
@@ -31,15 +42,24 @@ __all__ = [
     "fit",
     "flossing_loss",
     "initial_state",
+    "inverse_sigmoid",
+    "load_weights",
     "losses",
     "metrics",
     "monitor_gradients",
     "monitors",
+    "pack",
     "pascanu_omega",
+    "range_test",
     "read_metrics",
     "read_monitor",
     "regularizers",
+    "save_weights",
+    "scheduled_sampling",
+    "sweep",
     "threshold_range",
     "train_step",
     "truncated_loss",
+    "unpack",
+    "watch_monitor",
 ]

@@ -59,11 +59,7 @@ def evaluate(
     >>> evaluate(loss, jnp.zeros(()), [jnp.ones(3), 3 * jnp.ones(3)], batches=2)
     {'loss': 5.0}
     """
-    if batches is None:
-        batches = getattr(data, "batches_per_epoch", None)
-        if batches is None:
-            raise ValueError("data has no batches_per_epoch; give the number of batches")
-    batches = _check.positive_int("batches", batches)
+    batches = batch_count("batches", data, batches)
     measure = _measured(loss)
     # In float64 on the host, so that the mean over many batches loses no digits.
     sums: dict[str, float] = {}
@@ -77,6 +73,20 @@ def evaluate(
             sums[name] = sums.get(name, 0.0) + count * float(value)
     with np.errstate(divide="ignore", invalid="ignore"):
         return {name: float(np.float64(total) / weight) for name, total in sums.items()}
+
+
+def batch_count(name: str, data: Any, batches: int | None) -> int:
+    """The number of batches, by default one epoch; ValueError where there are not so many."""
+    if batches is None:
+        batches = getattr(data, "batches_per_epoch", None)
+        if batches is None:
+            raise ValueError(f"data has no batches_per_epoch; give their number as {name}")
+    batches = _check.positive_int(name, batches)
+    if isinstance(data, list | tuple) and len(data) < batches:
+        raise ValueError(
+            f"{name} is {batches}, but data holds {len(data)}; give at most that many, or more data"
+        )
+    return batches
 
 
 # A loss that is a method of a hashable model is found again, and is not compiled a second time.

@@ -13,7 +13,8 @@ def describe(fault: int, names: Sequence[str]) -> str:
         return "the loss is not finite"
     if fault == UPDATE:
         return "the update of the parameters is not finite"
-    return f"the gradient of {names[fault]} is not finite"
+    # Parameters that are one array have no name.
+    return f"the gradient of {names[fault] or 'the parameters'} is not finite"
 
 
 class NonFiniteError(FloatingPointError):

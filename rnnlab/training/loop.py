@@ -12,11 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from rnnlab import _check, terminal
-from rnnlab.training import program, trees
+from rnnlab import terminal
+from rnnlab.data.order import check_seed
+from rnnlab.training import options, program, trees
 from rnnlab.training.evaluation import Validation, evaluate
 from rnnlab.training.faults import FINE, CheckpointError, Interrupted, NonFiniteError, describe
-from rnnlab.training.metrics import History, MetricsWriter, numbers
+from rnnlab.training.metrics import History, MetricsWriter, measurements, numbers
+from rnnlab.training.options import Settings, Watch
 from rnnlab.training.run_folder import RunFolder
 from rnnlab.training.signals import Stop, stop_on_signals
 from rnnlab.training.step import COUNT, Loss, TrainState, initial_state, train_step
@@ -24,19 +26,6 @@ from rnnlab.typing import Dtype, PyTree
 
 CALL = 0.25
 """Seconds that one call of the compiled program may take: a signal is answered after it."""
-
-
-class Watch(NamedTuple):
-    """A measurement at chosen steps.
-
-    Attributes:
-        every: steps between two measurements; the first is made before training.
-        measure: ``measure(params, batch) -> dict`` of numbers, which become metrics; ``batch`` is
-            the next one.
-    """
-
-    every: int
-    measure: Callable[[PyTree, PyTree], Mapping[str, Any]]
 
 
 class TrainingRun(NamedTuple):
@@ -57,18 +46,6 @@ class TrainingRun(NamedTuple):
     best_params: PyTree
     best_step: int | None
     stopped_early: bool
-
-
-class Settings(NamedTuple):
-    """The checked options of a run."""
-
-    steps: int
-    checkpoint_every: int | None
-    log_every: int
-    most_skipped: int
-    accumulate: int
-    validation: Validation | None
-    watch: tuple[Watch, ...]
 
 
 def fit(
@@ -151,15 +128,25 @@ def fit(
         Interrupted: after SIGTERM or SIGINT, once a checkpoint is saved; where nothing handles it,
             the process exits with 143 or 130. Without ``out`` signals act as always.
     """
-    settings = _settings(
-        steps, checkpoint_every, log_every, most_skipped, accumulate, validation, watch
+    settings = options.checked(
+        steps=steps,
+        checkpoint_every=checkpoint_every,
+        log_every=log_every,
+        most_skipped=most_skipped,
+        accumulate=accumulate,
+        validation=validation,
+        carry=carry,
+        watch=watch,
     )
+    options.check_parts(model, loss, params, optimiser, writers)
+    options.check_data(data, settings)
+    seed = check_seed(seed)
+    if clip is not None:
+        options.check_clip(clip)
+        optimiser = optax.chain(optax.clip_by_global_norm(clip), optimiser)
     if loss is None:
         loss = model.loss
     assert loss is not None
-    if clip is not None:
-        _check.number("clip", clip)
-        optimiser = optax.chain(optax.clip_by_global_norm(clip), optimiser)
     k_init, k_train = jax.random.split(jax.random.key(seed))
     if params is None:
         params = model.init(k_init, data[0])
@@ -178,6 +165,7 @@ def fit(
     about = {
         "model": re.sub(r" at 0x[0-9a-f]+", "", repr(model)),
         "seed": seed,
+        "clip": None if clip is None else float(clip),
         "accumulate": settings.accumulate,
         "average": average,
         "compute_dtype": None if compute_dtype is None else str(jnp.dtype(compute_dtype)),
@@ -186,14 +174,14 @@ def fit(
     with contextlib.ExitStack() as stack:
         folder = None
         if out is not None:
-            options = {
+            may_change = {
                 "steps": settings.steps,
                 "keep": keep,
                 "log_every": settings.log_every,
                 "most_skipped": settings.most_skipped,
             }
             folder = stack.enter_context(
-                RunFolder(Path(out), about, options, resume=resume, keep=keep)
+                RunFolder(Path(out), about, may_change, resume=resume, keep=keep)
             )
         stop = stack.enter_context(stop_on_signals()) if folder else Stop()
         loop = _Loop(settings, program.compiled(step), loss, data, state, folder, writers)
@@ -203,36 +191,6 @@ def fit(
             say, advance = stack.enter_context(terminal.progress(loop.step, settings.steps))
         loop.run(stop, say, advance)
         return loop.result()
-
-
-def _settings(
-    steps: int,
-    checkpoint_every: int | None,
-    log_every: int,
-    most_skipped: int,
-    accumulate: int,
-    validation: Validation | None,
-    watch: Sequence[Watch],
-) -> Settings:
-    """The options as one value; ValueError for those that are not valid."""
-    if checkpoint_every is not None:
-        checkpoint_every = _check.positive_int("checkpoint_every", checkpoint_every)
-    if validation is not None:
-        _check.positive_int("validation.every", validation.every)
-        if validation.patience is not None:
-            _check.positive_int("validation.patience", validation.patience)
-    for entry in watch:
-        _check.positive_int("watch.every", entry.every)
-        _check.function("watch.measure", entry.measure)
-    return Settings(
-        steps=_check.positive_int("steps", steps),
-        checkpoint_every=checkpoint_every,
-        log_every=_check.positive_int("log_every", log_every),
-        most_skipped=_check.positive_int("most_skipped", most_skipped),
-        accumulate=_check.positive_int("accumulate", accumulate),
-        validation=validation,
-        watch=tuple(watch),
-    )
 
 
 def _silent_say(text: str) -> None:
@@ -303,6 +261,7 @@ class _Loop:
         self.last_end = 0.0
         self.calls = 0
         self.pending: _Pending | None = None
+        self.trained: tuple[float | None, float | None] | None = None
 
     def restore(self) -> None:
         """Goes back to the last checkpoint of the folder, if there is one."""
@@ -408,12 +367,16 @@ class _Loop:
             row = {name: values[index] for name, values in rows.items() if name != COUNT}
             fault, skipped = int(row.pop("fault")), int(row.pop("skipped"))
             values: dict[str, Any] = numbers(row)
+            self.trained = values["loss"], values["gradient_norm"]
             if fault != FINE:
                 values["skipped"] = describe(fault, self.names)
             if fault != FINE or step % self.settings.log_every == 0:
                 self._write(step, values)
             if skipped >= self.settings.most_skipped:
                 self._give_up(step, fault)
+        if self.folder is not None:
+            # For those who read along.
+            self.folder.metrics.flush()
 
     def _time(self, start: float, count: int) -> None:
         """Takes the time of a call, which may have waited for the one before it."""
@@ -423,7 +386,9 @@ class _Loop:
         self.calls += 1
         # The first call compiles.
         if self.calls > 1:
-            self.seconds_per_step = min(seconds, self.seconds_per_step or seconds)
+            # A moving average, so that one slow call does not decide.
+            before = seconds if self.seconds_per_step is None else self.seconds_per_step
+            self.seconds_per_step = 0.8 * before + 0.2 * seconds
 
     def _give_up(self, step: int, fault: int) -> None:
         """NonFiniteError: the last steps were not applied."""
@@ -476,8 +441,13 @@ class _Loop:
     def _watch(self) -> None:
         for entry in self.settings.watch:
             if self.step % entry.every == 0:
-                measured = entry.measure(self.state.params, self._batch(self.step))
-                self._write(self.step, dict(measured))
+                batch = self.data[self.step * self.settings.accumulate]
+                self._write(
+                    self.step,
+                    measurements(
+                        entry.measure(self.state if entry.of_state else self.state.params, batch)
+                    ),
+                )
 
     def _content(self) -> Content:
         return Content(self.state, self.best_params)
@@ -502,14 +472,13 @@ class _Loop:
 
     def _told(self) -> str:
         """The line of progress."""
-        records = self.records if self.folder is None else self.folder.metrics.records
-        trained = next((row for row in reversed(records) if "gradient_norm" in row), None)
-        if trained is None or not self.seconds_per_step:
+        if self.trained is None or not self.seconds_per_step:
             return "compiling"
+        loss, norm = self.trained
         left = (self.settings.steps - self.step) * self.seconds_per_step
         minutes, seconds = divmod(int(left), 60)
         return (
-            f"loss {_short(trained['loss'])}, gradient norm {_short(trained['gradient_norm'])}, "
+            f"loss {_short(loss)}, gradient norm {_short(norm)}, "
             f"{1 / self.seconds_per_step:.3g} steps/s, {minutes}:{seconds:02} left"
         )
 
@@ -535,6 +504,7 @@ def _short(value: float | None) -> str:
 
 
 def _shapes(batch: PyTree) -> tuple[Any, ...]:
-    """The shapes and dtypes of a batch, which decide the program that runs it."""
-    leaves = jax.tree.leaves(batch)
-    return tuple((np.shape(leaf), str(jnp.result_type(leaf))) for leaf in leaves)
+    """The structure, shapes and dtypes of a batch, which decide the program that runs it."""
+    leaves, structure = jax.tree.flatten(batch)
+    kinds = [(np.shape(leaf), str(jnp.result_type(leaf))) for leaf in leaves]
+    return structure, *kinds

@@ -8,10 +8,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+import jax.numpy as jnp
 import numpy as np
 
-from rnnlab._json import as_json, number
+from rnnlab import _check
+from rnnlab._json import as_json, number, without_nan
 from rnnlab.training.faults import CheckpointError
+from rnnlab.training.step import OWN
 
 
 class MetricsWriter(Protocol):
@@ -126,17 +129,20 @@ class JsonLines:
 def read_metrics(path: str | Path) -> History:
     """The metrics in ``metrics.jsonl``; a last line that is cut short is left out.
 
-    ValueError, naming file and line, for a line that is not JSON.
+    ValueError, naming file and line, for a line that is not a record.
     """
     path = Path(path)
     content = path.read_bytes()
     whole = content[: content.rfind(b"\n") + 1]
     records = []
-    for index, line in enumerate(whole.splitlines(), 1):
+    for index, line in enumerate(whole.split(b"\n")[:-1], 1):
         try:
-            records.append(json.loads(line))
-        except ValueError:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
             raise ValueError(f"{path}, line {index} is not JSON; restore the file") from None
+        if not isinstance(record, dict) or "step" not in record:
+            raise ValueError(f"{path}, line {index} is not a record with a step; restore the file")
+        records.append(record)
     return History(records)
 
 
@@ -144,9 +150,55 @@ def _parsed(content: bytes) -> Iterator[dict[str, Any]]:
     return map(json.loads, content.splitlines())
 
 
-def numbers(metrics: Mapping[str, Any]) -> dict[str, float | None]:
-    """Scalars as numbers for JSON, as short as float32 distinguishes them."""
-    return {name: number(value) for name, value in metrics.items()}
+def numbers(metrics: Mapping[str, Any]) -> dict[str, int | float | None]:
+    """Scalars as numbers for JSON: whole ones exactly, others as float32 distinguishes them."""
+    return {name: _number(value) for name, value in metrics.items()}
+
+
+def _number(value: Any) -> int | float | None:
+    if np.issubdtype(np.asarray(value).dtype, np.integer):
+        return int(value)
+    return number(value)
+
+
+def measurements(measured: Any) -> dict[str, Any]:
+    """What a :class:`rnnlab.training.Watch` measured, as values for JSON.
+
+    Raises:
+        ValueError: for anything but a dictionary, values that JSON cannot hold, and names that the
+            loop gives itself.
+    """
+    if not isinstance(measured, Mapping):
+        raise ValueError(
+            f"watch.measure returned {_check.brief(measured)}; return a dictionary of numbers"
+        )
+    values = {}
+    for name, value in measured.items():
+        if not isinstance(name, str) or name in OWN:
+            raise ValueError(
+                f"watch.measure returned a metric {name!r}; give it a name of its own, as text"
+            )
+        values[name] = _measurement(name, value)
+    return values
+
+
+def _measurement(name: str, value: Any) -> Any:
+    if value is None or isinstance(value, str | bool | int | float):
+        return without_nan(value)
+    if isinstance(value, list | tuple):
+        return [_measurement(name, part) for part in value]
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        # The floats of JAX with 16 bits are no floats of NumPy.
+        if not jnp.issubdtype(array.dtype, jnp.floating):
+            raise ValueError(
+                f"watch.measure returned {_check.brief(value)} as {name!r}; give a number or an "
+                "array of numbers"
+            )
+        array = array.astype(np.float32)
+    if array.ndim:
+        return [_measurement(name, part) for part in array]
+    return array.item() if array.dtype.kind in "biu" else number(array.item())
 
 
 class TensorBoard:
@@ -160,11 +212,12 @@ class TensorBoard:
                 "TensorBoard needs the package tensorboardX; pip install 'rnnlab[tensorboard]'"
             ) from None
         # Begun with the first metrics: a run refuses a directory that holds anything before it.
-        self._begin = lambda: SummaryWriter(str(folder))
+        # A run that goes on replaces the events after the checkpoint.
+        self._begin = lambda step: SummaryWriter(str(folder), purge_step=step)
         self._writer: Any = None
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
-        self._writer = self._writer or self._begin()
+        self._writer = self._writer or self._begin(step)
         for name, value in values.items():
             if isinstance(value, int | float):
                 self._writer.add_scalar(name, value, step)
@@ -204,6 +257,7 @@ __all__ = [
     "MetricsWriter",
     "TensorBoard",
     "WeightsAndBiases",
+    "measurements",
     "numbers",
     "read_metrics",
 ]

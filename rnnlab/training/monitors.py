@@ -12,8 +12,10 @@ from jax import lax
 from jax.tree_util import keystr
 
 from rnnlab import _check
+from rnnlab._json import number
 from rnnlab._results import result
 from rnnlab.gradients.scaled import log_norm, merge
+from rnnlab.training.options import Watch
 from rnnlab.typing import Array, PyTree
 
 ALL = "all"
@@ -193,6 +195,36 @@ def read_monitor(opt_state: PyTree) -> GradientLooks:
         finite=log_norm[ALL] < np.inf,
         lost=lost,
     )
+
+
+def watch_monitor(every: int) -> Watch:
+    """A :class:`~rnnlab.training.Watch` of the monitor in the optimiser, for ``fit``.
+
+    The newest record becomes the metrics "log_norm.GROUP", in nats, one for each group. Give the
+    monitor of the optimiser an ``every`` that divides this one.
+
+    >>> import optax, rnnlab
+    >>> def loss(params, batch, key):
+    ...     return jnp.mean((params["w"] - batch) ** 2), {}
+    >>> run = rnnlab.training.fit(
+    ...     None, [jnp.ones(3)] * 21, optax.chain(monitor_gradients(every=10), optax.sgd(0.1)),
+    ...     steps=20, loss=loss, params={"w": jnp.zeros(3)}, watch=[watch_monitor(10)],
+    ...     progress=False)
+    >>> run.metrics.steps("log_norm.all").tolist()
+    [10, 20]
+    """
+
+    def measure(state: Any, batch: PyTree) -> dict[str, Any]:
+        del batch
+        looks = read_monitor(state.optimiser)
+        if not looks.steps.size:
+            return {}
+        newest = {}
+        for name, log_norms in looks.log_norm.items():
+            newest[f"log_norm.{name}"] = number(log_norms[-1])
+        return newest
+
+    return Watch(every, measure, of_state=True)
 
 
 class _Settings(NamedTuple):

@@ -55,12 +55,15 @@ def compiled(step: Step) -> Callable[..., tuple[TrainState, Metrics, Array]]:
             return jax.tree.map(lambda leaf: leaf[index], batches)
 
         _, shapes = jax.eval_shape(step, state, at(jnp.int32(0)))
-        room = jax.tree.leaves(batches)[0].shape[0]
+        leaves = jax.tree.leaves(batches)
+        room = leaves[0].shape[0] if leaves else MOST
         rows = {name: jnp.zeros((room, *row.shape), row.dtype) for name, row in shapes.items()}
 
         def unfinished(loop: tuple[Array, TrainState, Metrics]) -> Array:
             index, state, _ = loop
-            return (index < count) & (state.skipped < most_skipped)
+            # A run may be resumed with a smaller limit than it has reached: one step is always run.
+            is_allowed = (index == 0) | (state.skipped < most_skipped)
+            return (index < count) & is_allowed
 
         def once(loop: tuple[Array, TrainState, Metrics]) -> tuple[Array, TrainState, Metrics]:
             index, state, rows = loop

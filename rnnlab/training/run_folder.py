@@ -53,11 +53,19 @@ class RunFolder:
     ) -> None:
         self.folder = folder
         # Through JSON, which turns tuples into lists, as in the file.
-        self.about = json.loads(as_json(dict(about)))
+        try:
+            self.about = json.loads(as_json(dict(about)))
+        except TypeError as fault:
+            raise RunFolderError(
+                f"config cannot be written as JSON ({fault}); give numbers, strings, lists and "
+                "dictionaries"
+            ) from None
         self.options = dict(options)
         self.resume = resume
         self.checkpoints = Checkpoints(folder / CHECKPOINTS, keep=keep)
         self.metrics: JsonLines
+        # run.json of a run that is resumed.
+        self._before: dict[str, Any] | None = None
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> "RunFolder":
@@ -104,10 +112,8 @@ class RunFolder:
             raise RunFolderError(
                 f"{self.folder} holds a run already; resume it, or choose another directory"
             )
-        before = read_run(self.folder)
-        self._compare(before)
-        if before.get("options") != self.options:
-            self._write(before["versions"])
+        self._before = read_run(self.folder)
+        self._compare(self._before)
 
     def _write(self, versions: Mapping[str, str]) -> None:
         content = {**self.about, "options": self.options, "versions": versions}
@@ -137,7 +143,8 @@ class RunFolder:
         """The last whole checkpoint; the metrics go back to it.
 
         Raises:
-            RunFolderError: for a checkpoint of another run, structure, shape or dtype.
+            RunFolderError: for a checkpoint of another run, structure, shape or dtype, or of more
+                steps than the run shall have.
             CheckpointError: where no checkpoint is whole, or the metrics before it were changed.
         """
         restored = None
@@ -148,12 +155,24 @@ class RunFolder:
                 raise RunFolderError(str(fault)) from None
         if restored is not None:
             check_owner(self.folder, restored.about, self.about)
+            self._check_steps(restored.step)
         elif self.resume and (self.folder / METRICS).stat().st_size:
             self.checkpoints.warn(
                 f"{self.folder} has metrics, but no checkpoint; the run begins anew"
             )
         self.metrics.return_to(None if restored is None else restored.about["metrics"])
+        if self._before is not None and self._before.get("options") != self.options:
+            # Only now, since options that are refused must not be those of the next attempt.
+            self._write(self._before["versions"])
         return restored
+
+    def _check_steps(self, done: int) -> None:
+        steps = self.options.get("steps", done)
+        if steps < done:
+            raise RunFolderError(
+                f"steps is {steps}, but {self.folder} holds a run of {done} steps already; give "
+                "that number or a larger one"
+            )
 
     def save(self, step: int, state: PyTree, about: Mapping[str, Any]) -> None:
         """Starts to save a checkpoint; the metrics so far are on the disk before it counts."""

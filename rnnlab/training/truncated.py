@@ -28,7 +28,7 @@ def truncated_loss(model: Any, length: int) -> Loss:
         ``carry=model.initial_state(batch_size)``.
 
     Raises:
-        ValueError: for a ``length`` below 1, and windows that are shorter.
+        ValueError: for a ``length`` below 1, windows that are shorter, and batches with lengths.
 
     >>> import rnnlab, optax
     >>> model = rnnlab.models.language_model(rnnlab.GRU(8), 5)
@@ -49,6 +49,11 @@ def truncated_loss(model: Any, length: int) -> Loss:
             raise ValueError(
                 f"the windows have {steps} steps, but length is {length}; give streams of that "
                 "length"
+            )
+        if batch.lengths is not None:
+            raise ValueError(
+                "the batch has lengths, but a carried state goes on beyond them; give streams, or "
+                "the model's own loss for sequences that are padded"
             )
         k_first, k_rest = (None, None) if key is None else jax.random.split(key)
         resets = batch.resets

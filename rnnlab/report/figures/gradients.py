@@ -5,15 +5,14 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from rnnlab._wording import power_of_ten
 from rnnlab.report.figures.style import (
     Record,
     band,
+    decade_ticks,
     decades,
     drawing,
-    grid_lines,
     legend_below,
     looks,
     reference_line,
@@ -26,10 +25,6 @@ from rnnlab.studies.records import column, select
 
 FLOOR = 12
 """Decades above and below lag 0 that are drawn; values beyond are only in the tables."""
-
-FEW = (1, 2, 5)
-MANY = (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)
-"""Digits of the ticks of an axis that spans few decades."""
 
 
 def gradient_norms(
@@ -62,7 +57,7 @@ def _against_length(axes: Axes, norms: list[Record], summary: list[Record]) -> N
     axes.set_xticks([], minor=True)
     axes.set(xlabel="sequence length T (steps)", ylabel="gradient norm ‖∂L/∂θ‖")
     axes.set_title(f"All parameters, loss at the last step{seed_bands(norms)}", fontsize=10)
-    _decade_ticks(axes)
+    decade_ticks(axes)
 
 
 def _against_lag(axes: Axes, flow: list[Record], summary: list[Record]) -> None:
@@ -96,7 +91,7 @@ def _against_lag(axes: Axes, flow: list[Record], summary: list[Record]) -> None:
     axes.set(xlabel="lag (steps back from the last)")
     axes.set(ylabel="‖∂L/∂s‖ of the state, relative to lag 0")
     axes.set_title(f"Whole state (LSTM: c and h), T = {longest}", fontsize=10)
-    _decade_ticks(axes)
+    decade_ticks(axes)
 
 
 def _mark_horizon(axes: Axes) -> None:
@@ -125,27 +120,3 @@ def _spread(count: int, index: int) -> list[int]:
 def _looks(summary: list[Record]) -> list[tuple[int, Record]]:
     cells, phases = column(summary, "cell"), column(summary, "phase")
     return looks(list(zip(cells, phases, strict=True)))
-
-
-def _decade_ticks(axes: Axes) -> None:
-    """Ticks for an axis that holds logarithms: powers of ten; plain numbers on a short axis.
-
-    The logarithms are drawn because the values themselves can leave the range of floats, in which
-    case matplotlib's own log scale shows nothing.
-    """
-    low, high = axes.get_ylim()
-    if high - low > 3:
-        axes.yaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
-        formatter = FuncFormatter(lambda y, _: power_of_ten(y))
-        axes.yaxis.set_major_formatter(formatter)
-    else:
-        digits = FEW if high - low > 0.7 else MANY
-        places, labels = [], []
-        for exponent in range(math.floor(low), math.ceil(high) + 1):
-            for digit in digits:
-                value = digit * 10.0**exponent
-                if low <= math.log10(value) <= high:
-                    places.append(math.log10(value))
-                    labels.append(f"{value:g}")
-        axes.set_yticks(places, labels)
-    grid_lines(axes)

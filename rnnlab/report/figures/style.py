@@ -11,8 +11,9 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from rnnlab._wording import power_of_ten
 from rnnlab.report.findings import median_over_seeds
 from rnnlab.studies.records import column
 from rnnlab.studies.settings import TRAINED, UNTRAINED
@@ -35,6 +36,9 @@ COLOURS = (
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<")
 SOLID = (None, None)
 DASHES = {UNTRAINED: SOLID, TRAINED: (5, 2)}
+FEW = (1, 2, 5)
+MANY = (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)
+"""Digits of the ticks of an axis that spans few decades."""
 STYLE: Any = {
     "font.size": 10,
     # Without a fixed salt the ids in an SVG are random, and equal figures would give unequal files.
@@ -166,6 +170,31 @@ def plain(axis: Any, digits: tuple[int, ...] = (1,)) -> None:
     axis.set_major_locator(LogLocator(subs=digits))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
+
+
+def decade_ticks(axes: Axes) -> None:
+    """Ticks for an axis that holds logarithms: powers of ten; plain numbers on a short axis.
+
+    The logarithms are drawn because the values themselves can leave the range of floats, in which
+    case matplotlib's own log scale shows nothing.
+    """
+    low, high = axes.get_ylim()
+    # Far from 1 the floats end, and a plain number would be long.
+    if high - low > 3 or max(abs(low), abs(high)) > 30:
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
+        formatter = FuncFormatter(lambda y, _: power_of_ten(y))
+        axes.yaxis.set_major_formatter(formatter)
+    else:
+        digits = FEW if high - low > 0.7 else MANY
+        places, labels = [], []
+        for exponent in range(math.floor(low), math.ceil(high) + 1):
+            for digit in digits:
+                value = digit * 10.0**exponent
+                if low <= math.log10(value) <= high:
+                    places.append(math.log10(value))
+                    labels.append(f"{value:g}")
+        axes.set_yticks(places, labels)
+    grid_lines(axes)
 
 
 def grid_lines(axes: Axes) -> None:

@@ -52,6 +52,28 @@ class Figure(NamedTuple):
     """Each with key, title (the finding), data and layout."""
 
 
+class Table(NamedTuple):
+    """Rows under named columns.
+
+    None is a missing value. A pair holds a value to sort by and the text that is shown for it.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+
+
+class Section(NamedTuple):
+    """The content of one study or training run."""
+
+    heading: str
+    finding: str
+    """The title of the page, where this section is the first."""
+    sentences: list[str]
+    figures: list[Figure]
+    tables: list[Table]
+
+
 def power(decades: float) -> str:
     """10^decades in words, also beyond the range of floats.
 
@@ -80,6 +102,7 @@ def line(
     *,
     log: bool = False,
     median: bool = False,
+    over: str = "seeds ",
 ) -> list[Record]:
     """The mean over the seeds, or their median, as a line, and their range as a band.
 
@@ -91,6 +114,7 @@ def line(
         template: the text of the hover box, with braces for the value.
         log: whether the x axis is logarithmic.
         median: draws the median instead of the mean.
+        over: what the range in the hover box is called.
     """
     places = thinned(len(xs), log=log)
     xs = [xs[place] for place in places]
@@ -109,7 +133,7 @@ def line(
         "showlegend": look.get("legend", True),
         "line": {"color": colour, "width": 2, "dash": look.get("dash", "solid")},
         "marker": _marker(look["number"]),
-        "text": _values_in_words(seeds, middle, show, template),
+        "text": _values_in_words(seeds, middle, show, template, over),
         "hovertemplate": f"{name}: %{{text}}<extra></extra>",
     }
     if len(seeds) < 2:
@@ -127,6 +151,7 @@ def _values_in_words(
     middle: np.ndarray,
     show: Show,
     template: str,
+    over: str,
 ) -> list[str]:
     """The text of the hover box at each x."""
     low, high = over_seeds(np.min, seeds), over_seeds(np.max, seeds)
@@ -134,7 +159,7 @@ def _values_in_words(
     for value, least, most in zip(middle, low, high, strict=True):
         text = show(value)
         if len(seeds) > 1:
-            text += f" (seeds {show(least)} to {show(most)})"
+            text += f" ({over}{show(least)} to {show(most)})"
         texts.append(template.format(text))
     return texts
 
@@ -218,8 +243,8 @@ def axes(x: Record, y: Record, hover: str | None = None) -> Record:
     return layout | {"hovermode": "x unified", "hoverdistance": -1}
 
 
-def level(y: float, text: str) -> Record:
-    """The layout of a dotted line at ``y``, with a short text on it."""
+def level(y: float, text: str, *, side: str = "left") -> Record:
+    """The layout of a dotted line at ``y``, with a short text on it, at the left or the right."""
     shape = {
         "type": "line",
         "xref": "paper",
@@ -233,8 +258,8 @@ def level(y: float, text: str) -> Record:
     if text:
         annotation = {
             "xref": "paper",
-            "x": 0,
-            "xanchor": "left",
+            "x": 0 if side == "left" else 1,
+            "xanchor": side,
             "y": y,
             "yanchor": "bottom",
             "showarrow": False,

@@ -9,46 +9,26 @@ import math
 import string
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from rnnlab._files import write_text
 from rnnlab.report import sentences
-from rnnlab.report.page import dynamics, gradients
-from rnnlab.report.page.elements import Figure, Record
+from rnnlab.report.page import dynamics, gradients, training
+from rnnlab.report.page.elements import Figure, Record, Section, Table
+from rnnlab.report.training import METRICS, RUN, read_training
 from rnnlab.studies import store
 from rnnlab.studies.records import column
 
 MISSING = "–"
 
 
-class Table(NamedTuple):
-    """Rows under named columns.
-
-    None is a missing value. A pair holds a value to sort by and the text that is shown for it.
-    """
-
-    title: str
-    columns: tuple[str, ...]
-    rows: list[tuple[Any, ...]]
-
-
-class Section(NamedTuple):
-    """The content of one file of a run."""
-
-    heading: str
-    finding: str
-    """The title of the page, where this section is the first."""
-    sentences: list[str]
-    figures: list[Figure]
-    tables: list[Table]
-
-
 def write_page(folder: Path) -> Path:
     """Gathers the files of a run in ``folder`` into ``report.html`` there, and returns its path.
 
     The page shows gradients.json and dynamics.json, as far as they exist, their configuration or
-    that of config.json, and the faults of the run (``store.faults``): files that are missing or do
-    not belong together. Equal records give an equal page.
+    that of config.json, and the faults of the run (``faults``). Of a training run, which may be in
+    progress, it shows run.json and metrics.jsonl; training.png and training.svg are then drawn
+    beside the page. Equal records give an equal page.
 
     Raises ValueError, in one sentence, for a directory that is missing, holds no run or holds a
     damaged file.
@@ -58,7 +38,8 @@ def write_page(folder: Path) -> Path:
         raise ValueError(f"{folder} is not a directory; give the --out directory of a finished run")
     store.settle(folder)
     contents = {name: _read(folder / name) for name in SECTIONS if (folder / name).exists()}
-    if not contents:
+    trained = _is_training(folder)
+    if not contents and not trained:
         raise ValueError(_without_run(folder))
     config_file = folder / store.CONFIG
     config = _read(config_file) if config_file.exists() else {}
@@ -67,14 +48,38 @@ def write_page(folder: Path) -> Path:
         with _one_sentence(folder / name):
             sections.append(SECTIONS[name](content))
             configs.append(content.get("config", config))
+    metrics = None
+    if trained:
+        metrics, run = read_training(folder)
+        sections.append(training.section(metrics))
+        configs.append(training.config(run))
     with _one_sentence(folder):
-        text = _text(sections, configs, store.faults(folder))
+        text = _text(sections, configs, faults(folder))
     page = folder / store.PAGE
     # A name in the command may hold bytes that are no UTF-8. They become question marks; the page
     # could not be written otherwise.
     encoded = text.encode("utf-8", "replace")
     write_text(page, encoded.decode("utf-8"))
+    if metrics is not None:
+        # matplotlib takes a second to import.
+        from rnnlab.report.figures.training import draw
+
+        draw(metrics, folder)
     return page
+
+
+def faults(folder: Path) -> list[str]:
+    """The faults of a study's directory: files that are missing or do not belong together.
+
+    A training run has none: it may be in progress, and its checkpoints are verified where they are
+    used.
+    """
+    is_study = any((folder / name).exists() for name in SECTIONS)
+    return store.faults(folder) if is_study else []
+
+
+def _is_training(folder: Path) -> bool:
+    return (folder / RUN).exists() and (folder / METRICS).exists()
 
 
 def _without_run(folder: Path) -> str:
@@ -84,8 +89,8 @@ def _without_run(folder: Path) -> str:
         return f"{folder} holds an unfinished run; finish it with --resume, or give {unfinished}"
     files = ", ".join(SECTIONS)
     return (
-        f"{folder} holds no run: none of {files} is there; "
-        "give the --out directory of a finished run"
+        f"{folder} holds no run: none of {files} is there, nor {RUN} and {METRICS} of a training "
+        "run; give the --out directory of a finished run"
     )
 
 

@@ -1,0 +1,166 @@
+"""What models refuse: one sentence with the fault and the fix."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rnnlab
+from rnnlab import GRU, LSTM, bidirectional, stack
+from rnnlab.data import Batch
+from rnnlab.models import (
+    classifier,
+    conditioned_decoder,
+    encoder_decoder,
+    forecaster,
+    language_model,
+    regressor,
+    tagger,
+)
+from tests.reference import one_sentence
+from tests.reference.models import (
+    AFTER,
+    CASES,
+    CODES,
+    NUMBERS,
+    TAGS,
+    VECTORS,
+    WRITTEN,
+    B,
+    C,
+    I,
+    O,
+    V,
+    float64_params,
+)
+
+FAULTS = {
+    "codes for vectors": (lambda: run(tagger(GRU(3), C), Batch(CODES, TAGS)), "vocabulary_size"),
+    "vectors for codes": (
+        lambda: run(tagger(GRU(3), C, vocabulary_size=V), Batch(VECTORS, TAGS)),
+        "float64",
+    ),
+    "no features": (lambda: run(tagger(GRU(3), C), Batch(VECTORS[..., 0], TAGS)), "[T, B, I]"),
+    "a pool": (lambda: classifier(GRU(3), C, pool="sum"), "pool", "'sum'", "'last'"),
+    "no classes": (lambda: classifier(GRU(3), 0), "classes"),
+    "no vocabulary": (lambda: tagger(GRU(3), C, embedding_size=3), "vocabulary_size"),
+    "no cell": (lambda: tagger("gru", C), "'gru'"),
+    "no size": (
+        lambda: tagger(rnnlab.Step(lambda _, s, x: (s, x), jnp.zeros(1)), C),
+        "output_size",
+    ),
+    "dropout": (lambda: tagger(GRU(3), C, dropout=1.0), "dropout"),
+    "engine": (lambda: tagger(GRU(3), C, engine="quick"), "quick"),
+    "key": (lambda: tagger(GRU(3), C).init(0, Batch(VECTORS, TAGS)), "key"),
+    "no batch": (lambda: run(tagger(GRU(3), C), (VECTORS, TAGS)), "Batch"),
+    "no targets": (lambda: run(tagger(GRU(3), C), Batch(VECTORS, None)), "targets"),
+    "labels": (lambda: run(tagger(GRU(3), C), Batch(VECTORS, TAGS[0])), "(3,)", "(5, 3)"),
+    "labels that are floats": (
+        lambda: run(tagger(GRU(3), C), Batch(VECTORS, TAGS.astype(float))),
+        "float64",
+    ),
+    "numbers": (lambda: run(regressor(GRU(3), O), Batch(VECTORS, NUMBERS[:, 0])), "(3,)"),
+    "a mask": (
+        lambda: run(tagger(GRU(3), C), Batch(VECTORS, TAGS, np.ones(B, bool))),
+        "mask",
+        "(5, 3)",
+    ),
+    "the future": (lambda: language_model(bidirectional(GRU(3)), V), "bidirectional"),
+    "the future in a stack": (
+        lambda: language_model(stack([bidirectional(GRU(3)), GRU(3)]), V),
+        "bidirectional",
+    ),
+    "tied sizes": (
+        lambda: language_model(LSTM(3), V, embedding_size=4, tied=True),
+        "embedding_size=3",
+        "Readout(4)",
+    ),
+    "fed-back sizes": (
+        lambda: run(
+            forecaster(GRU(3), horizon=2, outputs=1, feed_back=True), Batch(VECTORS, AFTER)
+        ),
+        "outputs=2",
+    ),
+    "fed-back future": (
+        lambda: forecaster(bidirectional(GRU(3)), horizon=2, outputs=1, feed_back=True),
+        "bidirectional",
+    ),
+    "a horizon": (
+        lambda: run(forecaster(GRU(3), horizon=2, outputs=I), Batch(VECTORS, AFTER)),
+        "(3, 3, 2)",
+    ),
+    "sampling without a key": (lambda: scheduled(0.5, None), "key"),
+    "sampling above 1": (lambda: scheduled(1.5, jax.random.key(0)), "1.5"),
+    "sampling that is an array": (lambda: scheduled(np.zeros(2), jax.random.key(0)), "[2]"),
+    "sampling without feedback": (
+        lambda: sampled_direct(),
+        "feed_back",
+    ),
+    "attention": (
+        lambda: encoder_decoder(GRU(3), GRU(3), C, attention="self"),
+        "'self'",
+        "'additive'",
+    ),
+    "attention_size": (
+        lambda: encoder_decoder(GRU(3), GRU(3), C, attention="dot", attention_size=3),
+        "attention_size",
+    ),
+    "no weights": (
+        lambda: jax.eval_shape(
+            CASES["encoder-decoder, none"].model.attend,
+            float64_params(*CASES["encoder-decoder, none"]),
+            CASES["encoder-decoder, none"].batch,
+        ),
+        "attention",
+    ),
+    "a start": (lambda: conditioned_decoder(GRU(3), C, start=C), "start", "0..3"),
+    "no state": (lambda: conditioned_decoder(rnnlab.Readout(3), C), "state"),
+    "a source": (
+        lambda: run(encoder_decoder(GRU(3), GRU(3), C), Batch(CODES, WRITTEN)),
+        "source_vocabulary_size",
+    ),
+    "a vector": (
+        lambda: run(conditioned_decoder(GRU(3), C), Batch(VECTORS, WRITTEN)),
+        "[B, C]",
+    ),
+    "another vector": (
+        lambda: conditioned_decoder(GRU(3), C).apply(
+            float64_params(conditioned_decoder(GRU(3), C), Batch(VECTORS[0], WRITTEN)),
+            Batch(np.ones((B, 7)), WRITTEN),
+        ),
+        "7 features",
+    ),
+    "another vocabulary": (
+        lambda: tagger(GRU(3), C, vocabulary_size=V + 1).apply(
+            float64_params(tagger(GRU(3), C, vocabulary_size=V), Batch(CODES, TAGS)),
+            Batch(CODES, TAGS),
+        ),
+        "(6, 3)",
+        "(7, 3)",
+    ),
+    "targets that are vectors": (
+        lambda: run(conditioned_decoder(GRU(3), C), Batch(VECTORS[0], AFTER)),
+        "codes",
+    ),
+}
+
+
+def run(model, batch):
+    """The fault is found while tracing, so nothing runs."""
+    return jax.eval_shape(lambda: model.loss(model.init(jax.random.key(0), batch), batch))
+
+
+def scheduled(sampling, key):
+    model, batch = CASES["conditioned decoder"]
+    return model.loss(float64_params(model, batch), batch, key, sampling=sampling)
+
+
+def sampled_direct():
+    model, batch = CASES["forecaster"]
+    return model.loss(float64_params(model, batch), batch, jax.random.key(0), sampling=0.5)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_wrong_input_gives_one_sentence(fault):
+    call, *words = FAULTS[fault]
+    one_sentence(call, *words)
