@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from rnnlab._usage import checking
 from rnnlab.studies import training
 from rnnlab.studies.train_settings import from_mapping
 from rnnlab.training import fit
@@ -91,16 +92,25 @@ def commands(place: Path, short: bool) -> Count:
         shutil.copytree(first, mixed)
         shutil.rmtree(mixed / CHECKPOINTS)
         shutil.copytree(folders[other] / CHECKPOINTS, mixed / CHECKPOINTS)
-        _judge(count, lambda mixed=mixed: training.read(mixed), "run with")
+        _judge(count, lambda mixed=mixed: _read(mixed), "run with")
         _judge(count, lambda mixed=mixed: _resumed(mixed))
     text.write_text(words.replace("k", "h"))
-    _judge(count, lambda: training.read(first), str(text))
-    _judge(count, lambda: _resumed(first), "texts.training")
+    _judge(count, lambda: _read(first), str(text))
+    _judge(count, lambda: _resumed(first), str(text))
     text.write_text(words)
     assert fingerprint(training.read(first).params) == print_before
     return count
 
 
 def _resumed(folder: Path) -> Any:
-    settings = training.settings_of(folder, steps=3)
-    return training.train(training.prepare(settings), folder, resume=True, progress=False)
+    """As ``rnnlab resume`` does it."""
+    with checking():
+        settings = training.settings_of(folder, {"steps": 3})
+        setup = training.prepare_again(folder, settings)
+    return training.train(setup, folder, resume=True, progress=False)
+
+
+def _read(folder: Path) -> Any:
+    """As ``rnnlab evaluate`` does it."""
+    with checking():
+        return training.read(folder)

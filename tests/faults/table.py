@@ -3,10 +3,11 @@
 import dataclasses
 from collections.abc import Iterable
 
+from rnnlab._usage import UsageError
 from rnnlab.training import CheckpointError, NonFiniteError
 from rnnlab.training.faults import RunFolderError
 
-TOLD = (CheckpointError, NonFiniteError, RunFolderError)
+TOLD = (CheckpointError, NonFiniteError, RunFolderError, UsageError)
 """The errors that users are told in one sentence."""
 
 COLUMNS = (
