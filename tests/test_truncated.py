@@ -79,7 +79,8 @@ def test_the_step_by_hand_is_that_of_the_model(unbroken):
     close(state.h, unbroken[5], 1e-12)
 
 
-@pytest.mark.parametrize("context", [3, 7])
+@pytest.mark.combinations
+@pytest.mark.parametrize("context", [7, 3])
 def test_each_new_target_reaches_to_the_begin_of_its_window(unbroken, context):
     """k₁ = 5 < k₂ = 5 + context: value, gradient and the state that is handed on."""
     k1 = 5
