@@ -136,6 +136,23 @@ def test_the_interval_of_a_constant_gain_is_a_point():
     assert interval == (2.0, 2.0)
 
 
+def result(chosen, best, networks):
+    return experiment.Outcome("A", chosen, "B", best, 70.0, networks, 29.0)
+
+
+def test_the_finding_says_whom_the_networks_beat():
+    texts = [
+        result(31.0, 29.5, (29.0, 31.5)).finding(),
+        result(30.0, 29.5, (29.0, 31.5)).finding(),
+        result(33.0, 32.0, (29.0, 31.5)).finding(),
+    ]
+    beats = "beats A, the autoregression chosen by validation"
+    assert f"{beats} (31.0; 1 of 2 seeds); it does not beat B, the best in hindsight" in texts[0]
+    assert "does not beat A, the autoregression chosen by validation (30.0; 1 of 2" in texts[1]
+    assert "it beats B, the best in hindsight (32.0; 2 of 2 seeds)" in texts[2]
+    assert all("beats persistence (70.0; 2 of 2 seeds)" in text for text in texts)
+
+
 def test_a_quick_run_is_complete(quick):
     folder, forecasts = quick
     content = json.loads((folder / "sunspots.json").read_text())
@@ -151,10 +168,14 @@ def test_a_quick_run_is_complete(quick):
         np.testing.assert_allclose(run["rmse"], np.sqrt(errors.mean()), atol=0.006)
         np.testing.assert_allclose(run["by_lead"], np.sqrt(errors.mean(axis=1)), atol=0.006)
     about = content["about"]
-    rivals = [run["rmse"] for run in runs[len(sides) :] if run["side"].startswith(("AR", "pers"))]
     networks = [run["rmse"] for run in runs[len(sides) :] if run["side"] == "network"]
-    assert about["network"] == pytest.approx(np.mean(networks))
-    assert about["won"] == sum(network < min(rivals) for network in networks)
-    assert ("does not beat" in about["finding"]) == (np.mean(networks) >= min(rivals))
+    rmse = {run["side"]: run["rmse"] for run in runs[len(sides) :]}
+    validated = {run["side"]: run["rmse"] for run in runs[: len(sides)]}
+    orders = [order.label for order in experiment.ORDERS]
+    assert about["order"] == min(orders, key=validated.get)
+    assert about["best"] == min(rmse[order] for order in orders) == rmse[about["best_order"]]
+    assert about["network"] == networks
+    assert about["beats_chosen"] == sum(network < rmse[about["order"]] for network in networks)
+    assert about["beats_best_in_hindsight"] == sum(network < about["best"] for network in networks)
     for suffix in (".png", ".svg"):
         assert (folder / f"sunspots{suffix}").stat().st_size > 10_000
