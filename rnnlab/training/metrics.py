@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -213,7 +214,11 @@ class TensorBoard:
             ) from None
         # Begun with the first metrics: a run refuses a directory that holds anything before it.
         # A run that goes on replaces the events after the checkpoint.
-        self._begin = lambda step: SummaryWriter(str(folder), purge_step=step)
+        # The package names its files by the second; two of one second would be one file.
+        suffix = f".{time.time_ns()}"
+        self._begin = lambda step: SummaryWriter(
+            str(folder), purge_step=step, filename_suffix=suffix
+        )
         self._writer: Any = None
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:

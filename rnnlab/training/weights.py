@@ -32,8 +32,8 @@ def save_weights(path: str | Path, params: PyTree, about: Mapping[str, Any] | No
     from_module = _safetensors()
     leaves = trees.to_leaves(params)
     bad = trees.not_finite(params)
-    if bad is not None:
-        raise ValueError(f"{bad} is not finite; save parameters of a step that was applied")
+    if bad:
+        raise ValueError(f"{bad[0]} is not finite; save parameters of a step that was applied")
     keys = [name for name, leaf in leaves.items() if leaf.key]
     if keys:
         raise ValueError(f"{keys[0]} is a PRNG key; save arrays alone")
