@@ -25,6 +25,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "optimiser": {"optimiser": optax.sgd(0.1)},
     "seed": {"seed": 8},
     "accumulate": {"accumulate": 2},
+    "clip": {"clip": 1.0},
     "average": {"average": 0.5},
     "compute_dtype": {"compute_dtype": jnp.bfloat16},
     "model": {"model": "another"},
