@@ -21,6 +21,16 @@ The network is a GRU of 16 units that sees square roots of 16 years and reads it
 later leads. It is trained to forecast each next year, for a fixed number of steps, on windows that
 are scaled by a random factor, since cycles differ in height, and have noise added to them. It is
 scored for each of five seeds, and for the mean of the five forecasts.
+
+Other networks were judged on the validation stretches, where this one has an RMSE of 20.4 and the
+best autoregression, AR(9) of square roots, 21.6. None of these was better: 32 units (20.8), a
+context of 20 years (21.3), noise of 0.3 (20.5); in a first version no random factors (24.0),
+starting from the autoregression and adding a network to it (21.6 at best, before any step), and all
+leads at once (27.7 at best). The held-out years were looked at once. After that, training on one
+year at a time (20.7 to 21.0) and on squared errors of counts (22.1 and 22.4) were judged on the
+validation stretches too, and did not replace it.
+
+88 years are eight cycles: the gain in RMSE has a wide interval, "gain_95" in the records.
 """
 
 import argparse

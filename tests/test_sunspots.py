@@ -117,16 +117,16 @@ def test_no_baseline_reads_the_years_that_it_forecasts():
 
 
 def test_no_network_reads_the_years_that_it_forecasts(quick):
-    """Trained and asked again with other numbers from 1940 on, it forecasts the same for 1921–40.
+    """With other numbers from 1921 on, it forecasts the same from 1920: it learns none of them.
 
-    With other numbers from 1921 on, so does its training: all that it learns lies before.
+    What it sees of each window lies before its targets, as a test above says.
     """
     _, forecasts = quick
     networks = forecasts[-3:-1]
-    other = experiment.network(changed_from(1940), HELD_OUT, experiment.QUICK)
-    is_before = np.array(FIRST) <= 1940
-    np.testing.assert_array_equal(other[:, :, is_before], networks[:, :, is_before])
-    assert (other[:, :, ~is_before] != networks[:, :, ~is_before]).all(axis=(0, 1)).all()
+    other = experiment.network(changed_from(1921), HELD_OUT, experiment.QUICK)
+    np.testing.assert_array_equal(other[:, :, 0], networks[:, :, 0])
+    # Those that see other numbers differ.
+    assert (other[:, :, 1:] != networks[:, :, 1:]).any(axis=(0, 1)).all()
 
 
 def test_the_interval_of_a_constant_gain_is_a_point():
