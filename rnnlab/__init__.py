@@ -29,7 +29,13 @@ if TYPE_CHECKING:
     from rnnlab import training as training
     from rnnlab.cells import GRU as GRU
     from rnnlab.cells import LSTM as LSTM
+    from rnnlab.cells import MGU as MGU
     from rnnlab.cells import RNN as RNN
+    from rnnlab.cells import BatchNormLSTM as BatchNormLSTM
+    from rnnlab.cells import ConvGRU as ConvGRU
+    from rnnlab.cells import ConvLSTM as ConvLSTM
+    from rnnlab.cells import Highway as Highway
+    from rnnlab.cells import IndRNN as IndRNN
     from rnnlab.cells import JordanRNN as JordanRNN
     from rnnlab.cells import LeakyRNN as LeakyRNN
     from rnnlab.cells import Readout as Readout
@@ -46,11 +52,17 @@ if TYPE_CHECKING:
 
 
 _HOME = {
+    "BatchNormLSTM": "cells",
+    "ConvGRU": "cells",
+    "ConvLSTM": "cells",
     "GRU": "cells",
     "GradientFlow": "diagnostics",
+    "Highway": "cells",
+    "IndRNN": "cells",
     "JordanRNN": "cells",
     "LSTM": "cells",
     "LeakyRNN": "cells",
+    "MGU": "cells",
     "RNN": "cells",
     "Readout": "cells",
     "Recurrent": "cells",
