@@ -82,7 +82,6 @@ def sweep(
             batches than steps.
     """
     steps = _check.positive_int("steps", steps)
-    options.check_data(data, steps)
     arrays = _arrays(varied)
     names = {"init": _taken(init, arrays), "optimiser": _taken(optimiser, arrays)}
     unused = set(arrays) - {"seed", *names["init"], *names["optimiser"]}
@@ -91,6 +90,7 @@ def sweep(
             f"{min(unused)} is varied, but neither init nor optimiser takes it; add it to one of "
             "them, or leave it out"
         )
+    options.check_data(data, steps)
 
     def optimiser_of(run: dict[str, Array]) -> optax.GradientTransformation:
         return optimiser(**{name: run[name] for name in names["optimiser"]})
