@@ -310,8 +310,8 @@ def settings_of(folder: Path, changes: Mapping[str, Any] | None = None) -> Train
     known = TrainSettings.__dataclass_fields__.keys()
     if not isinstance(settings, dict) or not settings.keys() <= known:
         raise ValueError(
-            f"{folder} holds a run that this version of rnnlab train did not start; use the program "
-            "that started it"
+            f"{folder} holds a run that this version of rnnlab train did not start; use the "
+            "program that started it"
         )
     for name in changes:
         check_name(name)
