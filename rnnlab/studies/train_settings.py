@@ -33,7 +33,8 @@ class TrainSettings:
         embedding_size: features of a character; null for H.
         tied: whether embedding and readout share their matrix.
         residual: whether each layer adds its inputs to its outputs, from the second on.
-        dropout: the probability of dropping a feature between layers, in training.
+        dropout: the probability of dropping a feature of the embedding, between layers, and before
+            the readout, in training.
         init: how initial weights are drawn, as in ``rnnlab gradients``.
         length: k1, new characters of each stream in a batch; the state is carried on.
         context: further characters before them, through which the gradient flows (k2 − k1).
