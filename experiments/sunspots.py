@@ -6,11 +6,13 @@
 From the yearly sunspot numbers up to a year, the numbers of the next five years are forecast. The
 protocol was fixed before any forecast of a held-out year was looked at:
 
-- Held out are the years 1921–2008. Training years are 1700–1920, as in Weigend, Huberman &
-  Rumelhart 1990 (Int. J. Neural Systems 1). All five targets of a held-out window are held-out
-  years; what is seen may lie before. Whatever is fitted, means and scales among it, is fitted to
-  training years once, and not again as the held-out years pass.
-- The score is the root mean square error (RMSE) in sunspots, over the five leads together and each.
+- Training years are 1700–1920 and the years 1921–2008 are held out. The training years are those of
+  Weigend, Huberman & Rumelhart 1990 ("Predicting the future: a connectionist approach", Int. J.
+  Neural Systems 1), as commonly reported; their networks were tested on 1921–1955 and 1956–1979, by
+  another score, so numbers cannot be compared. All five targets of a held-out window are held-out
+  years; the years seen may lie before. Everything fitted, means and scales included, is fitted once
+  to training years, and not again as the held-out years pass.
+- The score is the root mean square error (RMSE) in sunspots, over all five leads and over each.
 - Every choice is made on three validation stretches, 1801–1840, 1841–1880 and 1881–1920, each after
   a fit to all years before it: the sizes of the network and of its training, and the order and
   the scale of the autoregression (its order by AIC, by BIC, or 9; counts, or their square roots).
@@ -116,7 +118,7 @@ def roots(series: Series) -> Series:
 
 
 def cases(series: Series, stretch: Stretch, context: int) -> tuple[np.ndarray, np.ndarray]:
-    """What is seen ``[context, n]``, and the numbers to forecast ``[5, n]``."""
+    """The numbers seen ``[context, n]``, and those to forecast ``[5, n]``."""
     data = windows(
         series,
         context,

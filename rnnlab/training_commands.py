@@ -3,9 +3,7 @@
 import contextlib
 import dataclasses
 import math
-import os
 import shlex
-import signal
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,14 +17,16 @@ from rnnlab._usage import RunError, UsageError, checking
 from rnnlab.startup import kept_programs, quick_start
 from rnnlab.studies.train_settings import (
     TrainSettings,
+    existing,
     from_mapping,
     parse_assignments,
     read_config,
 )
 
 if TYPE_CHECKING:
-    from rnnlab.studies.training import Setup
+    from rnnlab.studies.training import Setup, Trained
     from rnnlab.training.loop import TrainingRun
+    from rnnlab.training.metrics import MetricsWriter
 
 DONE = 0
 
@@ -49,7 +49,7 @@ class Train:
 
     Attributes:
         config: JSON file of settings, such as {"cell": "gru", "steps": 1000}.
-        set: one setting, such as steps=1000; may be repeated, and comes before those of the file.
+        set: one setting, such as steps=1000; may be repeated, and overrides the file.
         out: directory for the run; one that holds a run already is refused.
         json: print the result as JSON, and nothing else on standard output.
         settings: print all settings as JSON, and do nothing else.
@@ -116,8 +116,8 @@ class Resume:
 
     def run(self, arguments: list[str]) -> int:
         del arguments
-        folder = _existing(self.folder)
         with checking():
+            folder = existing("DIR", self.folder)
             settings = _settings_of(folder, parse_assignments(self.set))
         with _computing(settings, self.cache):
             from rnnlab.studies import training
@@ -256,16 +256,6 @@ class Generate:
             )
 
 
-def _existing(folder: str) -> Path:
-    with checking():
-        if not folder:
-            raise ValueError("DIR is empty; give the --out directory of a training run")
-        # Not Path.is_dir, which raises OSError for a name that is too long.
-        if not os.path.isdir(folder):  # noqa: PTH112
-            raise ValueError(f"{folder} is not a directory; give the --out of a training run")
-    return Path(folder)
-
-
 def _settings_of(folder: Path, changes: dict[str, Any]) -> TrainSettings:
     # Before JAX is imported, which reads the flags that this sets.
     quick_start()
@@ -311,10 +301,10 @@ def warnings_as_notes() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _read_back(folder: str, best: bool, cache: bool) -> Iterator[Any]:
+def _read_back(folder: str, best: bool, cache: bool) -> "Iterator[Trained]":
     """The trained model in a directory."""
-    path = _existing(folder)
     with checking():
+        path = existing("DIR", folder)
         settings = _settings_of(path, {})
     with _computing(settings, cache):
         from rnnlab.studies import training
@@ -324,10 +314,10 @@ def _read_back(folder: str, best: bool, cache: bool) -> Iterator[Any]:
         yield trained
 
 
-def _writers(command: Train | Resume, out: Path) -> list[Any]:
+def _writers(command: Train | Resume, out: Path) -> "list[MetricsWriter]":
     from rnnlab.training import metrics
 
-    writers: list[Any] = []
+    writers: list[metrics.MetricsWriter] = []
     if command.tensorboard:
         writers.append(metrics.TensorBoard(out / "tensorboard"))
     if command.wandb:
@@ -336,24 +326,20 @@ def _writers(command: Train | Resume, out: Path) -> list[Any]:
 
 
 def _trained(
-    setup: "Setup", out: Path, *, resume: bool, writers: list[Any] | None = None
+    setup: "Setup", out: Path, *, resume: bool, writers: "list[MetricsWriter]"
 ) -> "TrainingRun":
     from rnnlab.studies import training
     from rnnlab.training.faults import Interrupted, RunFolderError
 
     try:
-        return training.train(setup, out, resume=resume, writers=writers or [])
+        return training.train(setup, out, resume=resume, writers=writers)
     except RunFolderError as fault:
         raise UsageError(fault) from None
     except Interrupted as stop:
-        name = signal.Signals(stop.signal).name
-        terminal.note(
-            f"rnnlab: {name} after step {stop.step}, which is saved; continue with: "
-            f"rnnlab resume {shlex.quote(str(out))}"
-        )
+        terminal.note(f"rnnlab: {stop}; continue with: rnnlab resume {shlex.quote(str(out))}")
         raise
     finally:
-        for writer in writers or []:
+        for writer in writers:
             writer.close()
 
 

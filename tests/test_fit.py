@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 import shutil
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -17,17 +18,23 @@ import rnnlab
 from rnnlab import terminal
 from rnnlab.models import classifier
 from rnnlab.training import (
+    CheckpointError,
     NonFiniteError,
     Validation,
     Watch,
+    checkpoints,
     evaluate,
     fit,
     initial_state,
     loop,
+    monitor_gradients,
+    program,
     read_metrics,
+    read_monitor,
     train_step,
 )
 from rnnlab.training.metrics import TensorBoard, numbers
+from rnnlab.training.padding import padding_share
 from rnnlab.training.trees import fingerprint
 from tests.reference import close, one_sentence, watch
 from tests.reference.programs import shared_programs
@@ -390,6 +397,55 @@ def test_batches_of_changing_shape_compile_once_for_each_shape():
     assert run.metrics.steps("loss").tolist() == list(range(1, 31))
 
 
+# Padding
+
+
+def shift(params, batch, key):
+    """The loss of three numbers that follow the inputs."""
+    del key
+    return jnp.mean((params - batch.xs) ** 2), {}
+
+
+@pytest.mark.parametrize("kind", ["bucketed", "packed"])
+def test_the_share_of_padding_of_an_epoch_is_that_of_the_data(tmp_path, kind):
+    """As the mean over its batches, weighed by their steps; and after it was resumed."""
+    sequences = [np.ones((steps, 3)) for steps in (2, 5, 3, 2, 5, 3, 2)]
+    labels = np.zeros(7, int)
+    if kind == "bucketed":
+        data = rnnlab.data.bucketed(sequences, labels, 2, buckets=2)
+    else:
+        data = rnnlab.data.packed(sequences, labels, 2, 8)
+    count = data.batches_per_epoch
+    options = {"data": data, "loss": shift, "params": jnp.zeros(3)}
+    whole = train(steps=count, **options)
+    assert whole.metrics.steps("padding").tolist() == list(range(1, count + 1))
+    sizes = [data[index].xs.size for index in range(count)]
+    share = np.average(whole.metrics["padding"], weights=sizes)
+    assert share == pytest.approx(data.padding_share, abs=1e-7)
+    assert 0 < share < 1
+    train(steps=1, out=tmp_path / "run", **options)
+    same(train(steps=count, out=tmp_path / "run", resume=True, **options), whole)
+
+
+def test_the_share_of_padding_of_a_batch():
+    """A column that only fills the batch is padding; targets that do not count are not."""
+    xs, lengths = np.zeros((4, 3, 2)), np.array([4, 2, 1])
+    labels = rnnlab.data.Batch(xs, np.zeros(3, int), np.array([True, True, False]), lengths)
+    assert padding_share(labels) == 1 - (4 + 2) / 12
+    mask = np.zeros((6, 3), bool)
+    mask[2, 0] = mask[5, 2] = True
+    sources = rnnlab.data.Batch(xs, np.zeros((6, 3), int), mask, lengths)
+    assert padding_share(sources) == 1 - (4 + 1) / 12
+    # One vector for each sequence: the steps are those of the targets.
+    captions = rnnlab.data.Batch(np.zeros((3, 2)), np.zeros((5, 3), int), lengths=lengths)
+    assert padding_share(captions) == 1 - (4 + 2 + 1) / 15
+    # Batches that a step accumulates.
+    both = program.stack([labels, labels._replace(lengths=np.array([1, 1, 1]))], 2)
+    assert padding_share(both) == 1 - (4 + 2 + 1 + 1) / 24
+    for other in (labels._replace(lengths=None), xs, (), None):
+        assert padding_share(other) is None
+
+
 # Steps that are not finite
 
 
@@ -447,6 +503,48 @@ def test_a_smaller_limit_than_was_reached_takes_one_more_step(tmp_path, ends):
         run = train(**options)
         assert (int(run.state.step), int(run.state.skipped)) == (9, 0)
         assert run.metrics.steps("loss").tolist() == list(range(1, 10))
+
+
+# What a checkpoint may hold
+
+
+def test_a_monitor_records_that_a_gradient_is_zero_and_is_saved(tmp_path):
+    """ln 0 is −∞, and no overflow."""
+
+    def follow(params, batch, key):
+        del key
+        return jnp.mean((params["w"] - batch) ** 2), {}
+
+    options = {
+        "optimiser": optax.chain(monitor_gradients(every=1), optax.sgd(0.1)),
+        "loss": follow,
+        "params": {"w": jnp.zeros(3), "unused": jnp.ones(2)},
+    }
+    train(steps=2, out=tmp_path / "run", **options)
+    resumed = train(steps=4, out=tmp_path / "run", resume=True, **options)
+    same(resumed, train(steps=4, **options))
+    looks = read_monitor(resumed.state.optimiser)
+    assert looks.log_norm["['unused']"].tolist() == [-np.inf] * 4
+
+
+def test_a_save_that_fails_ends_the_run_before_the_next_one(tmp_path, monkeypatch):
+    failed = threading.Event()
+
+    def write(*_):
+        failed.set()
+        raise OSError(28, "No space left on device")
+
+    class Patient(Drift):
+        def __getitem__(self, index):
+            if index > 30:
+                failed.wait(60)
+            return super().__getitem__(index)
+
+    monkeypatch.setattr(checkpoints, "write", write)
+    monkeypatch.setattr(loop, "CALL", 0)
+    with pytest.raises(CheckpointError, match="could not be saved: No space left on device"):
+        train(steps=90, data=Patient(), out=tmp_path / "run", checkpoint_every=30)
+    assert 30 <= read_metrics(tmp_path / "run" / "metrics.jsonl").steps("loss").max() < 60
 
 
 # What is told and written

@@ -61,6 +61,7 @@ def train(model=None, data=TEN, optimiser=SGD, steps=4, **options):
         ({"average": 1.0}, ("average is 1.0",)),
         ({"compute_dtype": "int8"}, ("compute_dtype",)),
         ({"checkpoint_every": 0}, ("checkpoint_every is 0",)),
+        ({"keep": 0}, ("keep is 0",)),
         ({"log_every": 0}, ("log_every is 0",)),
         ({"most_skipped": 2**40}, ("most_skipped", "overflows")),
         ({"loss": None}, ("model is None", "no loss")),

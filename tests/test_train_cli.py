@@ -153,6 +153,15 @@ def test_the_steps_of_a_cosine_schedule_cannot_change(there):
             training.settings_of(Path("run"), {"steps": 30})
 
 
+def test_a_run_of_another_program_is_one_sentence(monkeypatch):
+    """Such as one of fit, also if its config has settings of its own."""
+    for config in ({}, {"settings": {"rate": 0.1}}, {"settings": 3}):
+        run = {"config": config, "options": {"steps": 20}}
+        monkeypatch.setattr(training, "read_run", lambda _, run=run: run)
+        with pytest.raises(ValueError, match="this version of rnnlab train did not start"):
+            training.settings_of(Path("run"))
+
+
 @pytest.fixture(scope="module")
 def rich(tmp_path_factory):
     """A run of many options on another script, in a directory with a space, that was resumed."""

@@ -25,7 +25,6 @@ from rnnlab.report.page.write import write_page
 from rnnlab.report.training import curve, is_wide, read_training, run_metrics
 from rnnlab.studies.train_settings import TrainSettings
 from rnnlab.studies.watching import EXAMPLES, measure_reach
-from rnnlab.training import program
 from rnnlab.training.metrics import History
 from tests.browser import chromium, opened
 from tests.reference import one_sentence
@@ -532,9 +531,3 @@ def test_norms_by_parameter_are_those_of_the_mean_loss(measured):
                 assert told == pytest.approx(math.log(norm), rel=1e-5, abs=1e-5)
     assert metrics["length"] == 8
     assert metrics["log_param_norm.readout.b"] is None
-
-
-def test_of_accumulated_batches_the_first_is_measured(measured):
-    model, params, data, metrics = measured
-    stacked = program.stack([data[2], data[3]], 2)
-    assert measure_reach(model, params, stacked) == metrics

@@ -93,6 +93,7 @@ def test_a_range_test_ends_where_the_loss_explodes():
         ({"low": 0.0}, ("low is 0.0",)),
         ({"low": 2.0}, ("low is 2.0", "high is 1.0")),
         ({"steps": 5}, ("steps is 5",)),
+        ({"steps": 10}, ("data holds 9 batches, but 10 are read",)),
         ({"high": float("nan")}, ("high is nan",)),
     ],
 )
@@ -132,6 +133,7 @@ def test_a_sweep_gives_what_each_run_gives_alone():
         ({"seed": [0, 1], "learning_rate": [0.1]}, ("(2,)", "(1,)", "one length")),
         ({"seed": [0], "learning_rate": [0.1], "gain": [0.9]}, ("gain",)),
         ({}, ("varied",)),
+        ({"learning_rate": [0.1]}, ("data holds 0 batches, but 1 ",)),
         ({"seed": 3}, ("list",)),
     ],
 )

@@ -1,7 +1,6 @@
 """The network of a training run as the studies measure it: before and after its training."""
 
 import dataclasses
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -15,7 +14,7 @@ from rnnlab.models.base import float_dtype
 from rnnlab.models.language_model import LanguageModelParams, TiedReadoutParams
 from rnnlab.studies import training
 from rnnlab.studies.settings import TRAINED, UNTRAINED, StudySettings
-from rnnlab.studies.train_settings import TrainSettings
+from rnnlab.studies.train_settings import TrainSettings, existing
 from rnnlab.training.trees import fingerprint
 from rnnlab.typing import Array
 
@@ -64,7 +63,7 @@ def resolve(settings: Settings) -> Settings:
     """
     if settings.from_run is None:
         return settings
-    folder = _existing(settings.from_run)
+    folder = existing("--from", settings.from_run)
     fixed = fixed_by(training.settings_of(folder))
     for name, value in fixed.items():
         given = getattr(settings, name)
@@ -91,7 +90,7 @@ def read_network(settings: StudySettings) -> TrainedNetwork:
             f"the settings are not those of the network in {settings.from_run}; complete them "
             "with rnnlab.studies.from_run.resolve"
         )
-    trained = training.read(_existing(settings.from_run))
+    trained = training.read(existing("--from", settings.from_run))
     setup = trained.setup
     before = training.initial_params(setup)
     return TrainedNetwork(
@@ -131,14 +130,6 @@ def _one_seed(params: StackParams) -> StackParams:
         return leaf[None]
 
     return jax.tree.map(with_axis, params)
-
-
-def _existing(folder: str) -> Path:
-    if not folder:
-        raise ValueError("--from is empty; give the --out directory of a training run")
-    if not Path(folder).is_dir():
-        raise ValueError(f"{folder} is not a directory; give the --out directory of a training run")
-    return Path(folder)
 
 
 def _shown(value: Any) -> str:

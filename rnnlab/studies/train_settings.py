@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import json
 import math
+import os
 import sys
 import typing
 from collections.abc import Iterable, Mapping
@@ -32,7 +33,8 @@ class TrainSettings:
         embedding_size: features of a character; null for H.
         tied: whether embedding and readout share their matrix.
         residual: whether each layer adds its inputs to its outputs, from the second on.
-        dropout: the probability of dropping a feature between layers, in training.
+        dropout: the probability of dropping a feature of the embedding, between layers, and before
+            the readout, in training.
         init: how initial weights are drawn, as in ``rnnlab gradients``.
         length: k1, new characters of each stream in a batch; the state is carried on.
         context: further characters before them, through which the gradient flows (k2 − k1).
@@ -164,6 +166,16 @@ def check_name(name: str) -> None:
             f"there is no setting {_shown(name)}{_meant(name, known)}; choose from "
             f"{', '.join(sorted(known))}"
         )
+
+
+def existing(name: str, folder: str) -> Path:
+    """The directory of a run; ValueError if it is none. ``name`` is that of the argument."""
+    if not folder:
+        raise ValueError(f"{name} is empty; give the --out directory of a training run")
+    # Not Path.is_dir, which raises OSError for a name that is too long.
+    if not os.path.isdir(folder):  # noqa: PTH112
+        raise ValueError(f"{folder} is not a directory; give the --out directory of a training run")
+    return Path(folder)
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -73,15 +74,13 @@ class Trained(NamedTuple):
 
     Attributes:
         setup: what was trained, on what.
-        step: the steps of the checkpoint.
-        params: its parameters; the averaged ones where there are any.
-        best: whether they are those of the lowest validation loss.
+        step: the number of steps after which it had these parameters.
+        params: the parameters; the averaged ones where there are any.
     """
 
     setup: Setup
     step: int
     params: PyTree
-    best: bool
 
 
 def prepare(settings: TrainSettings) -> Setup:
@@ -270,7 +269,8 @@ def read(folder: Path, *, best: bool = False) -> Trained:
         found = checkpoints.read()
     if found is None:
         raise CheckpointError(
-            f"{folder} has no checkpoint yet; train it further with: rnnlab resume {folder}"
+            f"{folder} has no checkpoint yet; wait for the first one, or go on with: rnnlab resume "
+            f"{shlex.quote(str(folder))}"
         )
     step, leaves, about = found
     check_owner(folder, about, read_run(folder))
@@ -282,7 +282,7 @@ def read(folder: Path, *, best: bool = False) -> Trained:
         if name.startswith(prefix):
             wanted[name.removeprefix(prefix)] = leaf
     params = from_leaves(_template(setup), wanted)
-    return Trained(setup, about["best"]["step"] if best else step, params, best)
+    return Trained(setup, about["best"]["step"] if best else step, params)
 
 
 def _prefix(leaves: Mapping[str, Leaf]) -> str:
@@ -306,12 +306,13 @@ def settings_of(folder: Path, changes: Mapping[str, Any] | None = None) -> Train
     """The settings of a run, with changes; ValueError where there is none, or they are refused."""
     changes = changes or {}
     run = read_run(folder)
-    try:
-        settings = run["config"]["settings"]
-    except (KeyError, TypeError):
+    settings = run["config"].get("settings")
+    known = TrainSettings.__dataclass_fields__.keys()
+    if not isinstance(settings, dict) or not settings.keys() <= known:
         raise ValueError(
-            f"{folder} holds a run that rnnlab train did not start; resume it where it was started"
-        ) from None
+            f"{folder} holds a run that this version of rnnlab train did not start; use the "
+            "program that started it"
+        )
     for name in changes:
         check_name(name)
         if name not in FREE:

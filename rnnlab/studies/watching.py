@@ -10,11 +10,11 @@ import numpy as np
 from rnnlab._json import number
 from rnnlab.data import Batch
 from rnnlab.diagnostics import gradient_flow, lyapunov_spectrum
-from rnnlab.gradients.scaled import log_norm
 from rnnlab.models import LanguageModel
 from rnnlab.models.sequence import embed
 from rnnlab.training import trees
 from rnnlab.training.losses import cross_entropy
+from rnnlab.training.monitors import log_norm_of
 from rnnlab.typing import Array, PyTree
 
 EXAMPLES = 4
@@ -68,9 +68,7 @@ def measure_reach(model: LanguageModel, params: PyTree, batch: Batch) -> dict[st
 
 
 def _first_examples(batch: Batch) -> Batch:
-    """The first sequences of the batch; of the first batch, where a step accumulates several."""
-    if np.ndim(batch.xs) == 3:
-        batch = jax.tree.map(lambda leaf: leaf[0], batch)
+    """The first sequences of the batch."""
 
     def first(leaf: Any) -> Array:
         # The batch is the last axis of all: [T, B], and [B] of the lengths.
@@ -95,14 +93,9 @@ def _measured(model: LanguageModel, params: PyTree, batch: Batch) -> _Measured:
         horizon=flow.horizon,
         log_norm_by_lag=flow.log_norm_by_lag,
         exponent=jnp.mean(spectrum.exponents),
-        log_norms=jax.tree.map(_log_norm, jax.grad(mean_loss)(params)),
-        log_param_norms=jax.tree.map(_log_norm, params),
+        log_norms=jax.tree.map(log_norm_of, jax.grad(mean_loss)(params)),
+        log_param_norms=jax.tree.map(log_norm_of, params),
     )
-
-
-def _log_norm(leaf: Array) -> Array:
-    """ln‖leaf‖, free of overflow and underflow."""
-    return log_norm(leaf, jnp.int32(0), 0)
 
 
 def _by_parameter(kind: str, log_norms: PyTree) -> dict[str, float | None]:

@@ -134,15 +134,18 @@ class Checkpoints:
 
     def check(self) -> None:
         """CheckpointError if a save failed; does not wait."""
-        fault, self._fault = self._fault, None
-        if fault is not None:
-            path = getattr(fault, "filename", None)
-            where = f" ({path})" if path else ""
-            reason = getattr(fault, "strerror", None) or _first_line(fault)
-            raise CheckpointError(
-                f"the checkpoint in {self.folder} could not be saved: {reason}{where}; the run "
-                "stops, since what follows would be lost"
-            ) from fault
+        fault = self._fault
+        if fault is None:
+            return
+        # Only now: the thread may set it at any time, and a fault must not be overwritten.
+        self._fault = None
+        path = getattr(fault, "filename", None)
+        where = f" ({path})" if path else ""
+        reason = getattr(fault, "strerror", None) or _first_line(fault)
+        raise CheckpointError(
+            f"the checkpoint in {self.folder} could not be saved: {reason}{where}; the run "
+            "stops, since what follows would be lost"
+        ) from fault
 
     def _write(self, *arguments: Any) -> None:
         try:

@@ -18,11 +18,13 @@ from rnnlab.training import options, program, trees
 from rnnlab.training.evaluation import Validation, evaluate
 from rnnlab.training.faults import FINE, CheckpointError, Interrupted, NonFiniteError, describe
 from rnnlab.training.metrics import History, MetricsWriter, measurements, numbers
+from rnnlab.training.monitors import without_monitors
 from rnnlab.training.options import Settings, Watch
+from rnnlab.training.padding import padding_share
 from rnnlab.training.run_folder import RunFolder
 from rnnlab.training.signals import Stop, stop_on_signals
 from rnnlab.training.step import COUNT, Loss, TrainState, initial_state, train_step
-from rnnlab.typing import Dtype, PyTree
+from rnnlab.typing import Dtype, Key, PyTree
 
 CALL = 0.25
 """Seconds that one call of the compiled program may take: a signal is answered after it."""
@@ -80,6 +82,9 @@ def fit(
     resumed gives, on the same machine and versions, bit for bit what it would have given: the same
     parameters, optimiser, random numbers, order of data and metrics.
 
+    Recorded for each step are "loss", "gradient_norm" (before clipping), the metrics of the loss
+    and, for a :class:`rnnlab.data.Batch` with lengths, "padding": padded steps / all steps.
+
     >>> import jax.numpy as jnp
     >>> def loss(params, batch, key):
     ...     return jnp.mean((params - batch) ** 2), {}
@@ -94,28 +99,35 @@ def fit(
         data: ``data[i]`` is the i-th batch, a tree of arrays, and a pure function of i; epochs
             follow one another.
         optimiser: any optax transformation.
-        steps: the number of steps; that of a run that is resumed may be larger than it was.
+        steps: the total number of steps; a run may be resumed with a larger one.
         seed: of the initial parameters and of dropout.
         loss: ``loss(params, batch, key) -> (value, metrics)``; by default that of the model.
         params: initial parameters; by default ``model.init``.
-        carry: the initial state of a carried loss, see :func:`rnnlab.training.train_step`.
-        clip: the largest norm of the whole gradient (Pascanu, Mikolov & Bengio 2013).
+        carry: the initial state of a carried loss, see :func:`rnnlab.training.train_step`; None
+            for any other loss.
+        clip: the largest norm of the whole gradient (Pascanu, Mikolov & Bengio 2013); None for no
+            clipping.
         accumulate: M; a step takes M batches, one after the other.
-        average: β of a moving average of the parameters.
-        compute_dtype: such as ``jnp.bfloat16``; parameters keep theirs.
-        validation: data that the model is judged on, and when; its means are metrics
-            "validation_loss" and so on. With ``average`` the averaged parameters are judged.
+        average: β of a moving average of the parameters; None for no average.
+        compute_dtype: the dtype of loss and gradient, such as ``jnp.bfloat16``; parameters keep
+            theirs. None for the dtypes as they are.
+        validation: held-out data, and when the loss on them is measured; the means become the
+            metrics "validation_loss" and so on. With ``average`` the averaged parameters are
+            validated. None for no validation.
         watch: further measurements, see :class:`Watch`.
-        out: directory for configuration, metrics and checkpoints; nothing is written without it.
-        resume: goes on with the run in ``out``; starts one where there is none.
+        out: directory for configuration, metrics and checkpoints; None to write nothing.
+        resume: goes on with the run in ``out``, or starts one where there is none. Give the same
+            arguments again; those that :func:`fit` can compare are compared.
         config: what JSON can hold, saved with the run; a run is resumed only with an equal one.
-        checkpoint_every: steps between two checkpoints, beside that at the end; None for none.
+        checkpoint_every: steps between two checkpoints; None for one at the end only. A signal
+            saves one too.
         keep: the number of checkpoints that are kept, the last ones.
         log_every: steps between two records of loss and gradient norm.
         most_skipped: the run ends after this many steps in a row whose loss, gradient or update is
             not finite. Such a step is not applied.
-        writers: take the metrics too, such as :class:`rnnlab.training.metrics.TensorBoard`.
-        progress: shows the progress on standard error.
+        writers: take the metrics too, such as :class:`rnnlab.training.metrics.TensorBoard`; whoever
+            opens them closes them.
+        progress: whether to show the progress on standard error.
 
     Returns:
         The :class:`TrainingRun`.
@@ -131,6 +143,7 @@ def fit(
     settings = options.checked(
         steps=steps,
         checkpoint_every=checkpoint_every,
+        keep=keep,
         log_every=log_every,
         most_skipped=most_skipped,
         accumulate=accumulate,
@@ -139,15 +152,14 @@ def fit(
         watch=watch,
     )
     options.check_parts(model, loss, params, optimiser, writers)
-    options.check_data(data, settings)
-    seed = check_seed(seed)
+    options.check_data(data, settings.batches)
+    k_init, k_train = jax.random.split(jax.random.key(check_seed(seed)))
     if clip is not None:
         options.check_clip(clip)
         optimiser = optax.chain(optax.clip_by_global_norm(clip), optimiser)
     if loss is None:
         loss = model.loss
     assert loss is not None
-    k_init, k_train = jax.random.split(jax.random.key(seed))
     if params is None:
         params = model.init(k_init, data[0])
     step = train_step(
@@ -158,50 +170,61 @@ def fit(
         average=average,
         compute_dtype=compute_dtype,
     )
-    params, carry = _copy((params, carry))
-    state = initial_state(params, optimiser, k_train, carry=carry, average=average is not None)
-    # An optimiser may begin with numbers of Python, whose dtypes a checkpoint must know.
-    state = jax.tree.map(jnp.asarray, state)
-    about = {
-        "model": re.sub(r" at 0x[0-9a-f]+", "", repr(model)),
-        "seed": seed,
-        "clip": None if clip is None else float(clip),
-        "accumulate": settings.accumulate,
-        "average": average,
-        "compute_dtype": None if compute_dtype is None else str(jnp.dtype(compute_dtype)),
-        "config": dict(config or {}),
-    }
+    state = _first_state(params, optimiser, k_train, carry, average)
+    about = _about(model, seed, clip, settings.accumulate, average, compute_dtype, config)
     with contextlib.ExitStack() as stack:
         folder = None
         if out is not None:
-            may_change = {
-                "steps": settings.steps,
-                "keep": keep,
-                "log_every": settings.log_every,
-                "most_skipped": settings.most_skipped,
-            }
             folder = stack.enter_context(
-                RunFolder(Path(out), about, may_change, resume=resume, keep=keep)
+                RunFolder(Path(out), about, settings.changeable, resume=resume, keep=settings.keep)
             )
         stop = stack.enter_context(stop_on_signals()) if folder else Stop()
         loop = _Loop(settings, program.compiled(step), loss, data, state, folder, writers)
         loop.restore()
-        say, advance = _silent
+        say = advance = _silent
         if progress:
             say, advance = stack.enter_context(terminal.progress(loop.step, settings.steps))
         loop.run(stop, say, advance)
         return loop.result()
 
 
-def _silent_say(text: str) -> None:
-    del text
+def _first_state(
+    params: PyTree,
+    optimiser: optax.GradientTransformation,
+    key: Key,
+    carry: PyTree,
+    average: float | None,
+) -> TrainState:
+    params, carry = _copy((params, carry))
+    state = initial_state(params, optimiser, key, carry=carry, average=average is not None)
+    # An optimiser may begin with numbers of Python, whose dtypes a checkpoint must know.
+    return jax.tree.map(jnp.asarray, state)
 
 
-def _silent_advance(count: int = 1) -> None:
-    del count
+def _about(
+    model: Any,
+    seed: int,
+    clip: float | None,
+    accumulate: int,
+    average: float | None,
+    compute_dtype: Dtype | None,
+    config: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """What a run is resumed with only if it is equal, as JSON."""
+    return {
+        # Without addresses in memory, which differ in every process.
+        "model": re.sub(r" at 0x[0-9a-f]+", "", repr(model)),
+        "seed": int(seed),
+        "clip": None if clip is None else float(clip),
+        "accumulate": accumulate,
+        "average": None if average is None else float(average),
+        "compute_dtype": None if compute_dtype is None else str(jnp.dtype(compute_dtype)),
+        "config": dict(config or {}),
+    }
 
 
-_silent = _silent_say, _silent_advance
+def _silent(*_: Any) -> None:
+    """Shows no progress."""
 
 
 class _Best(NamedTuple):
@@ -226,6 +249,7 @@ class _Pending(NamedTuple):
     rows: dict[str, Any]
     done: Any
     start: float
+    padding: list[float | None]
 
 
 class _Loop:
@@ -255,7 +279,7 @@ class _Loop:
         self.best_params = _copy(state.params) if settings.validation else None
         self.stopped_early = False
         # Such as the lowest loss of a schedule that waits for a plateau, infinite before the first.
-        self.infinite = set(trees.not_finite(state)) if folder else set()
+        self.infinite = set(_not_finite(state)) if folder else set()
         self.last_saved: int | None = None
         self.seconds_per_step: float | None = None
         self.last_end = 0.0
@@ -332,7 +356,8 @@ class _Loop:
             self.state, program.stack(batches, room), len(batches), self.settings.most_skipped
         )
         before = self.pending
-        self.pending = _Pending(self.step, rows, done, start)
+        padding = [padding_share(batch) for batch in batches]
+        self.pending = _Pending(self.step, rows, done, start, padding)
         self.step += len(batches)
         if before is not None:
             # The device computes meanwhile.
@@ -366,6 +391,10 @@ class _Loop:
             step = pending.first + index + 1
             row = {name: values[index] for name, values in rows.items() if name != COUNT}
             fault, skipped = int(row.pop("fault")), int(row.pop("skipped"))
+            share = pending.padding[index]
+            if share is not None:
+                # A metric of that name that the loss returns counts more.
+                row.setdefault("padding", share)
             values: dict[str, Any] = numbers(row)
             self.trained = values["loss"], values["gradient_norm"]
             if fault != FINE:
@@ -375,8 +404,9 @@ class _Loop:
             if skipped >= self.settings.most_skipped:
                 self._give_up(step, fault)
         if self.folder is not None:
-            # For those who read along.
+            # Those who read along see the records, and a save that failed ends the run at once.
             self.folder.metrics.flush()
+            self.folder.checkpoints.check()
 
     def _time(self, start: float, count: int) -> None:
         """Takes the time of a call, which may have waited for the one before it."""
@@ -440,14 +470,11 @@ class _Loop:
 
     def _watch(self) -> None:
         for entry in self.settings.watch:
-            if self.step % entry.every == 0:
-                batch = self.data[self.step * self.settings.accumulate]
-                self._write(
-                    self.step,
-                    measurements(
-                        entry.measure(self.state if entry.of_state else self.state.params, batch)
-                    ),
-                )
+            if self.step % entry.every != 0:
+                continue
+            subject = self.state if entry.of_state else self.state.params
+            batch = self.data[self.step * self.settings.accumulate]
+            self._write(self.step, measurements(entry.measure(subject, batch)))
 
     def _content(self) -> Content:
         return Content(self.state, self.best_params)
@@ -456,7 +483,7 @@ class _Loop:
         """Starts to save a checkpoint of this step, unless there is one."""
         if self.folder is None or self.last_saved == self.step:
             return
-        bad = [name for name in trees.not_finite(self.state) if name not in self.infinite]
+        bad = [name for name in _not_finite(self.state) if name not in self.infinite]
         if bad:
             raise CheckpointError(
                 f"{bad[0]} is not finite after step {self.step}, so no checkpoint was saved; lower "
@@ -497,6 +524,12 @@ class _Loop:
 def _copy(tree: PyTree) -> PyTree:
     """A copy of the arrays, since the compiled program reuses the memory of its arguments."""
     return jax.tree.map(jnp.array, tree)
+
+
+def _not_finite(state: TrainState) -> list[str]:
+    """The names of the arrays with NaN or infinity."""
+    # A monitor records −inf for a parameter whose gradient is zero.
+    return trees.not_finite(without_monitors(state))
 
 
 def _short(value: float | None) -> str:

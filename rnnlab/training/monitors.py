@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
-from jax.tree_util import keystr
 
 from rnnlab import _check
 from rnnlab._json import number
 from rnnlab._results import result
 from rnnlab.gradients.scaled import log_norm, merge
+from rnnlab.training import trees
 from rnnlab.training.options import Watch
 from rnnlab.typing import Array, PyTree
 
@@ -157,12 +157,8 @@ def read_monitor(opt_state: PyTree) -> GradientLooks:
         ValueError: where there is no monitor or more than one, and where seeds have different
             numbers of records.
     """
-
-    def is_monitor(node: Any) -> bool:
-        return isinstance(node, MonitorState)
-
-    nodes = jax.tree.leaves(opt_state, is_leaf=is_monitor)
-    monitors = list(filter(is_monitor, nodes))
+    nodes = jax.tree.leaves(opt_state, is_leaf=_is_monitor)
+    monitors = list(filter(_is_monitor, nodes))
     if len(monitors) != 1:
         raise ValueError(
             f"the state holds {len(monitors)} monitors; give one, or the part of the state that "
@@ -195,6 +191,19 @@ def read_monitor(opt_state: PyTree) -> GradientLooks:
         finite=log_norm[ALL] < np.inf,
         lost=lost,
     )
+
+
+def without_monitors(tree: PyTree) -> PyTree:
+    """``tree`` with None in place of each monitor's state."""
+
+    def kept(node: Any) -> Any:
+        return None if _is_monitor(node) else node
+
+    return jax.tree.map(kept, tree, is_leaf=_is_monitor)
+
+
+def _is_monitor(node: Any) -> bool:
+    return isinstance(node, MonitorState)
 
 
 def watch_monitor(every: int) -> Watch:
@@ -317,7 +326,7 @@ def _is_due(every: int | Callable[[Array], Array], step: Array) -> Array:
 
 def _group_norms(updates: PyTree, groups: dict[str, list[int]]) -> dict[str, Array]:
     """ln‖∂L/∂θ‖ of each group."""
-    leaf_norms = [_log_norm(leaf) for leaf in jax.tree.leaves(updates)]
+    leaf_norms = [log_norm_of(leaf) for leaf in jax.tree.leaves(updates)]
     log_norms: dict[str, Array] = {}
     for name, members in groups.items():
         parts = [leaf_norms[index] for index in members]
@@ -397,7 +406,7 @@ def _groups(tree: PyTree, group: Callable[[str], str | None] | None) -> dict[str
     everything = list(range(len(paths)))
     if group is None:
         # A part of the tree that holds everything would repeat "all".
-        leaves = set(map(_name, paths))
+        leaves = set(map(trees.name_of, paths))
         for name, members in list(groups.items()):
             if name not in leaves and members == everything:
                 del groups[name]
@@ -407,13 +416,9 @@ def _groups(tree: PyTree, group: Callable[[str], str | None] | None) -> dict[str
 def _group_names(path: tuple, group: Callable[[str], str | None] | None) -> list[str]:
     """The groups of one parameter: by default itself and every part of the tree above it."""
     if group is None:
-        return [_name(path[:depth]) for depth in range(1, len(path) + 1)]
-    name = group(_name(path))
+        return [trees.name_of(path[:depth]) for depth in range(1, len(path) + 1)]
+    name = group(trees.name_of(path))
     return [] if name is None else [name]
-
-
-def _name(path: tuple) -> str:
-    return keystr(path).removeprefix(".")
 
 
 def _finite_mean(log_norms: Array) -> Array:
@@ -425,10 +430,13 @@ def _finite_mean(log_norms: Array) -> Array:
     return jnp.where(count > 0, mean, -jnp.inf)
 
 
-def _log_norm(leaf: Array) -> Array:
+def log_norm_of(leaf: Array) -> Array:
     """ln‖leaf‖, free of overflow and underflow."""
     leaf = jnp.asarray(leaf)
     if jnp.iscomplexobj(leaf):
         # The norm of real and imaginary parts together is that of the complex numbers.
         leaf = jnp.stack([leaf.real, leaf.imag])
+    # XLA knows that the gradient of an unused parameter is zero, and would then multiply it by the
+    # square of the largest power of two, which is infinite: NaN in place of −inf.
+    leaf = lax.optimization_barrier(leaf)
     return log_norm(leaf, jnp.int32(0), 0)

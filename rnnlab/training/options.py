@@ -31,17 +31,33 @@ class Settings(NamedTuple):
 
     steps: int
     checkpoint_every: int | None
+    keep: int
     log_every: int
     most_skipped: int
     accumulate: int
     validation: Validation | None
     watch: tuple[Watch, ...]
 
+    @property
+    def changeable(self) -> dict[str, int]:
+        """Options of the run that may be others when it is resumed."""
+        names = ("steps", "keep", "log_every", "most_skipped")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def batches(self) -> int:
+        """The number of batches that the run reads."""
+        count = self.steps * self.accumulate
+        # A measurement after the last step reads the batch that would follow.
+        is_measured = any(self.steps % entry.every == 0 for entry in self.watch)
+        return count + 1 if is_measured else count
+
 
 def checked(
     *,
     steps: int,
     checkpoint_every: int | None,
+    keep: int,
     log_every: int,
     most_skipped: int,
     accumulate: int,
@@ -55,6 +71,7 @@ def checked(
     return Settings(
         steps=_count("steps", steps),
         checkpoint_every=checkpoint_every,
+        keep=_count("keep", keep),
         log_every=_count("log_every", log_every),
         most_skipped=_count("most_skipped", most_skipped),
         accumulate=_count("accumulate", accumulate),
@@ -124,20 +141,16 @@ def check_parts(
             )
 
 
-def check_data(data: Any, settings: Settings) -> None:
-    """ValueError for data that cannot be read by index, or a list that is too short."""
+def check_data(data: Any, batches: int) -> None:
+    """ValueError for data that cannot be read by index, or a list of fewer ``batches``."""
     if not hasattr(data, "__getitem__"):
         raise ValueError(
             f"data is {_check.brief(data)}; give an object whose data[i] is the i-th batch, such "
             "as a list or one of rnnlab.data"
         )
-    needed = settings.steps * settings.accumulate
-    if any(settings.steps % entry.every == 0 for entry in settings.watch):
-        # A measurement after the last step reads the batch that would follow.
-        needed += 1
-    if isinstance(data, list | tuple) and len(data) < needed:
+    if isinstance(data, list | tuple) and len(data) < batches:
         raise ValueError(
-            f"data holds {len(data)} batches, but {needed} are read; give more, fewer steps, or "
+            f"data holds {len(data)} batches, but {batches} are read; give more, fewer steps, or "
             "data whose epochs follow one another, such as rnnlab.data.batches"
         )
 

@@ -9,13 +9,12 @@ import optax
 
 from rnnlab import _check
 from rnnlab._results import result
-from rnnlab.training import program
+from rnnlab.training import options, program
 from rnnlab.training.step import Loss, initial_state, train_step
 from rnnlab.typing import PyTree
 
 SMOOTHING = 0.95
-"""β of the moving average of the losses, as in Smith's successors; the first values are corrected
-for it."""
+"""β of the moving average of the losses, whose bias towards zero at the start is corrected."""
 
 LEAST = 10
 """The fewest steps of a test."""
@@ -77,7 +76,8 @@ def range_test(
         The :class:`RangeTest`.
 
     Raises:
-        ValueError: unless 0 < ``low`` < ``high``, and for fewer than 10 steps.
+        ValueError: unless 0 < ``low`` < ``high``, for fewer than 10 steps or fewer batches than
+            steps, and for a loss that is not finite even at the lowest learning rates.
 
     >>> def loss(params, batch, key):
     ...     return jnp.mean((params - batch) ** 2), {}
@@ -92,6 +92,7 @@ def range_test(
         _check.number(name, rate)
     if not 0 < low < high:
         raise ValueError(f"low is {low} and high is {high}; give 0 < low < high")
+    options.check_data(data, steps)
     rates = np.geomspace(low, high, steps)
 
     def rate_of(step: Any) -> Any:

@@ -126,13 +126,14 @@ class RunFolder:
         names = _differences(kept, self.about)
         if names:
             raise RunFolderError(
-                f"{self.folder} holds a run with another {', '.join(names)}; choose another "
-                "directory"
+                f"{self.folder} holds a run with another {', '.join(names)}; give what it began "
+                "with, or choose another directory"
             )
+        now = versions()
         changed = [
-            f"{package} {version}, now {versions().get(package)}"
+            f"{package} {version}, now {now.get(package)}"
             for package, version in before["versions"].items()
-            if version != versions().get(package)
+            if version != now.get(package)
         ]
         if changed:
             self.checkpoints.warn(

@@ -38,15 +38,18 @@ def stop_on_signals() -> Iterator[Stop]:
         stop.number = number
 
     before = {}
-    # The command line ends at once on SIGINT, by a thread that reads signals from this pipe.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # A shell that starts the process in the background ignores SIGINT, and so must this.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            before[number] = signal.signal(number, ask)
+    # The command line ends at once on SIGINT, by a thread that reads signals from this pipe. It is
+    # taken away after the handlers are set, and given back before they are reset: otherwise a
+    # SIGINT in between would do nothing.
     wakeup = signal.set_wakeup_fd(-1)
     try:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            # A shell that starts the process in the background ignores SIGINT, and so must this.
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                before[number] = signal.signal(number, ask)
         yield stop
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
         signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
+        for number, handler in before.items():
+            # Python does not know a handler that was set in C, and cannot set it again.
+            signal.signal(number, handler or signal.SIG_DFL)

@@ -1,5 +1,6 @@
 """Many runs in one program: seeds, learning rates and other numbers side by side."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ import optax
 from jax import lax
 
 from rnnlab import _check
+from rnnlab.training import options
 from rnnlab.training.program import stack
 from rnnlab.training.step import Loss, TrainState, initial_state, train_step
 from rnnlab.typing import Array, Key, PyTree
@@ -76,7 +78,8 @@ def sweep(
         The :class:`Sweep`.
 
     Raises:
-        ValueError: for lists of different lengths, a name that nothing takes, or no runs.
+        ValueError: for lists of different lengths, a name that nothing takes, no runs, or fewer
+            batches than steps.
     """
     steps = _check.positive_int("steps", steps)
     arrays = _arrays(varied)
@@ -87,6 +90,7 @@ def sweep(
             f"{min(unused)} is varied, but neither init nor optimiser takes it; add it to one of "
             "them, or leave it out"
         )
+    options.check_data(data, steps)
 
     def optimiser_of(run: dict[str, Array]) -> optax.GradientTransformation:
         return optimiser(**{name: run[name] for name in names["optimiser"]})
@@ -132,8 +136,6 @@ def _arrays(varied: Mapping[str, Any]) -> dict[str, Array]:
 
 def _taken(function: Callable[..., Any], arrays: Mapping[str, Any]) -> list[str]:
     """The names among ``arrays`` that are arguments of ``function``."""
-    import inspect
-
     parameters = inspect.signature(function).parameters
     return [name for name in arrays if name in parameters and name != "seed"]
 
