@@ -35,9 +35,9 @@ def renormalise(tree: PyTree, exponent: Array, batch: int) -> Scaled:
     it comes half of the way.
     """
     new_exponent = level(tree, exponent, batch)
-    # The new exponent of zero is NOTHING, whose shift would be far too large. Zero stays zero under
-    # any shift.
-    shift = jnp.minimum(exponent - new_exponent, _largest_power(tree))
+    # Zero is not multiplied: XLA may multiply constant factors with each other first, and 0 · inf
+    # would be NaN.
+    shift = jnp.where(new_exponent == NOTHING, 0, exponent - new_exponent)
     return Scaled(_times(tree, shift), new_exponent)
 
 

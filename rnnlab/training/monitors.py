@@ -436,7 +436,4 @@ def log_norm_of(leaf: Array) -> Array:
     if jnp.iscomplexobj(leaf):
         # The norm of real and imaginary parts together is that of the complex numbers.
         leaf = jnp.stack([leaf.real, leaf.imag])
-    # XLA knows that the gradient of an unused parameter is zero, and would then multiply it by the
-    # square of the largest power of two, which is infinite: NaN in place of −inf.
-    leaf = lax.optimization_barrier(leaf)
     return log_norm(leaf, jnp.int32(0), 0)
