@@ -105,6 +105,11 @@ def test_sunspots_say_how_to_install_statsmodels(monkeypatch):
         (SERIES._replace(times=np.minimum(YEARS, 1950)), {}, r"times\[51\] is 1950 after 1950"),
         (SERIES._replace(values=np.where(YEARS == 1903, np.nan, 1)), {}, r"values\[3\] is nan"),
         (SERIES, {"batch_size": 99}, "only 93 examples"),
+        (SERIES.values, {}, "series is an array"),
+        (SERIES._replace(values=list("ab")), {}, "values is <U1"),
+        (SERIES._replace(times=list("a" * 100)), {}, "times are <U1"),
+        (SERIES._replace(times=np.where(YEARS == 1903, np.nan, YEARS)), {}, r"times\[3\] is nan"),
+        (SERIES._replace(times=(YEARS[::-1]).astype(np.uint16)), {}, "1998 after 1999"),
     ],
 )
 def test_bad_series_are_refused(series, change, words):

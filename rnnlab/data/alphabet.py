@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rnnlab import _check
+
 
 class Corpus(NamedTuple):
     """A text as symbols: ``codes [N]`` are indices into ``alphabet``.
@@ -28,7 +30,11 @@ def encode(text: str, source: dict[str, str | int], size: int) -> Corpus:
     >>> corpus = encode("aaabbcd", {}, size=3)
     >>> corpus.alphabet, corpus.codes.tolist()
     (('a', 'b', ''), [0, 0, 0, 1, 1, 2, 2])
+
+    Raises:
+        ValueError: for an empty text, something that is no text, and a size below 1.
     """
+    _check.positive_int("size", size)
     ranked = _by_frequency(text)
     alphabet = tuple(ranked)
     if len(ranked) > size:
@@ -43,7 +49,11 @@ def alphabet_of(text: str, size: int) -> tuple[str, ...]:
 
     >>> alphabet_of("aab", size=8)
     ('a', 'b', '')
+
+    Raises:
+        ValueError: for an empty text, something that is no text, and a size below 1.
     """
+    _check.positive_int("size", size)
     return (*_by_frequency(text)[: size - 1], "")
 
 
@@ -82,9 +92,17 @@ def decode(codes: Any, alphabet: Sequence[str]) -> str:
 
     >>> decode([0, 1, 2], ("a", "b", ""))
     'ab\N{REPLACEMENT CHARACTER}'
+
+    Raises:
+        ValueError: for codes that are not whole numbers ``[N]`` or lie outside of the alphabet.
     """
     symbols = [symbol or "\N{REPLACEMENT CHARACTER}" for symbol in alphabet]
     codes = np.asarray(codes)
+    if codes.ndim != 1 or (codes.size and codes.dtype.kind not in "iu"):
+        raise ValueError(
+            f"codes are {codes.dtype}{list(codes.shape)}; give whole numbers [N], one text, such "
+            "as codes[:, 0] of several side by side"
+        )
     illegal = codes[(codes < 0) | (codes >= len(symbols))]
     if illegal.size:
         raise ValueError(f"codes hold {illegal[0]}; each must lie in 0..{len(symbols) - 1}")
@@ -100,11 +118,16 @@ def _by_frequency(text: str) -> list[str]:
 
 
 def _code_points(text: str) -> np.ndarray:
+    if not isinstance(text, str):
+        raise ValueError(
+            f"the text is {_check.outline(text)}; give a string, such as the first of what "
+            "read_text returns"
+        )
     if not text:
         raise ValueError("the text is empty; give at least one character")
     # UTF-32 has four bytes for each character: NumPy can read them as numbers, and is much faster
     # than a loop over millions of characters.
-    return np.frombuffer(text.encode("utf-32-le"), np.uint32)
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
 
 
 def _check_alphabet(alphabet: Sequence[str]) -> None:

@@ -63,8 +63,9 @@ class NGram:
 
     def probabilities(self, context: Any) -> np.ndarray:
         """P(w | context) for every w, ``[V]``; only the last order − 1 codes are read."""
-        context = np.asarray(context, np.int64).reshape(-1)
-        check_codes("context", context, self.vocabulary_size)
+        context = np.asarray(context).reshape(-1)
+        if context.size:
+            check_codes("context", context, self.vocabulary_size)
         words = np.arange(self.vocabulary_size)
         probabilities = np.full(self.vocabulary_size, 1 / self.vocabulary_size)
         for k, level in enumerate(self.levels[: context.size + 1], start=1):

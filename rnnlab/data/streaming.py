@@ -110,6 +110,8 @@ def streams(
     if codes.ndim != 1:
         raise ValueError(f"codes has shape {codes.shape}; it must be [N], one text")
     check_codes("codes", codes, vocabulary_size)
+    # The batches hold int32.
+    check_codes("codes", codes, 2**31)
     if codes.size <= batch_size:
         raise ValueError(
             f"codes holds {codes.size} codes, but {batch_size} streams need at least "
