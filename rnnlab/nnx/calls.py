@@ -3,8 +3,10 @@
 from typing import Any
 
 import jax.numpy as jnp
+from flax import nnx
 
 from rnnlab import _check
+from rnnlab.cells.base import within
 from rnnlab.typing import Array
 
 
@@ -45,3 +47,25 @@ def flip(ys: Array, lengths: Array | None) -> Array:
     # Steps of the padding stay where they are.
     source = jnp.where(index < lengths, lengths - 1 - index, index)
     return jnp.take_along_axis(ys, source[..., None], axis=0)
+
+
+def within_lengths(resets: Array | None, lengths: Array | None, xs: Array) -> Array | None:
+    """``resets [T, ...]`` without those in the padding.
+
+    The other direction would otherwise take a reset just beyond a length for one at its own start,
+    and lose the carry that it is given.
+    """
+    if resets is None or lengths is None:
+        return resets
+    steps, *batch = xs.shape[:-1]
+    lengths = _check.lengths(lengths, steps, tuple(batch))
+    return _check.flags("resets", resets, xs.shape[:-1]) & within(lengths, steps)
+
+
+def check_layer(name: str, layer: Any) -> None:
+    """ValueError unless ``layer`` is a module that reads a whole sequence."""
+    if not isinstance(layer, nnx.Module) or isinstance(layer, nnx.RNNCellBase):
+        raise ValueError(
+            f"{name} is {_check.brief(layer)}; it must be a module that reads whole sequences, "
+            "such as rnnlab.nnx.RNN(cell, in_features, rngs=nnx.Rngs(0))"
+        )

@@ -8,7 +8,7 @@ from flax import nnx
 
 from rnnlab import _check
 from rnnlab.layers.dropout import keep_mask
-from rnnlab.nnx.calls import flip, options_of, time_first
+from rnnlab.nnx.calls import check_layer, flip, options_of, time_first
 from rnnlab.nnx.keys import Rngs, dropout_key, source_of, stream
 from rnnlab.typing import Array, PyTree
 
@@ -36,7 +36,8 @@ class Stacked(nnx.Module):
         rngs: draws the masks of dropout (stream "dropout").
 
     Raises:
-        ValueError: for no layers, and for a dropout outside [0, 1).
+        ValueError: for no layers, anything but modules that read whole sequences, and a dropout
+            outside [0, 1).
     """
 
     def __init__(
@@ -54,6 +55,8 @@ class Stacked(nnx.Module):
     ) -> None:
         if not layers:
             raise ValueError("layers is empty; give one at least, such as [RNN(cell)]")
+        for index, layer in enumerate(layers):
+            check_layer(f"layers[{index}]", layer)
         self.layers = nnx.List(layers)
         self.dropout = _check.fraction("dropout", dropout, closed=False)
         self.residual = residual
