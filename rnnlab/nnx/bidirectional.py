@@ -8,7 +8,7 @@ from flax import nnx
 
 from rnnlab.driver import RunOptions
 from rnnlab.layers.bidirectional import both_ways
-from rnnlab.nnx.calls import check_layer, options_of, time_first, within_lengths
+from rnnlab.nnx.calls import carries_of, check_layer, options_of, time_first, within_lengths
 from rnnlab.nnx.keys import source_of
 from rnnlab.typing import Array, PyTree
 
@@ -87,7 +87,7 @@ class Bidirectional(nnx.Module):
         resets = within_lengths(resets, seq_lengths, xs)
         forwards, backwards = both_ways(RunOptions(resets=resets, mask=mask))
         shared = {"mask": mask, "deterministic": deterministic, "rngs": source_of(rngs)}
-        carries = (None, None) if initial_carry is None else initial_carry
+        carries = carries_of(initial_carry, 2)
         finals = []
         outputs = []
         for rnn, carry, options in (

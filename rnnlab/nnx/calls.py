@@ -1,5 +1,6 @@
 """The order of axes and steps in a call of a module, and the options of the call."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -29,11 +30,31 @@ def time_first(
         )
     if time_major:
         return xs, mask, resets
-    return jnp.moveaxis(xs, -2, 0), _last_axis_first(mask), _last_axis_first(resets)
+    return (
+        jnp.moveaxis(xs, -2, 0),
+        _last_axis_first("mask", mask),
+        _last_axis_first("resets", resets),
+    )
 
 
-def _last_axis_first(mark: Array | None) -> Array | None:
-    return None if mark is None else jnp.moveaxis(jnp.asarray(mark), -1, 0)
+def _last_axis_first(name: str, mark: Array | None) -> Array | None:
+    if mark is None:
+        return None
+    mark = _check.array(name, mark)
+    # A scalar is refused later, by its shape.
+    return jnp.moveaxis(mark, -1, 0) if mark.ndim else mark
+
+
+def carries_of(initial_carry: Any, count: int) -> tuple[Any, ...]:
+    """A carry for each of so many modules, or None; ValueError for another number of them."""
+    if initial_carry is None:
+        return (None,) * count
+    if not isinstance(initial_carry, Sequence) or len(initial_carry) != count:
+        raise ValueError(
+            f"initial_carry is {_check.outline(initial_carry)}; give a tuple of {count}, a carry "
+            "or None for each module"
+        )
+    return tuple(initial_carry)
 
 
 def flip(ys: Array, lengths: Array | None) -> Array:
