@@ -194,7 +194,7 @@ def test_text_from_windows_is_the_same(tmp_path):
 def test_a_delimiter_is_one_character(tmp_path, delimiter):
     path = tmp_path / "table.csv"
     path.write_text("1,2\n")
-    with pytest.raises(ValueError, match="delimiter is .*; give one character"):
+    with pytest.raises(ValueError, match=r"delimiter is .*; give one character"):
         read_table(path, delimiter=delimiter)
 
 

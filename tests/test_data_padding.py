@@ -266,7 +266,7 @@ def test_codes_and_labels_are_checked_against_their_number(targets, sizes, words
     assert bucketed(sequences, [0, 1], 2, vocabulary_size=4, classes=2)[0].xs.max() < 4
 
 
-@pytest.mark.parametrize("boundaries", [[], [5, 5], [5, 2], [0, 5], [2.5, 5]])
+@pytest.mark.parametrize("boundaries", [[], [5, 5], [5, 2], [0, 5], [2.5, 5], 5])
 def test_bad_boundaries_are_refused(boundaries):
     with pytest.raises(ValueError, match="boundaries"):
         bucketed(SEQUENCES, LABELS, 2, boundaries=boundaries)

@@ -1,11 +1,10 @@
 """Characters as codes: the alphabet of a text, and texts in the alphabet of another."""
 
+import numbers
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-
-from rnnlab import _check
 
 
 class Corpus(NamedTuple):
@@ -34,7 +33,7 @@ def encode(text: str, source: dict[str, str | int], size: int) -> Corpus:
     Raises:
         ValueError: for an empty text, something that is no text, and a size below 1.
     """
-    _check.positive_int("size", size)
+    _check_size(size)
     ranked = _by_frequency(text)
     alphabet = tuple(ranked)
     if len(ranked) > size:
@@ -53,7 +52,7 @@ def alphabet_of(text: str, size: int) -> tuple[str, ...]:
     Raises:
         ValueError: for an empty text, something that is no text, and a size below 1.
     """
-    _check.positive_int("size", size)
+    _check_size(size)
     return (*_by_frequency(text)[: size - 1], "")
 
 
@@ -94,8 +93,10 @@ def decode(codes: Any, alphabet: Sequence[str]) -> str:
     'ab\N{REPLACEMENT CHARACTER}'
 
     Raises:
-        ValueError: for codes that are not whole numbers ``[N]`` or lie outside of the alphabet.
+        ValueError: for codes that are not whole numbers ``[N]`` or lie outside of the alphabet, and
+            for a bad alphabet, as in :func:`encode_with`.
     """
+    _check_alphabet(alphabet)
     symbols = [symbol or "\N{REPLACEMENT CHARACTER}" for symbol in alphabet]
     codes = np.asarray(codes)
     if codes.ndim != 1 or (codes.size and codes.dtype.kind not in "iu"):
@@ -109,6 +110,12 @@ def decode(codes: Any, alphabet: Sequence[str]) -> str:
     return "".join(symbols[code] for code in codes.tolist())
 
 
+def _check_size(size: object) -> None:
+    # Not by rnnlab._check, which imports JAX: the command line reads text before JAX starts.
+    if isinstance(size, bool) or not isinstance(size, numbers.Integral) or size < 1:
+        raise ValueError(f"size is {size!r}; it must be an integer of at least 1")
+
+
 def _by_frequency(text: str) -> list[str]:
     """The characters of ``text``, the most frequent first."""
     counts = np.bincount(_code_points(text))
@@ -120,7 +127,7 @@ def _by_frequency(text: str) -> list[str]:
 def _code_points(text: str) -> np.ndarray:
     if not isinstance(text, str):
         raise ValueError(
-            f"the text is {_check.outline(text)}; give a string, such as the first of what "
+            f"the text is of type {type(text).__name__}; give a string, such as the first of what "
             "read_text returns"
         )
     if not text:
@@ -131,11 +138,11 @@ def _code_points(text: str) -> np.ndarray:
 
 
 def _check_alphabet(alphabet: Sequence[str]) -> None:
-    if not alphabet:
+    if not isinstance(alphabet, Sequence) or not alphabet:
         raise ValueError("the alphabet is empty; give at least one symbol")
     for place, symbol in enumerate(alphabet):
         is_unknown = symbol == "" and place == len(alphabet) - 1
-        if len(symbol) != 1 and not is_unknown:
+        if not isinstance(symbol, str) or (len(symbol) != 1 and not is_unknown):
             raise ValueError(
                 f"alphabet[{place}] is {symbol!r}; give single characters, and at most the last "
                 'may be ""'

@@ -62,6 +62,8 @@ def check_is_batch(batch: Any) -> None:
 
 
 def _check_targets(batch: Batch, count: int, classes: int | None) -> None:
+    if batch.targets is None:
+        raise ValueError("targets is None; give an array, of zeros where a loss needs none")
     targets = as_array("targets", batch.targets)
     per_sequence = targets.shape[:1] == (count,)
     per_step = targets.ndim >= 2 and targets.shape[1] == count

@@ -37,8 +37,8 @@ def read_sequences(
     Targets with one axis are read as one for each step where they are as long as their sequences,
     and as vectors for each sequence otherwise.
     """
-    sequences = _listed("sequences", sequences)
-    targets = _listed("targets", targets)
+    sequences = listed("sequences", sequences, "one entry for each sequence")
+    targets = listed("targets", targets, "one entry for each sequence")
     if not sequences:
         raise ValueError("sequences is empty; give at least one")
     if len(sequences) != len(targets):
@@ -75,13 +75,12 @@ def pad(arrays: Sequence[np.ndarray], steps: int) -> np.ndarray:
     return padded
 
 
-def _listed(name: str, values: Any) -> list[Any]:
+def listed(name: str, values: Any, entries: str) -> list[Any]:
+    """``values`` as a list; ValueError where they cannot be one, with what ``entries`` it has."""
     try:
         return list(values)
     except TypeError:
-        raise ValueError(
-            f"{name} is {_check.brief(values)}; give a list with one entry for each sequence"
-        ) from None
+        raise ValueError(f"{name} is {_check.brief(values)}; give a list with {entries}") from None
 
 
 def _as_arrays(name: str, values: Sequence[Any]) -> list[np.ndarray]:

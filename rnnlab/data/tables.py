@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rnnlab.data.text import decode_utf8, read_bytes
+from rnnlab.data.text import as_path, decode_utf8, read_bytes
 
 
 class Table(NamedTuple):
@@ -49,7 +49,7 @@ def read_table(
             width; for a file that is unreadable, no UTF-8 or without numbers; for unknown
             columns, and a delimiter that is not one character.
     """
-    path = Path(path)
+    path = as_path(path)
     if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '"\r\n':
         raise ValueError(f"delimiter is {delimiter!r}; give one character, such as ';'")
     rows = _read_rows(path, delimiter)
@@ -116,8 +116,9 @@ def _chosen(
     """The indices of ``columns``."""
     if columns is None:
         return list(range(width))
-    if isinstance(columns, str | int) or not len(columns):
-        raise ValueError(f"columns is {columns!r}; give a list of names or indices")
+    columns = [] if isinstance(columns, str | int) else list(columns)
+    if not columns:
+        raise ValueError("columns is empty or no list; give a list of names or indices")
     chosen = []
     for column in columns:
         if isinstance(column, str):
