@@ -158,8 +158,13 @@ FAULTS = {
         lambda: run(tagger(rnnlab.Readout(3), C, vocabulary_size=V), Batch(CODES, TAGS)),
         "embedding_size",
     ),
+    "inputs that are booleans": (
+        lambda: run(tagger(GRU(3), C), Batch(VECTORS > 0, TAGS)),
+        "bool",
+        "floats",
+    ),
     "no inputs": (lambda: run(tagger(GRU(3), C), Batch(None, TAGS)), "xs"),
-    "inputs that are text": (lambda: run(tagger(GRU(3), C), Batch([["a"]], TAGS)), "xs"),
+    "inputs that are text": (lambda: run(tagger(GRU(3), C), Batch([["one"]], TAGS)), "xs"),
     "a seed for a key": (
         lambda: CASES["forecaster, fed back"].model.loss(
             float64_params(*CASES["forecaster, fed back"]), CASES["forecaster, fed back"].batch, 0

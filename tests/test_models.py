@@ -10,6 +10,7 @@ import pytest
 from jax import lax
 
 from rnnlab import GRU, LSTM, RNN, bidirectional, stack
+from rnnlab.cells import BatchNormLSTM
 from rnnlab.data import Batch
 from rnnlab.models import classifier, encoder_decoder, language_model, regressor, tagger
 from tests.reference import close
@@ -82,6 +83,16 @@ def test_lengths_may_be_small_integers_and_zero(pool):
     expected = model.apply(params, batch)
     close(model.apply(params, small), expected)
     close(expected[1], jnp.asarray(params.readout.b))
+
+
+def test_batch_normalisation_can_be_pooled():
+    """Its inner cell, that of one step, says nothing about its outputs."""
+    model = classifier(BatchNormLSTM(3), C)
+    batch = Batch(VECTORS, TAGS[0], lengths=np.array([2, 0, 5]))
+    params = float64_params(model, batch)
+    _, ys = model.read(params, VECTORS, lengths=batch.lengths)
+    last = jnp.stack([ys[1, 0], ys[0, 1], ys[4, 2]])
+    close(model.apply(params, batch), model.readout(params.readout, last))
 
 
 @pytest.mark.parametrize("size", [256, 300])

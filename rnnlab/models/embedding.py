@@ -82,7 +82,7 @@ def check_inputs(xs: Any, embedding: Embedding | None, option: str = "vocabulary
         if len(shape) != 2:
             raise ValueError(f"xs has shape {shape}; codes must be [T, B], time first")
         return
-    if jnp.issubdtype(dtype, jnp.integer):
+    if not jnp.issubdtype(dtype, jnp.floating):
         raise ValueError(
             f"xs are {dtype}, but the model reads vectors of floats; give {option} for codes of "
             "symbols, or cast them"

@@ -47,7 +47,7 @@ def filtered(
     logits = logits - jnp.max(logits, axis=-1, keepdims=True)
     # XLA may multiply by the inverse, which must not be 0 or ∞ either.
     least = float(jnp.finfo(logits.dtype).tiny)
-    temperature = jnp.clip(temperature, least, 1 / least)
+    temperature = jnp.clip(_check.array("temperature", temperature), least, 1 / least)
     logits = logits / temperature.astype(logits.dtype)
     order = jnp.argsort(-logits, axis=-1, stable=True)
     ranks = jnp.argsort(order, axis=-1)

@@ -21,8 +21,8 @@ def is_sampled(sampling: Any, key: Key | None) -> bool:
 
     ValueError for anything but a probability, and where there is no key.
     """
-    is_number = isinstance(sampling, numbers.Real | jax.Array | np.ndarray)
-    is_scalar = is_number and np.shape(sampling) == ()
+    is_number = isinstance(sampling, numbers.Real)
+    is_scalar = is_number or (hasattr(sampling, "dtype") and np.shape(sampling) == ())
     # A traced probability has no value yet.
     is_known = not isinstance(sampling, jax.core.Tracer)
     if not is_scalar or (is_known and not 0 <= np.asarray(sampling) <= 1):

@@ -79,7 +79,7 @@ def directions(cell: Any) -> list[tuple[int, bool]]:
         return directions(cell.forward) + flipped
     inner = getattr(cell, "cells", ())
     # Of a stack the last layer decides; a wrapper has the outputs of its only cell.
-    if inner and inner[-1].output_size == cell.output_size:
+    if inner and getattr(inner[-1], "output_size", None) == cell.output_size:
         return directions(inner[-1])
     return [(cell.output_size, False)]
 
