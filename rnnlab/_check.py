@@ -197,6 +197,18 @@ def array(name: str, value: Any) -> Array:
         ) from None
 
 
+def codes(name: str, value: Any) -> Array:
+    """``value`` as an array of whole numbers; ValueError for any other numbers.
+
+    They have 32 bits at least: the size of a vocabulary, to which codes are compared, may not fit
+    into the 8 bits of the codes themselves.
+    """
+    codes = array(name, value)
+    if not jnp.issubdtype(codes.dtype, jnp.integer):
+        raise ValueError(f"{name} are {codes.dtype}; they must be whole numbers, so cast them")
+    return codes if codes.dtype.itemsize >= 4 else codes.astype(jnp.int32)
+
+
 def sequence(xs: Array) -> None:
     """ValueError unless ``xs`` is a non-empty floating ``[T, ..., I]``."""
     if not hasattr(xs, "shape") or xs.ndim < 2:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnnlab import _check
-from rnnlab.cells.base import widest
+from rnnlab.cells.base import widest, within
 from rnnlab.cells.contract import stands_in
 from rnnlab.engines.choose import parse_engine, run_engine
 from rnnlab.engines.sequence import EngineChoice, EngineInput, Marks, before, select
@@ -388,13 +388,6 @@ def trajectory(
         reverse=options.reverse,
         reset_state=inputs.reset_state,
     )
-
-
-def within(lengths: Array, steps: int) -> Array:
-    """Whether each of so many steps lies within its example's length, ``[T, ...]``."""
-    batch_axes = (1,) * lengths.ndim
-    index = jnp.arange(steps).reshape(-1, *batch_axes)
-    return index < lengths[None]
 
 
 def settle(

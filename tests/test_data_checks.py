@@ -140,6 +140,7 @@ def test_columns_are_chosen_by_name_and_index(tmp_path):
         (b"1,2\n", {"columns": ["a"]}, " has no header, so 'a' is unknown"),
         (b"a,b\n1,2\n", {"columns": ["c"]}, " has 0 columns named 'c'; give one of a, b"),
         (b"a,a\n1,2\n", {"columns": ["a"]}, " has 2 columns named 'a'"),
+        (b"1,2\n", {"columns": [0.5]}, " has no column 0.5; give an index in 0..1"),
         (b"a,b\n1,2\n", {"columns": [2]}, " has no column 2; give an index in 0..1"),
     ],
 )
@@ -154,7 +155,7 @@ def test_bad_tables_are_refused_with_file_and_line(tmp_path, content, options, w
     assert "\n" not in message
 
 
-@pytest.mark.parametrize("columns", ["rain", []])
+@pytest.mark.parametrize("columns", ["rain", [], 0])
 def test_columns_are_a_list(tmp_path, columns):
     path = tmp_path / "table.csv"
     path.write_text("rain\n1\n")
@@ -187,6 +188,21 @@ def test_text_from_windows_is_the_same(tmp_path):
     text, source = read_text(path)
     assert text == "ab\né\n"
     assert source["characters"] == 5
+
+
+@pytest.mark.parametrize("delimiter", ["", ", ", None, '"'])
+def test_a_delimiter_is_one_character(tmp_path, delimiter):
+    path = tmp_path / "table.csv"
+    path.write_text("1,2\n")
+    with pytest.raises(ValueError, match=r"delimiter is .*; give one character"):
+        read_table(path, delimiter=delimiter)
+
+
+@pytest.mark.parametrize("batch", [(CODES, LABELS), None, CODES])
+def test_what_is_no_batch_is_refused(batch):
+    for call in (lambda: check_batch(batch), lambda: batches(batch, 2)):
+        with pytest.raises(ValueError, match=r"batch is .*; give rnnlab\.data\.Batch"):
+            call()
 
 
 def test_an_empty_corpus_is_refused():

@@ -221,6 +221,8 @@ def slow_best_fit(sizes, capacity):
     ("sequences", "targets", "words"),
     [
         ([], [], "sequences is empty"),
+        (SEQUENCES, None, "targets is None; give a list"),
+        ([[1, 2], [[1], 2]], [0, 1], r"sequences\[1\] is no array of numbers"),
         (SEQUENCES, LABELS[:-1], "there are 7 sequences, but 6 targets"),
         ([np.ones((2, 3)), np.ones((0, 3))], [0, 1], r"sequences\[1\] has shape \(0, 3\)"),
         ([np.ones((2, 3)), np.ones((2, 4))], [0, 1], r"sequences\[1\] has shape \(2, 4\), but"),
@@ -232,7 +234,7 @@ def slow_best_fit(sizes, capacity):
         ([[1, 2], [1, 2]], [0.5, np.nan], r"targets\[1\].* is nan"),
         ([[1, 2], [1, 2, 3]], [[1, 2], [1, 2, 3, 4]], r"targets\[1\] has shape \(4,\), but seq"),
         ([[1, 2], [1, 2, 3]], [[1, 2], 3], r"targets\[1\] has shape \(\), but sequences\[1\]"),
-        ([["a"], ["b"]], [0, 1], "sequences hold <U1; give arrays of real numbers"),
+        ([["a"], ["b"]], [0, 1], r"sequences\[0\] is <U1; give numbers"),
         ([[1] * 9, [1] * 11], [0, 1], r"sequences\[1\] has 11 steps, but"),
     ],
 )
@@ -264,7 +266,7 @@ def test_codes_and_labels_are_checked_against_their_number(targets, sizes, words
     assert bucketed(sequences, [0, 1], 2, vocabulary_size=4, classes=2)[0].xs.max() < 4
 
 
-@pytest.mark.parametrize("boundaries", [[], [5, 5], [5, 2], [0, 5], [2.5, 5]])
+@pytest.mark.parametrize("boundaries", [[], [5, 5], [5, 2], [0, 5], [2.5, 5], 5])
 def test_bad_boundaries_are_refused(boundaries):
     with pytest.raises(ValueError, match="boundaries"):
         bucketed(SEQUENCES, LABELS, 2, boundaries=boundaries)

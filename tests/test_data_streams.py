@@ -119,6 +119,7 @@ def test_the_windows_of_epochs_differ_and_the_offset_is_a_function_of_the_epoch(
         ([], {}, "codes is float64"),
         (np.zeros(0, int), {}, "codes holds 0 codes, but 2 streams need at least 3"),
         ([0, 1], {}, "codes holds 2 codes, but 2 streams need at least 3"),
+        ([0, 2**31, 1], {}, r"codes\[1\] is 2147483648; a code must lie in 0\.\.2147483647"),
         ([0] * 9, {"length": 0}, "length is 0"),
         ([0] * 9, {"context": -1}, "context is -1"),
         ([0] * 9, {"batch_size": True}, "batch_size is True"),

@@ -163,6 +163,19 @@ def test_evaluation_weighs_batches_by_their_counts():
     assert means == {"loss": pytest.approx(3.0), "largest": pytest.approx((2 * 2 + 3 * 5) / 5)}
 
 
+def test_evaluation_leaves_out_batches_without_targets_that_count():
+    """A mean over none is NaN; where no batch has any there is no mean."""
+
+    def counted(params, batch, key):
+        del params, key
+        return jnp.nanmean(batch), {"count": jnp.sum(jnp.isfinite(batch))}
+
+    nothing = np.full(2, np.nan)
+    data = [nothing, np.array([1.0, np.nan]), np.array([3.0, 5.0])]
+    assert evaluate(counted, jnp.zeros(()), data, 3) == {"loss": pytest.approx(3.0)}
+    one_sentence(lambda: evaluate(counted, jnp.zeros(()), [nothing], 1), "no target counts", "mask")
+
+
 def test_evaluation_hands_the_carry_on():
     def summed(params, batch, key, carry):
         del key

@@ -12,8 +12,7 @@ from hypothesis.extra import numpy as arrays
 
 import rnnlab
 from rnnlab.data import Batch
-from rnnlab.models import language_model
-from rnnlab.models.generation import beam_search, filtered, sample
+from rnnlab.models import beam_search, filtered, language_model, sample
 from tests.reference import close, one_sentence, watch
 
 V, STEPS = 3, 4
@@ -284,3 +283,46 @@ def test_wrong_samples_are_refused_in_one_sentence(options, words):
 def test_wrong_searches_are_refused_in_one_sentence(options, words):
     given = {"prompt": PROMPT, "steps": 2, "beams": 2} | options
     one_sentence(lambda: beam_search(MODEL, PARAMS, **given), *words)
+
+
+# Extremes
+
+
+def test_a_prompt_of_bytes_may_be_followed_by_any_symbol():
+    """Codes above 255 do not fit into the dtype of the prompt."""
+    model = language_model(rnnlab.RNN(2), 300)
+    prompt = np.array([1, 2], np.uint8)
+    params = model.init(jax.random.key(0), Batch(prompt[:, None], None))
+    last = np.arange(300) == 299
+    drawn = sample(model, params, prompt[:, None], 2, allowed=last)
+    found = beam_search(model, params, prompt, 2, beams=1, allowed=last)
+    assert drawn[:, 0].tolist() == found.codes[0].tolist() == [299, 299]
+
+
+def test_more_than_there_is_is_all_there_is():
+    """Beams beyond the sequences have probability 0; a ``top_k`` beyond V keeps all symbols."""
+    beam = beam_search(MODEL, PARAMS, PROMPT, 1, beams=5)
+    assert np.isfinite(beam.log_probability).tolist() == [True] * V + [False] * 2
+    assert sorted(beam.codes[:V, 0].tolist()) == list(range(V))
+    logits = jnp.array([0.0, -1.0, -2.0])
+    close(filtered(logits, top_k=9, top_p=1.0), logits)
+
+
+def test_half_precision_loses_no_probability():
+    """In bfloat16 a sum of many small shares stops growing long before 0.9."""
+    logits = jnp.zeros(2000, jnp.bfloat16)
+    assert 1795 <= np.isfinite(filtered(logits, top_p=0.9)).sum() <= 1801
+    cell = rnnlab.RNN(4, param_dtype=jnp.bfloat16)
+    model = language_model(cell, V)
+    params = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), PARAMS)
+    beam = beam_search(model, params, PROMPT, STEPS, beams=2)
+    assert beam.log_probability.dtype == jnp.float32
+
+
+def test_filters_and_models_that_cannot_be_are_refused_in_one_sentence():
+    logits = jnp.zeros(3)
+    one_sentence(lambda: filtered(logits, top_k=0), "top_k is 0")
+    one_sentence(lambda: filtered(logits, top_p=0.0), "top_p is 0.0")
+    tagger = rnnlab.models.tagger(rnnlab.RNN(4), V)
+    one_sentence(lambda: sample(tagger, PARAMS, PROMPT[:, None], 2), "language_model")
+    one_sentence(lambda: beam_search(tagger, PARAMS, PROMPT, 2, beams=1), "language_model")

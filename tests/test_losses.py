@@ -7,7 +7,7 @@ import pytest
 from jax.test_util import check_grads
 
 from rnnlab.training.losses import cross_entropy
-from tests.reference import close
+from tests.reference import close, one_sentence
 
 
 def by_hand(logits, labels, mask=None):
@@ -81,3 +81,34 @@ def test_float32_stays_float32():
     logits, labels, mask = example(5, 3)
     loss = cross_entropy(np.float32(logits), labels, mask)
     close(loss, jnp.float32(by_hand(logits, labels, mask)), 1e-5)
+
+
+def test_without_a_label_that_counts_loss_and_gradient_are_zero():
+    """Also where logits and labels are garbage."""
+    logits, labels, mask = example(5, 3)
+    nothing = np.zeros_like(mask)
+    for dirty in (logits, np.full_like(logits, np.nan)):
+        value, gradient = jax.value_and_grad(cross_entropy)(dirty, labels - 9, nothing)
+        assert value == 0
+        assert not gradient.any()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int64", "uint32"])
+def test_labels_may_be_narrower_than_the_number_of_classes(dtype):
+    """300 classes do not fit into 8 bits, nor do 256."""
+    labels = np.array([0, 255, 7])
+    for classes in (256, 300):
+        logits = np.random.default_rng(0).normal(size=(3, classes))
+        close(cross_entropy(logits, labels.astype(dtype)), cross_entropy(logits, labels))
+
+
+@pytest.mark.parametrize(
+    ("labels", "mask", "words"),
+    [
+        (np.zeros((5, 3)), None, ("labels are float64", "whole numbers")),
+        (np.zeros((5, 3), int), np.ones(3, bool), ("mask has shape (3,)", "(5, 3)")),
+        (np.zeros((5, 3), int), 2 * np.ones((5, 3)), ("mask holds 2",)),
+    ],
+)
+def test_wrong_labels_and_masks_are_refused_in_one_sentence(labels, mask, words):
+    one_sentence(lambda: cross_entropy(np.zeros((5, 3, 4)), labels, mask), *words)

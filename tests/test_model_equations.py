@@ -438,7 +438,7 @@ def test_a_decoders_steps_are_its_whole(attention, cell):
     params = float64_params(model, batch)
     memory, state = model.begin(params, batch, None)
     steps = []
-    for codes in model.previous(batch):
+    for codes in model.previous(batch, state):
         x = model.embedding(params.embedding, codes)
         state, (features, _) = model.advance(params, memory, state, x, None)
         steps.append(model.readout(params.readout, features))

@@ -30,6 +30,7 @@ from tests.reference.models import (
     C,
     I,
     O,
+    T,
     V,
     float64_params,
 )
@@ -92,6 +93,7 @@ FAULTS = {
     "sampling without a key": (lambda: scheduled(0.5, None), "key"),
     "sampling above 1": (lambda: scheduled(1.5, jax.random.key(0)), "1.5"),
     "sampling that is an array": (lambda: scheduled(np.zeros(2), jax.random.key(0)), "[2]"),
+    "sampling that is no number": (lambda: scheduled(None, jax.random.key(0)), "sampling is None"),
     "sampling without feedback": (
         lambda: sampled_direct(),
         "feed_back",
@@ -128,7 +130,8 @@ FAULTS = {
             float64_params(conditioned_decoder(GRU(3), C), Batch(VECTORS[0], WRITTEN)),
             Batch(np.ones((B, 7)), WRITTEN),
         ),
-        "7 features",
+        "params.start.w",
+        "(7, 3)",
     ),
     "another vocabulary": (
         lambda: tagger(GRU(3), C, vocabulary_size=V + 1).apply(
@@ -137,6 +140,45 @@ FAULTS = {
         ),
         "(6, 3)",
         "(7, 3)",
+    ),
+    "other classes": (
+        lambda: tagger(GRU(3), C + 1).apply(
+            float64_params(tagger(GRU(3), C), Batch(VECTORS, TAGS)), Batch(VECTORS, TAGS)
+        ),
+        "params.readout.w",
+        "(3, 5)",
+    ),
+    "parameters of another model": (
+        lambda: language_model(GRU(3), V).apply(
+            float64_params(tagger(GRU(3), C), Batch(VECTORS, TAGS)), Batch(CODES, CODES)
+        ),
+        "LanguageModelParams",
+    ),
+    "no default size of the embedding": (
+        lambda: run(tagger(rnnlab.Readout(3), C, vocabulary_size=V), Batch(CODES, TAGS)),
+        "embedding_size",
+    ),
+    "inputs that are booleans": (
+        lambda: run(tagger(GRU(3), C), Batch(VECTORS > 0, TAGS)),
+        "bool",
+        "floats",
+    ),
+    "no inputs": (lambda: run(tagger(GRU(3), C), Batch(None, TAGS)), "xs"),
+    "inputs that are text": (lambda: run(tagger(GRU(3), C), Batch([["one"]], TAGS)), "xs"),
+    "a seed for a key": (
+        lambda: CASES["forecaster, fed back"].model.loss(
+            float64_params(*CASES["forecaster, fed back"]), CASES["forecaster, fed back"].batch, 0
+        ),
+        "key is 0",
+    ),
+    "targets of another batch": (
+        lambda: run(conditioned_decoder(GRU(3), C), Batch(VECTORS[0], WRITTEN[:, :2])),
+        "[3, 2]",
+        "[T, 3]",
+    ),
+    "no steps to write": (
+        lambda: run(conditioned_decoder(GRU(3), C), Batch(VECTORS[0], WRITTEN[:0])),
+        "at least one step",
     ),
     "targets that are vectors": (
         lambda: run(conditioned_decoder(GRU(3), C), Batch(VECTORS[0], AFTER)),
@@ -164,3 +206,13 @@ def sampled_direct():
 def test_wrong_input_gives_one_sentence(fault):
     call, *words = FAULTS[fault]
     one_sentence(call, *words)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["classifier", "regressor", "forecaster", "encoder-decoder", "conditioned decoder"],
+)
+def test_models_with_one_output_for_a_column_refuse_packed_sequences(name):
+    model, batch = CASES[name]
+    packed = batch._replace(resets=np.zeros((T, B), bool))
+    one_sentence(lambda: run(model, packed), "resets", "lengths")

@@ -10,18 +10,21 @@ import pytest
 from jax import lax
 
 from rnnlab import GRU, LSTM, RNN, bidirectional, stack
+from rnnlab.cells import BatchNormLSTM
 from rnnlab.data import Batch
-from rnnlab.models import classifier, encoder_decoder, tagger
+from rnnlab.models import classifier, encoder_decoder, language_model, regressor, tagger
 from tests.reference import close
 from tests.reference.cells import draw
 from tests.reference.models import (
     AHEAD,
     CASES,
+    NUMBERS,
     TAGS,
     VECTORS,
     B,
     C,
     I,
+    O,
     T,
     V,
     each_kind,
@@ -56,6 +59,51 @@ def test_the_loss_is_a_mean_over_targets_that_count(name):
     both, first, third = values
     mean = jax.tree.map(lambda a, b: (a + b) / 2, first, third)
     close((both[0][0], both[1]), (mean[0][0], mean[1]))
+
+
+@each_kind
+def test_without_a_target_that_counts_loss_and_gradient_are_zero(name):
+    model, batch = CASES[name]
+    params = float64_params(model, batch)
+    (value, metrics), gradient = evaluation(model)(
+        params, batch._replace(mask=np.zeros_like(batch.mask))
+    )
+    assert value == 0
+    assert all(metric == 0 for metric in metrics.values())
+    assert not any(leaf.any() for leaf in jax.tree.leaves(gradient))
+
+
+@pytest.mark.parametrize("pool", ["last", "mean", "max", "attention"])
+def test_lengths_may_be_small_integers_and_zero(pool):
+    """In uint8 0 − 1 is 255; a sequence of no steps is pooled to zeros."""
+    model = regressor(bidirectional(RNN(3)), O, pool=pool)
+    batch = Batch(VECTORS, NUMBERS, lengths=np.array([3, 0, 5]))
+    params = float64_params(model, batch)
+    small = batch._replace(lengths=batch.lengths.astype(np.uint8))
+    expected = model.apply(params, batch)
+    close(model.apply(params, small), expected)
+    close(expected[1], jnp.asarray(params.readout.b))
+
+
+def test_batch_normalisation_can_be_pooled():
+    """Its inner cell, that of one step, says nothing about its outputs."""
+    model = classifier(BatchNormLSTM(3), C)
+    batch = Batch(VECTORS, TAGS[0], lengths=np.array([2, 0, 5]))
+    params = float64_params(model, batch)
+    _, ys = model.read(params, VECTORS, lengths=batch.lengths)
+    last = jnp.stack([ys[1, 0], ys[0, 1], ys[4, 2]])
+    close(model.apply(params, batch), model.readout(params.readout, last))
+
+
+@pytest.mark.parametrize("size", [256, 300])
+def test_codes_may_be_narrower_than_the_vocabulary(size):
+    """Bytes are read as they are."""
+    model = language_model(RNN(2), size)
+    codes = np.array([[0, 255], [7, 128], [9, 1]])
+    batch = Batch(codes, codes[::-1])
+    params = float64_params(model, batch)
+    bytes_ = Batch(*(array.astype(np.uint8) for array in batch[:2]))
+    close(model.loss(params, bytes_)[0], model.loss(params, batch)[0])
 
 
 @pytest.mark.parametrize("name", ["classifier", "tagger", "language model", "conditioned decoder"])

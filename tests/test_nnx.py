@@ -177,7 +177,11 @@ def test_two_directions_reset_both_ways_as_the_cell_does():
     parts = Bidirectional(
         RNN(cell.forward, I, params=params.forward), RNN(cell.backward, I, params=params.backward)
     )
-    marks = {"resets": np.random.default_rng(1).random((B, T)) < 0.4, "seq_lengths": LENGTHS}
+    resets = np.random.default_rng(1).random((B, T)) < 0.4
+    # Just beyond a length, which says nothing about where the other direction begins.
+    resets[np.arange(B), np.minimum(LENGTHS, T - 1)] = True
+    marks = {"resets": resets, "seq_lengths": LENGTHS}
+    marks["initial_carry"] = noise(B, H, seed=2), noise(B, H, seed=3)
     close(parts(noise(B, T, I), **marks), whole(noise(B, T, I), **marks))
 
 
@@ -347,11 +351,26 @@ def test_what_does_not_fit_is_refused():
         "initial_state",
     )
     one_sentence(lambda: Stacked([]), "layers")
+    one_sentence(lambda: Stacked(RNN(cell, I, params=params)), "layers", "list")
+    one_sentence(lambda: Stacked([cell]), "layers[0]", "rnnlab.nnx.RNN")
+    one_sentence(lambda: Bidirectional(flax_cell("GRUCell"), cell), "forward_rnn", "RNN")
     one_sentence(lambda: Stacked([RNN(cell, I, params=params)], dropout=1.0), "dropout")
     one_sentence(
         lambda: Stacked([RNN(cell, I, params=params)])(jnp.ones((B, T, I)), initial_carry=()),
         "initial_carry",
     )
+    wider = rnnlab.GRU(H + 1)
+    layers = [RNN(cell, I, params=params), RNN(wider, H, params=draw_params(wider, H))]
+    one_sentence(
+        lambda: Stacked(layers, residual=True)(jnp.ones((B, T, I))), "layers[1]", "residual=True"
+    )
+    both = Bidirectional(layers[0], layers[0])
+    for carry in (5, (None,)):
+        one_sentence(
+            lambda carry=carry: both(jnp.ones((B, T, I)), initial_carry=carry), "initial_carry"
+        )
+    one_sentence(lambda: both(jnp.ones((B, T, I)), mask="none"), "mask", "array")
+    one_sentence(lambda: both(jnp.ones((B, T, I)), mask=True), "mask has shape ()")
     stack = rnnlab.stack([cell, cell], dropout=0.5)
     silent = RNN(stack, I, params=draw_params(stack, I))
     one_sentence(lambda: silent(jnp.ones((B, T, I))), "dropout", "deterministic=True")

@@ -16,7 +16,7 @@ import pytest
 
 from rnnlab import _files, cli
 from rnnlab.data import streams
-from rnnlab.models.generation import beam_search, sample
+from rnnlab.models import beam_search, sample
 from rnnlab.studies import training
 from rnnlab.studies.train_settings import TrainSettings, from_mapping, parse_assignments
 from rnnlab.training import read_metrics

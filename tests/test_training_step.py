@@ -85,6 +85,44 @@ def test_counts_weigh_the_parts():
     assert float(state.params) == pytest.approx(2 * 16 / 4)
 
 
+def mean_of_counted(params, batch, key):
+    """A loss that is 0/0 where no target counts."""
+    del key
+    targets, mask = batch
+    count = jnp.sum(mask)
+    return jnp.sum(jnp.where(mask, (params - targets) ** 2, 0)) / count, {"count": count}
+
+
+def test_a_part_without_targets_that_count_adds_nothing():
+    """Even where its own loss and gradient are NaN; of no targets at all both are 0."""
+    optimiser = optax.sgd(1.0)
+    step = jax.jit(train_step(mean_of_counted, optimiser, accumulate=2))
+    state = initial_state(jnp.zeros(()), optimiser, KEY)
+    targets = jnp.array([[1.0, 3.0], [7.0, 8.0]])
+    mask = jnp.array([[True, True], [False, False]])
+    after, metrics = step(state, (targets, mask))
+    assert float(metrics["loss"]) == 5
+    assert float(after.params) == 4
+    after, metrics = step(state, (targets, jnp.zeros_like(mask)))
+    assert float(metrics["loss"]) == float(metrics["gradient_norm"]) == float(after.params) == 0
+    assert (int(metrics["count"]), int(metrics["fault"])) == (0, FINE)
+
+
+def test_counts_are_added_in_more_than_half_precision():
+    """In bfloat16 256 + 1 is 256."""
+
+    def one_each(params, batch, key):
+        del key
+        return jnp.mean(params * batch), {"count": jnp.asarray(1)}
+
+    optimiser = optax.sgd(1.0)
+    step = jax.jit(train_step(one_each, optimiser, accumulate=400, compute_dtype=jnp.bfloat16))
+    state = initial_state(jnp.ones(()), optimiser, KEY)
+    after, metrics = step(state, jnp.repeat(jnp.array([1.0, 3.0]), jnp.array([300, 100]))[:, None])
+    assert float(metrics["loss"]) == 1.5
+    assert float(after.params) == -0.5
+
+
 def test_the_random_numbers_of_a_step_follow_from_its_index():
     optimiser = optax.sgd(0.0)
 

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from rnnlab.cells.batch_norm import BatchNormGains as BatchNormGains
     from rnnlab.cells.batch_norm import BatchNormLSTM as BatchNormLSTM
     from rnnlab.cells.batch_norm import BatchNormParams as BatchNormParams
-    from rnnlab.cells.batch_norm import LSTMMoments as LSTMMoments
-    from rnnlab.cells.batch_norm import Moments as Moments
     from rnnlab.cells.conv import Convolutional as Convolutional
     from rnnlab.cells.conv import ConvParams as ConvParams
     from rnnlab.cells.conv_gru import ConvGRU as ConvGRU
@@ -37,6 +35,8 @@ if TYPE_CHECKING:
     from rnnlab.cells.mgu import MGU as MGU
     from rnnlab.cells.mgu import MGUParams as MGUParams
     from rnnlab.cells.mgu import MGUState as MGUState
+    from rnnlab.cells.moments import LSTMMoments as LSTMMoments
+    from rnnlab.cells.moments import Moments as Moments
     from rnnlab.cells.population import PopulationLSTM as PopulationLSTM
     from rnnlab.cells.population import PopulationParams as PopulationParams
     from rnnlab.cells.population import PopulationState as PopulationState
@@ -73,7 +73,7 @@ _HOME = {
     "JordanRNN": "jordan",
     "JordanState": "jordan",
     "LSTM": "lstm",
-    "LSTMMoments": "batch_norm",
+    "LSTMMoments": "moments",
     "LSTMNorm": "lstm",
     "LSTMParams": "lstm",
     "LSTMState": "lstm",
@@ -82,7 +82,7 @@ _HOME = {
     "MGUParams": "mgu",
     "MGUState": "mgu",
     "Maps": "base",
-    "Moments": "batch_norm",
+    "Moments": "moments",
     "PopulationLSTM": "population",
     "PopulationParams": "population",
     "PopulationState": "population",

@@ -304,6 +304,13 @@ def spread(b: Array, y: Array) -> Array:
     return lax.broadcast_to_rank(b, y.ndim)
 
 
+def within(lengths: Array, steps: int) -> Array:
+    """Whether each of so many steps lies within its example's length, ``[T, ...]``."""
+    batch_axes = (1,) * lengths.ndim
+    index = jnp.arange(steps).reshape(-1, *batch_axes)
+    return index < lengths[None]
+
+
 def widest(a: Dtype, b: Dtype) -> Dtype:
     """The dtype to which two promote, also under ``jax_numpy_dtype_promotion="strict"``."""
     # Strict mode asks for explicit casts, and callers cast. Only the target needs promotion.

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from rnnlab import _check
-from rnnlab.cells.base import Recurrent, affine, keep_precision, lift, spread, widest
+from rnnlab.cells.base import Recurrent, affine, keep_precision, lift, spread, within
 from rnnlab.cells.lstm import LSTMState
+from rnnlab.cells.moments import LSTMMoments, batch_moments, standardise
 from rnnlab.typing import Array, Key, PyTree
 
 
@@ -31,21 +31,6 @@ class BatchNormParams(NamedTuple):
     w_h: Array
     b: Array | None
     norm: BatchNormGains
-
-
-class Moments(NamedTuple):
-    """Mean and variance of each feature, ``[..., F]``."""
-
-    mean: Array
-    variance: Array
-
-
-class LSTMMoments(NamedTuple):
-    """The moments of W_x x and W_h h, F = 4H, and of c, F = H."""
-
-    x: Moments
-    h: Moments
-    c: Moments
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -168,9 +153,8 @@ class BatchNormLSTM(NormalisedLSTM):
         """Runs a whole sequence; which steps count travels beside the inputs."""
         counts = options.mask
         if options.lengths is not None:
-            index = jnp.arange(xs.shape[0]).reshape(-1, *(1,) * options.lengths.ndim)
-            within = index < options.lengths[None]
-            counts = within if counts is None else within & counts
+            valid = within(options.lengths, xs.shape[0])
+            counts = valid if counts is None else valid & counts
         if counts is None:
             return run(CountingStep(self, False), params, xs, state, options)
         xs = jnp.concatenate([xs, counts[..., None].astype(xs.dtype)], axis=-1)
@@ -217,35 +201,3 @@ def after(state: LSTMState, c: Array, o: Array, read: Array) -> LSTMState:
     """The new state; only the output reads the normalised c, as with layer normalisation."""
     h = lift(o, c) * jnp.tanh(read)
     return keep_precision(LSTMState(c, h), LSTMState(state.c, state.h))
-
-
-def batch_moments(x: Array, counts: Array | None) -> Moments:
-    """Mean and variance over all axes but the last, of the examples that count.
-
-    In no less than float32, since sums over many examples lose digits in half precision.
-    """
-    x = x.astype(widest(x.dtype, jnp.float32))
-    weights = jnp.ones((*x.shape[:-1], 1), x.dtype) if counts is None else counts.astype(x.dtype)
-    weights = weights / jnp.maximum(weights.sum(), 1)
-    axes = tuple(range(x.ndim - 1))
-    mean = jnp.sum(weights * x, axis=axes)
-    centred = x - spread(mean, x)
-    return Moments(mean, jnp.sum(weights * centred * centred, axis=axes))
-
-
-def standardise(
-    x: Array,
-    moments: Moments,
-    gain: Array,
-    bias: Array | None,
-    epsilon: float,
-) -> Array:
-    """γ ⊙ (x − mean)/√(variance + ε) (+ β); the moments are ``[F]``, or one for each example."""
-    dtype = x.dtype
-    x = x.astype(widest(dtype, jnp.float32))
-    mean, variance = (spread(moment.astype(x.dtype), x) for moment in moments)
-    scale = spread(gain.astype(x.dtype), x) * lax.rsqrt(variance + epsilon)
-    y = (x - mean) * scale
-    if bias is not None:
-        y = y + spread(bias.astype(x.dtype), x)
-    return y.astype(dtype)

@@ -76,7 +76,12 @@ class Convolutional(Recurrent):
         return self.pixels * self.hidden_size
 
     def images(self, ys: Array) -> Array:
-        """Outputs ``[..., P · C]`` as images ``[..., *shape, C]``."""
+        """Outputs ``[..., P · C]`` as images ``[..., *shape, C]``; ValueError for another size."""
+        if ys.shape[-1] != self.output_size:
+            raise ValueError(
+                f"ys has {ys.shape[-1]} features, but the outputs have {self.output_size}; give "
+                "the outputs of the cell"
+            )
         return ys.reshape(*ys.shape[:-1], *self.shape, self.hidden_size)
 
     def channels(self, input_size: int) -> int:

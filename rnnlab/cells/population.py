@@ -8,19 +8,17 @@ import jax.numpy as jnp
 from jax import lax
 
 from rnnlab import _check
-from rnnlab.cells.base import affine
+from rnnlab.cells.base import affine, within
 from rnnlab.cells.batch_norm import (
     BatchNormGains,
     BatchNormLSTM,
     BatchNormParams,
-    LSTMMoments,
-    Moments,
     NormalisedLSTM,
     after,
     memory,
-    standardise,
 )
 from rnnlab.cells.lstm import LSTMState
+from rnnlab.cells.moments import LSTMMoments, Moments, standardise
 from rnnlab.typing import Array, Key
 
 
@@ -158,8 +156,7 @@ def population_statistics(
     if lengths is None:
         counts = jnp.ones(xs.shape[:-1], bool)
     else:
-        lengths = _check.lengths(lengths, steps, batch)
-        counts = jnp.arange(steps).reshape(-1, *(1,) * len(batch)) < lengths[None]
+        counts = within(_check.lengths(lengths, steps, batch), steps)
 
     moments = _moments_of_steps(cell, params, xs, counts)
     options: dict[str, Any] = {}

@@ -1,5 +1,6 @@
 """Characters as codes: the alphabet of a text, and texts in the alphabet of another."""
 
+import numbers
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -28,7 +29,11 @@ def encode(text: str, source: dict[str, str | int], size: int) -> Corpus:
     >>> corpus = encode("aaabbcd", {}, size=3)
     >>> corpus.alphabet, corpus.codes.tolist()
     (('a', 'b', ''), [0, 0, 0, 1, 1, 2, 2])
+
+    Raises:
+        ValueError: for an empty text, something that is no text, and a size below 1.
     """
+    _check_size(size)
     ranked = _by_frequency(text)
     alphabet = tuple(ranked)
     if len(ranked) > size:
@@ -43,7 +48,11 @@ def alphabet_of(text: str, size: int) -> tuple[str, ...]:
 
     >>> alphabet_of("aab", size=8)
     ('a', 'b', '')
+
+    Raises:
+        ValueError: for an empty text, something that is no text, and a size below 1.
     """
+    _check_size(size)
     return (*_by_frequency(text)[: size - 1], "")
 
 
@@ -82,13 +91,29 @@ def decode(codes: Any, alphabet: Sequence[str]) -> str:
 
     >>> decode([0, 1, 2], ("a", "b", ""))
     'ab\N{REPLACEMENT CHARACTER}'
+
+    Raises:
+        ValueError: for codes that are not whole numbers ``[N]`` or lie outside of the alphabet, and
+            for a bad alphabet, as in :func:`encode_with`.
     """
+    _check_alphabet(alphabet)
     symbols = [symbol or "\N{REPLACEMENT CHARACTER}" for symbol in alphabet]
     codes = np.asarray(codes)
+    if codes.ndim != 1 or (codes.size and codes.dtype.kind not in "iu"):
+        raise ValueError(
+            f"codes are {codes.dtype}{list(codes.shape)}; give whole numbers [N], one text, such "
+            "as codes[:, 0] of several side by side"
+        )
     illegal = codes[(codes < 0) | (codes >= len(symbols))]
     if illegal.size:
         raise ValueError(f"codes hold {illegal[0]}; each must lie in 0..{len(symbols) - 1}")
     return "".join(symbols[code] for code in codes.tolist())
+
+
+def _check_size(size: object) -> None:
+    # Not by rnnlab._check, which imports JAX: the command line reads text before JAX starts.
+    if isinstance(size, bool) or not isinstance(size, numbers.Integral) or size < 1:
+        raise ValueError(f"size is {size!r}; it must be an integer of at least 1")
 
 
 def _by_frequency(text: str) -> list[str]:
@@ -100,19 +125,24 @@ def _by_frequency(text: str) -> list[str]:
 
 
 def _code_points(text: str) -> np.ndarray:
+    if not isinstance(text, str):
+        raise ValueError(
+            f"the text is of type {type(text).__name__}; give a string, such as the first of what "
+            "read_text returns"
+        )
     if not text:
         raise ValueError("the text is empty; give at least one character")
     # UTF-32 has four bytes for each character: NumPy can read them as numbers, and is much faster
     # than a loop over millions of characters.
-    return np.frombuffer(text.encode("utf-32-le"), np.uint32)
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
 
 
 def _check_alphabet(alphabet: Sequence[str]) -> None:
-    if not alphabet:
+    if not isinstance(alphabet, Sequence) or not alphabet:
         raise ValueError("the alphabet is empty; give at least one symbol")
     for place, symbol in enumerate(alphabet):
         is_unknown = symbol == "" and place == len(alphabet) - 1
-        if len(symbol) != 1 and not is_unknown:
+        if not isinstance(symbol, str) or (len(symbol) != 1 and not is_unknown):
             raise ValueError(
                 f"alphabet[{place}] is {symbol!r}; give single characters, and at most the last "
                 'may be ""'

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from rnnlab.data.batch import Batch
-from rnnlab.data.checks import check_batch
+from rnnlab.data.checks import check_batch, check_is_batch
 from rnnlab.data.order import Order
 
 
@@ -90,7 +90,8 @@ def batches(
 
 
 def as_numpy(batch: Batch) -> Batch:
-    """``batch`` with arrays of NumPy."""
+    """``batch`` with arrays of NumPy; ValueError for anything but a batch."""
+    check_is_batch(batch)
     return Batch(*[None if value is None else np.asarray(value) for value in batch])
 
 

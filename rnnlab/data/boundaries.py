@@ -19,11 +19,19 @@ def bucket_boundaries(lengths: Any, buckets: int) -> tuple[int, ...]:
     Args:
         lengths: ``[N]``, integers of at least 1.
         buckets: K; fewer boundaries come back where there are fewer different lengths.
+
+    Raises:
+        ValueError: for lengths that are no integers of at least 1, for none of them, and for a
+            ``buckets`` below 1.
     """
     _check.positive_int("buckets", buckets)
-    edges, counts = np.unique(np.asarray(lengths), return_counts=True)
-    if edges.size == 0 or edges[0] < 1:
-        raise ValueError("lengths must hold at least one integer, and none below 1")
+    lengths = np.asarray(lengths)
+    if lengths.dtype.kind not in "iu" or lengths.size == 0 or lengths.min() < 1:
+        raise ValueError(
+            f"lengths is {_check.brief(lengths)}; it must hold at least one integer, and none "
+            "below 1"
+        )
+    edges, counts = np.unique(lengths.astype(np.int64), return_counts=True)
     before = np.concatenate([[0], np.cumsum(counts)])
     # least[j]: the padded steps of the j shortest different lengths. The sum of the lengths
     # themselves is the same for all boundaries.

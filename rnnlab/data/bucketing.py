@@ -11,7 +11,7 @@ from rnnlab import _check
 from rnnlab.data.batch import Batch
 from rnnlab.data.boundaries import bucket_boundaries
 from rnnlab.data.order import Order, check_seed
-from rnnlab.data.sequences import Sequences, pad, read_sequences
+from rnnlab.data.sequences import Sequences, listed, pad, read_sequences
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -158,6 +158,7 @@ def bucketed(
     data = read_sequences(sequences, targets, vocabulary_size, classes)
     if boundaries is None:
         boundaries = bucket_boundaries(data.lengths, buckets)
+    boundaries = listed("boundaries", boundaries, "the length of each bucket")
     edges = np.array([_check.positive_int("each of boundaries", edge) for edge in boundaries])
     if edges.size == 0 or (np.diff(edges) <= 0).any():
         raise ValueError(f"boundaries is {edges.tolist()}; give rising lengths")

@@ -27,11 +27,12 @@ def check_batch(
         classes: the number of labels, where targets are labels; None leaves their upper end open.
 
     Raises:
-        ValueError: for shapes that do not fit; codes and labels that are negative or too large;
-            NaN and infinity; lengths outside of 0..T; marks that are not 0 or 1; and a mask that
-            leaves out every target.
+        ValueError: for anything but a batch; shapes that do not fit; codes and labels that are
+            negative or too large; NaN and infinity; lengths outside of 0..T; marks that are not 0
+            or 1; and a mask that leaves out every target.
     """
-    xs = _array("xs", batch.xs)
+    check_is_batch(batch)
+    xs = as_array("xs", batch.xs)
     if xs.ndim not in (2, 3) or 0 in xs.shape:
         raise ValueError(
             f"xs has shape {xs.shape}; it must be codes [T, B] or vectors [T, B, I], none of them 0"
@@ -39,7 +40,7 @@ def check_batch(
     steps, count = xs.shape[:2]
     valid = np.ones((steps, count), bool)
     if batch.lengths is not None:
-        lengths = _array("lengths", batch.lengths)
+        lengths = as_array("lengths", batch.lengths)
         _check_shape("lengths", lengths, (count,))
         check_codes("lengths", lengths, steps + 1, kind="a length")
         valid = np.arange(steps)[:, None] < lengths
@@ -52,8 +53,18 @@ def check_batch(
     _check_targets(batch, count, classes)
 
 
+def check_is_batch(batch: Any) -> None:
+    """ValueError for anything but a :class:`Batch`."""
+    if not isinstance(batch, Batch):
+        raise ValueError(
+            f"batch is {_check.outline(batch)}; give rnnlab.data.Batch(xs, targets) with time first"
+        )
+
+
 def _check_targets(batch: Batch, count: int, classes: int | None) -> None:
-    targets = _array("targets", batch.targets)
+    if batch.targets is None:
+        raise ValueError("targets is None; give an array, of zeros where a loss needs none")
+    targets = as_array("targets", batch.targets)
     per_sequence = targets.shape[:1] == (count,)
     per_step = targets.ndim >= 2 and targets.shape[1] == count
     if not (per_sequence or per_step) or targets.ndim > 3 or 0 in targets.shape:
@@ -131,10 +142,11 @@ def _at(place: tuple[int, ...]) -> str:
     return str(list(place)) if place else ""
 
 
-def _array(name: str, value: Any) -> np.ndarray:
+def as_array(name: str, value: Any) -> np.ndarray:
+    """``value`` as an array of NumPy; ValueError where it holds no numbers."""
     try:
         array = np.asarray(value)
-    except ValueError:
+    except (TypeError, ValueError, RuntimeError):
         raise ValueError(f"{name} is no array of numbers; give one of NumPy or JAX") from None
     # By kind, since bfloat16 is no subtype of NumPy's numbers.
     if array.dtype.kind in "OUSM":
@@ -148,7 +160,7 @@ def _check_shape(name: str, value: np.ndarray, shape: tuple[int, ...]) -> None:
 
 
 def _flags(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
-    flags = _array(name, value)
+    flags = as_array(name, value)
     _check_shape(name, flags, shape)
     is_bad = (flags != 0) & (flags != 1)
     if is_bad.any():

@@ -1,6 +1,7 @@
 """Files divided into training, validation and test parts by their names."""
 
 import hashlib
+import numbers
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -37,17 +38,23 @@ def split_files(
         test: the share of the files for the final judgement.
 
     Raises:
-        ValueError: for shares that are negative or leave nothing for training, and for two files of
-            the same name.
+        ValueError: for shares that are negative or leave nothing for training, for anything but
+            text files, and for two files of the same name.
     """
-    if not (validation >= 0 and test >= 0 and validation + test < 1):
+    are_numbers = isinstance(validation, numbers.Real) and isinstance(test, numbers.Real)
+    if not are_numbers or not (validation >= 0 and test >= 0 and validation + test < 1):
         raise ValueError(
-            f"validation is {validation} and test is {test}; give shares of at least 0 whose sum "
-            "is below 1"
+            f"validation is {validation!r} and test is {test!r}; give shares of at least 0 whose "
+            "sum is below 1"
         )
     parts = TextSplit([], [], [])
     names = set()
     for file in files:
+        if not isinstance(file, TextFile):
+            raise ValueError(
+                f"files hold a {type(file).__name__}; give rnnlab.data.TextFile(name, text) for "
+                "each"
+            )
         if file.name in names:
             raise ValueError(f"two files are named {file.name!r}; give each a name of its own")
         names.add(file.name)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rnnlab import _check
-from rnnlab.data.checks import check_codes
+from rnnlab.data.checks import as_array, check_codes
 
 
 class Level(NamedTuple):
@@ -63,8 +63,9 @@ class NGram:
 
     def probabilities(self, context: Any) -> np.ndarray:
         """P(w | context) for every w, ``[V]``; only the last order − 1 codes are read."""
-        context = np.asarray(context, np.int64).reshape(-1)
-        check_codes("context", context, self.vocabulary_size)
+        context = as_array("context", context).reshape(-1)
+        if context.size:
+            check_codes("context", context, self.vocabulary_size)
         words = np.arange(self.vocabulary_size)
         probabilities = np.full(self.vocabulary_size, 1 / self.vocabulary_size)
         for k, level in enumerate(self.levels[: context.size + 1], start=1):
@@ -130,7 +131,7 @@ def fit(codes: Any, order: int, vocabulary_size: int) -> NGram:
 
 
 def _checked(codes: Any, vocabulary_size: int) -> np.ndarray:
-    codes = np.asarray(codes)
+    codes = as_array("codes", codes)
     if codes.ndim != 1 or codes.size == 0:
         raise ValueError(f"codes has shape {codes.shape}; it must be [N], at least one code")
     check_codes("codes", codes, vocabulary_size)

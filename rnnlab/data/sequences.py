@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rnnlab.data.checks import check_codes, check_finite
+from rnnlab import _check
+from rnnlab.data.checks import as_array, check_codes, check_finite
 
 
 class Sequences(NamedTuple):
@@ -36,7 +37,9 @@ def read_sequences(
     Targets with one axis are read as one for each step where they are as long as their sequences,
     and as vectors for each sequence otherwise.
     """
-    if len(sequences) == 0:
+    sequences = listed("sequences", sequences, "one entry for each sequence")
+    targets = listed("targets", targets, "one entry for each sequence")
+    if not sequences:
         raise ValueError("sequences is empty; give at least one")
     if len(sequences) != len(targets):
         raise ValueError(
@@ -72,8 +75,16 @@ def pad(arrays: Sequence[np.ndarray], steps: int) -> np.ndarray:
     return padded
 
 
+def listed(name: str, values: Any, entries: str) -> list[Any]:
+    """``values`` as a list; ValueError where they cannot be one, with what ``entries`` it has."""
+    try:
+        return list(values)
+    except TypeError:
+        raise ValueError(f"{name} is {_check.brief(values)}; give a list with {entries}") from None
+
+
 def _as_arrays(name: str, values: Sequence[Any]) -> list[np.ndarray]:
-    arrays = list(map(np.asarray, values))
+    arrays = [as_array(f"{name}[{index}]", value) for index, value in enumerate(values)]
     dtype = np.result_type(*{array.dtype for array in arrays})
     if dtype.kind not in "biuf":
         raise ValueError(f"{name} hold {dtype}; give arrays of real numbers")
@@ -84,21 +95,20 @@ def _per_step(targets: list[np.ndarray], lengths: np.ndarray) -> bool:
     """Whether the targets have a time axis."""
     if targets[0].ndim == 0:
         return False
-    for target, length in zip(targets, lengths, strict=True):
-        if target.ndim == 0 or len(target) != length:
-            break
-    else:
-        return True
-    sizes = {target.shape for target in targets}
-    if targets[0].ndim == 1 and len(sizes) == 1:
-        return False
+    others = []
     for index, (target, length) in enumerate(zip(targets, lengths, strict=True)):
         if target.ndim == 0 or len(target) != length:
-            raise ValueError(
-                f"targets[{index}] has shape {target.shape}, but sequences[{index}] has {length} "
-                "steps; give one target for each step, or one of equal shape for each sequence"
-            )
-    raise AssertionError("some target does not fit")
+            others.append(index)
+    if not others:
+        return True
+    if targets[0].ndim == 1 and len({target.shape for target in targets}) == 1:
+        return False
+    first = others[0]
+    raise ValueError(
+        f"targets[{first}] has shape {targets[first].shape}, but sequences[{first}] has "
+        f"{lengths[first]} steps; give one target for each step, or one of equal shape for each "
+        "sequence"
+    )
 
 
 def _check_alike(name: str, arrays: list[np.ndarray], has_time: bool = True) -> None:

@@ -4,7 +4,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rnnlab.data.checks import check_finite
+from rnnlab import _check
+from rnnlab.data.checks import as_array, check_finite
 
 
 class Series(NamedTuple):
@@ -22,7 +23,12 @@ class Series(NamedTuple):
 
 
 class Standardizer(NamedTuple):
-    """z = (x − mean) / scale."""
+    """z = (x − mean) / scale.
+
+    >>> standardizer = Standardizer(mean=5.0, scale=2.0)
+    >>> standardizer.standardize(9.0), standardizer.restore(2.0)
+    (2.0, 9.0)
+    """
 
     mean: float
     scale: float
@@ -37,7 +43,7 @@ class Standardizer(NamedTuple):
 
 
 def sunspots() -> Series:
-    """The yearly number of sunspots from 1700 to 2008, 309 values, from statsmodels.
+    """The yearly mean number of sunspots from 1700 to 2008, 309 values, from statsmodels.
 
     Raises:
         ImportError: where statsmodels is not installed.
@@ -58,13 +64,20 @@ def sunspots() -> Series:
 
 def check_series(series: Series) -> tuple[np.ndarray, np.ndarray]:
     """Values and times; ValueError where they do not fit each other."""
-    values, times = np.asarray(series.values), np.asarray(series.times)
+    if not isinstance(series, Series):
+        raise ValueError(
+            f"series is {_check.brief(series)}; give rnnlab.data.Series(values, times)"
+        )
+    values, times = as_array("values", series.values), np.asarray(series.times)
     if values.ndim != 1 or values.shape != times.shape:
         raise ValueError(
             f"values has shape {values.shape} and times {times.shape}; both must be [N]"
         )
     check_finite("values", values)
-    drops = np.flatnonzero(np.diff(times) <= 0)
+    if times.dtype.kind in "OUS":
+        raise ValueError(f"times are {times.dtype}; give numbers or datetime64")
+    # Not by differences, which wrap in unsigned integers; and NaN is not above anything.
+    drops = np.flatnonzero(~(times[1:] > times[:-1]))
     if drops.size:
         place = int(drops[0]) + 1
         raise ValueError(

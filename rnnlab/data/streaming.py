@@ -7,7 +7,7 @@ import numpy as np
 
 from rnnlab import _check
 from rnnlab.data.batch import Batch
-from rnnlab.data.checks import check_codes
+from rnnlab.data.checks import as_array, check_codes
 from rnnlab.data.order import check_seed
 
 
@@ -102,7 +102,7 @@ def streams(
         ValueError: for codes that are no integers ``[N]`` or lie outside of 0..V−1, and for fewer
             than B + 1 of them.
     """
-    codes = np.asarray(codes)
+    codes = as_array("codes", codes)
     _check.positive_int("batch_size", batch_size)
     _check.positive_int("length", length)
     _check.natural("context", context)
@@ -110,6 +110,8 @@ def streams(
     if codes.ndim != 1:
         raise ValueError(f"codes has shape {codes.shape}; it must be [N], one text")
     check_codes("codes", codes, vocabulary_size)
+    # The batches hold int32.
+    check_codes("codes", codes, 2**31)
     if codes.size <= batch_size:
         raise ValueError(
             f"codes holds {codes.size} codes, but {batch_size} streams need at least "

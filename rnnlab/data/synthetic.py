@@ -59,5 +59,9 @@ def generated(sample: Callable[[Key, int], Batch], batch_size: int, *, seed: int
     Raises:
         ValueError: for a ``sample`` that is no function, a size below 1 and a seed out of range.
     """
-    _check.function("sample", sample)
+    if not callable(sample):
+        raise ValueError(
+            f"sample is {_check.brief(sample)}; it must be a function of a key and a batch "
+            "size, such as the sample of a task"
+        )
     return Generated(sample, _check.positive_int("batch_size", batch_size), check_seed(seed))

@@ -3,13 +3,14 @@
 import csv
 import io
 import math
+import numbers
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from rnnlab.data.text import decode_utf8, read_bytes
+from rnnlab.data.text import as_path, decode_utf8, read_bytes
 
 
 class Table(NamedTuple):
@@ -45,9 +46,12 @@ def read_table(
 
     Raises:
         ValueError: with file and line for a cell that is no finite number and a row of another
-            width; for a file that is unreadable, no UTF-8 or without numbers; for unknown columns.
+            width; for a file that is unreadable, no UTF-8 or without numbers; for unknown
+            columns, and a delimiter that is not one character.
     """
-    path = Path(path)
+    path = as_path(path)
+    if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '"\r\n':
+        raise ValueError(f"delimiter is {delimiter!r}; give one character, such as ';'")
     rows = _read_rows(path, delimiter)
     if not rows:
         raise ValueError(f"{path} is empty; give a file with at least one row of numbers")
@@ -94,7 +98,7 @@ def _is_number(cell: str) -> bool:
 
 
 def _numbers(path: Path, line: int, cells: list[str], chosen: list[int]) -> list[float]:
-    numbers = []
+    values = []
     for index in chosen:
         cell = cells[index]
         if not _is_number(cell) or not math.isfinite(float(cell)):
@@ -102,8 +106,8 @@ def _numbers(path: Path, line: int, cells: list[str], chosen: list[int]) -> list
                 f"{path}:{line} has {cell!r} in column {index}; give a finite number, or read "
                 "other columns"
             )
-        numbers.append(float(cell))
-    return numbers
+        values.append(float(cell))
+    return values
 
 
 def _chosen(
@@ -112,8 +116,9 @@ def _chosen(
     """The indices of ``columns``."""
     if columns is None:
         return list(range(width))
-    if isinstance(columns, str) or not len(columns):
-        raise ValueError(f"columns is {columns!r}; give a list of names or indices")
+    columns = [] if isinstance(columns, str | int) else list(columns)
+    if not columns:
+        raise ValueError("columns is empty or no list; give a list of names or indices")
     chosen = []
     for column in columns:
         if isinstance(column, str):
@@ -126,7 +131,8 @@ def _chosen(
                 )
             chosen.append(header.index(column))
             continue
-        if isinstance(column, bool) or not 0 <= column < width:
-            raise ValueError(f"{path} has no column {column}; give an index in 0..{width - 1}")
+        is_index = isinstance(column, numbers.Integral) and not isinstance(column, bool)
+        if not is_index or not 0 <= column < width:
+            raise ValueError(f"{path} has no column {column!r}; give an index in 0..{width - 1}")
         chosen.append(int(column))
     return chosen

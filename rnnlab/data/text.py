@@ -4,7 +4,7 @@ import hashlib
 import platform
 import sysconfig
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class TextFile(NamedTuple):
@@ -56,13 +56,21 @@ def read_text(path: str | Path) -> tuple[str, dict[str, str | int]]:
         ValueError: if the file cannot be read, is empty or is not UTF-8; the message names the line
             and the byte in it.
     """
-    path = Path(path)
+    path = as_path(path)
     raw = read_bytes(path, "a UTF-8 text file")
     # Files from Windows give the same text: line ends of one character.
     text = decode_utf8(path, raw).replace("\r\n", "\n")
     if not text:
         raise ValueError(f"{path} is empty; give a text longer than the longest sequence")
     return text, {"name": path.name, **fingerprint(text)}
+
+
+def as_path(path: Any) -> Path:
+    """``path`` as a path; ValueError for anything else."""
+    try:
+        return Path(path)
+    except TypeError:
+        raise ValueError(f"path is {path!r}; give the path of a file") from None
 
 
 def read_bytes(path: Path, kind: str) -> bytes:

@@ -1,6 +1,6 @@
 """Windows of a series for forecasting, and a split in time without leakage."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -58,19 +58,26 @@ def windows(
         Data of batches with xs ``[context, B, 1]`` and targets ``[horizon, B, 1]``.
 
     Raises:
-        ValueError: for values that are not finite, times that do not rise, and where no window
-            fits.
+        ValueError: for values that are not finite, times that do not rise, a ``start`` or ``stop``
+            that is no such time, a scale that is not above 0, and where no window fits.
     """
     _check.positive_int("context", context)
     _check.positive_int("horizon", horizon)
     values, times = check_series(series)
     if standardizer is not None:
+        if not isinstance(standardizer, Standardizer) or not standardizer.scale > 0:
+            raise ValueError(
+                f"standardizer is {_check.brief(standardizer)}; give a Standardizer(mean, scale) "
+                "with a scale above 0"
+            )
         values = standardizer.standardize(values)
     length = context + horizon
     starts = np.arange(max(values.size - length + 1, 0))
     if start is not None:
+        _check_time("start", start, times)
         starts = starts[times[starts + context] >= start]
     if stop is not None:
+        _check_time("stop", stop, times)
         starts = starts[times[starts + length - 1] < stop]
     if starts.size == 0:
         raise ValueError(
@@ -112,6 +119,7 @@ def forecasting(
         ValueError: as :func:`windows`, and where the values before ``held_out_from`` are equal.
     """
     values, times = check_series(series)
+    _check_time("held_out_from", held_out_from, times)
     known = values[times < held_out_from]
     if known.size == 0 or known.std() == 0:
         raise ValueError(
@@ -139,3 +147,13 @@ def forecasting(
         drop_remainder=False,
     )
     return Forecasting(training, held_out, standardizer)
+
+
+def _check_time(name: str, value: Any, times: np.ndarray) -> None:
+    """ValueError for what cannot be compared to the times of a series."""
+    try:
+        is_time = np.shape(times[:1] >= value) == (1,)
+    except TypeError:
+        is_time = False
+    if not is_time:
+        raise ValueError(f"{name} is {_check.brief(value)}; give a time such as {times[0]}")

@@ -5,7 +5,8 @@ from typing import NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from rnnlab.driver import RunOptions, within
+from rnnlab.cells.base import within
+from rnnlab.driver import RunOptions
 from rnnlab.gradients.scaled import Scaled, log_norm, merge, plain
 from rnnlab.typing import Array, PyTree
 

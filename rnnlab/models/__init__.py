@@ -1,6 +1,7 @@
 """Models: a cell, what it reads and what it writes, and a loss."""
 
 from rnnlab.models.base import Model
+from rnnlab.models.beam import Beam, beam_search
 from rnnlab.models.classifier import Classifier, Regressor, classifier, regressor
 from rnnlab.models.conditioned_decoder import (
     ConditionedDecoder,
@@ -9,7 +10,7 @@ from rnnlab.models.conditioned_decoder import (
 )
 from rnnlab.models.encoder_decoder import EncoderDecoder, EncoderDecoderParams, encoder_decoder
 from rnnlab.models.forecaster import Forecaster, ForecasterParams, forecaster
-from rnnlab.models.generation import Beam, beam_search, filtered, sample
+from rnnlab.models.generation import filtered, sample
 from rnnlab.models.language_model import (
     LanguageModel,
     LanguageModelParams,

@@ -1,6 +1,7 @@
 """The base of the models: options that they share, and checks of the cell and of the batch."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from rnnlab import _check
 from rnnlab.data.batch import Batch
+from rnnlab.data.checks import check_is_batch
 from rnnlab.engines.choose import parse_engine
 from rnnlab.layers.dropout import keep_mask
 from rnnlab.models.scores import Scored
@@ -116,16 +118,30 @@ def float_dtype(cell: Any) -> Dtype:
 
 def inputs(batch: Any) -> Any:
     """The inputs of a batch; ValueError for anything but a batch."""
-    if not isinstance(batch, Batch):
+    check_is_batch(batch)
+    if isinstance(batch.xs, jax.ShapeDtypeStruct):
+        return batch.xs
+    return _check.array("xs", batch.xs)
+
+
+def unpacked(batch: Any) -> Any:
+    """The inputs of a batch with one sequence in each column.
+
+    ValueError for resets, which pack several sequences into a column: the model has one output for
+    all of it.
+    """
+    xs = inputs(batch)
+    if batch.resets is not None:
         raise ValueError(
-            f"batch is {_check.outline(batch)}; give rnnlab.data.Batch(xs, targets) with time first"
+            "batch has resets, which pack several sequences into a column, but the model reads one "
+            "sequence in each; give every sequence a column of its own, with lengths"
         )
-    return batch.xs
+    return xs
 
 
 def targets(batch: Batch) -> Array:
     """The targets of a batch as an array; ValueError where there are none."""
-    inputs(batch)
+    check_is_batch(batch)
     if batch.targets is None:
         raise ValueError(
             "batch has no targets, but they are needed here; give rnnlab.data.Batch(xs, targets)"
@@ -136,3 +152,28 @@ def targets(batch: Batch) -> Array:
 def shape_of(value: Any) -> tuple[tuple[int, ...], Dtype]:
     """The shape and dtype of an array or of a ``jax.ShapeDtypeStruct``."""
     return np.shape(value), jnp.result_type(value)
+
+
+def check_params(model: Model, params: Any, xs: Any) -> None:
+    """ValueError unless ``params`` are those of the model for such inputs.
+
+    The parameters of a foreign cell may be any arrays.
+    """
+    shape, dtype = shape_of(xs)
+    # Parameters depend on the features alone, and codes have none.
+    features = shape[-1:] if jnp.issubdtype(dtype, jnp.floating) else (1,)
+    needed = _params_shapes(model, (*(1,) * (len(shape) - 1), *features), dtype)
+    if needed is None:
+        return
+    _check.same_tree("params", params, needed, "make them with model.init(key, batch)")
+
+
+# Tracing init takes milliseconds, and every call of a model asks for these shapes.
+@functools.lru_cache(maxsize=256)
+def _params_shapes(model: Model, shape: tuple[int, ...], dtype: Dtype) -> Any:
+    """The shapes of the parameters for inputs of a shape; None for a foreign cell."""
+    batch = Batch(jax.ShapeDtypeStruct(shape, dtype), None)
+    try:
+        return jax.eval_shape(lambda: model.init(jax.random.key(0), batch))
+    except _check.ForeignCellError:
+        return None

@@ -6,7 +6,7 @@ import jax
 
 from rnnlab import _check
 from rnnlab.data.batch import Batch
-from rnnlab.models.base import float_dtype, inputs, targets
+from rnnlab.models.base import float_dtype, targets, unpacked
 from rnnlab.models.pooling import POOLS, PoolingParams, init_pooling, pool
 from rnnlab.models.scores import Scored, classification, counted, squared_error
 from rnnlab.models.sequence import SequenceModel, SequenceParams
@@ -32,8 +32,7 @@ class PooledModel(SequenceModel):
 
     def apply(self, params: SequenceParams, batch: Batch, *, key: Key | None = None) -> Array:
         """The outputs ``[B, O]``."""
-        xs = inputs(batch)
-        _, ys = self.read(params, xs, lengths=batch.lengths, resets=batch.resets, key=key)
+        _, ys = self.read(params, unpacked(batch), lengths=batch.lengths, key=key)
         lengths = None if batch.lengths is None else _check.array("lengths", batch.lengths)
         with jax.named_scope("pooling"):
             pooled = pool(self.pool, self.cell, params.pooling, ys, lengths)
@@ -101,7 +100,8 @@ def classifier(
 
     Raises:
         ValueError: for sizes below 1, an unknown pool, a dropout outside [0, 1); when used, for
-            inputs and targets that do not fit.
+            inputs, targets and parameters that do not fit, and for a batch with resets, which pack
+            several sequences into one.
     """
     return Classifier(
         cell=cell,

@@ -10,7 +10,7 @@ from rnnlab import _check
 from rnnlab.cells.readout import Readout, ReadoutParams
 from rnnlab.data.batch import Batch
 from rnnlab.driver import unroll
-from rnnlab.models.base import float_dtype, inputs, shape_of
+from rnnlab.models.base import check_params, float_dtype, inputs, shape_of, unpacked
 from rnnlab.models.decoder import DecoderModel
 from rnnlab.models.loops import step_with
 from rnnlab.models.sequence import init_keys
@@ -63,8 +63,9 @@ class ConditionedDecoder(DecoderModel):
         )
 
     def begin(self, params: Any, batch: Batch, key: Key | None) -> tuple[Array | None, PyTree]:
-        vector = _check.array("xs", inputs(batch))
+        vector = unpacked(batch)
         _vector_size(vector)
+        check_params(self, params, vector)
         with jax.named_scope("start"):
             state = start_state(self.decoder, params.start, vector)
         if not self.every_input:
@@ -142,7 +143,8 @@ def conditioned_decoder(
 
     Raises:
         ValueError: for sizes below 1, a bidirectional cell or one without a state, a start outside
-            of the vocabulary; when used, for inputs and targets that do not fit.
+            of the vocabulary; when used, for inputs, targets and parameters that do not fit, and
+            for a batch with resets, which pack several sequences into one.
     """
     return ConditionedDecoder(
         decoder=cell,

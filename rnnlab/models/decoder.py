@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from jax import lax
 
 from rnnlab import _check
-from rnnlab.cells.base import widest
 from rnnlab.cells.readout import Readout
 from rnnlab.data.batch import Batch
 from rnnlab.models.base import Model, causal, drop, float_dtype, output_size, split, targets
@@ -121,7 +120,7 @@ class DecoderModel(Model):
             return super().loss(params, batch, key)
         k_begin, k_loop = split(key, 2)
         memory, state = self.begin(params, batch, k_begin)
-        codes = self.previous(batch)
+        codes = self.previous(batch, state)
 
         def feed(key: Key | None, logits: Array) -> Array:
             assert key is not None
@@ -148,15 +147,17 @@ class DecoderModel(Model):
 
         return feed_back(advance, itself, state, first, steps, None)
 
-    def previous(self, batch: Batch) -> Array:
+    def previous(self, batch: Batch, state: PyTree) -> Array:
         """The code that each step reads: the start, then the targets, ``[T, B]``."""
         codes = targets(batch)
-        if not jnp.issubdtype(codes.dtype, jnp.integer) or codes.ndim != 2:
+        count = flat_state(state).shape[0]
+        is_whole = jnp.issubdtype(codes.dtype, jnp.integer)
+        if not is_whole or codes.ndim != 2 or codes.shape[1] != count or not codes.size:
             raise ValueError(
                 f"targets are {codes.dtype}{list(codes.shape)}; they must be codes, whole numbers "
-                "[T, B] with time first"
+                f"[T, {count}] with time first and at least one step"
             )
-        codes = codes.astype(widest(codes.dtype, jnp.int32))
+        codes = _check.codes("targets", codes)
         counts = counted(batch.mask, self.target_lengths(batch), codes.shape)
         if counts is not None:
             # Padding may hold any number, such as −1, whose embedding would be NaN.
@@ -168,8 +169,8 @@ class DecoderModel(Model):
     def _forced(self, params: Any, batch: Batch, key: Key | None) -> tuple[Array, Array | None]:
         """The features and the weights of attention, with teacher forcing."""
         k_begin, k_embedding, k_run = split(key, 3)
-        codes = self.previous(batch)
         memory, state = self.begin(params, batch, k_begin)
+        codes = self.previous(batch, state)
         xs = self._embedded(params, codes, k_embedding)
         return self.advance_all(params, memory, state, xs, k_run)
 

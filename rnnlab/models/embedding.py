@@ -44,8 +44,7 @@ class Embedding:
 
     def __call__(self, matrix: Array, codes: Array) -> Array:
         """The vectors of ``codes [...]``: ``[..., E]``."""
-        codes = _check.array("codes", codes)
-        self._check_matrix(matrix)
+        codes = _check.codes("codes", codes)
         vectors = self._layer.apply({"params": {"embedding": matrix}}, codes)
         # Flax takes −1 for the last symbol.
         legal = (codes >= 0) & (codes < self.vocabulary_size)
@@ -53,17 +52,8 @@ class Embedding:
 
     def attend(self, matrix: Array, h: Array) -> Array:
         """The products of ``h [..., E]`` with all vectors: logits ``[..., V]``."""
-        self._check_matrix(matrix)
         variables = {"params": {"embedding": matrix}}
         return self._layer.apply(variables, h, method="attend")
-
-    def _check_matrix(self, matrix: Array) -> None:
-        shape = self.vocabulary_size, self.size
-        if jnp.shape(matrix) != shape:
-            raise ValueError(
-                f"the embedding has shape {jnp.shape(matrix)}, but the model needs {shape}; make "
-                "its parameters with model.init(key, batch)"
-            )
 
 
 def check_sizes(vocabulary_size: object, embedding_size: object, prefix: str = "") -> None:
@@ -92,7 +82,7 @@ def check_inputs(xs: Any, embedding: Embedding | None, option: str = "vocabulary
         if len(shape) != 2:
             raise ValueError(f"xs has shape {shape}; codes must be [T, B], time first")
         return
-    if jnp.issubdtype(dtype, jnp.integer):
+    if not jnp.issubdtype(dtype, jnp.floating):
         raise ValueError(
             f"xs are {dtype}, but the model reads vectors of floats; give {option} for codes of "
             "symbols, or cast them"

@@ -7,15 +7,16 @@ import jax
 import jax.numpy as jnp
 
 from rnnlab import _check
+from rnnlab.cells.base import within
 from rnnlab.cells.readout import ReadoutParams
 from rnnlab.data.batch import Batch
-from rnnlab.driver import unroll, within
+from rnnlab.driver import unroll
 from rnnlab.models.attention import Additive, AdditiveParams, Dot, DotParams, context
-from rnnlab.models.base import drop, float_dtype, inputs, output_size, split
+from rnnlab.models.base import drop, float_dtype, inputs, output_size, split, unpacked
 from rnnlab.models.decoder import DecoderModel
 from rnnlab.models.embedding import Embedding, check_sizes
 from rnnlab.models.loops import step_with
-from rnnlab.models.sequence import embed, embedding_for, init_keys, input_size
+from rnnlab.models.sequence import checked, embedding_for, init_keys, input_size
 from rnnlab.models.start import flat_state, start_map, start_state, state_size
 from rnnlab.typing import Array, Cell, Key, PyTree
 
@@ -133,17 +134,17 @@ class EncoderDecoder(DecoderModel):
 
     def begin(self, params: Any, batch: Batch, key: Key | None) -> tuple[Memory, PyTree]:
         k_embedding, k_encoder = split(key, 2)
-        with jax.named_scope("source_embedding"):
-            xs = embed(self.source_embedding, params.source_embedding, inputs(batch), SOURCE)
-        if self.source_embedding is not None:
-            xs = drop(k_embedding, self.dropout, xs)
+        source = self.source_embedding
+        xs = checked(self, params, unpacked(batch), source, SOURCE)
+        if source is not None:
+            with jax.named_scope("source_embedding"):
+                xs = drop(k_embedding, self.dropout, source(params.source_embedding, xs))
         with jax.named_scope("encoder"):
             final, hs = unroll(
                 self.encoder,
                 params.encoder,
                 xs,
                 lengths=batch.lengths,
-                resets=batch.resets,
                 key=k_encoder,
                 engine=self.engine,
             )
@@ -278,7 +279,8 @@ def encoder_decoder(
 
     Raises:
         ValueError: for sizes below 1, an unknown attention, a bidirectional decoder, a start
-            outside of the vocabulary; when used, for inputs and targets that do not fit.
+            outside of the vocabulary; when used, for inputs, targets and parameters that do not
+            fit, and for a batch with resets, which pack several sequences into one.
     """
     return EncoderDecoder(
         encoder=encoder,

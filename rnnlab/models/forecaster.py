@@ -10,11 +10,21 @@ from rnnlab import _check
 from rnnlab.cells.readout import Readout, ReadoutParams
 from rnnlab.data.batch import Batch
 from rnnlab.driver import unroll
-from rnnlab.models.base import Model, causal, drop, float_dtype, inputs, output_size, split, targets
+from rnnlab.models.base import (
+    Model,
+    causal,
+    drop,
+    float_dtype,
+    inputs,
+    output_size,
+    split,
+    targets,
+    unpacked,
+)
 from rnnlab.models.loops import feed_back, is_sampled, itself, sample_inputs, step_with
 from rnnlab.models.pooling import last_outputs
 from rnnlab.models.scores import Scored, counted, squared_error
-from rnnlab.models.sequence import embed, init_keys, input_size
+from rnnlab.models.sequence import checked, init_keys, input_size
 from rnnlab.typing import Array, Cell, Key, PyTree
 
 
@@ -116,6 +126,7 @@ class Forecaster(Model):
         self, params: ForecasterParams, batch: Batch, key: Key, sampling: Array | float | None
     ) -> Array:
         """The forecasts where each step reads the target before it, or its own forecast."""
+        _check.key("key", key)
         k_read, k_first, k_rest = jax.random.split(key, 3)
         state, last = self._read(params, batch, k_read)
         first = self._forecast(params, last, k_first)
@@ -153,14 +164,13 @@ class Forecaster(Model):
         self, params: ForecasterParams, batch: Batch, key: Key | None
     ) -> tuple[PyTree, Array]:
         """The state and the outputs ``[B, H]`` after the last valid step."""
-        xs = embed(None, None, inputs(batch))
+        xs = checked(self, params, unpacked(batch), None)
         with jax.named_scope("cell"):
             state, ys = unroll(
                 self.cell,
                 params.cell,
                 xs,
                 lengths=batch.lengths,
-                resets=batch.resets,
                 key=key,
                 engine=self.engine,
             )
@@ -225,7 +235,8 @@ def forecaster(
 
     Raises:
         ValueError: for sizes below 1, a bidirectional cell with ``feed_back``, a dropout outside
-            [0, 1); when used, for inputs and targets that do not fit.
+            [0, 1); when used, for inputs, targets and parameters that do not fit, and for a batch
+            with resets, which pack several sequences into one.
     """
     return Forecaster(
         cell=cell,

@@ -1,7 +1,7 @@
-"""Text from a language model: sampling with filters, greedy choice and beam search."""
+"""Text from a language model: sampling with filters, and greedy choice."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.core
@@ -10,19 +10,8 @@ import numpy as np
 from jax import lax
 
 from rnnlab import _check
+from rnnlab.cells.base import widest
 from rnnlab.typing import Array, Key, PyTree
-
-
-class Beam(NamedTuple):
-    """The result of :func:`beam_search`.
-
-    Attributes:
-        codes: ``[beams, steps]``, the most likely sequence first.
-        log_probability: ``[beams]``, of each given the prompt, in nats.
-    """
-
-    codes: Array
-    log_probability: Array
 
 
 def filtered(
@@ -34,6 +23,8 @@ def filtered(
 ) -> Array:
     """Logits of a narrower distribution: the largest is 0, and −∞ rules a symbol out.
 
+    They are float32 at least: a sum of many probabilities loses digits in half precision.
+
     Args:
         logits: ``[..., V]``.
         temperature: divides the logits; below 1 the likely symbols become likelier.
@@ -44,14 +35,19 @@ def filtered(
     Returns:
         ``[..., V]``.
 
+    Raises:
+        ValueError: for a ``top_k`` below 1 and a ``top_p`` outside (0, 1].
+
     >>> filtered(jnp.log(jnp.array([0.5, 0.3, 0.2])), top_k=2).tolist()[2]
     -inf
     """
+    _check_filters(top_k, top_p)
+    logits = wide(_check.array("logits", logits))
     # The largest is 0 first, so that a temperature near 0 leaves it, and not ∞ in many places.
     logits = logits - jnp.max(logits, axis=-1, keepdims=True)
     # XLA may multiply by the inverse, which must not be 0 or ∞ either.
     least = float(jnp.finfo(logits.dtype).tiny)
-    temperature = jnp.clip(temperature, least, 1 / least)
+    temperature = jnp.clip(_check.array("temperature", temperature), least, 1 / least)
     logits = logits / temperature.astype(logits.dtype)
     order = jnp.argsort(-logits, axis=-1, stable=True)
     ranks = jnp.argsort(order, axis=-1)
@@ -95,8 +91,8 @@ def sample(
         Codes ``[steps, B]``.
 
     Raises:
-        ValueError: for numbers out of range, a prompt that is not ``[T, B]``, and an ``allowed``
-            that is not ``[V]`` or allows nothing.
+        ValueError: for numbers out of range, a prompt that is not ``[T, B]``, an ``allowed`` that
+            is not ``[V]`` or allows nothing, and a model that is no language model.
 
     >>> import rnnlab
     >>> model = rnnlab.models.language_model(rnnlab.GRU(8), 5)
@@ -105,9 +101,10 @@ def sample(
     >>> sample(model, params, prompt, 4, key=jax.random.key(1)).shape
     (4, 2)
     """
-    prompt = _prompt(prompt, model.vocabulary_size)
+    check_model(model)
+    prompt = prompt_codes(prompt, model.vocabulary_size)
     steps = _check.positive_int("steps", steps)
-    allowed = _allowed(allowed, model.vocabulary_size)
+    allowed = allowed_symbols(allowed, model.vocabulary_size)
     if key is not None:
         _check.key("key", key)
     _check.number("temperature", temperature)
@@ -116,10 +113,10 @@ def sample(
             f"temperature is {temperature}; it must be above 0, or leave key out for the most "
             "likely symbol"
         )
+    _check_filters(top_k, top_p)
     if top_k is not None:
-        top_k = min(_check.positive_int("top_k", top_k), model.vocabulary_size)
-    if top_p is not None and not 0 < top_p <= 1:
-        raise ValueError(f"top_p is {top_p}; it must be above 0 and at most 1")
+        # Beyond V it changes nothing, and must not compile anew.
+        top_k = min(top_k, model.vocabulary_size)
     # In the range of float32, or it would be 0 or ∞.
     least = float(np.finfo(np.float32).tiny)
     inside = jnp.float32(np.clip(temperature, least, 1 / least))
@@ -139,6 +136,7 @@ def _sample(
     allowed: Array | None,
 ) -> Array:
     def choose(logits: Array, index: Array) -> Array:
+        logits = wide(logits)
         if allowed is not None:
             logits = jnp.where(allowed, logits, -jnp.inf)
         if key is None:
@@ -158,78 +156,30 @@ def _sample(
     return codes
 
 
-def beam_search(
-    model: Any,
-    params: PyTree,
-    prompt: Array,
-    steps: int,
-    *,
-    beams: int,
-    allowed: Array | None = None,
-) -> Beam:
-    """The likeliest continuations that a search with ``beams`` candidates at each step finds.
-
-    With as many beams as there are sequences it finds the likeliest of all.
-
-    Args:
-        model: a :func:`rnnlab.models.language_model`.
-        params: its parameters.
-        prompt: codes ``[T]``, at least one step.
-        steps: how many symbols follow.
-        beams: K, the number of candidates.
-        allowed: ``[V]``, False for symbols that must not be used.
-
-    Returns:
-        The :class:`Beam`.
-
-    Raises:
-        ValueError: for numbers below 1, a prompt that is not ``[T]``, and an ``allowed`` that is
-            not ``[V]`` or allows nothing.
-    """
-    prompt = jnp.asarray(prompt)
-    if prompt.ndim != 1:
-        raise ValueError(f"prompt has shape {prompt.shape}; it must be [T], one sequence")
-    prompt = _prompt(prompt[:, None], model.vocabulary_size)
-    steps = _check.positive_int("steps", steps)
-    beams = _check.positive_int("beams", beams)
-    allowed = _allowed(allowed, model.vocabulary_size)
-    return _beam_search(model, params, prompt, steps, beams, allowed)
+def wide(logits: Array) -> Array:
+    """``logits`` in float32 at least; random numbers and sums need it."""
+    return logits.astype(widest(logits.dtype, jnp.float32))
 
 
-@functools.partial(jax.jit, static_argnames=("model", "steps", "beams"))
-def _beam_search(
-    model: Any, params: PyTree, prompt: Array, steps: int, beams: int, allowed: Array | None
-) -> Beam:
-    symbols = model.vocabulary_size
-    state, logits = model.run(params, prompt, model.initial_state(1))
-
-    def log_probabilities(logits: Array) -> Array:
-        if allowed is not None:
-            logits = jnp.where(allowed, logits, -jnp.inf)
-        return jax.nn.log_softmax(logits, axis=-1)
-
-    def advance(loop: Any, index: Array) -> tuple[Any, None]:
-        state, logits, scores, codes = loop
-        # [K, V]: every candidate followed by every symbol.
-        total = scores[:, None] + log_probabilities(logits)
-        scores, best = lax.top_k(total.reshape(-1), beams)
-        parent, symbol = best // symbols, (best % symbols).astype(prompt.dtype)
-        codes = codes[parent].at[:, index].set(symbol)
-        state = jax.tree.map(lambda leaf: leaf[parent], state)
-        state, after = model.run(params, symbol[None], state)
-        return (state, after[0], scores, codes), None
-
-    # All candidates begin as the prompt; only the first counts, or all would stay the same.
-    scores = jnp.full(beams, -jnp.inf, logits.dtype).at[0].set(0)
-    state = jax.tree.map(lambda leaf: jnp.repeat(leaf, beams, axis=0), state)
-    logits = jnp.repeat(logits[-1], beams, axis=0)
-    codes = jnp.zeros((beams, steps), prompt.dtype)
-    (_, _, scores, codes), _ = lax.scan(advance, (state, logits, scores, codes), jnp.arange(steps))
-    return Beam(codes, scores)
+def check_model(model: Any) -> None:
+    """ValueError for anything that does not go on from a state, as a language model does."""
+    if not hasattr(model, "run") or not hasattr(model, "vocabulary_size"):
+        raise ValueError(
+            f"model is {_check.brief(model)}, which does not continue a text; give a "
+            "rnnlab.models.language_model"
+        )
 
 
-def _prompt(prompt: Array, symbols: int) -> Array:
-    prompt = jnp.asarray(prompt)
+def _check_filters(top_k: int | None, top_p: float | None) -> None:
+    if top_k is not None:
+        _check.positive_int("top_k", top_k)
+    if top_p is not None:
+        _check.fraction("top_p", top_p, closed=True)
+
+
+def prompt_codes(prompt: Array, symbols: int) -> Array:
+    """``prompt`` as codes ``[T, B]``; ValueError for a code that is no symbol."""
+    prompt = _check.array("prompt", prompt)
     if prompt.ndim != 2 or not prompt.size or not jnp.issubdtype(prompt.dtype, jnp.integer):
         raise ValueError(
             f"prompt is {prompt.dtype}{list(prompt.shape)}; give whole numbers [T, B], with at "
@@ -242,10 +192,12 @@ def _prompt(prompt: Array, symbols: int) -> Array:
                 f"prompt holds codes from {codes.min()} to {codes.max()}; they must lie in "
                 f"0..{symbols - 1}, one for each symbol"
             )
-    return prompt
+    # What follows has the same dtype, and must hold every symbol.
+    return _check.codes("prompt", prompt)
 
 
-def _allowed(allowed: Array | None, symbols: int) -> Array | None:
+def allowed_symbols(allowed: Array | None, symbols: int) -> Array | None:
+    """``allowed [V]`` as booleans; ValueError where it allows nothing."""
     if allowed is None:
         return None
     allowed = _check.flags("allowed", allowed, (symbols,))

@@ -148,7 +148,7 @@ def language_model(
 
     Raises:
         ValueError: for sizes below 1, a bidirectional cell, tied weights of two sizes, a dropout
-            outside [0, 1); when used, for inputs and targets that do not fit.
+            outside [0, 1); when used, for inputs, targets and parameters that do not fit.
     """
     _check.flag("tied", tied)
     if tied and embedding_size is None:

@@ -1,5 +1,6 @@
 """Loops in which a model's own output is its next input, and scheduled sampling."""
 
+import numbers
 from collections.abc import Callable
 from typing import Any
 
@@ -20,9 +21,11 @@ def is_sampled(sampling: Any, key: Key | None) -> bool:
 
     ValueError for anything but a probability, and where there is no key.
     """
+    is_number = isinstance(sampling, numbers.Real)
+    is_scalar = is_number or (hasattr(sampling, "dtype") and np.shape(sampling) == ())
     # A traced probability has no value yet.
     is_known = not isinstance(sampling, jax.core.Tracer)
-    if np.shape(sampling) != () or (is_known and not 0 <= np.asarray(sampling) <= 1):
+    if not is_scalar or (is_known and not 0 <= np.asarray(sampling) <= 1):
         raise ValueError(
             f"sampling is {_check.brief(sampling)}; it must be a probability, a number from 0 to 1"
         )

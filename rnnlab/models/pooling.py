@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rnnlab.cells.base import within
 from rnnlab.cells.readout import Readout, ReadoutParams
-from rnnlab.driver import within
 from rnnlab.typing import Array, Dtype, Key
 
 POOLS = ("last", "mean", "max", "attention")
@@ -59,8 +59,9 @@ def last_outputs(cell: Any, ys: Array, lengths: Array | None) -> Array:
     first = ys[0]
     last = ys[-1]
     if lengths is not None:
-        # A sequence of no steps takes step 0, whose output is zero.
-        index = jnp.maximum(lengths - 1, 0)
+        # A sequence of no steps takes step 0, whose output is zero. In int32, since 0 − 1 would be
+        # 255 in uint8.
+        index = jnp.maximum(lengths.astype(jnp.int32) - 1, 0)
         last = jnp.take_along_axis(ys, index[None, :, None], axis=0)[0]
     parts = []
     start = 0
@@ -78,7 +79,7 @@ def directions(cell: Any) -> list[tuple[int, bool]]:
         return directions(cell.forward) + flipped
     inner = getattr(cell, "cells", ())
     # Of a stack the last layer decides; a wrapper has the outputs of its only cell.
-    if inner and inner[-1].output_size == cell.output_size:
+    if inner and getattr(inner[-1], "output_size", None) == cell.output_size:
         return directions(inner[-1])
     return [(cell.output_size, False)]
 
@@ -93,9 +94,9 @@ def pooling_weights(params: Any, ys: Array, valid: Array | None) -> Array:
 def _mean(ys: Array, valid: Array | None) -> Array:
     if valid is None:
         return jnp.mean(ys, axis=0)
-    steps = jnp.maximum(jnp.sum(valid, axis=0), 1).astype(ys.dtype)
-    # The outputs in the padding are zero.
-    return jnp.sum(ys, axis=0) / steps
+    # Over no steps the mean is 0/0: it is taken over all of them instead, whose outputs are zero.
+    nothing = ~jnp.any(valid, axis=0, keepdims=True)
+    return jnp.mean(ys, axis=0, where=valid | nothing)
 
 
 def _max(ys: Array, valid: Array | None) -> Array:

@@ -1,12 +1,15 @@
-"""Losses and metrics over the targets that count, and "count", their number."""
+"""Losses and metrics over the targets that count, and "count", their number.
+
+Where no target counts, all of them are 0.
+"""
 
 import math
 
 import jax.numpy as jnp
 
 from rnnlab import _check
-from rnnlab.driver import within
-from rnnlab.training.losses import cross_entropy
+from rnnlab.cells.base import within
+from rnnlab.training.losses import cross_entropy, masked_mean
 from rnnlab.typing import Array
 
 Scored = tuple[Array, dict[str, Array]]
@@ -46,8 +49,8 @@ def classification(logits: Array, labels: Array, counts: Array | None) -> Scored
         )
     value = cross_entropy(logits, labels, counts)
     is_right = (jnp.argmax(logits, -1) == labels).astype(value.dtype)
-    accuracy = jnp.mean(is_right, where=counts)
-    return value, {"accuracy": accuracy, "count": _count(counts, labels)}
+    metrics = {"accuracy": masked_mean(is_right, counts), "count": _count(counts, labels)}
+    return value, metrics
 
 
 def _count(counts: Array | None, targets: Array) -> Array:
@@ -86,6 +89,5 @@ def squared_error(predictions: Array, numbers: Array, counts: Array | None) -> S
         where = jnp.broadcast_to(counts[..., None], errors.shape)
         # The mean ignores a masked NaN, but its gradient would still be NaN.
         errors = jnp.where(where, errors, 0)
-    value = jnp.mean(errors**2, where=where)
-    mae = jnp.mean(jnp.abs(errors), where=where)
-    return value, {"mae": mae, "count": _count(where, errors)}
+    mae = masked_mean(jnp.abs(errors), where)
+    return masked_mean(errors**2, where), {"mae": mae, "count": _count(where, errors)}

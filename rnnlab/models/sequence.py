@@ -9,7 +9,7 @@ from rnnlab import _check
 from rnnlab.cells.readout import Readout, ReadoutParams
 from rnnlab.data.batch import Batch
 from rnnlab.driver import unroll
-from rnnlab.models.base import Model, drop, float_dtype, inputs, output_size, split
+from rnnlab.models.base import Model, check_params, drop, float_dtype, inputs, output_size, split
 from rnnlab.models.embedding import Embedding, check_inputs, check_sizes
 from rnnlab.models.pooling import PoolingParams
 from rnnlab.typing import Array, Key, PyTree
@@ -89,10 +89,11 @@ class SequenceModel(Model):
     ) -> tuple[PyTree, Array]:
         """The final state and the outputs ``[T, B, H]`` of the cell, with dropout on them."""
         k_embedding, k_cell, k_outputs = split(key, 3)
-        with jax.named_scope("embedding"):
-            xs = embed(self.embedding, params.embedding, xs)
-        if self.embedding is not None:
-            xs = drop(k_embedding, self.dropout, xs)
+        embedding = self.embedding
+        xs = checked(self, params, xs, embedding)
+        if embedding is not None:
+            with jax.named_scope("embedding"):
+                xs = drop(k_embedding, self.dropout, embedding(params.embedding, xs))
         with jax.named_scope("cell"):
             state, ys = unroll(
                 self.cell,
@@ -109,22 +110,27 @@ class SequenceModel(Model):
 
 def embedding_for(cell: Any, vocabulary_size: int, embedding_size: int | None) -> Embedding:
     """The embedding before a cell, of H features by default."""
-    size = cell.hidden_size if embedding_size is None else embedding_size
+    size = getattr(cell, "hidden_size", None) if embedding_size is None else embedding_size
+    if size is None:
+        raise ValueError(
+            f"{type(cell).__name__} has no hidden_size, which is the default size of the "
+            "embedding; give embedding_size"
+        )
     return Embedding(vocabulary_size, size, float_dtype(cell))
 
 
-def embed(
+def checked(
+    model: Model,
+    params: Any,
+    xs: Any,
     embedding: Embedding | None,
-    matrix: Array | None,
-    xs: Array,
     option: str = "vocabulary_size",
 ) -> Array:
-    """Codes ``[T, B]`` as vectors ``[T, B, E]``; vectors as they are."""
+    """``xs`` as an array; ValueError unless inputs and parameters are those of the model."""
     xs = _check.array("xs", xs)
     check_inputs(xs, embedding, option)
-    if embedding is None or matrix is None:
-        return xs
-    return embedding(matrix, xs)
+    check_params(model, params, xs)
+    return xs
 
 
 def input_size(xs: Any, embedding: Embedding | None, option: str = "vocabulary_size") -> int:

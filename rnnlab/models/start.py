@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from rnnlab.cells.base import lift
 from rnnlab.cells.readout import Readout, ReadoutParams
 from rnnlab.models.base import float_dtype
 from rnnlab.typing import Array, PyTree
@@ -41,11 +42,6 @@ def start_map(name: str, cell: Any) -> Readout:
 
 def start_state(cell: Any, params: ReadoutParams, vector: Array) -> PyTree:
     """s₀ = W v + b for ``v [B, C]``: each leaf takes its columns, in the order of the leaves."""
-    if vector.shape[-1] != params.w.shape[0]:
-        raise ValueError(
-            f"the vector has {vector.shape[-1]} features, but params were made for "
-            f"{params.w.shape[0]}; make them with model.init(key, batch) on such a batch"
-        )
     columns = start_map("cell", cell)(params, vector)
     leaves, tree = jax.tree.flatten(cell.initial_state(vector.shape[:1]))
     mapped = []
@@ -55,6 +51,7 @@ def start_state(cell: Any, params: ReadoutParams, vector: Array) -> PyTree:
             mapped.append(leaf)
             continue
         size = math.prod(leaf.shape[1:])
-        mapped.append(columns[:, used : used + size].reshape(leaf.shape))
+        column = lift(columns[:, used : used + size], leaf)
+        mapped.append(column.reshape(leaf.shape))
         used += size
     return jax.tree.unflatten(tree, mapped)

@@ -62,8 +62,8 @@ def tagger(
         engine: how the cell runs, as in :func:`rnnlab.unroll`.
 
     Raises:
-        ValueError: for sizes below 1 and a dropout outside [0, 1); when used, for inputs and
-            targets that do not fit.
+        ValueError: for sizes below 1 and a dropout outside [0, 1); when used, for inputs,
+            targets and parameters that do not fit.
     """
     return Tagger(
         cell=cell,

@@ -8,7 +8,7 @@ from flax import nnx
 
 from rnnlab.driver import RunOptions
 from rnnlab.layers.bidirectional import both_ways
-from rnnlab.nnx.calls import options_of, time_first
+from rnnlab.nnx.calls import carries_of, check_layer, options_of, time_first, within_lengths
 from rnnlab.nnx.keys import source_of
 from rnnlab.typing import Array, PyTree
 
@@ -35,6 +35,9 @@ class Bidirectional(nnx.Module):
         time_major: whether inputs and outputs are ``[T, B, ...]``.
         return_carry: whether a call returns ``((forward carry, backward carry), outputs)``.
         rngs: for Flax's signature; each direction has its own.
+
+    Raises:
+        ValueError: for anything but a module that reads whole sequences.
     """
 
     def __init__(
@@ -48,6 +51,8 @@ class Bidirectional(nnx.Module):
         rngs: Any = None,
     ) -> None:
         del rngs
+        check_layer("forward_rnn", forward_rnn)
+        check_layer("backward_rnn", backward_rnn)
         self.forward_rnn = forward_rnn
         self.backward_rnn = backward_rnn
         self.merge_fn = merge_fn
@@ -79,9 +84,10 @@ class Bidirectional(nnx.Module):
             self, time_major=time_major, return_carry=return_carry
         )
         xs, mask, resets = time_first(inputs, mask, resets, time_major)
+        resets = within_lengths(resets, seq_lengths, xs)
         forwards, backwards = both_ways(RunOptions(resets=resets, mask=mask))
         shared = {"mask": mask, "deterministic": deterministic, "rngs": source_of(rngs)}
-        carries = (None, None) if initial_carry is None else initial_carry
+        carries = carries_of(initial_carry, 2)
         finals = []
         outputs = []
         for rnn, carry, options in (

@@ -8,7 +8,7 @@ from flax import nnx
 
 from rnnlab import _check
 from rnnlab.layers.dropout import keep_mask
-from rnnlab.nnx.calls import flip, options_of, time_first
+from rnnlab.nnx.calls import carries_of, check_layer, flip, options_of, time_first
 from rnnlab.nnx.keys import Rngs, dropout_key, source_of, stream
 from rnnlab.typing import Array, PyTree
 
@@ -36,7 +36,8 @@ class Stacked(nnx.Module):
         rngs: draws the masks of dropout (stream "dropout").
 
     Raises:
-        ValueError: for no layers, and for a dropout outside [0, 1).
+        ValueError: for no layers, anything but modules that read whole sequences, and a dropout
+            outside [0, 1).
     """
 
     def __init__(
@@ -52,8 +53,13 @@ class Stacked(nnx.Module):
         deterministic: bool = False,
         rngs: Rngs = None,
     ) -> None:
-        if not layers:
-            raise ValueError("layers is empty; give one at least, such as [RNN(cell)]")
+        if not isinstance(layers, Sequence) or not layers:
+            raise ValueError(
+                f"layers is {_check.brief(layers)}; give a list of one at least, such as "
+                "[RNN(cell)]"
+            )
+        for index, layer in enumerate(layers):
+            check_layer(f"layers[{index}]", layer)
         self.layers = nnx.List(layers)
         self.dropout = _check.fraction("dropout", dropout, closed=False)
         self.residual = residual
@@ -95,12 +101,7 @@ class Stacked(nnx.Module):
         )
         rngs = source_of(rngs)
         xs, mask, resets = time_first(inputs, mask, resets, time_major)
-        carries = (None,) * len(self.layers) if initial_carry is None else tuple(initial_carry)
-        if len(carries) != len(self.layers):
-            raise ValueError(
-                f"initial_carry has {len(carries)} entries for {len(self.layers)} layers; give a "
-                "carry, or None, for each"
-            )
+        carries = carries_of(initial_carry, len(self.layers))
         finals = []
         for index, (layer, carry) in enumerate(zip(self.layers, carries, strict=True)):
             below = xs
@@ -122,6 +123,11 @@ class Stacked(nnx.Module):
             )
             finals.append(final)
             if index and self.residual:
+                if below.shape != xs.shape:
+                    raise ValueError(
+                        f"layers[{index}] reads {below.shape[-1]} features and gives "
+                        f"{xs.shape[-1]}, but residual=True adds both; give it equal sizes"
+                    )
                 xs = below + xs
         if reverse and not keep_order:
             xs = flip(xs, seq_lengths)

@@ -25,8 +25,7 @@ from rnnlab.data import (
 )
 from rnnlab.data.files import TextFile
 from rnnlab.layers import stack
-from rnnlab.models import LanguageModel, language_model
-from rnnlab.models.generation import beam_search, sample
+from rnnlab.models import LanguageModel, beam_search, language_model, sample
 from rnnlab.studies.train_settings import TrainSettings, check_name, from_mapping
 from rnnlab.training.checkpoints import Checkpoints
 from rnnlab.training.evaluation import Validation, evaluate

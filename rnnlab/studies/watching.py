@@ -11,7 +11,6 @@ from rnnlab._json import number
 from rnnlab.data import Batch
 from rnnlab.diagnostics import gradient_flow, lyapunov_spectrum
 from rnnlab.models import LanguageModel
-from rnnlab.models.sequence import embed
 from rnnlab.training import trees
 from rnnlab.training.losses import cross_entropy
 from rnnlab.training.monitors import log_norm_of
@@ -79,7 +78,7 @@ def _first_examples(batch: Batch) -> Batch:
 
 @functools.partial(jax.jit, static_argnames="model")
 def _measured(model: LanguageModel, params: PyTree, batch: Batch) -> _Measured:
-    vectors = embed(model.embedding, params.embedding, batch.xs)
+    vectors = model.embedding(params.embedding, batch.xs)
 
     def last_loss(ys: Array) -> Array:
         return cross_entropy(model.logits(params, ys[-1]), batch.targets[-1])

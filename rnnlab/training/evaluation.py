@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from rnnlab import _check
 from rnnlab.training.step import COUNT, Loss
@@ -40,6 +39,8 @@ def evaluate(
 ) -> dict[str, float]:
     """Means of the loss and its metrics over batches, each weighed by its "count" if it has one.
 
+    A batch whose count is 0 is left out.
+
     Args:
         loss: ``loss(params, batch, key) -> (value, metrics)``; the key is None.
         params: the parameters.
@@ -51,7 +52,7 @@ def evaluate(
         The means by name, "loss" among them, as Python numbers.
 
     Raises:
-        ValueError: for no batches.
+        ValueError: for no batches, and where no target of any batch counts.
 
     >>> import jax.numpy as jnp
     >>> def loss(params, batch, key):
@@ -68,11 +69,18 @@ def evaluate(
         metrics, carry = measure(params, data[index], carry)
         metrics = jax.device_get(metrics)
         count = float(metrics.pop(COUNT, 1.0))
+        if count == 0:
+            # A mean over no targets may be NaN, and 0 · NaN too.
+            continue
         weight += count
         for name, value in metrics.items():
             sums[name] = sums.get(name, 0.0) + count * float(value)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return {name: float(np.float64(total) / weight) for name, total in sums.items()}
+    if weight == 0:
+        raise ValueError(
+            f"no target counts in any of the {batches} batches, so there is no mean; give batches "
+            "whose mask leaves some targets"
+        )
+    return {name: total / weight for name, total in sums.items()}
 
 
 def batch_count(name: str, data: Any, batches: int | None) -> int:

@@ -111,7 +111,8 @@ def train_step(
         optimiser: any optax transformation, on the gradient of the whole batch.
         accumulate: M; every array of a batch then has a leading axis of M parts, and the gradient
             is δ = Σₖ nₖ δₖ / Σₖ nₖ, with nₖ the count of part k (1 where there is none): that of
-            the large batch, in the memory of a small one. A carried state goes from part to part.
+            the large batch, in the memory of a small one. A part without a target that counts adds
+            nothing. A carried state goes from part to part.
         carried: the loss takes a fourth argument, what the previous batch handed on, and returns
             ``(value, (metrics, carry))``. No gradient flows through it.
         average: β of the moving average θ̄ ← β θ̄ + (1 − β) θ in ``state.average``, with β at most
@@ -204,7 +205,10 @@ def _checked(value: Any, metrics: Any) -> Metrics:
 
 
 def _accumulated(gradient_of: Callable[..., Any]) -> Callable[..., Any]:
-    """The gradient over parts, weighed by their counts; the parts run one after the other."""
+    """The gradient over parts, weighed by their counts; the parts run one after the other.
+
+    Where no part has a target that counts, loss, gradient and metrics are 0.
+    """
 
     def total(params: PyTree, batch: PyTree, key: Key, carry: PyTree) -> Any:
         parts = batch, jax.random.split(key, _parts(batch))
@@ -212,8 +216,15 @@ def _accumulated(gradient_of: Callable[..., Any]) -> Callable[..., Any]:
         def weighted(carry: PyTree, part: Any) -> tuple[PyTree, PyTree]:
             gradient, (value, metrics, carry) = gradient_of(params, *part, carry)
             count = metrics.pop(COUNT, None)
-            weight = jnp.ones_like(value) if count is None else count.astype(value.dtype)
-            sums = jax.tree.map(lambda leaf: leaf * weight, (gradient, value, metrics))
+            # A sum of counts needs more digits than half precision has.
+            dtype = jnp.promote_types(value.dtype, jnp.float32)
+            weight = jnp.ones((), dtype) if count is None else count.astype(dtype)
+
+            def weigh(leaf: Array) -> Array:
+                # A mean over no targets may be NaN, and 0 · NaN too.
+                return jnp.where(weight == 0, 0, leaf * weight)
+
+            sums = jax.tree.map(weigh, (gradient, value, metrics))
             return (weight, *sums), (carry, count)
 
         def add(loop: PyTree, part: Any) -> tuple[PyTree, PyTree]:
@@ -225,7 +236,10 @@ def _accumulated(gradient_of: Callable[..., Any]) -> Callable[..., Any]:
         shapes, _ = jax.eval_shape(weighted, carry, first)
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         ((weight, *sums), carry), counts = lax.scan(add, (zeros, carry), parts)
+        weight = jnp.where(weight == 0, 1, weight)
         gradient, value, metrics = jax.tree.map(lambda leaf: leaf / weight, sums)
+        # Weights of float32 must not widen a gradient in half precision.
+        gradient = jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), gradient, params)
         if counts is not None:
             metrics[COUNT] = jnp.sum(counts)
         return gradient, (value, metrics, carry)
