@@ -1,7 +1,9 @@
 """Settings of the whole test run: 64-bit floats are available, and devices are the CPU's."""
 
 import collections
+import gc
 import os
+import re
 
 import hypothesis
 import pytest
@@ -15,12 +17,16 @@ if not given:
     # The tests compile hundreds of small programs and run each once: compile quickly rather than
     # well. What users run, the command line, is tested in processes of its own, without these
     # flags.
-    os.environ["XLA_FLAGS"] += (
-        " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-    )
+    # Parallel parts of a program cost more altogether, and the other cores run other tests.
+    flags = re.sub(r"(parallel_codegen_split_count)=\d+", r"\1=1", os.environ["XLA_FLAGS"])
+    flags += " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    os.environ["XLA_FLAGS"] = flags
 if "device_count" not in os.environ["XLA_FLAGS"]:
     # Two devices, for what divides a batch among several; everything else stays on the first.
     os.environ["XLA_FLAGS"] += " --xla_force_host_platform_device_count=2"
+
+# Tracing makes many objects and few cycles: collecting them less often saves a tenth of the time.
+gc.set_threshold(200_000, 20, 100)
 
 import jax  # noqa: E402 (which reads them)
 
@@ -34,6 +40,14 @@ def _forget_programs():
     """Drops compiled programs after each file, which would otherwise add up to gigabytes."""
     yield
     jax.clear_caches()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Gives all tests of a file to one process, since they share programs and finished runs."""
+    from xdist.scheduler import LoadFileScheduling
+
+    return LoadFileScheduling(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)
