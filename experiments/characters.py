@@ -30,7 +30,8 @@ import jax
 from rnnlab.data import corpora, ngram, split_files, standard_library_files
 from rnnlab.report.figures.style import drawing, grid_lines, legend_below, look, reference_line
 from rnnlab.studies.records import write_json
-from rnnlab.training import History, read_metrics
+from rnnlab.training import read_metrics
+from rnnlab.training.metrics import History
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 PROMPT = "def read_config(path"

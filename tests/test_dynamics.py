@@ -35,6 +35,7 @@ def found(settings, *parts):
     return records
 
 
+@pytest.mark.long
 @pytest.mark.combinations
 @pytest.mark.parametrize("gain", [0.5, 0.8])
 def test_an_orthogonal_network_left_alone_contracts_by_its_gain(gain):
@@ -127,6 +128,7 @@ def test_other_cells_and_parts_change_no_number():
     }
 
 
+@pytest.mark.long
 @pytest.mark.combinations
 @pytest.mark.parametrize("drive", ["data", "none"])
 def test_a_state_that_leaves_all_bounds(drive):
@@ -395,6 +397,7 @@ def made_up(cells=("rnn", "lstm", "gru"), seeds=2, kinds=("stable", "saddle", "u
     return records, [summary_of(cell=cell, **counts) for cell in cells]
 
 
+@pytest.mark.long
 @pytest.mark.combinations
 @pytest.mark.parametrize(
     ("change", "titles"),

@@ -72,6 +72,7 @@ def test_it_is_learned(found):
     assert np.mean((ys - wanted) ** 2) < 2e-3
 
 
+@pytest.mark.long
 def test_there_are_eight_stable_points_one_for_each_memory(found):
     params, points, *_ = found
     stable = points.states[np.array(points.kind) == "stable"]

@@ -18,7 +18,6 @@ import rnnlab
 from rnnlab import cli
 from rnnlab.diagnostics import lyapunov_spectrum
 from rnnlab.diagnostics.gradient import reach
-from rnnlab.models.sequence import embed
 from rnnlab.report.page.write import write_page
 from rnnlab.studies import dynamics, from_run, gradients, sources, training
 from rnnlab.studies.settings import DynamicsSettings, GradientSettings
@@ -130,7 +129,7 @@ def test_gradients_are_those_of_the_language_model(runs, measured, name, phase):
     def loss(ys, params, labels):
         return cross_entropy(model.logits(params, ys[-1]), labels)
 
-    xs = embed(model.embedding, params.embedding, jnp.asarray(codes))
+    xs = model.embedding(params.embedding, jnp.asarray(codes))
     last = jnp.asarray(labels[-1])
     flow = rnnlab.gradient_flow(model.cell, params.cell, xs, loss, params, last)
     by_lag, horizon = flow.log_norm_by_lag, flow.horizon
@@ -164,7 +163,7 @@ def test_exponents_are_those_of_the_language_model(runs, name):
         rows = of_unit.records["spectrum"]
         assert {r["cell"] for r in rows} == {unit.cell}
         assert [r["index"] for r in rows] == list(range(1, count + 1))
-        xs = embed(model.embedding, params[phase].embedding, jnp.asarray(codes))
+        xs = model.embedding(params[phase].embedding, jnp.asarray(codes))
         spectrum = lyapunov_spectrum(
             model.cell, params[phase].cell, xs, key=jax.random.key(0), count=count, burn_in=2,
             warm_up=2,
@@ -187,6 +186,7 @@ def test_gradients_of_both_phases_are_shown(measured, name):
     assert f"<li>{shown} (trained): " in page
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["one", TWO])
 def test_dynamics_of_both_phases_are_shown(measured, name):
     content = read(measured(name, "dynamics"), "dynamics")

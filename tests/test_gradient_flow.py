@@ -248,6 +248,7 @@ def test_second_derivatives(name):
     )
 
 
+@pytest.mark.long
 def test_log_norms_are_differentiable():
     cell = SIMPLE["lstm"]
     params, xs = draw_params(cell, I), xs_of()

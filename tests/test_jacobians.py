@@ -142,6 +142,7 @@ def test_a_singular_product_has_condition_infinity():
     assert np.isposinf(found.log_condition).all()
 
 
+@pytest.mark.long
 @pytest.mark.combinations
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_singular_values_that_are_zero_do_not_come_back_as_rounding(dtype):

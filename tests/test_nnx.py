@@ -194,6 +194,7 @@ def test_a_foreign_step_brings_its_parameters():
     close(gradient["params"][...], jnp.asarray(2.0))
 
 
+@pytest.mark.long
 def test_layers_of_modules_are_a_stack():
     cell = rnnlab.stack([rnnlab.GRU(H), rnnlab.LSTM(H), rnnlab.GRU(H)], residual=True)
     params = draw_params(cell, I)
@@ -225,6 +226,7 @@ def dropping(kind, **options):
     return Stacked(layers, dropout=0.5, rngs=rngs, **options)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["cell", "modules"])
 def test_dropout_is_drawn_anew_at_each_call_and_off_in_evaluation(kind):
     model, xs = dropping(kind), jnp.ones((B, T, I))

@@ -340,6 +340,7 @@ def test_new_labels_and_a_loss_written_again_compile_nothing(instrument):
     assert not np.isclose(size(first), size(second))
 
 
+@pytest.mark.long
 def test_a_phase_diagram_takes_arguments_of_its_loss():
     cell, params, xs, weights, labels = labelled()
 
@@ -413,6 +414,7 @@ def test_a_changed_global_is_another_function():
     assert made() == first
 
 
+@pytest.mark.long
 def test_results_follow_what_a_loss_closes_over():
     cell, params, xs, *_ = labelled()
     losses = []
@@ -563,6 +565,7 @@ def test_the_sentence_says_how_few_lags_an_example_has():
 # What a user of PyTorch gives
 
 
+@pytest.mark.long
 def test_tensors_are_what_a_loss_may_be_given():
     torch = pytest.importorskip("torch")
     cell = RNN(H, **F64)

@@ -333,6 +333,7 @@ def test_flossing_is_the_mean_square_of_the_exponents():
     )
 
 
+@pytest.mark.long
 @pytest.mark.combinations
 @pytest.mark.parametrize("gain", [0.7, 1.6])
 def test_flossing_a_scaled_orthogonal_network(gain):

@@ -242,6 +242,7 @@ def test_skipped_steps_are_counted_in_a_row():
     assert counts == [0, 1, 2, 0, 1]
 
 
+@pytest.mark.long
 def test_many_seeds_and_learning_rates_run_in_one_program():
     """vmap over parameters and rates gives what each run gives alone."""
     keys = jax.random.split(KEY, 3)

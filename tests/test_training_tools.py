@@ -32,6 +32,7 @@ def quadratic(params, batch, key):
     return jnp.mean((params - batch) ** 2), {}
 
 
+@pytest.mark.long
 def test_scheduled_sampling_follows_its_schedule():
     model = rnnlab.models.forecaster(rnnlab.GRU(4), horizon=3, outputs=1, feed_back=True)
     random = np.random.default_rng(0)
