@@ -1,6 +1,6 @@
 """A character model of Python's standard library against n-gram models, killed on the way.
 
-    python experiments/characters.py            # about half an hour on two cores
+    python experiments/characters.py            # about twenty minutes on two cores
     python experiments/characters.py --quick    # a minute, writes nothing: a small model, few steps
 
 ``rnnlab train`` trains an LSTM of two layers on the source code of the standard library, in which
@@ -56,11 +56,11 @@ class Plan(NamedTuple):
 FULL = Plan(
     settings={
         "cell": "lstm", "layers": 2, "hidden_size": 256, "embedding_size": 64, "dropout": 0.1,
-        "batch_size": 64, "length": 100, "steps": 2000, "validate_every": 250,
+        "batch_size": 64, "length": 100, "steps": 1500, "validate_every": 250,
         "validation_batches": 40, "checkpoint_every": 100, "watch_every": 250, "schedule": "cosine",
         "warmup": 100, "learning_rate": 0.003,
     },
-    killed_after=750,
+    killed_after=650,
     orders=(2, 3, 4, 5, 6, 7, 8, 9, 10),
     measure={"gradients": ["--lengths", "30", "100", "300", "1000"], "dynamics": []},
 )  # fmt: skip

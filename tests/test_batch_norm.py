@@ -15,6 +15,8 @@ from tests.reference.cells import draw_params, draw_state, sigmoid
 from tests.test_driver import score
 from tests.test_engines import ENGINES, under
 
+pytestmark = pytest.mark.long
+
 T, B, I, H = 5, 4, 2, 3
 CELL = BatchNormLSTM(H)
 MARKS = {

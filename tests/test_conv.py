@@ -18,6 +18,8 @@ from tests.reference.images import IMAGES
 from tests.test_driver import score
 from tests.test_engines import ENGINES, under
 
+pytestmark = pytest.mark.long
+
 T, B = 5, 3
 EACH = pytest.mark.parametrize("twin", IMAGES, ids=lambda twin: twin.name)
 

@@ -12,6 +12,8 @@ from rnnlab.cells import GRU, LSTM, RNN
 from rnnlab.diagnostics import attractor_kind, fixed_points, limit_cycles, step_jacobians
 from tests.reference import one_sentence, watch
 
+pytestmark = pytest.mark.long
+
 X = jnp.zeros(1)
 LOGISTIC = rnnlab.Step(lambda r, h, _: (r * h * (1 - h), h), jnp.zeros(1))
 HENON = rnnlab.Step(

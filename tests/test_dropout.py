@@ -10,6 +10,8 @@ from rnnlab.cells import GRU, LSTM, RNN, LSTMState
 from rnnlab.layers import variational_dropout, weight_dropout, zoneout
 from tests.reference import one_sentence
 
+pytestmark = pytest.mark.long
+
 KEY = jax.random.key(3)
 T, B, INPUTS, H = 9, 4, 3, 5
 F64 = {"param_dtype": jnp.float64}

@@ -34,7 +34,8 @@ def test_no_fault_is_lost_restored_wrongly_or_unclear(kind):
     assert all(count.injected for count in counts), show(counts)
 
 
-@pytest.mark.parametrize("kind", ["kills", pytest.param(PROCESSES, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["kills", PROCESSES])
 def test_a_killed_run_goes_on_as_if_it_had_not_been(kind):
     """In a process of its own: one that has computed with JAX cannot fork."""
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}

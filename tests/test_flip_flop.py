@@ -10,6 +10,8 @@ import rnnlab
 from rnnlab.cells import RNN, Readout
 from rnnlab.diagnostics import fixed_points, sample_states
 
+pytestmark = pytest.mark.long
+
 STEPS, BATCH, BITS, HIDDEN, UPDATES = 64, 32, 3, 16, 500
 CELL, READOUT = RNN(HIDDEN), Readout(BITS)
 MODEL = rnnlab.stack([CELL, READOUT])

@@ -108,6 +108,7 @@ def last_loss(model, params, codes, labels):
     return cross_entropy(logits[-1], jnp.asarray(labels[-1]))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("phase", ["untrained", "trained"])
 @pytest.mark.parametrize("name", KINDS)
 def test_gradients_are_those_of_the_language_model(runs, measured, name, phase):

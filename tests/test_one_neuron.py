@@ -20,6 +20,8 @@ from rnnlab.theory.one_neuron import (
 )
 from tests.reference import one_sentence, watch
 
+pytestmark = pytest.mark.long
+
 
 def sigmoid(x):
     return 0.5 * (1 + np.tanh(0.5 * x))

@@ -101,6 +101,7 @@ def test_functions_are_not_hidden_by_modules():
     assert not {module.name for module in pkgutil.iter_modules(rnnlab.__path__)} & set(rnnlab._HOME)
 
 
+@pytest.mark.long
 def test_every_package_can_be_used_after_import_rnnlab():
     """In a new process, in which nothing else has imported it."""
     packages = {module.name for module in pkgutil.iter_modules(rnnlab.__path__) if module.ispkg}

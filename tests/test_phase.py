@@ -136,6 +136,7 @@ def test_gain_and_forget_bias_change_nothing_else():
     close(forget_bias(params, -2.0), params._replace(b=params.b.at[2:4].set(-2.0)))
 
 
+@pytest.mark.long
 def test_the_forget_bias_of_an_lstm_from_pytorch_is_the_sum_of_its_two():
     """Asked for 2, with a second bias of 2, it used to be 4."""
     params = LSTM(3, recurrent_bias=True).init(jax.random.key(0), 2)

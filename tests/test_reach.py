@@ -110,6 +110,7 @@ LOSSES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.combinations
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES.keys())
 def test_a_network_that_vanishes_does_so_for_every_loss(loss):
@@ -169,6 +170,7 @@ def draw(name, cell):
     return cell.init(jax.random.key(7), I)
 
 
+@pytest.mark.long
 @pytest.mark.combinations
 @pytest.mark.parametrize("course", COURSES.values(), ids=COURSES.keys())
 @pytest.mark.parametrize("name", CELLS)
@@ -264,6 +266,7 @@ def test_an_lstms_gradient_reaches_through_its_cell():
 # What comes back beside it
 
 
+@pytest.mark.long
 def test_the_gradient_of_the_inputs():
     cell = STACK
     params, xs = cell.init(jax.random.key(0), I), noise(T, B, I)
@@ -297,6 +300,7 @@ WITH_LOSS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.combinations
 @pytest.mark.parametrize("instrument", WITH_LOSS.values(), ids=WITH_LOSS.keys())
 def test_gradients_of_the_loss_args_on_request(instrument):

@@ -18,6 +18,8 @@ from rnnlab.training import flossing_loss, pascanu_omega
 from tests.reference import close, one_sentence, watch
 from tests.reference.cells import draw_params
 
+pytestmark = pytest.mark.long
+
 F64 = {"param_dtype": jnp.float64}
 T, B, I = 6, 3, 4
 

@@ -13,6 +13,8 @@ from statsmodels.tsa.ar_model import AutoReg
 
 from rnnlab.data import sunspots
 
+pytestmark = pytest.mark.long
+
 PATH = Path(__file__).parents[1] / "experiments" / "sunspots.py"
 
 

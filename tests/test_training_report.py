@@ -424,6 +424,7 @@ def test_equal_runs_give_equal_files(full, tmp_path):
         assert (again.parent / name).read_bytes() == (full.parent / name).read_bytes()
 
 
+@pytest.mark.long
 def test_the_page_is_made_without_jax(full):
     code = """
 import sys
