@@ -1,6 +1,6 @@
 """A character model of Python's standard library against n-gram models, killed and resumed.
 
-    python experiments/characters.py            # about twenty minutes on two cores
+    python experiments/characters.py            # about forty minutes on two cores
     python experiments/characters.py --quick    # a minute, writes nothing: a small model, few steps
 
 ``rnnlab train`` trains an LSTM of two layers on the source code of the standard library, in which
@@ -54,7 +54,7 @@ class Plan(NamedTuple):
 FULL = Plan(
     settings={
         "cell": "lstm", "layers": 2, "hidden_size": 256, "embedding_size": 64, "dropout": 0.1,
-        "batch_size": 64, "length": 100, "steps": 1500, "validate_every": 250,
+        "batch_size": 64, "length": 100, "steps": 3000, "validate_every": 250,
         "validation_batches": 40, "checkpoint_every": 100, "watch_every": 250, "schedule": "cosine",
         "warmup": 100, "learning_rate": 0.003,
     },
@@ -158,9 +158,9 @@ def draw(path: Path, history: History, score: float, bits: dict[int, float]) -> 
         for order in (3, 6, min(bits, key=bits.__getitem__)):
             if order in bits:
                 reference_line(left, bits[order])
-                left.annotate(
-                    f"{order}-gram, test {bits[order]:.2f}", (0, bits[order]), fontsize=8,
-                    va="bottom",
+                left.text(
+                    1, bits[order], f"{order}-gram, test", fontsize=8, ha="right", va="bottom",
+                    transform=left.get_yaxis_transform(),
                 )  # fmt: skip
         left.set(xlabel="step", ylabel="bits per character")
         left.set_title("Held-out files of the standard library", fontsize=10)
@@ -168,12 +168,13 @@ def draw(path: Path, history: History, score: float, bits: dict[int, float]) -> 
             name = f"horizon_{layer}"
             if name in history.names():
                 right.plot(
-                    history.steps(name), history[name], **look(layer - 1), label=f"layer {layer}"
+                    history.steps(name), history[name], **look(layer + 1), label=f"layer {layer}"
                 )
         right.set(xlabel="step", ylabel="horizon in characters")
         right.set_title("Lag at which the gradient is below 1/1000", fontsize=10)
         for axes in (left, right):
             grid_lines(axes)
+        right.legend(frameon=False, fontsize=8)
         legend_below(figure, left)
 
 
