@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rnnlab import _check
-from rnnlab.models.generation import allowed_symbols, check_model, prompt_codes, wide
+from rnnlab.models.generation import allowed_symbols, check_model, permitted, prompt_codes, wide
 from rnnlab.typing import Array, PyTree
 
 
@@ -17,8 +17,8 @@ class Beam(NamedTuple):
 
     Attributes:
         codes: ``[beams, steps]``, the most likely sequence first.
-        log_probability: ``[beams]``, of each given the prompt, in nats. With more beams than
-            possible sequences it is −∞ for those left over, whose codes mean nothing.
+        log_probability: ``[beams]``, of each given the prompt, in nats. Where there are fewer
+            possible sequences than beams, the rest have −∞, and their codes are meaningless.
     """
 
     codes: Array
@@ -80,15 +80,10 @@ def _beam_search(
     symbols = model.vocabulary_size
     state, logits = model.run(params, prompt, model.initial_state(1))
 
-    def log_probabilities(logits: Array) -> Array:
-        if allowed is not None:
-            logits = jnp.where(allowed, logits, -jnp.inf)
-        return jax.nn.log_softmax(logits, axis=-1)
-
     def advance(loop: Any, index: Array) -> tuple[Any, None]:
         state, logits, scores, codes = loop
         # [K, V]: every candidate followed by every symbol.
-        total = scores[:, None] + log_probabilities(wide(logits))
+        total = scores[:, None] + jax.nn.log_softmax(permitted(logits, allowed), axis=-1)
         scores, best = lax.top_k(total.reshape(-1), beams)
         parent, symbol = best // symbols, (best % symbols).astype(prompt.dtype)
         codes = codes[parent].at[:, index].set(symbol)

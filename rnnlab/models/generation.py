@@ -136,9 +136,7 @@ def _sample(
     allowed: Array | None,
 ) -> Array:
     def choose(logits: Array, index: Array) -> Array:
-        logits = wide(logits)
-        if allowed is not None:
-            logits = jnp.where(allowed, logits, -jnp.inf)
+        logits = permitted(logits, allowed)
         if key is None:
             return jnp.argmax(logits, axis=-1)
         narrow = filtered(logits, temperature=temperature, top_k=top_k, top_p=top_p)
@@ -159,6 +157,12 @@ def _sample(
 def wide(logits: Array) -> Array:
     """``logits`` in float32 at least; random numbers and sums need it."""
     return logits.astype(widest(logits.dtype, jnp.float32))
+
+
+def permitted(logits: Array, allowed: Array | None) -> Array:
+    """``logits``, widened, with −∞ for symbols that are not allowed."""
+    logits = wide(logits)
+    return logits if allowed is None else jnp.where(allowed, logits, -jnp.inf)
 
 
 def check_model(model: Any) -> None:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from rnnlab.cells.base import within
 from rnnlab.cells.readout import Readout, ReadoutParams
+from rnnlab.training.losses import masked_mean
 from rnnlab.typing import Array, Dtype, Key
 
 POOLS = ("last", "mean", "max", "attention")
@@ -47,7 +48,7 @@ def pool(
         return last_outputs(cell, ys, lengths)
     valid = None if lengths is None else within(lengths, ys.shape[0])[..., None]
     if how == "mean":
-        return _mean(ys, valid)
+        return masked_mean(ys, valid, axis=0)
     if how == "max":
         return _max(ys, valid)
     weights = pooling_weights(params, ys, valid)
@@ -89,14 +90,6 @@ def pooling_weights(params: Any, ys: Array, valid: Array | None) -> Array:
     hidden, score = _layers(ys.shape[-1], ys.dtype)
     scores = score(params.score, jnp.tanh(hidden(params.hidden, ys)))
     return masked_softmax(scores, valid, axis=0)[..., 0]
-
-
-def _mean(ys: Array, valid: Array | None) -> Array:
-    if valid is None:
-        return jnp.mean(ys, axis=0)
-    # Over no steps the mean is 0/0: it is taken over all of them instead, whose outputs are zero.
-    nothing = ~jnp.any(valid, axis=0, keepdims=True)
-    return jnp.mean(ys, axis=0, where=valid | nothing)
 
 
 def _max(ys: Array, valid: Array | None) -> Array:

@@ -44,8 +44,8 @@ def cross_entropy(logits: Array, labels: Array, mask: Array | None = None) -> Ar
     return masked_mean(losses, mask)
 
 
-def masked_mean(values: Array, mask: Array | None) -> Array:
-    """The mean over all entries, or over those in ``mask``; 0 where the mask is False everywhere.
+def masked_mean(values: Array, mask: Array | None, axis: int | None = None) -> Array:
+    """The mean over an axis, by default over all, of the entries in ``mask``; 0 over no entries.
 
     >>> masked_mean(jnp.array([1.0, 2.0, 9.0]), jnp.array([True, True, False])).item()
     1.5
@@ -53,7 +53,8 @@ def masked_mean(values: Array, mask: Array | None) -> Array:
     0.0
     """
     if mask is None:
-        return jnp.mean(values)
+        return jnp.mean(values, axis=axis)
     # The mean over no entries is 0/0: it is taken over all of them instead, which are then 0.
     values = jnp.where(mask, values, 0)
-    return jnp.mean(values, where=mask | ~jnp.any(mask))
+    nothing = ~jnp.any(mask, axis=axis, keepdims=True)
+    return jnp.mean(values, axis=axis, where=mask | nothing)
