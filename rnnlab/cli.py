@@ -17,7 +17,7 @@ import tyro
 
 from rnnlab import terminal
 from rnnlab._json import as_json
-from rnnlab._usage import RunError, UsageError, checking
+from rnnlab._usage import RunError, UsageError, checking, existing_folder
 from rnnlab._version import __version__
 from rnnlab.startup import kept_programs, quick_start
 from rnnlab.studies import records
@@ -363,9 +363,7 @@ class Report:
         from rnnlab.report.page.write import faults, write_page
 
         with checking():
-            if not self.folder:
-                raise ValueError("DIR is empty; give the --out directory of a finished run")
-            page = write_page(Path(self.folder))
+            page = write_page(existing_folder("DIR", self.folder, "finished run"))
         for fault in faults(page.parent):
             terminal.note(f"note: {fault}")
         with terminal.printing():

@@ -13,11 +13,10 @@ import tyro
 
 from rnnlab import terminal
 from rnnlab._json import as_json
-from rnnlab._usage import RunError, UsageError, checking
+from rnnlab._usage import RunError, UsageError, checking, existing_folder
 from rnnlab.startup import kept_programs, quick_start
 from rnnlab.studies.train_settings import (
     TrainSettings,
-    existing,
     from_mapping,
     parse_assignments,
     read_config,
@@ -117,7 +116,7 @@ class Resume:
     def run(self, arguments: list[str]) -> int:
         del arguments
         with checking():
-            folder = existing("DIR", self.folder)
+            folder = existing_folder("DIR", self.folder)
             settings = _settings_of(folder, parse_assignments(self.set))
         with _computing(settings, self.cache):
             from rnnlab.studies import training
@@ -304,7 +303,7 @@ def warnings_as_notes() -> Iterator[None]:
 def _read_back(folder: str, best: bool, cache: bool) -> "Iterator[Trained]":
     """The trained model in a directory."""
     with checking():
-        path = existing("DIR", folder)
+        path = existing_folder("DIR", folder)
         settings = _settings_of(path, {})
     with _computing(settings, cache):
         from rnnlab.studies import training

@@ -438,6 +438,7 @@ def test_a_run_of_another_study_is_refused(moving, capsys):
         (["report"], [""], "DIR is empty; give"),
         (["report"], ["missing"], "missing is not a directory"),
         (["report"], ["empty.txt"], "empty.txt is not a directory"),
+        (["report"], ["x" * 300], "x is not a directory"),
         (["report"], ["project"], "project holds no run"),
     ],
 )

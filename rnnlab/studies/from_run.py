@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import jax
 
+from rnnlab._usage import existing_folder
 from rnnlab.cells import Readout
 from rnnlab.cells.readout import ReadoutParams
 from rnnlab.data import Corpus
@@ -14,7 +15,7 @@ from rnnlab.models.base import float_dtype
 from rnnlab.models.language_model import LanguageModelParams, TiedReadoutParams
 from rnnlab.studies import training
 from rnnlab.studies.settings import TRAINED, UNTRAINED, StudySettings
-from rnnlab.studies.train_settings import TrainSettings, existing
+from rnnlab.studies.train_settings import TrainSettings
 from rnnlab.training.trees import fingerprint
 from rnnlab.typing import Array
 
@@ -63,7 +64,7 @@ def resolve(settings: Settings) -> Settings:
     """
     if settings.from_run is None:
         return settings
-    folder = existing("--from", settings.from_run)
+    folder = existing_folder("--from", settings.from_run)
     fixed = fixed_by(training.settings_of(folder))
     for name, value in fixed.items():
         given = getattr(settings, name)
@@ -90,7 +91,7 @@ def read_network(settings: StudySettings) -> TrainedNetwork:
             f"the settings are not those of the network in {settings.from_run}; complete them "
             "with rnnlab.studies.from_run.resolve"
         )
-    trained = training.read(existing("--from", settings.from_run))
+    trained = training.read(existing_folder("--from", settings.from_run))
     setup = trained.setup
     before = training.initial_params(setup)
     return TrainedNetwork(

@@ -4,7 +4,6 @@ import dataclasses
 import difflib
 import json
 import math
-import os
 import sys
 import typing
 from collections.abc import Iterable, Mapping
@@ -166,16 +165,6 @@ def check_name(name: str) -> None:
             f"there is no setting {_shown(name)}{_meant(name, known)}; choose from "
             f"{', '.join(sorted(known))}"
         )
-
-
-def existing(name: str, folder: str) -> Path:
-    """The directory of a run; ValueError if it is none. ``name`` is that of the argument."""
-    if not folder:
-        raise ValueError(f"{name} is empty; give the --out directory of a training run")
-    # Not Path.is_dir, which raises OSError for a name that is too long.
-    if not os.path.isdir(folder):  # noqa: PTH112
-        raise ValueError(f"{folder} is not a directory; give the --out directory of a training run")
-    return Path(folder)
 
 
 def read_config(path: Path) -> dict[str, Any]:
