@@ -216,7 +216,6 @@ def test_cycles_of_period_one_are_the_fixed_points():
     np.testing.assert_array_equal(found.unstable[mine], points.unstable[order])
 
 
-@pytest.mark.long
 def test_layers_are_driven_around_a_cycle():
     """Units that change their sign at every step drive them.
 

@@ -36,7 +36,6 @@ def found(settings, *parts):
 
 
 @pytest.mark.long
-@pytest.mark.combinations
 @pytest.mark.parametrize("gain", [0.5, 0.8])
 def test_an_orthogonal_network_left_alone_contracts_by_its_gain(gain):
     """The state decays: each λ is ln g; the only fixed point is 0, with time constant −1/ln g."""
@@ -129,7 +128,6 @@ def test_other_cells_and_parts_change_no_number():
 
 
 @pytest.mark.long
-@pytest.mark.combinations
 @pytest.mark.parametrize("drive", ["data", "none"])
 def test_a_state_that_leaves_all_bounds(drive):
     """Nothing warns, and every record is a number or None."""
@@ -398,7 +396,6 @@ def made_up(cells=("rnn", "lstm", "gru"), seeds=2, kinds=("stable", "saddle", "u
 
 
 @pytest.mark.long
-@pytest.mark.combinations
 @pytest.mark.parametrize(
     ("change", "titles"),
     [

@@ -66,7 +66,6 @@ def memories(params, states):
     return np.sign(READOUT(params.layers[1], end.h))
 
 
-@pytest.mark.long
 def test_it_is_learned(found):
     params, _, xs, wanted = found
     _, ys = rnnlab.unroll(MODEL, params, xs)
@@ -74,7 +73,6 @@ def test_it_is_learned(found):
     assert np.mean((ys - wanted) ** 2) < 2e-3
 
 
-@pytest.mark.long
 def test_there_are_eight_stable_points_one_for_each_memory(found):
     params, points, *_ = found
     stable = points.states[np.array(points.kind) == "stable"]

@@ -143,7 +143,6 @@ def test_a_singular_product_has_condition_infinity():
 
 
 @pytest.mark.long
-@pytest.mark.combinations
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_singular_values_that_are_zero_do_not_come_back_as_rounding(dtype):
     """An LSTM from zeros, whose h follows from c; a matrix of low rank; a nilpotent shift."""

@@ -237,7 +237,6 @@ def test_where_the_start_is_stable_there_is_no_wall():
     assert np.isnan(geometric_wall(5.0, x0=0.1, drive=0.2))
 
 
-@pytest.mark.long
 def test_single_precision_stays_single():
     w = jnp.array([5.0, 6.0], jnp.float32)
     for found in (

@@ -208,7 +208,6 @@ def test_any_cell_has_the_value_and_the_slope_of_the_definition(name):
     np.testing.assert_allclose(along, (there - here) / 2e-6, rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("name", ["foreign"])
 def test_the_full_derivative_is_that_of_the_value(name):
     cell, params, xs = CELLS[name][0], params_of(name), xs_of()
@@ -335,7 +334,6 @@ def test_flossing_is_the_mean_square_of_the_exponents():
     )
 
 
-@pytest.mark.long
 @pytest.mark.combinations
 @pytest.mark.parametrize("gain", [0.7, 1.6])
 def test_flossing_a_scaled_orthogonal_network(gain):
@@ -357,7 +355,6 @@ def test_the_gradient_of_flossing_is_right(name):
     )
 
 
-@pytest.mark.long
 def test_flossing_brings_exponents_to_zero_and_the_gradient_back():
     """From g = ½ in float32: the gradient at lag 100 grows by more than ten orders of magnitude."""
     cell = RNN(32, recurrent_init=rnnlab.initializers.gaussian_gain(0.5))

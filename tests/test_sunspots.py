@@ -118,7 +118,6 @@ def test_no_baseline_reads_the_years_that_it_forecasts():
         np.testing.assert_array_equal(other, forecasts(SERIES)[..., is_before])
 
 
-@pytest.mark.long
 def test_no_network_reads_the_years_that_it_forecasts(quick):
     """With other numbers from 1921 on, it forecasts the same from 1920: it learns none of them.
 
