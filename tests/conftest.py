@@ -17,7 +17,8 @@ if not given:
     # The tests compile hundreds of small programs and run each once: compile quickly rather than
     # well. What users run, the command line, is tested in processes of its own, without these
     # flags.
-    # Parallel parts of a program cost more altogether, and the other cores run other tests.
+    # Compiling a program in several parts takes more CPU time in total, and the other cores are
+    # busy with other tests.
     flags = re.sub(r"(parallel_codegen_split_count)=\d+", r"\1=1", os.environ["XLA_FLAGS"])
     flags += " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
     os.environ["XLA_FLAGS"] = flags

@@ -76,7 +76,7 @@ def pad(arrays: Sequence[np.ndarray], steps: int) -> np.ndarray:
 
 
 def listed(name: str, values: Any, entries: str) -> list[Any]:
-    """``values`` as a list; ValueError where they cannot be one, with what ``entries`` it has."""
+    """``values`` as a list; ValueError, which names the ``entries``, for anything else."""
     try:
         return list(values)
     except TypeError:

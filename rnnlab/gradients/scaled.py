@@ -35,8 +35,8 @@ def renormalise(tree: PyTree, exponent: Array, batch: int) -> Scaled:
     it comes half of the way.
     """
     new_exponent = level(tree, exponent, batch)
-    # Zero is not multiplied: XLA may multiply constant factors with each other first, and 0 · inf
-    # would be NaN.
+    # A zero is left alone: XLA may multiply constant factors first, which overflow, and 0 · inf is
+    # NaN.
     shift = jnp.where(new_exponent == NOTHING, 0, exponent - new_exponent)
     return Scaled(_times(tree, shift), new_exponent)
 

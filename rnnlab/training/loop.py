@@ -116,8 +116,8 @@ def fit(
             validated. None for no validation.
         watch: further measurements, see :class:`Watch`.
         out: directory for configuration, metrics and checkpoints; None to write nothing.
-        resume: goes on with the run in ``out``, or starts one where there is none. Give the same
-            arguments again; those that :func:`fit` can compare are compared.
+        resume: goes on with the run in ``out``, or starts one where there is none. Pass the same
+            arguments again; :func:`fit` checks those that it can compare.
         config: what JSON can hold, saved with the run; a run is resumed only with an equal one.
         checkpoint_every: steps between two checkpoints; None for one at the end only. A signal
             saves one too.
@@ -393,7 +393,7 @@ class _Loop:
             fault, skipped = int(row.pop("fault")), int(row.pop("skipped"))
             share = pending.padding[index]
             if share is not None:
-                # A metric of that name that the loss returns counts more.
+                # A metric of that name from the loss takes precedence.
                 row.setdefault("padding", share)
             values: dict[str, Any] = numbers(row)
             self.trained = values["loss"], values["gradient_norm"]
