@@ -1,0 +1,1 @@
+"""Synthetic tasks as pure functions of a key, each with its exact baseline."""

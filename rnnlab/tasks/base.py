@@ -1,0 +1,77 @@
+"""The base of the synthetic tasks."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from rnnlab.data.batch import Batch
+from rnnlab.data.synthetic import Generated, generated
+from rnnlab.typing import Key
+
+Kind = Literal["classes", "numbers", "class each step", "numbers each step"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A synthetic task: batches from a key, and the exact loss that shows whether it is learned.
+
+    Frozen and hashable. ``sample`` is a pure function: equal keys give equal batches, and it can be
+    compiled and mapped.
+
+    Attributes:
+        kind: what a model gives: "classes" and "numbers" for each sequence, or for each step. The
+            loss is the mean cross-entropy in nats for classes, the mean squared error for numbers.
+    """
+
+    kind: ClassVar[Kind]
+
+    @property
+    def steps(self) -> int:
+        """T, the steps of a batch."""
+        raise NotImplementedError
+
+    @property
+    def lag(self) -> int:
+        """The largest number of steps between an input and the target that depends on it."""
+        raise NotImplementedError
+
+    @property
+    def vocabulary_size(self) -> int | None:
+        """V where the inputs are codes ``[T, B]``; None where they are vectors."""
+        return None
+
+    @property
+    def input_size(self) -> int | None:
+        """I where the inputs are vectors ``[T, B, I]``; None where they are codes."""
+        return None
+
+    @property
+    def outputs(self) -> int:
+        """The number of classes, or of numbers."""
+        raise NotImplementedError
+
+    def sample(self, key: Key, batch_size: int) -> Batch:
+        """A fresh batch of ``batch_size`` examples."""
+        raise NotImplementedError
+
+    def baseline(self) -> float:
+        """The exact expected loss of the best predictor without memory."""
+        raise NotImplementedError
+
+    def floor(self) -> float:
+        """The exact expected loss of the best predictor with unlimited memory."""
+        return 0.0
+
+    def solved(self, metrics: Mapping[str, float]) -> bool:
+        """Whether metrics on fresh data, as from :func:`rnnlab.training.evaluate`, count as solved.
+
+        "accuracy" of at least .99 for classes; for numbers a "loss" of at most a hundredth of the
+        baseline.
+        """
+        if self.kind in ("classes", "class each step"):
+            return metrics["accuracy"] >= 0.99
+        return metrics["loss"] <= self.baseline() / 100
+
+    def batches(self, batch_size: int, *, seed: int = 0) -> Generated:
+        """Training data for :func:`rnnlab.training.fit`: ``data[i]`` is the i-th batch."""
+        return generated(self.sample, batch_size, seed=seed)
