@@ -29,7 +29,7 @@ WAVES = [sine_wave(8, period=8), sine_wave(8, period=(5, 9), noise=0.3)]
 each_pair = pytest.mark.parametrize("task", PAIRS, ids=["sum", "hochreiter", "pascanu", "product"])
 
 
-@pytest.mark.parametrize("task", [*PAIRS, FLIP_FLOP, *WAVES], ids=lambda task: repr(task))
+@pytest.mark.parametrize("task", [*PAIRS, FLIP_FLOP, *WAVES], ids=repr)
 def test_contract(task):
     check_contract(task)
 

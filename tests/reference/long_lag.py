@@ -85,10 +85,9 @@ def number_loss(contexts, count, seen, fresh):
     counts = np.bincount(contexts(seen).ravel(), minlength=count)
     means = sums / np.maximum(counts, 1)
     errors = (means[contexts(fresh)] - fresh.targets) ** 2
-    mask = True if fresh.mask is None else fresh.mask
-    if fresh.mask is not None:
-        mask = np.broadcast_to(mask[..., None], errors.shape)
-    return errors.mean(where=mask)
+    if fresh.mask is None:
+        return errors.mean()
+    return errors.mean(where=np.broadcast_to(fresh.mask[..., None], errors.shape))
 
 
 def farthest(twin, task, xs, change):
@@ -110,11 +109,7 @@ def two_numbers(task, xs):
     """Targets of the adding and of the multiplication problem."""
     targets = []
     for b in range(xs.shape[1]):
-        chosen = []
-        for t in range(len(xs)):
-            if xs[t, b, 1] == 1:
-                chosen.append(xs[t, b, 0])
-        first, second = chosen
+        first, second = [xs[t, b, 0] for t in range(len(xs)) if xs[t, b, 1] == 1]
         if not hasattr(task, "scaling"):
             target = first * second
         elif task.scaling == "sum":
@@ -172,7 +167,7 @@ def repeated(task, xs):
     targets = np.zeros_like(xs)
     for b in range(xs.shape[1]):
         for t in range(len(xs)):
-            targets[t, b] = xs[t + 1, b] if t + 1 < len(xs) else xs[0, b]
+            targets[t, b] = xs[t + 1, b] if t + 1 < task.steps else xs[0, b]
     return targets
 
 
