@@ -10,6 +10,7 @@ import pytest
 from rnnlab.tasks.algorithms import modular_counting, parity
 from rnnlab.tasks.recall import associative_recall
 from rnnlab.tasks.selection import selective_copy
+from tests.reference import one_sentence
 from tests.reference.tasks import assert_uniform, check_task, counted, draw, memoryless_loss
 
 TASKS = [
@@ -139,15 +140,14 @@ def test_the_largest_lags():
     [
         (lambda: parity(0), "length is 0"),
         (lambda: parity(3, each_step=1), "each_step is 1; it must be True or False"),
-        (lambda: modular_counting(5, 1), "modulus is 1, so that all sums are 0; give at least 2"),
+        (lambda: modular_counting(5, 1), "modulus is 1; it must be"),
         (lambda: selective_copy(4, 5), "items is 5, but the stream has only 4 positions"),
-        (lambda: selective_copy(4, 2, 1), "symbols is 1, so that there is nothing to recall"),
+        (lambda: selective_copy(4, 2, 1), "symbols is 1; it must be"),
         (lambda: selective_copy(0), "length is 0"),
         (lambda: associative_recall(7, keys=6), "pairs is 7, but there are only 6 keys"),
-        (lambda: associative_recall(values=1), "values is 1, so that there is nothing to recall"),
+        (lambda: associative_recall(values=1), "values is 1; it must be"),
         (lambda: associative_recall(0), "pairs is 0"),
     ],
 )
 def test_bad_arguments_are_refused(make, words):
-    with pytest.raises(ValueError, match=words):
-        make()
+    one_sentence(make, words)

@@ -74,7 +74,6 @@ def test_one_permutation_for_all_images(original):
     plain = digits(split="test").examples()
     permuted = digits(True, "test").examples()
     order = np.random.RandomState(0).permutation(64)
-    assert order[:5].tolist() == [26, 35, 43, 61, 63]
     np.testing.assert_array_equal(permuted.xs, np.asarray(plain.xs)[order])
     np.testing.assert_array_equal(permuted.targets, plain.targets)
 

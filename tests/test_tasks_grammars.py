@@ -17,6 +17,7 @@ from rnnlab.tasks.planting import matches
 from rnnlab.tasks.reber import embedded_reber, legal, passed
 from rnnlab.tasks.reber_grammar import SYMBOLS
 from rnnlab.tasks.word import word_detection
+from tests.reference import one_sentence
 from tests.reference.tasks import assert_uniform, check_task, counted, draw, memoryless_loss
 
 TASKS = [
@@ -393,21 +394,20 @@ def test_without_the_second_symbol_the_grammar_is_not_solved():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: anbn(0), "most is 0; it must be an integer of at least 1"),
-        (lambda: anbn(1), "most is 1, so that all strings are equal; give at least 2"),
+        (lambda: anbn(0), "most is 0; it must be"),
+        (lambda: anbn(1), "most is 1; it must be an integer of at least 2"),
         (lambda: anbn(5).strings([]), "counts is empty; give at least one n"),
         (lambda: anbn(5).strings([3, 0]), "a count is 0"),
-        (lambda: accepted(jnp.zeros((3, 1, 5)), anbn(5).strings([1])), r"logits has shape \(3, 1,"),
+        (lambda: accepted(jnp.zeros((3, 1, 5)), anbn(5).strings([1])), "logits has shape (3, 1, 5)"),
         (lambda: word_detection("A"), "word is 'A'; give a string of at least two letters"),
         (lambda: word_detection("AA"), "word is 'AA', and no stream of this one letter"),
         (lambda: word_detection(others=3), "others is 3; give a string of further letters"),
         (lambda: word_detection(length=6), "length is 6, too short for 'UDACITY'; give at least 7"),
         (lambda: word_detection(planted=0.0), "planted is 0.0; it must be above 0"),
         (lambda: word_detection(misspelled=1.0), "misspelled is 1.0; it must be at least 0"),
-        (lambda: embedded_reber(8), "longest is 8, but the shortest strings of the grammar have 9"),
+        (lambda: embedded_reber(8), "longest is 8; it must be an integer of at least 9"),
         (lambda: legal(jnp.zeros(3)), "codes are float"),
     ],
 )
 def test_bad_arguments_are_refused(make, words):
-    with pytest.raises(ValueError, match=words):
-        make()
+    one_sentence(make, words)

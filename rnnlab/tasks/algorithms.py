@@ -16,16 +16,21 @@ from rnnlab.typing import Array, Key
 
 @dataclasses.dataclass(frozen=True)
 class ModularCounting(Task):
-    """The sum of all digits modulo m; see :func:`modular_counting`."""
+    """The sum of all digits modulo m; see :func:`modular_counting`.
+
+    Attributes:
+        length: T, the number of digits.
+        modulus: m, and the number of different digits.
+    """
 
     kind: ClassVar[Kind] = "classes"
+
     length: int
     modulus: int
 
     def __post_init__(self) -> None:
         _check.positive_int("length", self.length)
-        if _check.positive_int("modulus", self.modulus) == 1:
-            raise ValueError("modulus is 1, so that all sums are 0; give at least 2")
+        _check.at_least("modulus", self.modulus, 2)
 
     @property
     def steps(self) -> int:

@@ -23,14 +23,18 @@ A, B, EOS, _ = range(len(SYMBOLS))
 
 @dataclasses.dataclass(frozen=True)
 class AnBn(Task):
-    """Strings aⁿbⁿ; see :func:`anbn`."""
+    """Strings aⁿbⁿ; see :func:`anbn`.
+
+    Attributes:
+        most: the largest n.
+    """
 
     kind: ClassVar[Kind] = "class each step"
+
     most: int
 
     def __post_init__(self) -> None:
-        if _check.positive_int("most", self.most) == 1:
-            raise ValueError("most is 1, so that all strings are equal; give at least 2")
+        _check.at_least("most", self.most, 2)
 
     @property
     def steps(self) -> int:

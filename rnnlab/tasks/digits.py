@@ -31,9 +31,15 @@ class Images(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Digits(Task):
-    """Digits pixel by pixel; see :func:`digits`."""
+    """Digits pixel by pixel; see :func:`digits`.
+
+    Attributes:
+        permuted: whether the pixels come in a random order, the same for all images.
+        split: "train" or "test".
+    """
 
     kind: ClassVar[Kind] = "classes"
+
     permuted: bool
     split: str
 

@@ -29,17 +29,18 @@ from rnnlab.typing import Array, Key
 
 @dataclasses.dataclass(frozen=True)
 class EmbeddedReber(Task):
-    """Strings of the embedded Reber grammar; see :func:`embedded_reber`."""
+    """Strings of the embedded Reber grammar; see :func:`embedded_reber`.
+
+    Attributes:
+        longest: the largest number of symbols in a string.
+    """
 
     kind: ClassVar[Kind] = "class each step"
+
     longest: int
 
     def __post_init__(self) -> None:
-        if _check.positive_int("longest", self.longest) < SHORTEST:
-            raise ValueError(
-                f"longest is {self.longest}, but the shortest strings of the grammar have "
-                f"{SHORTEST} symbols; give at least that"
-            )
+        _check.at_least("longest", self.longest, SHORTEST)
 
     @property
     def steps(self) -> int:

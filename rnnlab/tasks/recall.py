@@ -15,17 +15,23 @@ from rnnlab.typing import Key
 
 @dataclasses.dataclass(frozen=True)
 class AssociativeRecall(Task):
-    """The value of a key among pairs; see :func:`associative_recall`."""
+    """The value of a key among pairs; see :func:`associative_recall`.
+
+    Attributes:
+        pairs: the number of pairs in a sequence.
+        keys: the number of different keys.
+        values: the number of different values.
+    """
 
     kind: ClassVar[Kind] = "classes"
+
     pairs: int
     keys: int
     values: int
 
     def __post_init__(self) -> None:
         _check.positive_int("keys", self.keys)
-        if _check.positive_int("values", self.values) == 1:
-            raise ValueError("values is 1, so that there is nothing to recall; give at least 2")
+        _check.at_least("values", self.values, 2)
         if _check.positive_int("pairs", self.pairs) > self.keys:
             raise ValueError(
                 f"pairs is {self.pairs}, but there are only {self.keys} keys, and each comes once; "

@@ -15,17 +15,23 @@ from rnnlab.typing import Key
 
 @dataclasses.dataclass(frozen=True)
 class SelectiveCopy(Task):
-    """Symbols at random positions, recalled in order; see :func:`selective_copy`."""
+    """Symbols at random positions, recalled in order; see :func:`selective_copy`.
+
+    Attributes:
+        length: the positions of the stream.
+        items: the number of items in it.
+        symbols: the number of different items.
+    """
 
     kind: ClassVar[Kind] = "class each step"
+
     length: int
     items: int
     symbols: int
 
     def __post_init__(self) -> None:
         _check.positive_int("length", self.length)
-        if _check.positive_int("symbols", self.symbols) == 1:
-            raise ValueError("symbols is 1, so that there is nothing to recall; give at least 2")
+        _check.at_least("symbols", self.symbols, 2)
         if _check.positive_int("items", self.items) > self.length:
             raise ValueError(
                 f"items is {self.items}, but the stream has only {self.length} positions; give at "

@@ -17,9 +17,18 @@ from rnnlab.typing import Array, Key
 
 @dataclasses.dataclass(frozen=True)
 class WordDetection(Task):
-    """Where a word ends in a stream of letters; see :func:`word_detection`."""
+    """Where a word ends in a stream of letters; see :func:`word_detection`.
+
+    Attributes:
+        word: L letters.
+        length: T, the number of letters in a stream.
+        planted: the probability that a word begins at a step outside of planted words.
+        misspelled: the probability that a letter of a planted word is wrong.
+        others: letters of the alphabet besides those of the word.
+    """
 
     kind: ClassVar[Kind] = "class each step"
+
     word: str
     length: int
     planted: float

@@ -38,7 +38,7 @@ def check_task(task, batch_size=16):
     assert np.any(first.xs != second.xs)
     mapped = draw_each(task, keys, batch_size)
     for index, single in enumerate((first, second)):
-        jax.tree.map(lambda all_, one: np.testing.assert_array_equal(all_[index], one), mapped, single)
+        jax.tree.map(functools.partial(same_entry, index), mapped, single)
     with jax.enable_x64(False):
         narrow = draw(task, keys[0], batch_size)
     jax.tree.map(np.testing.assert_array_equal, narrow, first)
@@ -49,6 +49,10 @@ def check_task(task, batch_size=16):
     assert task.batches(batch_size, seed=1)[0].xs.shape == first.xs.shape
     assert 0 < task.lag < task.steps
     assert 0 <= task.floor() < task.baseline()
+
+
+def same_entry(index, stacked, single):
+    np.testing.assert_array_equal(stacked[index], single)
 
 
 def counted(batch):
