@@ -46,6 +46,11 @@ def natural(name: str, value: object) -> int:
     return _whole(name, value, 0)
 
 
+def at_least(name: str, value: object, least: int) -> int:
+    """``value`` as an ``int``; ValueError unless it is an integer of at least ``least``."""
+    return _whole(name, value, least)
+
+
 def _whole(name: str, value: object, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
         raise ValueError(f"{name} is {brief(value)}; it must be an integer of at least {least}")
