@@ -494,7 +494,7 @@ def _parse(arguments: list[str]) -> Any:
                 "report": Report,
             },
             prog="rnnlab",
-            description="Train recurrent networks, and measure their gradients, dynamics and memory.",
+            description="Train recurrent networks; measure their gradients, dynamics and memory.",
             args=arguments,
             config=(tyro.conf.FlagCreatePairsOff,),
         )

@@ -10,9 +10,9 @@ import pytest
 import rnnlab
 from rnnlab.models import classifier, tagger
 from rnnlab.tasks.copying import copy_memory, copy_with_padding
-from rnnlab.tasks.delayed_xor import delayed_xor
 from rnnlab.tasks.noise_free import noise_free_long_lag
-from rnnlab.tasks.temporal_order import temporal_order
+from rnnlab.tasks.ordering import temporal_order
+from rnnlab.tasks.xor import delayed_xor
 from tests.reference import one_sentence
 from tests.reference.long_lag import (
     check_contract,

@@ -10,9 +10,9 @@ import pytest
 
 import rnnlab
 from rnnlab.models import regressor
-from rnnlab.tasks.adding import adding, multiplication
-from rnnlab.tasks.flip_flop import flip_flop
+from rnnlab.tasks.bits import flip_flop
 from rnnlab.tasks.sine import sine_wave
+from rnnlab.tasks.sums import adding, multiplication
 from tests.reference import one_sentence
 from tests.reference.long_lag import (
     check_contract,

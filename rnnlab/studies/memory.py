@@ -45,18 +45,29 @@ class Unit(NamedTuple):
 
 
 def units(settings: MemorySettings) -> list[Unit]:
-    """All measurements of the study, in the order in which they run: short sequences first."""
+    """All measurements of the study, in the order in which they run: short sequences first.
+
+    ValueError for a length or a budget that a task cannot have, and for a task whose data belong to
+    a package that is not installed.
+    """
     all_units = []
     for budget in settings.budgets:
         for name in settings.tasks:
-            lengths = sorted(settings.lengths)
-            if is_fixed(name):
-                lengths = [make_task(name).steps]
-            for length in lengths:
+            for length in _lengths(settings, name):
                 all_units.extend(Unit(cell, name, length, budget) for cell in settings.cells)
     for unit in all_units:
         model_for(settings, unit)
     return all_units
+
+
+def _lengths(settings: MemorySettings, task: str) -> list[int]:
+    """The lengths of a task."""
+    if not is_fixed(task):
+        return sorted(settings.lengths)
+    try:
+        return [make_task(task).steps]
+    except ImportError as fault:
+        raise ValueError(str(fault)) from fault
 
 
 def finished(records: Records) -> set[Unit]:
@@ -149,7 +160,9 @@ class _Reach(NamedTuple):
 def _programs(settings: MemorySettings, sized: Sized) -> _Programs:
     task, model, _ = sized
     optimiser = optax.adam(settings.learning_rate)
-    step = train_step(model.loss, optimiser, clip=settings.clip)
+    if settings.clip is not None:
+        optimiser = optax.chain(optax.clip_by_global_norm(settings.clip), optimiser)
+    step = train_step(model.loss, optimiser)
     shapes = _shapes(task, settings.batch_size)
 
     def start(key: Key) -> TrainState:
@@ -203,9 +216,7 @@ def _last_target(task: Task, batch: Batch) -> Batch:
     return batch._replace(mask=steps == jnp.max(jnp.where(counts, steps, -1), axis=0))
 
 
-def _measure_unit(
-    settings: MemorySettings, unit: Unit, progress: Callable[[str], None]
-) -> Records:
+def _measure_unit(settings: MemorySettings, unit: Unit, progress: Callable[[str], None]) -> Records:
     sized = model_for(settings, unit)
     programs = _programs(settings, sized)
     keys = jnp.stack([jax.random.key(seed) for seed in range(settings.seeds)])

@@ -61,9 +61,7 @@ CASES = {
         tagger(bidirectional(GRU(3)), C, vocabulary_size=V, embedding_size=2),
         Batch(CODES, TAGS, VALID, LENGTHS),
     ),
-    "step regressor": Case(
-        step_regressor(GRU(3), O), Batch(VECTORS, STEP_NUMBERS, VALID, LENGTHS)
-    ),
+    "step regressor": Case(step_regressor(GRU(3), O), Batch(VECTORS, STEP_NUMBERS, VALID, LENGTHS)),
     "language model": Case(
         language_model(stack([RNN(3), GRU(4)]), V, tied=True),
         Batch(CODES, np.roll(CODES, -1, 0), VALID, LENGTHS),

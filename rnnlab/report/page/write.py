@@ -25,10 +25,10 @@ MISSING = "–"
 def write_page(folder: Path) -> Path:
     """Gathers the files of a run in ``folder`` into ``report.html`` there, and returns its path.
 
-    The page shows gradients.json, dynamics.json and memory.json, as far as they exist, their configuration or
-    that of config.json, and the faults of the run (``faults``). Of a training run, which may be in
-    progress, it shows run.json and metrics.jsonl; training.png and training.svg are then drawn
-    beside the page. Equal records give an equal page.
+    The page shows gradients.json, dynamics.json and memory.json, as far as they exist, their
+    configuration or that of config.json, and the faults of the run (``faults``). Of a training run,
+    which may be in progress, it shows run.json and metrics.jsonl; training.png and training.svg are
+    then drawn beside the page. Equal records give an equal page.
 
     Raises ValueError, in one sentence, for a directory that is missing, holds no run or holds a
     damaged file.
