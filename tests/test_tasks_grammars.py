@@ -176,8 +176,9 @@ def test_the_rates_of_a_word_by_enumeration(task):
             if is_word and step not in intact:
                 accidental += probability / task.length
     loss = 0.0
-    for (letter, _), mass in joint.items():
-        loss -= mass * math.log(mass / (joint[letter, True] + joint[letter, False])) if mass else 0
+    for (letter, _), mass in list(joint.items()):
+        if mass:
+            loss -= mass * math.log(mass / (joint[letter, True] + joint[letter, False]))
     positive = sum(joint[letter, True] for letter in task.alphabet)
     assert task.positive_rate() == pytest.approx(positive, rel=1e-12)
     assert task.accidental_rate() == pytest.approx(accidental, rel=1e-10, abs=1e-15)

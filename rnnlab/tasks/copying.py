@@ -167,7 +167,7 @@ def copy_with_padding(lag: int = 100, symbols: int = 8, items: int = 10) -> Copy
     >>> task = copy_with_padding(lag=100)
     >>> batch = task.sample(jax.random.key(0), 4)
     >>> batch.xs.shape, round(task.baseline(), 2)
-    ((120, 4), 0.44)
+    ((120, 4), 0.45)
 
     Args:
         lag: the longest delay.

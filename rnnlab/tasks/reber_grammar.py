@@ -31,14 +31,18 @@ END, ILLEGAL = 20, 21
 
 def _arcs() -> tuple[tuple[tuple[str, int], ...], ...]:
     """The arcs of the states before END."""
-    arcs = [(("B", 1),), _BRANCHES]
+    arcs: list[tuple[tuple[str, int], ...]] = [(("B", 1),), _BRANCHES]
     for symbol, first in _BRANCHES:
-        for inner_arcs in _REBER:
-            arcs.append(tuple((inner, first + state) for inner, state in inner_arcs))
+        arcs.extend(_shifted(inner, first) for inner in _REBER)
         last = first + len(_REBER)
         arcs.append(((symbol, last + 1),))
         arcs.append((("E", END),))
     return tuple(arcs)
+
+
+def _shifted(arcs: tuple[tuple[str, int], ...], first: int) -> tuple[tuple[str, int], ...]:
+    """Arcs of the inner grammar whose first state is ``first``."""
+    return tuple((symbol, first + state) for symbol, state in arcs)
 
 
 def _tables() -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -9,9 +9,12 @@ import numpy as np
 from rnnlab.data import check_batch
 
 
-@functools.partial(jax.jit, static_argnums=(0, 2))
+SAMPLE = jax.jit(lambda task, key, batch_size: task.sample(key, batch_size), static_argnums=(0, 2))
+
+
 def draw(task, key, batch_size):
-    return task.sample(key, batch_size)
+    """A batch as NumPy arrays; a task and a size are compiled once."""
+    return jax.tree.map(np.asarray, SAMPLE(task, key, batch_size))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2))
@@ -46,7 +49,6 @@ def check_task(task, batch_size=16):
         lambda leaf: leaf.dtype, first
     )
     assert hash(dataclasses.replace(task)) == hash(task)
-    assert task.batches(batch_size, seed=1)[0].xs.shape == first.xs.shape
     assert 0 < task.lag < task.steps
     assert 0 <= task.floor() < task.baseline()
 
