@@ -22,17 +22,10 @@ from rnnlab.typing import Array, Key, PyTree
 
 STEPS, BATCH, BITS, HIDDEN = 64, 32, 3, 16
 UPDATES, STARTS, SEEDS = 500, 1024, 5
+task = rnnlab.tasks.flip_flop(STEPS, BITS)
 cell, readout = rnnlab.RNN(HIDDEN), rnnlab.Readout(BITS)
 model = rnnlab.stack([cell, readout])
 optimiser = optax.adam(optax.cosine_decay_schedule(0.02, UPDATES))
-
-
-def flip_flop(key: Key) -> tuple[Array, Array]:
-    """Pulses and targets, ``[T, B, 3]``; every channel has a pulse at the first step."""
-    k_time, k_sign = jax.random.split(key)
-    pulse = jax.random.bernoulli(k_time, 0.5, (STEPS, BATCH, BITS)).at[0].set(True)
-    xs = jnp.where(pulse, jax.random.rademacher(k_sign, pulse.shape, jnp.float32), 0)
-    return xs, jax.lax.associative_scan(lambda old, new: jnp.where(new == 0, old, new), xs)
 
 
 @jax.jit
@@ -41,7 +34,7 @@ def train(key: Key) -> tuple[PyTree, Array]:
 
     def update(carry: tuple, key: Key) -> tuple[tuple, Array]:
         params, state = carry
-        xs, targets = flip_flop(key)
+        xs, targets, *_ = task.sample(key, BATCH)
 
         def loss(params: PyTree) -> Array:
             return jnp.mean((rnnlab.unroll(model, params, xs)[1] - targets) ** 2)
@@ -84,7 +77,7 @@ print(
 for seed in range(SEEDS):
     k_train, k_pulses, k_starts = jax.random.split(jax.random.key(seed), 3)
     params, error = train(k_train)
-    states, _ = rnnlab.unroll_states(cell, params.layers[0], flip_flop(k_pulses)[0])
+    states, _ = rnnlab.unroll_states(cell, params.layers[0], task.sample(k_pulses, BATCH).xs)
     starts = sample_states(k_starts, states, STARTS, noise=1.0)
     points = fixed_points(cell, params.layers[0], jnp.zeros(BITS), starts)
     stable = memories(params, points.states[points.unstable == 0])

@@ -4,7 +4,6 @@ import functools
 import math
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -139,15 +138,6 @@ def test_the_flip_flop_without_memory_reaches_the_baseline(task):
     np.testing.assert_allclose(loss, task.baseline(), rtol=0.01)
     steps = task.length
     assert task.baseline() == pytest.approx((1 - task.probability) * (steps - 1) / steps, 1e-15)
-
-
-def test_the_flip_flop_is_that_of_the_experiment():
-    """The sampler of experiments/flip_flop.py, in single precision."""
-    with jax.enable_x64(False):
-        k_time, k_sign = jax.random.split(jax.random.key(3))
-        pulse = jax.random.bernoulli(k_time, 0.5, (64, 32, 3)).at[0].set(True)
-        xs = jnp.where(pulse, jax.random.rademacher(k_sign, pulse.shape, jnp.float32), 0)
-        np.testing.assert_array_equal(draw(flip_flop(), 3, 32).xs, xs)
 
 
 def test_lag_of_the_flip_flop():

@@ -50,7 +50,9 @@ class FlipFlop(Task):
         has_pulse = jax.random.bernoulli(k_time, jnp.float32(self.probability), shape)
         # The value that an output holds is defined from the first step on.
         has_pulse = has_pulse.at[0].set(True)
-        xs = jnp.where(has_pulse, jax.random.rademacher(k_sign, shape, jnp.float32), 0)
+        is_up = jax.random.bernoulli(k_sign, jnp.float32(0.5), shape)
+        signs = jnp.where(is_up, jnp.float32(1), jnp.float32(-1))
+        xs = jnp.where(has_pulse, signs, 0)
         return Batch(xs, jax.lax.associative_scan(_hold, xs))
 
     def baseline(self) -> float:

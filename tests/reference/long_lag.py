@@ -52,7 +52,8 @@ def check_keys(task, batch):
     mapped = jax.jit(jax.vmap(lambda key: task.sample(key, batch_size)))(keys)
     mapped = jax.tree.map(np.asarray, mapped)
     for index in range(3):
-        same(SHARED(task, keys[index], batch_size), jax.tree.map(lambda x: x[index], mapped))
+        one = jax.tree.map(lambda x, index=index: x[index], mapped)
+        same(SHARED(task, keys[index], batch_size), one)
     assert (mapped.xs[0] != mapped.xs[1]).any()
     assert (mapped.targets[0] != mapped.targets[1]).any()
     with jax.enable_x64(False):
