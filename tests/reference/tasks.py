@@ -8,7 +8,6 @@ import numpy as np
 
 from rnnlab.data import check_batch
 
-
 SAMPLE = jax.jit(lambda task, key, batch_size: task.sample(key, batch_size), static_argnums=(0, 2))
 
 
