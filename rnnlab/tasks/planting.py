@@ -51,9 +51,7 @@ def word_rates(
     return WordRates(joint / length, planted_words / length)
 
 
-def _emission(
-    word: tuple[int, ...], size: int, planted: float, misspelled: float
-) -> np.ndarray:
+def _emission(word: tuple[int, ...], size: int, planted: float, misspelled: float) -> np.ndarray:
     """``[L, L, V]``: probabilities of a letter, given the planted letters before and with it.
 
     Outside of planted words, and after the last letter of one, 0 letters are planted so far.
