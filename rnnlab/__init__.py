@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rnnlab import nnx as nnx
     from rnnlab import report as report
     from rnnlab import studies as studies
+    from rnnlab import tasks as tasks
     from rnnlab import theory as theory
     from rnnlab import training as training
     from rnnlab.cells import GRU as GRU
@@ -87,6 +88,7 @@ _MODULES = (
     "nnx",
     "report",
     "studies",
+    "tasks",
     "theory",
     "training",
 )

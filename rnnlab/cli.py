@@ -21,6 +21,7 @@ from rnnlab._usage import RunError, UsageError, checking, existing_folder
 from rnnlab._version import __version__
 from rnnlab.startup import kept_programs, quick_start
 from rnnlab.studies import records
+from rnnlab.studies.memory_settings import MemorySettings
 from rnnlab.studies.settings import (
     TRAINED,
     DynamicsSettings,
@@ -42,7 +43,7 @@ CLOSER = ("singular_values", "contributions", "truncation")
 DONE, FAILED, USAGE = 0, 1, 2
 """Exit codes, with ``terminal.INTERRUPTED``."""
 
-Settings = TypeVar("Settings", bound=StudySettings)
+Settings = TypeVar("Settings")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +62,6 @@ class Command(abc.ABC):
             directory (XDG_CACHE_HOME or ~/.cache).
     """
 
-    from_run: Annotated[str | None, tyro.conf.arg(name="from", metavar="DIR")] = None
     out: Annotated[str, tyro.conf.arg(metavar="DIR")] = "runs"
     resume: bool = False
     json: bool = False
@@ -80,7 +80,7 @@ class Command(abc.ABC):
         """The kinds of records that the study gives."""
 
     @abc.abstractmethod
-    def settings(self) -> StudySettings:
+    def settings(self) -> Any:
         """The settings alone; ValueError if they are invalid."""
 
     @property
@@ -125,42 +125,27 @@ class Command(abc.ABC):
         self._print(run)
         return DONE
 
-    def _checked_settings(self) -> StudySettings:
-        """The settings, with those checks of ``--out`` and ``--data`` that need no JAX."""
-        settings = self._resolved(self.settings())
+    def _checked_settings(self) -> Any:
+        """The settings, with the checks of a command's arguments that need no JAX."""
         if not self.out:
             raise ValueError("--out is empty; give the directory to write into")
-        if not settings.data:
-            raise ValueError('--data is empty; give "text", "noise", or the path of a UTF-8 file')
-        if settings.data not in ("text", "noise") and not _can_be_read(Path(settings.data)):
-            from rnnlab.data import read_text
+        return self.settings()
 
-            # Raises the error that says why.
-            read_text(settings.data)
-        return settings
+    def _source(self, settings: Any) -> tuple[Any, dict[str, Any]]:
+        """The data that the study reads, and what the configuration says of them."""
+        del settings
+        return None, {}
 
-    def _resolved(self, settings: StudySettings) -> StudySettings:
-        """The settings with what the network of a training run fixes."""
-        if settings.from_run is None:
-            return settings
-        # Before JAX is imported, which reads the flags that this sets.
-        quick_start()
-        from rnnlab.studies.from_run import resolve
-
-        return resolve(settings)
-
-    def _complete(self, run: Run, settings: StudySettings, arguments: list[str]) -> None:
+    def _complete(self, run: Run, settings: Any, arguments: list[str]) -> None:
         """Measures the missing units, draws the figures, and replaces an earlier run."""
         from rnnlab.studies.environment import environment
 
         with checking():
             study = self.study
-            data = _source(settings)
-            network = {} if data.trained is None else {"network": data.trained.about}
+            data, about = self._source(settings)
             config = {
                 "settings": dataclasses.asdict(settings),
-                "data": data.about,
-                **network,
+                **about,
                 **environment(),
                 "command": shlex.join(["rnnlab", *arguments]),
             }
@@ -212,7 +197,40 @@ class Command(abc.ABC):
 
 
 @dataclasses.dataclass(frozen=True)
-class Gradients(Command, GradientSettings):
+class NetworkCommand(Command):
+    """A study of networks on sequences of text or noise, or of the network of a training run."""
+
+    from_run: Annotated[str | None, tyro.conf.arg(name="from", metavar="DIR")] = None
+
+    def _checked_settings(self) -> StudySettings:
+        settings = self._resolved(super()._checked_settings())
+        if not settings.data:
+            raise ValueError('--data is empty; give "text", "noise", or the path of a UTF-8 file')
+        if settings.data not in ("text", "noise") and not _can_be_read(Path(settings.data)):
+            from rnnlab.data import read_text
+
+            # Raises the error that says why.
+            read_text(settings.data)
+        return settings
+
+    def _resolved(self, settings: StudySettings) -> StudySettings:
+        """The settings with what the network of a training run fixes."""
+        if settings.from_run is None:
+            return settings
+        # Before JAX is imported, which reads the flags that this sets.
+        quick_start()
+        from rnnlab.studies.from_run import resolve
+
+        return resolve(settings)
+
+    def _source(self, settings: StudySettings) -> "tuple[Source, dict[str, Any]]":
+        data = _source(settings)
+        network = {} if data.trained is None else {"network": data.trained.about}
+        return data, {"data": data.about, **network}
+
+
+@dataclasses.dataclass(frozen=True)
+class Gradients(NetworkCommand, GradientSettings):
     """Measure how far back in time the gradient of each cell reaches.
 
     The loss is taken at the last step of sequences of each length. For each cell, length and seed,
@@ -295,7 +313,7 @@ class Gradients(Command, GradientSettings):
 
 
 @dataclasses.dataclass(frozen=True)
-class Dynamics(Command, DynamicsSettings):
+class Dynamics(NetworkCommand, DynamicsSettings):
     """Measure the dynamics of each cell: Lyapunov exponents, fixed points and a phase diagram.
 
     For each cell and seed, the command measures the leading Lyapunov exponents (the first, λ₁, is
@@ -344,6 +362,54 @@ class Dynamics(Command, DynamicsSettings):
         yield from sentences.dynamics_sentences(run.summary, points, phase)
         figures = "spectrum.png, portrait.png and phase.png"
         yield f"The figures {figures} and the numbers are in {run.folder}."
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory(Command, MemorySettings):
+    """Train each cell on tasks with a long lag: what it learns, and how far its gradient reaches.
+
+    For each cell, task, length and budget of parameters, the command trains networks of several
+    seeds until they have solved the task, at most for a number of updates. It measures the loss on
+    held-out sequences beside the exact loss without memory, and before and after the training the
+    reach of the gradient and the first Lyapunov exponent. It writes memory.json, memory.csv, memory
+    as .png and .svg, config.json and SHA256SUMS, which lists these files.
+    """
+
+    out: Annotated[str, tyro.conf.arg(metavar="DIR")] = "runs/memory"
+
+    name: ClassVar = "memory"
+    drawing: ClassVar = "rnnlab.report.figures.memory"
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return ("scores", "curves")
+
+    def settings(self) -> MemorySettings:
+        return _only(MemorySettings, self)
+
+    @property
+    def study(self) -> "Study":
+        from rnnlab.studies import memory
+
+        return memory
+
+    def draw(self, run: Run, folder: Path) -> None:
+        from rnnlab.report.figures import memory
+
+        columns = (
+            "cell", "task", "length", "budget", "seed", "hidden_size", "parameters", "lag",
+            "updates", "solved_after", "loss", "accuracy", "baseline", "floor", "skill", "lags",
+            "horizon_before", "horizon_after", "exponent_before", "exponent_after",
+        )  # fmt: skip
+        records.write_csv(folder / "memory.csv", columns, run.records)
+        memory.draw(run.records["scores"], folder)
+
+    def tell(self, run: Run) -> "Iterator[str | Table]":
+        from rnnlab.report import memory_sentences
+
+        yield memory_sentences.table(run.summary)
+        yield from memory_sentences.sentences(run.summary)
+        yield f"The figure is {run.folder / 'memory.png'}; the numbers are in the same directory."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -424,10 +490,11 @@ def _parse(arguments: list[str]) -> Any:
                 "generate": Generate,
                 "gradients": Gradients,
                 "dynamics": Dynamics,
+                "memory": Memory,
                 "report": Report,
             },
             prog="rnnlab",
-            description="Train recurrent networks, and measure their gradients and dynamics.",
+            description="Train recurrent networks; measure their gradients, dynamics and memory.",
             args=arguments,
             config=(tyro.conf.FlagCreatePairsOff,),
         )

@@ -166,8 +166,11 @@ def _wait_for_interrupt(reader: int) -> None:
     line = f"{erase}rnnlab: {printable(_farewell())}\n"
     encoded = line.encode(sys.stderr.encoding or "utf-8", "rnnlab")
     with contextlib.suppress(OSError):
-        # Not through sys.stderr, whose lock the main thread may hold.
-        os.write(2, encoded)
+        # Not through sys.stderr, whose lock the main thread may hold. That thread goes on until the
+        # process ends, and would otherwise write another line of progress after this one.
+        terminal = os.dup(2)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        os.write(terminal, encoded)
     os._exit(INTERRUPTED)
 
 

@@ -40,10 +40,14 @@ def check_close(found, expected, atol=1e-12):
 
 
 @pytest.mark.combinations
-@pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS.keys())
-@pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS.keys())
-def test_engines_agree_in_values_and_gradients(cell, wrap):
-    cell = wrap(cell)
+@pytest.mark.parametrize(
+    ("wrapper", "name"),
+    [(wrapper, "lstm") for wrapper in WRAPPERS]
+    + [("variational", name) for name in CELLS if name != "lstm"]
+    + [("zoneout", "gru before")],
+)
+def test_engines_agree_in_values_and_gradients(wrapper, name):
+    cell = WRAPPERS[wrapper](CELLS[name])
     params, xs = problem(cell)
     options = {
         "key": KEY,

@@ -50,8 +50,8 @@ def log_norms(tree):
 @pytest.mark.combinations
 @pytest.mark.parametrize(
     ("name", "course"),
-    [(name, course) for name in ALL for course in ("plain", "all")]
-    + [("lstm", course) for course in ("lengths", "resets", "mask", "reverse")],
+    [(name, "all") for name in ALL]
+    + [("lstm", course) for course in ("plain", "lengths", "resets", "mask", "reverse")],
 )
 def test_contributions_sum_to_the_gradient(name, course):
     cell, how = ALL[name], COURSES[course]
@@ -90,7 +90,7 @@ def test_state_norms_are_the_gradients_of_the_cut_sequence(name):
     cell = ALL[name]
     params, xs = draw_params(cell, I), xs_of()
     flow = rnnlab.gradient_flow(cell, params, xs, loss)
-    for t in range(T):
+    for t in (0, T // 2, T - 1):
         by_hand = state_gradients(cell, params, xs, t)
         norms = jax.tree.map(lambda g: jnp.log(jnp.linalg.norm(g, axis=-1)), by_hand)
         np.testing.assert_allclose(flow.log_norm_h[t], norms.h, rtol=1e-10)

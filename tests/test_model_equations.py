@@ -20,6 +20,7 @@ from rnnlab.models import (
     forecaster,
     language_model,
     regressor,
+    step_regressor,
     tagger,
 )
 from rnnlab.models.pooling import directions, pool, pooling_weights
@@ -32,6 +33,7 @@ from tests.reference.models import (
     CODES,
     LENGTHS,
     SHORT,
+    STEP_NUMBERS,
     TAGS,
     VALID,
     VECTORS,
@@ -39,6 +41,7 @@ from tests.reference.models import (
     B,
     C,
     I,
+    O,
     T,
     V,
     evaluation,
@@ -151,6 +154,19 @@ def test_the_scores_of_a_regressor():
     value, metrics = jax.jit(model.loss)(params, batch)
     close(value, jnp.asarray((errors**2).mean()))
     assert int(metrics.pop("count")) == 2
+    close(metrics, {"mae": jnp.asarray(np.abs(errors).mean())})
+
+
+def test_the_scores_of_a_step_regressor():
+    model = step_regressor(GRU(3), O)
+    mask = VALID & (TAGS != 1)
+    numbers = np.where(mask[..., None], STEP_NUMBERS, np.nan)
+    batch = Batch(VECTORS, numbers, mask, LENGTHS)
+    params = float64_params(model, batch)
+    errors = (np.asarray(jax.jit(model.apply)(params, batch)) - numbers)[mask]
+    value, metrics = jax.jit(model.loss)(params, batch)
+    close(value, jnp.asarray((errors**2).mean()))
+    assert int(metrics.pop("count")) == mask.sum() * O
     close(metrics, {"mae": jnp.asarray(np.abs(errors).mean())})
 
 

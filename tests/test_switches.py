@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -288,12 +289,12 @@ TRANSFORMATIONS = {
 
 
 def of_each_kind():
-    """Every transformation with every engine, and with every cell on the engine that suits it."""
+    """Every transformation with every engine, and with cells on the engine that suits them."""
+    others = itertools.cycle(("lines", "rows", "layers"))
     for transformation in TRANSFORMATIONS:
         for engine in ENGINES:
             yield transformation, "columns", engine
-        for cell in ("lines", "rows", "layers"):
-            yield transformation, cell, "fused"
+        yield transformation, next(others), "fused"
         yield transformation, "step", "scan"
 
 
@@ -371,9 +372,11 @@ def last(ys):
 
 
 @pytest.mark.combinations
-@pytest.mark.parametrize("cell", [LSTM(4), GRU(4, reset="before")], ids=["lstm", "gru-before"])
-@pytest.mark.parametrize("instrument", INSTRUMENTS.values(), ids=INSTRUMENTS)
-def test_no_instrument_trips_a_switch(cell, instrument):
+@pytest.mark.parametrize("name", INSTRUMENTS)
+def test_no_instrument_trips_a_switch(name):
+    instrument = INSTRUMENTS[name]
+    # One cell after the other: what an instrument does is the same for both.
+    cell = (LSTM(4), GRU(4, reset="before"))[list(INSTRUMENTS).index(name) % 2]
     params = cell.init(jax.random.key(0), 3)
     expected = instrument(cell, params)
     with all_that_refuse(), jax.debug_infs(False):  # the log of zero is −inf

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rnnlab.tasks import digits as module
-from rnnlab.tasks.digits import digits
+from rnnlab.tasks.images import digits
 from tests.reference.tasks import check_task, draw
 
 

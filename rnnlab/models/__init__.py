@@ -18,8 +18,9 @@ from rnnlab.models.language_model import (
     language_model,
 )
 from rnnlab.models.sequence import SequenceParams
+from rnnlab.models.stepwise import StepRegressor, Tagger, step_regressor, tagger
 from rnnlab.models.table import Part, Table
-from rnnlab.models.tagger import Tagger, tagger
+from rnnlab.models.task_model import for_task
 
 __all__ = [
     "Beam",
@@ -36,6 +37,7 @@ __all__ = [
     "Part",
     "Regressor",
     "SequenceParams",
+    "StepRegressor",
     "Table",
     "Tagger",
     "TiedReadoutParams",
@@ -44,9 +46,11 @@ __all__ = [
     "conditioned_decoder",
     "encoder_decoder",
     "filtered",
+    "for_task",
     "forecaster",
     "language_model",
     "regressor",
     "sample",
+    "step_regressor",
     "tagger",
 ]

@@ -33,6 +33,10 @@ class PooledModel(SequenceModel):
     def apply(self, params: SequenceParams, batch: Batch, *, key: Key | None = None) -> Array:
         """The outputs ``[B, O]``."""
         _, ys = self.read(params, unpacked(batch), lengths=batch.lengths, key=key)
+        return self.head(params, ys, batch)
+
+    def head(self, params: SequenceParams, ys: Array, batch: Batch) -> Array:
+        """The outputs ``[B, O]`` from those of the cell at all steps, ``[T, B, H]``."""
         lengths = None if batch.lengths is None else _check.array("lengths", batch.lengths)
         with jax.named_scope("pooling"):
             pooled = pool(self.pool, self.cell, params.pooling, ys, lengths)

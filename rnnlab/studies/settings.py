@@ -50,15 +50,12 @@ class StudySettings:
     def __post_init__(self) -> None:
         # The dataclass is frozen, and JSON and the command line give lists.
         object.__setattr__(self, "cells", tuple(self.cells))
-        for name in self.cells:
-            if name not in REGISTRY:
-                raise ValueError(f"cell {name!r} is unknown; choose from {', '.join(REGISTRY)}")
-        _distinct("cells", self.cells)
-        _whole("layers", self.layers, 1)
-        _whole("hidden_size", self.hidden_size, 1)
-        _whole("batch_size", self.batch_size, 1)
-        _whole("seeds", self.seeds, 1)
-        _whole("alphabet", self.alphabet, 2)
+        check_cells(self.cells)
+        whole("layers", self.layers, 1)
+        whole("hidden_size", self.hidden_size, 1)
+        whole("batch_size", self.batch_size, 1)
+        whole("seeds", self.seeds, 1)
+        whole("alphabet", self.alphabet, 2)
         if self.init not in INITS:
             raise ValueError(f"init is {self.init!r}; choose from {', '.join(INITS)}")
         if self.precision not in ("float32", "float64"):
@@ -111,10 +108,10 @@ class GradientSettings(StudySettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "lengths", tuple(self.lengths))
-        _distinct("lengths", self.lengths)
+        distinct("lengths", self.lengths)
         for length in self.lengths:
-            _whole("a length", length, 1)
-        _whole("train_steps", self.train_steps, 0)
+            whole("a length", length, 1)
+        whole("train_steps", self.train_steps, 0)
         if self.train_steps and self.from_run is not None:
             raise ValueError(
                 f"train_steps is {self.train_steps}, but the network of {self.from_run} was "
@@ -122,10 +119,10 @@ class GradientSettings(StudySettings):
                 f"{self.from_run}"
             )
         if self.train_length is not None:
-            _whole("train_length", self.train_length, 1)
+            whole("train_length", self.train_length, 1)
         for name in ("learning_rate", "clip"):
             if getattr(self, name) is not None:
-                _positive(name, getattr(self, name))
+                positive(name, getattr(self, name))
 
     @property
     def phases(self) -> tuple[str, ...]:
@@ -188,15 +185,15 @@ class DynamicsSettings(StudySettings):
         super().__post_init__()
         if self.drive not in ("data", "none"):
             raise ValueError(f"drive is {self.drive!r}; choose data or none")
-        _positive("gain", self.gain)
+        positive("gain", self.gain)
         if self.exponents is not None:
-            _whole("exponents", self.exponents, 1)
-        _whole("steps", self.steps, 1)
-        _whole("burn_in", self.burn_in, 0)
-        _whole("warm_up", self.warm_up, 0)
-        _whole("starts", self.starts, 1)
-        _whole("grid", self.grid, 2)
-        _whole("longest", self.longest, 2)
+            whole("exponents", self.exponents, 1)
+        whole("steps", self.steps, 1)
+        whole("burn_in", self.burn_in, 0)
+        whole("warm_up", self.warm_up, 0)
+        whole("starts", self.starts, 1)
+        whole("grid", self.grid, 2)
+        whole("longest", self.longest, 2)
 
     @property
     def total(self) -> int:
@@ -231,19 +228,30 @@ class DynamicsSettings(StudySettings):
         return max(self.total, self.longest) + 1
 
 
-def _whole(name: str, value: int, least: int) -> None:
+def check_cells(cells: tuple[str, ...]) -> None:
+    """ValueError for an unknown cell, none, or one that is named twice."""
+    for name in cells:
+        if name not in REGISTRY:
+            raise ValueError(f"cell {name!r} is unknown; choose from {', '.join(REGISTRY)}")
+    distinct("cells", cells)
+
+
+def whole(name: str, value: int, least: int) -> None:
+    """ValueError unless ``value`` is a whole number of at least ``least``."""
     # In Python True is an int.
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(f"{name} is {value}; it must be an integer of at least {least}")
 
 
-def _positive(name: str, value: float) -> None:
+def positive(name: str, value: float) -> None:
+    """ValueError unless ``value`` is a positive finite number."""
     # Written so that NaN, for which every comparison is false, is refused too.
     if not (value > 0 and math.isfinite(value)):
         raise ValueError(f"{name} is {value}; it must be a positive number")
 
 
-def _distinct(name: str, values: tuple) -> None:
+def distinct(name: str, values: tuple) -> None:
+    """ValueError for no values, and for one that is there twice."""
     if not values:
         raise ValueError(f"{name} is empty; give at least one")
     for value in values:

@@ -102,7 +102,7 @@ class Run:
         self.config = config
         self.missing = list(units)
         for before in self._before:
-            if before.get("data") != config["data"]:
+            if before.get("data") != config.get("data"):
                 raise ValueError(f"{self.folder} holds a run on other data; choose another --out")
             # A network from a training run is another one after more training.
             if before.get("network") != config.get("network"):

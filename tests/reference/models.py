@@ -16,6 +16,7 @@ from rnnlab.models import (
     forecaster,
     language_model,
     regressor,
+    step_regressor,
     tagger,
 )
 from tests.reference.cells import draw
@@ -29,6 +30,7 @@ VECTORS = RNG.normal(size=(T, B, I))
 CLASSES = RNG.integers(0, C, B)
 TAGS = RNG.integers(0, C, (T, B))
 NUMBERS = RNG.normal(size=(B, O))
+STEP_NUMBERS = np.random.default_rng(1).normal(size=(T, B, O))
 AFTER = RNG.normal(size=(AHEAD, B, I))
 WRITTEN = RNG.integers(0, C, (AHEAD, B))
 SHORT = np.arange(AHEAD)[:, None] < np.array([3, 1, 2])
@@ -59,6 +61,7 @@ CASES = {
         tagger(bidirectional(GRU(3)), C, vocabulary_size=V, embedding_size=2),
         Batch(CODES, TAGS, VALID, LENGTHS),
     ),
+    "step regressor": Case(step_regressor(GRU(3), O), Batch(VECTORS, STEP_NUMBERS, VALID, LENGTHS)),
     "language model": Case(
         language_model(stack([RNN(3), GRU(4)]), V, tied=True),
         Batch(CODES, np.roll(CODES, -1, 0), VALID, LENGTHS),

@@ -1,4 +1,4 @@
-"""A model with one label for each step."""
+"""Models with an output for each step: the tagger and the step regressor."""
 
 import dataclasses
 
@@ -7,26 +7,46 @@ import jax
 from rnnlab import _check
 from rnnlab.data.batch import Batch
 from rnnlab.models.base import inputs, targets
-from rnnlab.models.scores import Scored, classification, counted
+from rnnlab.models.scores import Scored, classification, counted, squared_error
 from rnnlab.models.sequence import SequenceModel, SequenceParams
 from rnnlab.typing import Array, Cell, Key
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Tagger(SequenceModel):
-    """A label for each step; see :func:`tagger`."""
+class StepwiseModel(SequenceModel):
+    """The base of the models with an output for each step."""
 
     def apply(self, params: SequenceParams, batch: Batch, *, key: Key | None = None) -> Array:
-        """The logits ``[T, B, classes]``."""
+        """The outputs ``[T, B, O]``."""
         xs = inputs(batch)
         _, ys = self.read(params, xs, lengths=batch.lengths, resets=batch.resets, key=key)
+        return self.head(params, ys, batch)
+
+    def head(self, params: SequenceParams, ys: Array, batch: Batch) -> Array:
+        """The outputs ``[T, B, O]`` from those of the cell, ``[T, B, H]``."""
+        del batch
         with jax.named_scope("readout"):
             return self.readout(params.readout, ys)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tagger(StepwiseModel):
+    """A label for each step; see :func:`tagger`."""
 
     def score(self, outputs: Array, batch: Batch) -> Scored:
         """The mean cross-entropy over the steps that count, in nats, and "accuracy"."""
         counts = counted(batch.mask, batch.lengths, outputs.shape[:-1])
         return classification(outputs, targets(batch), counts)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StepRegressor(StepwiseModel):
+    """Numbers for each step; see :func:`step_regressor`."""
+
+    def score(self, outputs: Array, batch: Batch) -> Scored:
+        """The mean squared error over steps that count and outputs, and the absolute one, "mae"."""
+        counts = counted(batch.mask, batch.lengths, outputs.shape[:-1])
+        return squared_error(outputs, targets(batch), counts)
 
 
 def tagger(
@@ -68,6 +88,43 @@ def tagger(
     return Tagger(
         cell=cell,
         outputs=_check.positive_int("classes", classes),
+        vocabulary_size=vocabulary_size,
+        embedding_size=embedding_size,
+        dropout=dropout,
+        engine=engine,
+    )
+
+
+def step_regressor(
+    cell: Cell,
+    outputs: int,
+    *,
+    vocabulary_size: int | None = None,
+    embedding_size: int | None = None,
+    dropout: float = 0.0,
+    engine: str = "auto",
+) -> StepRegressor:
+    """A model that gives each step one or more numbers.
+
+    ŷₜ = W yₜ + b, where y are the outputs of the cell. A batch has targets ``[T, B, outputs]``, or
+    ``[T, B]`` for one output; ``apply`` returns ``[T, B, outputs]``. The loss is the mean squared
+    error over the steps that count, as in :func:`tagger`, which has the same options.
+
+    >>> import jax, jax.numpy as jnp, rnnlab
+    >>> from rnnlab.models import step_regressor
+    >>> model = step_regressor(rnnlab.GRU(8), 3)
+    >>> xs = jnp.ones((20, 4, 3))
+    >>> params = model.init(jax.random.key(0), rnnlab.data.Batch(xs, xs))
+    >>> loss, metrics = model.loss(params, rnnlab.data.Batch(xs, xs))
+    >>> list(metrics)
+    ['mae', 'count']
+
+    Raises:
+        ValueError: as for a tagger.
+    """
+    return StepRegressor(
+        cell=cell,
+        outputs=_check.positive_int("outputs", outputs),
         vocabulary_size=vocabulary_size,
         embedding_size=embedding_size,
         dropout=dropout,
