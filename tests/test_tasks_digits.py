@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from rnnlab.tasks import digits as module
+from rnnlab.tasks import images as module
 from rnnlab.tasks.images import digits
 from tests.reference.tasks import check_task, draw
 
@@ -30,7 +30,7 @@ def original():
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_the_contract_of_a_task(permuted, split):
     task = digits(permuted, split)
-    check_task(task)
+    check_task(task, batch_size=4000)
     assert (task.steps, task.input_size, task.outputs, task.lag) == (64, 1, 10, 63)
 
 
