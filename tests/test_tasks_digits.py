@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from rnnlab.tasks import digits as module
+from rnnlab.tasks import images as module
 from rnnlab.tasks.images import digits
 from tests.reference.tasks import check_task, draw
 
@@ -25,11 +25,12 @@ def original():
     return pytest.importorskip("sklearn.datasets").load_digits(return_X_y=True)
 
 
+@pytest.mark.usefixtures("original")
 @pytest.mark.parametrize("permuted", [False, True])
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_the_contract_of_a_task(original, permuted, split):
+def test_the_contract_of_a_task(permuted, split):
     task = digits(permuted, split)
-    check_task(task)
+    check_task(task, batch_size=4000)
     assert (task.steps, task.input_size, task.outputs, task.lag) == (64, 1, 10, 63)
 
 
@@ -51,7 +52,8 @@ def test_every_fifth_image_of_a_digit_is_for_testing(original):
         assert entropy == pytest.approx(math.log(10), rel=1e-3)
 
 
-def test_samples_are_images_of_the_split(original):
+@pytest.mark.usefixtures("original")
+def test_samples_are_images_of_the_split():
     task = digits(split="test")
     images = task.examples()
     known = {}
@@ -70,7 +72,8 @@ def test_samples_are_images_of_the_split(original):
     assert drawn.var() == pytest.approx(mean, rel=0.25)
 
 
-def test_one_permutation_for_all_images(original):
+@pytest.mark.usefixtures("original")
+def test_one_permutation_for_all_images():
     plain = digits(split="test").examples()
     permuted = digits(True, "test").examples()
     order = np.random.RandomState(0).permutation(64)

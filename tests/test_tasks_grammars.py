@@ -10,15 +10,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import rnnlab
-from rnnlab.models import tagger
 from rnnlab.tasks.counting import EOS, A, B, accepted, anbn
 from rnnlab.tasks.planting import matches
 from rnnlab.tasks.reber import embedded_reber, legal, passed
 from rnnlab.tasks.reber_grammar import SYMBOLS
 from rnnlab.tasks.word import word_detection
 from tests.reference import one_sentence
-from tests.reference.tasks import assert_uniform, check_task, counted, draw, memoryless_loss
+from tests.reference.tasks import (
+    assert_uniform,
+    check_task,
+    columns,
+    counted,
+    draw,
+    memoryless_loss,
+)
 
 TASKS = [
     anbn(5),
@@ -35,7 +40,7 @@ def test_the_contract_of_a_task(task):
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: type(task).__name__)
 def test_the_baseline_is_that_of_a_predictor_fitted_to_many_samples(task):
-    batch = draw(task, jax.random.key(0), 20_000)
+    batch = draw(task, jax.random.key(0))
     assert memoryless_loss(*counted(batch)) == pytest.approx(task.baseline(), rel=0.01)
 
 
@@ -47,7 +52,7 @@ def read(codes, symbols):
 
 
 def test_strings_of_a_and_b():
-    batch = draw(anbn(5), jax.random.key(1), 2000)
+    batch = columns(draw(anbn(5), jax.random.key(1)), 2000)
     for column, length in enumerate(batch.lengths.tolist()):
         n = (length - 1) // 2
         string = [EOS] + [A] * n + [B] * n + [EOS]
@@ -120,21 +125,12 @@ def test_anbn_is_solved_near_its_floor():
     assert not task.solved({"loss": task.floor() + 0.006, "accuracy": 0.7})
 
 
-def test_a_tagger_is_scored_on_the_symbols_of_each_string():
-    task = anbn(5)
-    model = tagger(rnnlab.RNN(4), task.outputs, vocabulary_size=task.vocabulary_size)
-    batch = draw(task, jax.random.key(0), 16)
-    params = model.init(jax.random.key(0), batch)
-    _, metrics = model.loss(params, batch)
-    assert metrics["count"] == batch.lengths.sum()
-
-
 # The word
 
 
 def test_targets_mark_the_ends_of_words():
     for task in TASKS[1:3]:
-        batch = draw(task, jax.random.key(2), 400)
+        batch = columns(draw(task, jax.random.key(2)), 400)
         words = 0
         for column in range(400):
             text = read(batch.xs[:, column], task.alphabet)
@@ -213,7 +209,7 @@ def streams(task, text="", place=0, intact=frozenset(), is_intact=True):
 
 def test_words_come_by_accident_as_often_as_they_should():
     task = word_detection("AB", 20, planted=0.1, misspelled=0.0, others="C")
-    batch = draw(task, jax.random.key(5), 20_000)
+    batch = draw(task, jax.random.key(5))
     assert batch.targets.mean() == pytest.approx(task.positive_rate(), rel=0.01)
     # Nearly without planting it is the chance of two given letters, from the second step on.
     rare = dataclasses.replace(task, planted=1e-9)
@@ -319,19 +315,19 @@ def test_without_a_limit_the_losses_are_those_of_the_markov_chain():
 
 def test_strings_have_the_probabilities_of_the_grammar():
     strings = embedded_strings(11)
-    batch = draw(embedded_reber(11), jax.random.key(4), 20_000)
+    batch = draw(embedded_reber(11), jax.random.key(4))
     drawn = collections.Counter()
     for column, length in enumerate(batch.lengths.tolist()):
         string = read(batch.xs[:length, column], SYMBOLS)
         drawn[string + SYMBOLS[batch.targets[length - 1, column]]] += 1
     assert set(drawn) == set(strings)
     for string, probability in strings.items():
-        deviation = math.sqrt(20_000 * probability * (1 - probability))
-        assert abs(drawn[string] - 20_000 * probability) < 5 * deviation
+        deviation = math.sqrt(6000 * probability * (1 - probability))
+        assert abs(drawn[string] - 6000 * probability) < 5 * deviation
 
 
 def test_targets_are_the_next_symbols_and_the_mask_marks_them():
-    batch = draw(embedded_reber(), jax.random.key(4), 200)
+    batch = columns(draw(embedded_reber(), jax.random.key(4)), 200)
     xs, targets = np.asarray(batch.xs), np.asarray(batch.targets)
     for column, length in enumerate(batch.lengths.tolist()):
         string = read(xs[:length, column], SYMBOLS) + SYMBOLS[targets[length - 1, column]]
@@ -371,7 +367,7 @@ def test_legal_symbols_are_those_that_continue_to_a_string():
 
 def test_strings_pass_where_every_legal_symbol_comes_first():
     task = embedded_reber()
-    batch = draw(task, jax.random.key(6), 256)
+    batch = columns(draw(task, jax.random.key(6)), 256)
     logits = legal(batch.xs).astype(jnp.float32)
     assert passed(logits, batch).all()
     # A network that has forgotten the second symbol: T and P are equal after the inner string.
@@ -387,9 +383,9 @@ def test_strings_pass_where_every_legal_symbol_comes_first():
 
 def test_without_the_second_symbol_the_grammar_is_not_solved():
     task = embedded_reber()
-    targets = draw(task, jax.random.key(0), 20_000).lengths.mean()
+    targets = draw(task, jax.random.key(0)).lengths.mean()
     assert task.solved({"loss": task.floor() + 0.1 * math.log(2) / targets})
-    assert not task.solved({"loss": task.floor() + 0.2 * math.log(2) / targets})
+    assert not task.solved({"loss": task.floor() + 0.5 * math.log(2) / targets})
 
 
 @pytest.mark.parametrize(

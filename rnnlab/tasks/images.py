@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -93,8 +93,8 @@ def _images() -> Images:
             "digits() reads a data set of scikit-learn, which is not installed; run "
             "pip install scikit-learn"
         ) from None
-    pixels, labels = load_digits(return_X_y=True)
-    return Images(pixels.T.astype(np.uint8), labels.astype(np.int32))
+    loaded: Any = load_digits()
+    return Images(loaded.data.T.astype(np.uint8), loaded.target.astype(np.int32))
 
 
 @functools.cache
@@ -127,9 +127,11 @@ def digits(permuted: bool = False, split: str = "train") -> Digits:
     of one person. ``sample`` draws with replacement; ``examples()`` is the split itself.
 
     The baseline is the entropy of the digits in the split, the loss of the best constant (near
-    ln 10); the floor is 0, since no image comes with two digits. Solved is an accuracy of .99.
+    ln 10); the floor is 0, since no image comes with two digits. Solved is an accuracy of .99; the
+    papers compare accuracies and name no bound. On the test split a logistic regression on all 64
+    pixels has .966 and the nearest training image .986.
 
-    >>> digits(permuted=True, split="test").examples().xs.shape  # doctest: +SKIP
+    >>> digits(permuted=True, split="test").examples().xs.shape
     (64, 355, 1)
 
     Args:

@@ -11,8 +11,8 @@ from rnnlab.data import check_batch
 SAMPLE = jax.jit(lambda task, key, batch_size: task.sample(key, batch_size), static_argnums=(0, 2))
 
 
-def draw(task, key, batch_size):
-    """A batch as NumPy arrays; a task and a size are compiled once."""
+def draw(task, key, batch_size=6000):
+    """A batch as NumPy arrays; a task and a size are compiled once, so most tests share a size."""
     return jax.tree.map(np.asarray, SAMPLE(task, key, batch_size))
 
 
@@ -21,8 +21,8 @@ def draw_each(task, keys, batch_size):
     return jax.vmap(lambda key: task.sample(key, batch_size))(keys)
 
 
-def check_task(task, batch_size=16):
-    """A pure sampler with the task's own sizes and dtypes, in both precisions; a hashable task."""
+def check_task(task, batch_size=6000):
+    """A pure sampler with the task's own sizes, and 32 bits also in x64; a hashable task."""
     keys = jax.random.split(jax.random.key(3), 2)
     first, second = (draw(task, key, batch_size) for key in keys)
     classes = task.outputs if task.kind.startswith("class") else None
@@ -41,15 +41,14 @@ def check_task(task, batch_size=16):
     mapped = draw_each(task, keys, batch_size)
     for index, single in enumerate((first, second)):
         jax.tree.map(functools.partial(same_entry, index), mapped, single)
-    with jax.enable_x64(False):
-        narrow = draw(task, keys[0], batch_size)
-    jax.tree.map(np.testing.assert_array_equal, narrow, first)
-    assert jax.tree.map(lambda leaf: leaf.dtype, narrow) == jax.tree.map(
-        lambda leaf: leaf.dtype, first
-    )
     assert hash(dataclasses.replace(task)) == hash(task)
     assert 0 < task.lag < task.steps
     assert 0 <= task.floor() < task.baseline()
+
+
+def columns(batch, count):
+    """The first examples of a batch of codes."""
+    return jax.tree.map(lambda leaf: leaf[..., :count], batch)
 
 
 def same_entry(index, stacked, single):
