@@ -43,6 +43,7 @@ def measured():
     return settings, records
 
 
+@pytest.mark.long
 def test_every_unit_gives_a_score_and_a_curve_for_each_seed(measured):
     settings, records = measured
     units = memory.units(settings)
@@ -59,6 +60,7 @@ def test_every_unit_gives_a_score_and_a_curve_for_each_seed(measured):
         assert score["skill"] == pytest.approx((task.baseline() - score["loss"]) / gap, abs=1e-6)
 
 
+@pytest.mark.long
 def test_a_unit_alone_gives_the_same_records(measured):
     """So that a study that is resumed gives the records of one that was not interrupted."""
     settings, records = measured
@@ -67,6 +69,7 @@ def test_a_unit_alone_gives_the_same_records(measured):
     assert alone["scores"] == select(records["scores"], **unit._asdict())
 
 
+@pytest.mark.long
 def test_the_horizon_is_that_of_the_loss_of_the_last_target():
     settings = MemorySettings(**SMALL)
     sized = memory.model_for(settings, Unit("gru", "flip-flop", 12, 300))
@@ -108,6 +111,7 @@ def test_a_network_is_the_largest_that_its_budget_allows():
         assert memory._count(larger, sized.task) > 1000
 
 
+@pytest.mark.long
 def test_training_ends_where_all_seeds_have_solved_the_task(monkeypatch):
     settings = MemorySettings(**SMALL | {"tasks": ("sine",), "steps": 1000})
     unit = Unit("gru", "sine", 10, 300)

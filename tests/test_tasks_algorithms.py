@@ -13,12 +13,14 @@ from rnnlab.tasks.selection import selective_copy
 from tests.reference import one_sentence
 from tests.reference.tasks import (
     assert_uniform,
-    check_task,
+    check_contract,
     columns,
     counted,
     draw,
     memoryless_loss,
 )
+
+pytestmark = pytest.mark.long
 
 TASKS = [
     parity(20),
@@ -32,7 +34,7 @@ TASKS = [
 
 @pytest.mark.parametrize("task", TASKS, ids=str)
 def test_the_contract_of_a_task(task):
-    check_task(task)
+    check_contract(task)
     assert task.floor() == 0
     assert task.solved({"accuracy": 0.99, "loss": 1.0})
     assert not task.solved({"accuracy": 0.98, "loss": 0.0})

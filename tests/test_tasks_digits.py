@@ -9,7 +9,7 @@ import pytest
 
 from rnnlab.tasks import images as module
 from rnnlab.tasks.images import digits
-from tests.reference.tasks import check_task, draw
+from tests.reference.tasks import check_contract, draw
 
 
 def test_an_absent_scikit_learn_is_one_sentence(monkeypatch):
@@ -30,7 +30,7 @@ def original():
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_the_contract_of_a_task(permuted, split):
     task = digits(permuted, split)
-    check_task(task, batch_size=4000)
+    check_contract(task, batch_size=4000)
     assert (task.steps, task.input_size, task.outputs, task.lag) == (64, 1, 10, 63)
 
 
@@ -86,3 +86,10 @@ def test_bad_arguments_are_refused():
         digits(split="validation")
     with pytest.raises(ValueError, match="permuted is 1; it must be True or False"):
         digits(1)
+
+
+@pytest.mark.usefixtures("original")
+def test_networks_are_tested_on_the_test_split():
+    assert digits(permuted=True).held_out() == digits(permuted=True, split="test")
+    assert digits().solved({"accuracy": 0.95})
+    assert not digits().solved({"accuracy": 0.94})

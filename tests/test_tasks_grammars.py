@@ -18,12 +18,14 @@ from rnnlab.tasks.word import word_detection
 from tests.reference import one_sentence
 from tests.reference.tasks import (
     assert_uniform,
-    check_task,
+    check_contract,
     columns,
     counted,
     draw,
     memoryless_loss,
 )
+
+pytestmark = pytest.mark.long
 
 TASKS = [
     anbn(5),
@@ -35,7 +37,7 @@ TASKS = [
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: type(task).__name__)
 def test_the_contract_of_a_task(task):
-    check_task(task)
+    check_contract(task)
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: type(task).__name__)

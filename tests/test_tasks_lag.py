@@ -15,7 +15,6 @@ from rnnlab.tasks.ordering import temporal_order
 from rnnlab.tasks.xor import delayed_xor
 from tests.reference import one_sentence
 from tests.reference.long_lag import (
-    check_contract,
     class_loss,
     copied,
     draw,
@@ -25,6 +24,7 @@ from tests.reference.long_lag import (
     repeated,
     xor,
 )
+from tests.reference.tasks import check_contract
 
 COPY = copy_memory(lag=5, symbols=4, items=3)
 PADDED = copy_with_padding(lag=5, symbols=4, items=3)

@@ -14,13 +14,15 @@ from rnnlab.tasks.sine import sine_wave
 from rnnlab.tasks.sums import adding, multiplication
 from tests.reference import one_sentence
 from tests.reference.long_lag import (
-    check_contract,
     draw,
     farthest,
     held,
     number_loss,
     two_numbers,
 )
+from tests.reference.tasks import check_contract
+
+pytestmark = pytest.mark.long
 
 PAIRS = [adding(12), adding(12, "hochreiter"), adding(20, "pascanu"), multiplication(12)]
 FLIP_FLOP = flip_flop(6, bits=3, probability=0.3)

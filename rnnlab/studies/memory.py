@@ -177,7 +177,7 @@ def _programs(settings: MemorySettings, sized: Sized) -> _Programs:
         return lax.fori_loop(first, first + count, once, state)
 
     def evaluate(params: PyTree, key: Key) -> dict[str, Array]:
-        value, metrics = model.loss(params, task.sample(key, HELD_OUT))
+        value, metrics = model.loss(params, task.held_out().sample(key, HELD_OUT))
         return {**metrics, "loss": value}
 
     return _Programs(
@@ -191,7 +191,7 @@ def _programs(settings: MemorySettings, sized: Sized) -> _Programs:
 
 def _reach(task: Task, model: SequenceModel, params: PyTree, key: Key) -> _Reach:
     """The horizon of the gradient of the last target's loss, and λ₁, on held-out sequences."""
-    batch = task.sample(key, FOLLOWED)
+    batch = task.held_out().sample(key, FOLLOWED)
     xs = batch.xs
     if model.embedding is not None:
         xs = model.embedding(params.embedding, xs)

@@ -54,6 +54,10 @@ class Task:
         """A fresh batch of ``batch_size`` examples."""
         raise NotImplementedError
 
+    def held_out(self) -> "Task":
+        """The task whose samples a network is tested on: itself, unless data are finite."""
+        return self
+
     def baseline(self) -> float:
         """The exact expected loss of the best predictor without memory."""
         raise NotImplementedError

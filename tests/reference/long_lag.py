@@ -5,64 +5,12 @@ import math
 import jax
 import numpy as np
 
-SHARED = jax.jit(lambda task, key, batch_size: task.sample(key, batch_size), static_argnums=(0, 2))
+from tests.reference import tasks
 
 
 def draw(task, seed=0, batch_size=64):
-    """A batch as NumPy arrays; a task and a size are compiled once."""
-    return jax.tree.map(np.asarray, SHARED(task, jax.random.key(seed), batch_size))
-
-
-def check_contract(task, batch_size=7):
-    """Shapes, dtypes, keys, and a sample that is mapped, for any task."""
-    batch = draw(task, 0, batch_size)
-    shape = (task.steps, batch_size)
-    if task.vocabulary_size is None:
-        assert batch.xs.shape == (*shape, task.input_size)
-        assert batch.xs.dtype == np.float32
-    else:
-        assert task.input_size is None
-        assert batch.xs.shape == shape
-        assert batch.xs.dtype == np.int32
-        assert 0 <= batch.xs.min() <= batch.xs.max() < task.vocabulary_size
-    lead = shape if "each step" in task.kind else shape[1:]
-    if "class" in task.kind:
-        assert batch.targets.shape == lead
-        assert batch.targets.dtype == np.int32
-        assert 0 <= batch.targets.min() <= batch.targets.max() < task.outputs
-    else:
-        features = () if batch.targets.ndim == 1 else (task.outputs,)
-        assert batch.targets.shape == (*lead, *features)
-        assert batch.targets.dtype == np.float32
-    if batch.mask is not None:
-        assert batch.mask.shape == lead
-        assert batch.mask.dtype == bool
-    assert 0 < task.lag < task.steps
-    assert task.floor() <= task.baseline()
-    twin = type(task)(**vars(task))
-    assert task == twin
-    assert hash(task) == hash(twin)
-    check_keys(task, batch)
-
-
-def check_keys(task, batch):
-    """Equal keys give equal batches, others do not, and 32 bits are enough."""
-    batch_size = batch.xs.shape[1]
-    keys = jax.random.split(jax.random.key(1), 3)
-    mapped = jax.jit(jax.vmap(lambda key: task.sample(key, batch_size)))(keys)
-    mapped = jax.tree.map(np.asarray, mapped)
-    for index in range(3):
-        one = jax.tree.map(lambda x, index=index: x[index], mapped)
-        same(SHARED(task, keys[index], batch_size), one)
-    assert (mapped.xs[0] != mapped.xs[1]).any()
-    assert (mapped.targets[0] != mapped.targets[1]).any()
-    with jax.enable_x64(False):
-        same(draw(task, 0, batch_size), batch)
-
-
-def same(actual, expected):
-    """The same whole numbers and booleans, and floats but for rounding: programs differ in it."""
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-6, 1e-6), actual, expected)
+    """A batch as NumPy arrays."""
+    return tasks.draw(task, jax.random.key(seed), batch_size)
 
 
 def class_loss(task, contexts, count, seen, fresh):

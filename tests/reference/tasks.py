@@ -1,8 +1,5 @@
 """What every synthetic task must hold, and predictors without memory fitted to samples."""
 
-import dataclasses
-import functools
-
 import jax
 import numpy as np
 
@@ -16,43 +13,62 @@ def draw(task, key, batch_size=6000):
     return jax.tree.map(np.asarray, SAMPLE(task, key, batch_size))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 2))
-def draw_each(task, keys, batch_size):
-    return jax.vmap(lambda key: task.sample(key, batch_size))(keys)
-
-
-def check_task(task, batch_size=6000):
-    """A pure sampler with the task's own sizes, and 32 bits also in x64; a hashable task."""
-    keys = jax.random.split(jax.random.key(3), 2)
-    first, second = (draw(task, key, batch_size) for key in keys)
-    classes = task.outputs if task.kind.startswith("class") else None
-    check_batch(first, vocabulary_size=task.vocabulary_size, classes=classes)
-    assert first.xs.shape[:2] == (task.steps, batch_size)
+def check_contract(task, batch_size=7):
+    """Shapes, dtypes, keys, and a sample that is mapped, for any task."""
+    batch = draw(task, jax.random.key(0), batch_size)
+    classes = task.outputs if "class" in task.kind else None
+    check_batch(batch, vocabulary_size=task.vocabulary_size, classes=classes)
+    shape = (task.steps, batch_size)
     if task.vocabulary_size is None:
-        assert first.xs.shape[2:] == (task.input_size,)
-        assert first.xs.dtype == np.float32
+        assert batch.xs.shape == (*shape, task.input_size)
+        assert batch.xs.dtype == np.float32
     else:
-        assert first.xs.dtype == np.int32
         assert task.input_size is None
-    shape = (task.steps, batch_size) if task.kind.endswith("each step") else (batch_size,)
-    assert first.targets.shape == shape
-    assert first.targets.dtype == np.int32
-    assert np.any(first.xs != second.xs)
-    mapped = draw_each(task, keys, batch_size)
-    for index, single in enumerate((first, second)):
-        jax.tree.map(functools.partial(same_entry, index), mapped, single)
-    assert hash(dataclasses.replace(task)) == hash(task)
+        assert batch.xs.shape == shape
+        assert batch.xs.dtype == np.int32
+    lead = shape if "each step" in task.kind else shape[1:]
+    if "class" in task.kind:
+        assert batch.targets.shape == lead
+        assert batch.targets.dtype == np.int32
+    else:
+        features = () if batch.targets.ndim == 1 else (task.outputs,)
+        assert batch.targets.shape == (*lead, *features)
+        assert batch.targets.dtype == np.float32
+    if batch.mask is not None:
+        assert batch.mask.shape == lead
+        assert batch.mask.dtype == bool
     assert 0 < task.lag < task.steps
     assert 0 <= task.floor() < task.baseline()
+    twin = type(task)(**vars(task))
+    assert task == twin
+    assert hash(task) == hash(twin)
+    check_keys(task, batch)
+
+
+def check_keys(task, batch):
+    """Equal keys give equal batches, others do not, and 32 bits are enough."""
+    batch_size = batch.xs.shape[1]
+    keys = jax.random.split(jax.random.key(1), 3)
+    mapped = jax.jit(jax.vmap(lambda key: task.sample(key, batch_size)))(keys)
+    mapped = jax.tree.map(np.asarray, mapped)
+    for index in range(3):
+        one = jax.tree.map(lambda x, index=index: x[index], mapped)
+        same(SAMPLE(task, keys[index], batch_size), one)
+    assert (mapped.xs[0] != mapped.xs[1]).any()
+    assert (mapped.targets[0] != mapped.targets[1]).any()
+    with jax.enable_x64(False):
+        narrow = draw(task, jax.random.key(0), batch_size)
+    same(narrow, batch)
+
+
+def same(actual, expected):
+    """The same whole numbers and booleans, and floats but for rounding: programs differ in it."""
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-6, 1e-6), actual, expected)
 
 
 def columns(batch, count):
     """The first examples of a batch of codes."""
     return jax.tree.map(lambda leaf: leaf[..., :count], batch)
-
-
-def same_entry(index, stacked, single):
-    np.testing.assert_array_equal(stacked[index], single)
 
 
 def counted(batch):
