@@ -21,6 +21,7 @@ from rnnlab._usage import RunError, UsageError, checking, existing_folder
 from rnnlab._version import __version__
 from rnnlab.startup import kept_programs, quick_start
 from rnnlab.studies import records
+from rnnlab.studies.cures_settings import CuresSettings
 from rnnlab.studies.memory_settings import MemorySettings
 from rnnlab.studies.settings import (
     TRAINED,
@@ -413,6 +414,55 @@ class Memory(Command, MemorySettings):
 
 
 @dataclasses.dataclass(frozen=True)
+class Cures(Command, CuresSettings):
+    """Try what may help a network to learn what lies far back, and measure what it costs.
+
+    The command trains one network on a task with a long lag as it is, and with each cure: other
+    initial weights, normalisation, gates, terms in the loss, other training. For each it measures
+    whether the task is learned and after how many updates, the reach of the gradient before and
+    after the training, the time of an update, and the memory of the backward pass. It writes
+    cures.json, cures.csv, cures as .png and .svg, config.json and SHA256SUMS, which lists these
+    files.
+    """
+
+    out: Annotated[str, tyro.conf.arg(metavar="DIR")] = "runs/cures"
+
+    name: ClassVar = "cures"
+    drawing: ClassVar = "rnnlab.report.figures.cures"
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return ("scores", "curves")
+
+    def settings(self) -> CuresSettings:
+        return _only(CuresSettings, self)
+
+    @property
+    def study(self) -> "Study":
+        from rnnlab.studies import cures
+
+        return cures
+
+    def draw(self, run: Run, folder: Path) -> None:
+        from rnnlab.report.figures import cures
+
+        columns = (
+            "cure", "seed", "length", "lag", "parameters", "updates", "solved_after", "loss",
+            "accuracy", "skill", "seconds", "kept_bytes", "lags", "horizon_before",
+            "horizon_after", "exponent_before", "exponent_after",
+        )  # fmt: skip
+        records.write_csv(folder / "cures.csv", columns, run.records)
+        cures.draw(run.summary, folder)
+
+    def tell(self, run: Run) -> "Iterator[str | Table]":
+        from rnnlab.report import cures_sentences
+
+        yield cures_sentences.table(run.summary)
+        yield from cures_sentences.sentences(run.summary)
+        yield f"The figure is {run.folder / 'cures.png'}; the numbers are in the same directory."
+
+
+@dataclasses.dataclass(frozen=True)
 class Report:
     """Write report.html, one page with all results of a run, which can be read offline.
 
@@ -491,6 +541,7 @@ def _parse(arguments: list[str]) -> Any:
                 "gradients": Gradients,
                 "dynamics": Dynamics,
                 "memory": Memory,
+                "cures": Cures,
                 "report": Report,
             },
             prog="rnnlab",

@@ -11,7 +11,7 @@ import rnnlab
 from rnnlab import cli
 from rnnlab.models import for_task
 from rnnlab.report import memory_sentences
-from rnnlab.studies import memory
+from rnnlab.studies import memory, task_training
 from rnnlab.studies.memory import Unit
 from rnnlab.studies.memory_settings import MemorySettings
 from rnnlab.studies.records import select
@@ -74,9 +74,9 @@ def test_the_horizon_is_that_of_the_loss_of_the_last_target():
     settings = MemorySettings(**SMALL)
     sized = memory.model_for(settings, Unit("gru", "flip-flop", 12, 300))
     keys = jax.random.split(jax.random.key(0), 2)
-    batch = sized.task.sample(keys[0], memory.FOLLOWED)
+    batch = sized.task.sample(keys[0], task_training.FOLLOWED)
     params = sized.model.init(keys[1], batch)
-    reached = jax.jit(memory._reach, static_argnums=(0, 1))(
+    reached = jax.jit(task_training.reach_of, static_argnums=(0, 1))(
         sized.task, sized.model, params, keys[0]
     )
 
@@ -95,7 +95,7 @@ def test_the_horizon_is_that_of_the_loss_of_the_last_target():
 def test_the_last_target_of_strings_of_different_length_is_their_last_symbol():
     task = make_task("anbn", 3)
     batch = task.sample(jax.random.key(1), 6)
-    mask = memory._last_target(task, batch).mask
+    mask = task_training.last_target(task, batch).mask
     np.testing.assert_array_equal(np.argmax(mask, axis=0), np.asarray(batch.lengths) - 1)
     assert (mask.sum(axis=0) == 1).all()
 
@@ -107,8 +107,8 @@ def test_a_network_is_the_largest_that_its_budget_allows():
         larger = for_task(
             sized.task, rnnlab.cells.registry.make_cell(cell, sized.model.cell.hidden_size + 1)
         )
-        assert memory._count(sized.model, sized.task) == sized.parameters <= 1000
-        assert memory._count(larger, sized.task) > 1000
+        assert task_training.count_parameters(sized.model, sized.task) == sized.parameters <= 1000
+        assert task_training.count_parameters(larger, sized.task) > 1000
 
 
 @pytest.mark.long

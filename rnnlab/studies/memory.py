@@ -4,35 +4,26 @@ Every network is trained from the gradient of its task alone; before and after, 
 gradient and the first Lyapunov exponent are measured on the same held-out sequences.
 """
 
-import functools
 import statistics
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import optax
-from jax import lax
 
 from rnnlab._json import number
 from rnnlab.cells.registry import make_cell
-from rnnlab.data import Batch
-from rnnlab.diagnostics import gradient_flow, lyapunov_spectrum
 from rnnlab.models import for_task
 from rnnlab.models.sequence import SequenceModel
+from rnnlab.studies import task_training
 from rnnlab.studies.memory_settings import MemorySettings
 from rnnlab.studies.records import Records, select
 from rnnlab.studies.study import Measured
+from rnnlab.studies.task_training import Outcome
 from rnnlab.tasks import Task
 from rnnlab.tasks.registry import is_fixed, make_task
-from rnnlab.training.step import TrainState, initial_state, train_step
-from rnnlab.typing import Array, Key, PyTree
 
-HELD_OUT = 512
-"""Sequences on which a loss is measured."""
-FOLLOWED = 8
-"""Sequences on which the horizon and the exponent are measured."""
 LARGEST_HIDDEN = 4096
+"""The largest network that is tried for a budget."""
 
 
 class Unit(NamedTuple):
@@ -112,7 +103,7 @@ def model_for(settings: MemorySettings, unit: Unit) -> Sized:
         )
         # One-hot codes: an embedding would take most of a small budget.
         model = for_task(task, cell, embedding_size=task.vocabulary_size)
-        return Sized(task, model, _count(model, task))
+        return Sized(task, model, task_training.count_parameters(model, task))
 
     smallest, largest = 1, LARGEST_HIDDEN
     if sized(smallest).parameters > unit.budget:
@@ -129,143 +120,34 @@ def model_for(settings: MemorySettings, unit: Unit) -> Sized:
     return sized(smallest)
 
 
-def _count(model: SequenceModel, task: Task) -> int:
-    """The number of parameters of a model."""
-    batch = _shapes(task, 1)
-    params = jax.eval_shape(lambda: model.init(jax.random.key(0), batch))
-    return sum(leaf.size for leaf in jax.tree.leaves(params))
-
-
-def _shapes(task: Task, batch_size: int) -> Batch:
-    return jax.eval_shape(lambda: task.sample(jax.random.key(0), batch_size))
-
-
-class _Programs(NamedTuple):
-    """The compiled programs of one unit; each takes all seeds."""
-
-    start: Callable[..., TrainState]
-    advance: Callable[..., TrainState]
-    evaluate: Callable[..., dict[str, Array]]
-    reach: Callable[..., "_Reach"]
-
-
-class _Reach(NamedTuple):
-    """How far the gradient of a network reaches, for each seed."""
-
-    horizon: Array
-    lags: Array
-    exponent: Array
-
-
-def _programs(settings: MemorySettings, sized: Sized) -> _Programs:
-    task, model, _ = sized
+def _measure_unit(settings: MemorySettings, unit: Unit, progress: Callable[[str], None]) -> Records:
+    sized = model_for(settings, unit)
     optimiser = optax.adam(settings.learning_rate)
     if settings.clip is not None:
         optimiser = optax.chain(optax.clip_by_global_norm(settings.clip), optimiser)
-    step = train_step(model.loss, optimiser)
-    shapes = _shapes(task, settings.batch_size)
-
-    def start(key: Key) -> TrainState:
-        k_params, k_train = jax.random.split(key)
-        return initial_state(model.init(k_params, shapes), optimiser, k_train)
-
-    def advance(state: TrainState, key: Key, first: Array, count: Array) -> TrainState:
-        def once(index: Array, state: TrainState) -> TrainState:
-            batch = task.sample(jax.random.fold_in(key, index), settings.batch_size)
-            return step(state, batch)[0]
-
-        return lax.fori_loop(first, first + count, once, state)
-
-    def evaluate(params: PyTree, key: Key) -> dict[str, Array]:
-        value, metrics = model.loss(params, task.held_out().sample(key, HELD_OUT))
-        return {**metrics, "loss": value}
-
-    return _Programs(
-        start=jax.jit(jax.vmap(start)),
-        # The number of updates is an argument: the last part may be shorter.
-        advance=jax.jit(jax.vmap(advance, in_axes=(0, 0, None, None)), donate_argnums=0),
-        evaluate=jax.jit(jax.vmap(evaluate)),
-        reach=jax.jit(jax.vmap(functools.partial(_reach, task, model))),
+    programs = task_training.compiled(
+        sized.task, sized.model, optimiser, settings.batch_size, measured=sized.model
     )
-
-
-def _reach(task: Task, model: SequenceModel, params: PyTree, key: Key) -> _Reach:
-    """The horizon of the gradient of the last target's loss, and λ₁, on held-out sequences."""
-    batch = task.held_out().sample(key, FOLLOWED)
-    xs = batch.xs
-    if model.embedding is not None:
-        xs = model.embedding(params.embedding, xs)
-    last = _last_target(task, batch)
-
-    def loss(ys: Array) -> Array:
-        return model.score(model.head(params, ys, last), last)[0]
-
-    flow = gradient_flow(model.cell, params.cell, xs, loss, lengths=batch.lengths)
-    spectrum = lyapunov_spectrum(model.cell, params.cell, xs, count=1)
-    return _Reach(flow.horizon, jnp.asarray(flow.lags), jnp.mean(spectrum.exponents))
-
-
-def _last_target(task: Task, batch: Batch) -> Batch:
-    """The batch with the last target of each sequence alone, where there is one for each step."""
-    if task.kind in ("classes", "numbers"):
-        return batch
-    steps = jnp.arange(batch.xs.shape[0])[:, None]
-    counts = jnp.ones(batch.xs.shape[:2], bool) if batch.mask is None else batch.mask
-    if batch.lengths is not None:
-        counts &= steps < batch.lengths
-    return batch._replace(mask=steps == jnp.max(jnp.where(counts, steps, -1), axis=0))
-
-
-def _measure_unit(settings: MemorySettings, unit: Unit, progress: Callable[[str], None]) -> Records:
-    sized = model_for(settings, unit)
-    programs = _programs(settings, sized)
-    keys = jnp.stack([jax.random.key(seed) for seed in range(settings.seeds)])
-    # Three keys for each seed, so that no sequence serves two purposes.
-    split = jax.vmap(lambda key: jax.random.split(key, 3))
-    k_start, k_train, k_held_out = jnp.moveaxis(split(keys), 1, 0)
     name = f"{unit.cell}, {unit.task}, length {unit.length}, {unit.budget} parameters"
-    progress(f"{name}: compiling")
-    state = programs.start(k_start)
-    before = programs.reach(state.params, k_held_out)
-    curves = [_curve(programs, state, k_held_out, 0)]
-    solved_after: list[int | None] = [None] * settings.seeds
-    done = 0
-    while done < settings.steps and None in solved_after:
-        progress(f"{name}: update {done} of {settings.steps}")
-        count = min(settings.check_every, settings.steps - done)
-        state = programs.advance(state, k_train, done, count)
-        done += count
-        curves.append(_curve(programs, state, k_held_out, done))
-        for seed, metrics in enumerate(curves[-1]):
-            if solved_after[seed] is None and sized.task.solved(metrics):
-                solved_after[seed] = done
-    after = programs.reach(state.params, k_held_out)
-    return _records(unit, sized, curves, solved_after, *jax.device_get((before, after)))
+
+    def say(text: str) -> None:
+        progress(f"{name}: {text}")
+
+    outcome = task_training.train(
+        programs, settings.seeds, settings.steps, settings.check_every, say
+    )
+    return _records(unit, sized, outcome)
 
 
-def _curve(programs: _Programs, state: TrainState, keys: Key, done: int) -> list[dict[str, float]]:
-    """The metrics of each seed after ``done`` updates."""
-    metrics = jax.device_get(programs.evaluate(state.params, keys))
-    seeds = range(len(metrics["loss"]))
-    return [
-        {"updates": done, **{name: float(values[seed]) for name, values in metrics.items()}}
-        for seed in seeds
-    ]
-
-
-def _records(
-    unit: Unit,
-    sized: Sized,
-    curves: list[list[dict[str, float]]],
-    solved_after: list[int | None],
-    before: _Reach,
-    after: _Reach,
-) -> Records:
+def _records(unit: Unit, sized: Sized, outcome: Outcome) -> Records:
     task, model, parameters = sized
+    before, after = outcome.before, outcome.after
+    assert before is not None
+    assert after is not None
     records: Records = {"scores": [], "curves": []}
-    for seed, updates in enumerate(solved_after):
+    for seed, updates in enumerate(outcome.solved_after):
         key = {**unit._asdict(), "seed": seed}
-        last = curves[-1][seed]
+        last = outcome.curves[-1][seed]
         record = {
             "hidden_size": model.cell.hidden_size,
             "parameters": parameters,
@@ -276,7 +158,7 @@ def _records(
             "accuracy": number(last["accuracy"]) if "accuracy" in last else None,
             "baseline": number(task.baseline()),
             "floor": number(task.floor()),
-            "skill": number(_skill(task, last["loss"])),
+            "skill": number(task_training.skill(task, last["loss"])),
             "lags": int(before.lags[seed]),
             "horizon_before": int(before.horizon[seed]),
             "horizon_after": int(after.horizon[seed]),
@@ -284,15 +166,10 @@ def _records(
             "exponent_after": number(after.exponent[seed]),
         }
         records["scores"].append(key | record)
-        for metrics in curves:
+        for metrics in outcome.curves:
             point = {"updates": metrics[seed]["updates"], "loss": number(metrics[seed]["loss"])}
             records["curves"].append(key | point)
     return records
-
-
-def _skill(task: Task, loss: float) -> float:
-    """The share of the gap between baseline and floor that a loss closes; 1 at the floor."""
-    return (task.baseline() - loss) / (task.baseline() - task.floor())
 
 
 def summarise(settings: MemorySettings, records: Records) -> list[dict[str, Any]]:

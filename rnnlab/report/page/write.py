@@ -13,7 +13,7 @@ from typing import Any
 
 from rnnlab._files import write_text
 from rnnlab.report import sentences
-from rnnlab.report.page import dynamics, gradients, memory, training
+from rnnlab.report.page import cures, dynamics, gradients, memory, training
 from rnnlab.report.page.elements import Figure, Record, Section, Table
 from rnnlab.report.training import METRICS, RUN, read_training
 from rnnlab.studies import store
@@ -25,10 +25,10 @@ MISSING = "–"
 def write_page(folder: Path) -> Path:
     """Gathers the files of a run in ``folder`` into ``report.html`` there, and returns its path.
 
-    The page shows gradients.json, dynamics.json and memory.json, as far as they exist, their
-    configuration or that of config.json, and the faults of the run (``faults``). Of a training run,
-    which may be in progress, it shows run.json and metrics.jsonl; training.png and training.svg are
-    then drawn beside the page. Equal records give an equal page.
+    The page shows the results of the studies, SECTIONS, as far as they exist, their configuration
+    or that of config.json, and the faults of the run (``faults``). Of a training run, which may be
+    in progress, it shows run.json and metrics.jsonl; training.png and training.svg are then drawn
+    beside the page. Equal records give an equal page.
 
     Raises ValueError, in one sentence, for a directory that is missing, holds no run or holds a
     damaged file.
@@ -341,6 +341,7 @@ SECTIONS: dict[str, Callable[[Record], Section]] = {
     "gradients.json": _gradients,
     "dynamics.json": _dynamics,
     "memory.json": memory.section,
+    "cures.json": cures.section,
 }
 """Each file that is shown, in the order of the page."""
 

@@ -1,0 +1,151 @@
+"""Sentences and the table about the results of a study of cures."""
+
+from typing import Any
+
+from rich.table import Table
+
+from rnnlab._wording import percent
+from rnnlab.report.memory_sentences import horizon
+from rnnlab.report.sentences import short
+from rnnlab.studies.cures_settings import CURES, PLAIN
+
+Record = dict[str, Any]
+
+BETTER = 0.05
+"""A cure helps where it closes at least this much more of the gap than the network as it is."""
+
+
+def finding(summary: list[Record]) -> str:
+    """The result of a study of cures, in one line."""
+    first = summary[0]
+    goal = f"{first['task']}, lag {first['lag']}"
+    solved = [record["cure"] for record in summary if record["solved"]]
+    learns = f"{first['cell']} learns it with: {', '.join(map(_named, solved))}"
+    return f"{goal}: {learns}" if solved else f"{goal}: no cure makes {first['cell']} learn it"
+
+
+def advice(summary: list[Record]) -> str:
+    """What to do, in one sentence, such as
+
+    "Take the gates of a GRU (gru): 2 of 2 seeds learn temporal-order at a lag of 45 steps after 150
+    updates, each of which takes 2.1 times as long; the network as it is does not learn it, and its
+    gradient is below 1/1000 after 21 steps."
+    """
+    best, plain = summary[0], _plain(summary)
+    goal = f"{best['task']} at a lag of {best['lag']} steps"
+    reach = f"its gradient {_reach(plain)}" if plain else ""
+    if best["cure"] == PLAIN:
+        return f"{_learned(best, goal)} as it is, and no cure is faster; {reach}."
+    if not best["solved"]:
+        closed = percent(max(best["skill"] or 0.0, 0.0))
+        return (
+            f"No cure makes the network learn {goal} in {_most(summary)} updates; {best['cure']} "
+            f"comes closest and closes {closed} of the gap between memoryless and perfect."
+        )
+    text = f"Take {CURES[best['cure']]} ({best['cure']}): {_learned(best, goal)}{_cost(best)}"
+    if plain is None:
+        return f"{text}."
+    if plain["solved"]:
+        return f"{text}; the network as it is needs {plain['solved_after']}, and {reach}."
+    return f"{text}; the network as it is does not learn it, and {reach}."
+
+
+def sentences(summary: list[Record]) -> list[str]:
+    """The advice, and which cures help and which do not."""
+    lines = [advice(summary)]
+    plain = _plain(summary)
+    if plain is None:
+        return lines
+    helpful, useless = [], []
+    for record in summary:
+        if record["cure"] != PLAIN:
+            (helpful if _helps(record, plain) else useless).append(_named(record["cure"]))
+    if helpful:
+        lines.append(f"Better than the network as it is, the best first: {', '.join(helpful)}.")
+    if useless:
+        lines.append(f"No better than the network as it is: {', '.join(useless)}.")
+    return lines
+
+
+def _plain(summary: list[Record]) -> Record | None:
+    return next((record for record in summary if record["cure"] == PLAIN), None)
+
+
+def _helps(record: Record, plain: Record) -> bool:
+    if record["solved"] != plain["solved"]:
+        return record["solved"] > plain["solved"]
+    if record["solved"]:
+        return record["solved_after"] < plain["solved_after"]
+    return (record["skill"] or 0.0) >= (plain["skill"] or 0.0) + BETTER
+
+
+def _named(cure: str) -> str:
+    return "the network as it is" if cure == PLAIN else cure
+
+
+def _most(summary: list[Record]) -> int:
+    return max(record["updates"] for record in summary)
+
+
+def _learned(record: Record, goal: str) -> str:
+    seeds = f"{record['solved']} of {record['seeds']} seeds learn"
+    return f"{seeds} {goal} after {record['solved_after']} updates"
+
+
+def _cost(record: Record) -> str:
+    if record["time_ratio"] is None:
+        return ""
+    return f", each of which takes {record['time_ratio']:.2g} times as long"
+
+
+def _reach(record: Record) -> str:
+    steps = record["horizon_before"]
+    if steps is None:
+        return "is not finite"
+    if steps >= record["lags"]:
+        return f"stays above 1/1000 over all {record['lags']} steps"
+    return f"is below 1/1000 after {steps} steps"
+
+
+def table(summary: list[Record]) -> Table:
+    """The summary, one row for each cure, the best first."""
+    first = summary[0]
+    grid = Table(
+        title=f"What helps {first['cell']} to learn {first['task']} at a lag of {first['lag']} "
+        "steps (medians over the seeds)"
+    )
+    grid.add_column("cure")
+    for name in (
+        "seeds that\nlearn it",
+        "after\nupdates",
+        "gap closed\n%",
+        "horizon\nbefore",
+        "horizon\nafter",
+        "λ₁ before\nnats/step",
+        "time of an\nupdate",
+        "parameters",
+        "kept for\nbackward",
+    ):
+        grid.add_column(name, justify="right")
+    for record in summary:
+        closed = "–" if record["skill"] is None else f"{100 * record['skill']:.0f}"
+        ratio = record["time_ratio"]
+        grid.add_row(
+            record["cure"],
+            f"{record['solved']} of {record['seeds']}",
+            "–" if record["solved_after"] is None else str(record["solved_after"]),
+            closed.replace("-", "−"),
+            horizon(record, "before"),
+            horizon(record, "after"),
+            short(record["exponent_before"]),
+            "–" if ratio is None else f"× {ratio:.2f}",
+            str(record["parameters"]),
+            kept(record),
+        )
+    return grid
+
+
+def kept(record: Record) -> str:
+    """What is kept for the backward pass, in MiB."""
+    size = record["kept_bytes"]
+    return "–" if size is None else f"{size / 2**20:.2f} MiB"

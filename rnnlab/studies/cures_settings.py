@@ -1,0 +1,98 @@
+"""The settings of the study of cures; free of JAX, so that help comes at once."""
+
+import dataclasses
+from typing import Literal
+
+from rnnlab.cells.registry import INITS, REGISTRY, Init
+from rnnlab.studies.settings import distinct, positive, whole
+from rnnlab.tasks.registry import TASKS
+
+PLAIN = "none"
+"""The name of the network as it is, with which every cure is compared."""
+
+CURES: dict[str, str] = {
+    PLAIN: "the network as it is",
+    "forget-bias": "forget bias ln(lag), of an LSTM",
+    "chrono": "biases of the gates for lags up to the length (Tallec & Ollivier 2018)",
+    "orthogonal": "orthogonal recurrent weights (Saxe et al. 2014)",
+    "identity-relu": "ReLU, recurrent weights start from the identity (Le et al. 2015)",
+    "logistic": "logistic units with Gaussian weights of standard deviation 3.6/√N",
+    "layer-norm": "layer normalisation (Ba et al. 2016)",
+    "batch-norm": "recurrent batch normalisation (Cooijmans et al. 2017)",
+    "residual": "two layers with a residual connection around the second",
+    "leaky": "leaky units with a time constant of the lag (Jaeger et al. 2007)",
+    "independent": "independent units, IndRNN (Li et al. 2018)",
+    "gru": "the gates of a GRU",
+    "lstm": "the gates of an LSTM",
+    "omega": "Pascanu's Ω in the loss",
+    "flossing": "gradient flossing before the training (Engelken 2023)",
+    "clipping": "the gradient clipped to the norm 1",
+    "truncation": "backpropagation truncated to half the lag",
+    "pre-training": "training on the next input first",
+    "rmsprop": "RMSprop in place of Adam",
+    "momentum": "gradient descent with momentum in place of Adam",
+}
+"""What each cure changes, by its name."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CuresSettings:
+    """The settings of a study of cures; equal settings give equal numbers, but for times.
+
+    Raises ValueError, in one sentence, for an unknown cell, task or cure, and sizes below 1.
+
+    Attributes:
+        cell: any of rnn, lstm, gru, leaky-rnn, indrnn, mgu, highway, relu-rnn, irnn,
+            gru-before, peephole-lstm, layernorm-lstm.
+        lag: how far back what is to be learned lies, in steps.
+        task: any of adding, multiplication, temporal-order, temporal-order-3, copy-memory,
+            copy-padding, noise-free, delayed-xor, flip-flop, parity, modular-counting,
+            selective-copy, sine, at the shortest length whose longest lag is at least that.
+        cures: any of none, forget-bias, chrono, orthogonal, identity-relu, logistic, layer-norm,
+            batch-norm, residual, leaky, independent, gru, lstm, omega, flossing, clipping,
+            truncation, pre-training, rmsprop, momentum; all that apply to the cell by default.
+        hidden_size: hidden units H.
+        seeds: number of seeds, counted from 0; each draws its own weights and sequences.
+        steps: the most updates of a network. Its training ends before where all seeds have solved
+            the task.
+        check_every: updates between two measurements of the loss on held-out sequences.
+        batch_size: sequences per update B.
+        learning_rate: learning rate of the optimiser.
+        init: how the initial weights of the network are drawn: as in rnnlab, pytorch, keras or
+            flax; with identity matrices as recurrent weights (identity); or with biases of LSTM and
+            GRU for lags up to the length of the sequence (chrono).
+        precision: floating-point format of all arithmetic.
+    """
+
+    cell: str = "rnn"
+    lag: int = 50
+    task: str = "temporal-order"
+    cures: tuple[str, ...] = ()
+    hidden_size: int = 64
+    seeds: int = 2
+    steps: int = 600
+    check_every: int = 50
+    batch_size: int = 32
+    learning_rate: float = 3e-3
+    init: Init = "pytorch"
+    precision: Literal["float32", "float64"] = "float32"
+
+    def __post_init__(self) -> None:
+        # The dataclass is frozen, and JSON and the command line give lists.
+        object.__setattr__(self, "cures", tuple(self.cures))
+        if self.cell not in REGISTRY:
+            raise ValueError(f"cell {self.cell!r} is unknown; choose from {', '.join(REGISTRY)}")
+        if self.task not in TASKS:
+            raise ValueError(f"task {self.task!r} is unknown; choose from {', '.join(TASKS)}")
+        for name in self.cures:
+            if name not in CURES:
+                raise ValueError(f"cure {name!r} is unknown; choose from {', '.join(CURES)}")
+        if self.cures:
+            distinct("cures", self.cures)
+        for name in ("lag", "hidden_size", "seeds", "steps", "check_every", "batch_size"):
+            whole(name, getattr(self, name), 1)
+        positive("learning_rate", self.learning_rate)
+        if self.init not in INITS:
+            raise ValueError(f"init is {self.init!r}; choose from {', '.join(INITS)}")
+        if self.precision not in ("float32", "float64"):
+            raise ValueError(f"precision is {self.precision!r}; choose float32 or float64")
