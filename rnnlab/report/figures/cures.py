@@ -6,7 +6,14 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from rnnlab.report.cures_sentences import advice
-from rnnlab.report.figures.style import COLOURS, Record, drawing, grid_lines, title
+from rnnlab.report.figures.style import (
+    COLOURS,
+    Record,
+    drawing,
+    grid_lines,
+    legend_below,
+    title,
+)
 
 BEFORE, AFTER = COLOURS[1], COLOURS[2]
 
@@ -23,6 +30,9 @@ def draw(summary: list[Record], folder: Path) -> None:
         left.set_yticks(places, names)
         for axes in (middle, right):
             axes.set_yticks(places, [""] * len(names))
+        for axes in (left, middle, right):
+            axes.set_ylim(-0.7, len(names) + 0.2)
+        legend_below(figure, middle)
         title(figure, advice(summary), 120)
 
 
@@ -57,12 +67,10 @@ def _horizons(axes: Axes, places: np.ndarray, summary: list[Record]) -> None:
     axes.plot([], [], marker="o", color=BEFORE, linestyle="none", label="before training")
     axes.plot([], [], marker="^", color=AFTER, linestyle="none", label="after")
     axes.axvline(lag, color="0.45", linewidth=0.8, linestyle=":")
-    axes.text(lag, places.max() + 0.6, "lag ", fontsize=8, color="0.35", ha="right", va="center")
+    axes.text(lag, places.max() + 0.75, "lag ", fontsize=8, color="0.35", ha="right", va="center")
     axes.set_xlim(0, None)
-    axes.set_ylim(-0.7, places.max() + 0.9)
     axes.set(xlabel="horizon (steps)")
     axes.set_title("Lag at which the gradient is below 1/1000", fontsize=10)
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
     grid_lines(axes)
 
 

@@ -1,0 +1,226 @@
+"""The study of cures: which apply, how each is trained, its sentences, and the command."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rnnlab
+from rnnlab import cli
+from rnnlab.cells import BatchNormLSTM
+from rnnlab.cells.registry import REGISTRY
+from rnnlab.report import cures_sentences
+from rnnlab.studies import cures
+from rnnlab.studies.cures import Unit
+from rnnlab.studies.cures_settings import CURES, PLAIN, CuresSettings
+from rnnlab.tasks import make_task
+from tests.reference import one_sentence
+
+SMALL = CuresSettings(
+    lag=8, hidden_size=4, seeds=2, steps=4, check_every=2, batch_size=4, precision="float64"
+)
+
+
+@pytest.mark.parametrize("cell", REGISTRY)
+def test_every_cell_has_cures(cell):
+    units = cures.units(CuresSettings(cell=cell))
+    assert units[0] == Unit(PLAIN)
+    assert len(units) == len(set(units)) > 8
+    assert {unit.cure for unit in units} <= set(CURES)
+    assert Unit(cell) not in units
+
+
+def test_every_cure_applies_to_a_cell():
+    applied = {name for name in CURES for cell in ("rnn", "lstm") if cures.applies(name, cell)}
+    assert applied == set(CURES)
+
+
+@pytest.mark.parametrize(
+    ("task", "lag"), [("temporal-order", 100), ("adding", 7), ("copy-memory", 60), ("sine", 5)]
+)
+def test_the_task_is_the_shortest_that_reaches_the_lag(task, lag):
+    found = cures.task_of(CuresSettings(task=task, lag=lag))
+    assert found.lag >= lag
+    # The task one step shorter has a shorter lag, or does not exist.
+    assert found.lag == lag or found.lag - lag < 3
+
+
+def test_a_lag_that_a_task_cannot_have_is_refused():
+    one_sentence(lambda: cures.units(CuresSettings(task="digits")), "digits", "one length")
+    one_sentence(lambda: cures.units(CuresSettings(lag=10**6)), "no length with a lag of 1000000")
+
+
+def test_a_cure_of_another_cell_is_refused():
+    settings = CuresSettings(cures=("chrono",))
+    one_sentence(lambda: cures.units(settings), "chrono is no cure for rnn", "choose from")
+
+
+def test_what_the_cures_change():
+    def cell(cure, name="rnn"):
+        settings = CuresSettings(cell=name, lag=50, hidden_size=16)
+        return cures.candidate(settings, cures.task_of(settings), cure).model.cell
+
+    key = jax.random.key(0)
+    forget = cell("forget-bias", "lstm").init(key, 3).b.reshape(4, 16)[1]
+    np.testing.assert_allclose(forget, np.log(50), rtol=1e-6)
+    w_h = cell("orthogonal").init(key, 3).w_h
+    np.testing.assert_allclose(w_h @ w_h.T, np.eye(16), atol=1e-5)
+    assert cell("identity-relu").activation == "relu"
+    assert cell("leaky").alpha == 1 / 50
+    assert np.std(cell("logistic").init(key, 16).w_x) == pytest.approx(3.6 / 4, rel=0.2)
+    assert cell("layer-norm", "gru").layer_norm
+    assert isinstance(cell("batch-norm", "lstm"), BatchNormLSTM)
+    assert len(cell("residual").cells) == 2
+    assert isinstance(cell("gru"), rnnlab.GRU)
+    assert isinstance(cell("independent"), rnnlab.IndRNN)
+    # The recurrent weights of PyTorch's networks, which are not orthogonal.
+    assert np.abs(cell(PLAIN).init(key, 3).w_h).max() <= 1 / 4
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """The loss and gradient of the network as it is, and of two cures that change the loss."""
+    task = cures.task_of(SMALL)
+    batch = task.sample(jax.random.key(1), 4)
+    plain = cures.candidate(SMALL, task, PLAIN).model
+    params = plain.init(jax.random.key(0), batch)
+
+    def gradient(cure):
+        loss = cures.candidate(SMALL, task, cure).loss or plain.loss
+        return jax.jit(jax.value_and_grad(loss, has_aux=True))(params, batch, None)
+
+    return task, plain, params, batch, gradient
+
+
+def test_a_truncated_gradient_is_that_of_the_last_steps(trained):
+    task, model, params, batch, gradient = trained
+    (value, _), found = gradient("truncation")
+    (whole, _), full = gradient(PLAIN)
+    np.testing.assert_allclose(value, whole, rtol=1e-12)
+    cut = task.steps - SMALL.lag // 2
+
+    def late(cell_params):
+        xs = model.embedding(params.embedding, batch.xs)
+        state, _ = rnnlab.unroll(model.cell, params.cell, xs[:cut])
+        _, ys = rnnlab.unroll(model.cell, cell_params, xs[cut:], state)
+        return model.score(model.head(params, ys, batch), batch)[0]
+
+    expected = jax.grad(late)(params.cell)
+    for one, other in zip(jax.tree.leaves(found.cell), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
+    assert not np.allclose(found.cell.w_h, full.cell.w_h, rtol=1e-3)
+
+
+def test_omega_is_added_to_the_loss(trained):
+    _, model, params, batch, gradient = trained
+    (value, _), _ = gradient("omega")
+    (plain, _), _ = gradient(PLAIN)
+
+    def loss(ys):
+        return model.score(model.head(params, ys, batch), batch)[0]
+
+    xs = model.embedding(params.embedding, batch.xs)
+    omega = rnnlab.training.pascanu_omega(model.cell, params.cell, xs, loss)
+    np.testing.assert_allclose(value - plain, cures.OMEGA * omega, rtol=1e-9)
+
+
+@pytest.mark.long
+def test_flossing_brings_the_first_exponents_near_zero():
+    settings = CuresSettings(lag=20, hidden_size=8, learning_rate=1e-2)
+    task = cures.task_of(settings)
+    chosen = cures.candidate(settings, task, "flossing")
+    batch = task.sample(jax.random.key(1), 4)
+    params = chosen.model.init(jax.random.key(0), batch)
+    after = jax.jit(chosen.prepare)(params, jax.random.key(2))
+
+    def size(params):
+        xs = chosen.model.embedding(params.embedding, batch.xs)
+        return rnnlab.training.flossing_loss(chosen.model.cell, params.cell, xs, count=8)
+
+    assert size(after) < size(params) / 2
+
+
+@pytest.mark.long
+def test_pre_training_leaves_the_readout_of_the_task_alone():
+    task = make_task("adding", 10)
+    settings = CuresSettings(task="adding", lag=9, hidden_size=8)
+    chosen = cures.candidate(settings, task, "pre-training")
+    params = chosen.model.init(jax.random.key(0), task.sample(jax.random.key(1), 4))
+    after = jax.jit(chosen.prepare)(params, jax.random.key(2))
+    np.testing.assert_array_equal(after.readout.w, params.readout.w)
+    assert jnp.abs(after.cell.w_h - params.cell.w_h).max() > 1e-3
+
+
+RECORD = {
+    "cell": "rnn", "task": "temporal-order", "cure": "none", "seeds": 2, "updates": 600,
+    "solved": 0, "solved_after": None, "time_ratio": 1.0, "length": 50, "lag": 45, "lags": 50,
+    "parameters": 4000, "kept_bytes": 2**20, "skill": 0.1, "horizon_before": 21,
+    "horizon_after": 50, "exponent_before": -0.3, "exponent_after": -0.01,
+}  # fmt: skip
+
+
+def test_the_advice():
+    gru = RECORD | {"cure": "gru", "solved": 2, "solved_after": 150, "time_ratio": 2.14}
+    first, *rest = cures_sentences.sentences([gru, RECORD, RECORD | {"cure": "omega"}])
+    assert first == (
+        "Take the gates of a GRU (gru): 2 of 2 seeds learn temporal-order at a lag of 45 steps "
+        "after 150 updates, each of which takes 2.1 times as long; the network as it is does not "
+        "learn it, and its gradient is below 1/1000 after 21 steps."
+    )
+    assert rest == [
+        "Better than the network as it is, the best first: gru.",
+        "No better than the network as it is: omega.",
+    ]
+    solved = RECORD | {"solved": 2, "solved_after": 100}
+    assert cures_sentences.advice([solved, gru]) == (
+        "2 of 2 seeds learn temporal-order at a lag of 45 steps after 100 updates as it is, and no "
+        "cure is faster; its gradient is below 1/1000 after 21 steps."
+    )
+    assert "No cure makes the network learn" in cures_sentences.advice([RECORD | {"cure": "gru"}])
+    assert cures_sentences.finding([gru, RECORD]) == (
+        "temporal-order, lag 45: rnn learns it with: gru"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"cell": "rnnn"}, "rnnn"),
+        ({"task": "add"}, "add"),
+        ({"cures": ("magic",)}, "magic"),
+        ({"cures": ("gru", "gru")}, "twice"),
+        ({"lag": 0}, "lag is 0"),
+        ({"learning_rate": 0.0}, "learning_rate is 0"),
+        ({"init": "orthogonal"}, "orthogonal"),
+        ({"precision": "half"}, "half"),
+    ],
+)
+def test_settings_refuse_in_one_sentence(change, word):
+    with pytest.raises(ValueError, match=word):
+        CuresSettings(**change)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("cell", ["rnn", "lstm"])
+def test_the_command_writes_a_run_and_its_page(tmp_path, capsys, cell):
+    """All cures of a cell are trained, in a few updates."""
+    arguments = [
+        "cures", "--cell", cell, "--lag", "8", "--hidden-size", "4", "--seeds", "2", "--steps", "4",
+        "--check-every", "2", "--batch-size", "4", "--out", str(tmp_path / "run"), "--no-cache",
+    ]  # fmt: skip
+    assert cli.main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert "than the network as it is" in shown
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == {
+        "cures.json", "cures.csv", "cures.png", "cures.svg", "config.json", "SHA256SUMS",
+    }  # fmt: skip
+    content = json.loads((tmp_path / "run" / "cures.json").read_text(encoding="utf-8"))
+    tried = {row["cure"] for row in content["scores"]}
+    assert tried == {name for name in CURES if cures.applies(name, cell)}
+    assert all(row["loss"] is not None for row in content["scores"])
+    assert cli.main(["report", str(tmp_path / "run")]) == 0
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "All cures, the best first" in page
