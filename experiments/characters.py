@@ -1,6 +1,6 @@
 """A character model of Python's standard library against n-gram models, killed and resumed.
 
-    python experiments/characters.py            # about forty minutes on two cores
+    python experiments/characters.py            # about three quarters of an hour on two cores
     python experiments/characters.py --quick    # a minute, writes nothing: a small model, few steps
 
 ``rnnlab train`` trains an LSTM of two layers on the source code of the standard library, in which
@@ -170,7 +170,7 @@ def draw(path: Path, history: History, score: float, bits: dict[int, float]) -> 
                 right.plot(
                     history.steps(name), history[name], **look(layer + 1), label=f"layer {layer}"
                 )
-        right.set(xlabel="step", ylabel="horizon in characters")
+        right.set(xlabel="step", ylabel="horizon (characters, at most the whole sequence)")
         right.set_title("Lag at which the gradient is below 1/1000", fontsize=10)
         for axes in (left, right):
             grid_lines(axes)

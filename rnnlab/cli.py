@@ -44,7 +44,7 @@ CLOSER = ("singular_values", "contributions", "truncation")
 DONE, FAILED, USAGE = 0, 1, 2
 """Exit codes, with ``terminal.INTERRUPTED``."""
 
-Settings = TypeVar("Settings")
+Settings = TypeVar("Settings", bound=StudySettings | MemorySettings | CuresSettings)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -72,6 +72,10 @@ class SequenceModel(Model):
             readout=self.readout.init(k_readout, self.cell.output_size),
         )
 
+    def head(self, params: Any, ys: Array, batch: Batch) -> Array:
+        """The outputs of the model from those of its cell, ``[T, B, H]``."""
+        raise NotImplementedError
+
     def init_pooling(self, key: Key) -> PoolingParams | None:
         """The parameters of attention pooling; None for models that do not pool."""
         del key

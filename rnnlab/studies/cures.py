@@ -341,8 +341,13 @@ def _kept_bytes(task: Task, model: SequenceModel, batch_size: int) -> int | None
     xs = jax.eval_shape(lambda p, x: _embedded(model, p, x), params, batch.xs)
     explained = explain_engine(model.cell, params.cell, xs)
     layers = explained.layers or (explained,)
-    sizes = [layer.residual_bytes.get(layer.engine) for layer in layers]
-    return None if None in sizes else sum(sizes)
+    total = 0
+    for layer in layers:
+        size = layer.residual_bytes.get(layer.engine)
+        if size is None:
+            return None
+        total += size
+    return total
 
 
 def _records(
@@ -367,7 +372,7 @@ def _records(
         }
         for side, reach in (("before", outcome.before), ("after", outcome.after)):
             record[f"horizon_{side}"] = None if reach is None else int(reach.horizon[seed])
-            exponent = None if reach is None else number(reach.exponent[seed])
+            exponent = None if reach is None else number(float(reach.exponent[seed]))
             record[f"exponent_{side}"] = exponent
         records["scores"].append(key | record)
         for metrics in outcome.curves:

@@ -162,8 +162,8 @@ def _records(unit: Unit, sized: Sized, outcome: Outcome) -> Records:
             "lags": int(before.lags[seed]),
             "horizon_before": int(before.horizon[seed]),
             "horizon_after": int(after.horizon[seed]),
-            "exponent_before": number(before.exponent[seed]),
-            "exponent_after": number(after.exponent[seed]),
+            "exponent_before": number(float(before.exponent[seed])),
+            "exponent_after": number(float(after.exponent[seed])),
         }
         records["scores"].append(key | record)
         for metrics in outcome.curves:
