@@ -38,7 +38,8 @@ def test_every_cure_applies_to_a_cell():
 
 
 @pytest.mark.parametrize(
-    ("task", "lag"), [("temporal-order", 100), ("adding", 7), ("copy-memory", 60), ("sine", 5)]
+    ("task", "lag"),
+    [("temporal-order", 100), ("adding", 7), ("copy-memory", 60), ("delayed-xor", 9)],
 )
 def test_the_task_is_the_shortest_that_reaches_the_lag(task, lag):
     found = cures.task_of(CuresSettings(task=task, lag=lag))
@@ -50,6 +51,7 @@ def test_the_task_is_the_shortest_that_reaches_the_lag(task, lag):
 def test_a_lag_that_a_task_cannot_have_is_refused():
     one_sentence(lambda: cures.units(CuresSettings(task="digits")), "digits", "one length")
     one_sentence(lambda: cures.units(CuresSettings(lag=10**6)), "no length with a lag of 1000000")
+    one_sentence(lambda: cures.units(CuresSettings(task="sine")), "sine has no length with a lag")
 
 
 def test_a_cure_of_another_cell_is_refused():

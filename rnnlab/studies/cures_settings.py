@@ -47,7 +47,7 @@ class CuresSettings:
         lag: how far back what is to be learned lies, in steps.
         task: any of adding, multiplication, temporal-order, temporal-order-3, copy-memory,
             copy-padding, noise-free, delayed-xor, flip-flop, parity, modular-counting,
-            selective-copy, sine, at the shortest length whose longest lag is at least that.
+            selective-copy, at the shortest length whose longest lag is at least that.
         cures: any of none, forget-bias, chrono, orthogonal, identity-relu, logistic, layer-norm,
             batch-norm, residual, leaky, independent, gru, lstm, omega, flossing, clipping,
             truncation, pre-training, rmsprop, momentum; all that apply to the cell by default.

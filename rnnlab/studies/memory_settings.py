@@ -22,8 +22,8 @@ class MemorySettings:
             copy-padding, noise-free, delayed-xor, flip-flop, parity, modular-counting,
             selective-copy, associative-recall, anbn, word, reber, sine, digits, digits-permuted.
         lengths: lengths of the sequences, in steps; the delay in steps for copy-memory,
-            copy-padding and noise-free, pairs for associative-recall, letters a for anbn. Those of
-            digits have 64 steps.
+            copy-padding, noise-free and delayed-xor, pairs for associative-recall, letters a for
+            anbn. Those of digits have 64 steps.
         budgets: numbers of parameters of a network; its hidden size H is the largest that needs no
             more.
         seeds: number of seeds, counted from 0; each draws its own weights and sequences.

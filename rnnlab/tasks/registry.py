@@ -29,7 +29,7 @@ TASKS: dict[str, Entry] = {
     "copy-memory": Entry("copy_memory", "lag"),
     "copy-padding": Entry("copy_with_padding", "lag"),
     "noise-free": Entry("noise_free_long_lag", "lag"),
-    "delayed-xor": Entry("delayed_xor"),
+    "delayed-xor": Entry("delayed_xor", "delay"),
     "flip-flop": Entry("flip_flop"),
     "parity": Entry("parity"),
     "modular-counting": Entry("modular_counting", options={"modulus": 5}),
@@ -49,9 +49,9 @@ def make_task(name: str, length: int | None = None) -> "Task":
 
     Args:
         name: one of ``TASKS``.
-        length: what the task calls its length: steps for most, the delay of copying and of the
-            noise-free task, pairs, the most letters a. None for its default; of no effect for a
-            task of fixed length.
+        length: what the task calls its length: steps for most, the delay of copying, of the
+            noise-free task and of the delayed XOR, pairs, the most letters a. None for its default;
+            of no effect for a task of fixed length.
 
     Raises:
         KeyError: for a name that is not in ``TASKS``.

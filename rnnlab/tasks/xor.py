@@ -56,7 +56,7 @@ class DelayedXor(Task):
         return math.log(2)
 
 
-def delayed_xor(length: int = 100, delay: int = 10) -> DelayedXor:
+def delayed_xor(length: int | None = None, delay: int = 10) -> DelayedXor:
     """The delayed XOR: at each step, whether two successive bits differed some steps ago.
 
     xs ``[T, B]``: random bits, codes 0 and 1. targets ``[T, B]``: yₜ = xₜ₋d xor xₜ₋d₋₁ for the
@@ -74,11 +74,14 @@ def delayed_xor(length: int = 100, delay: int = 10) -> DelayedXor:
     ((50, 4), 176, 0.6931)
 
     Args:
-        length: T, the steps of a sequence, at least delay + 2.
+        length: T, the steps of a sequence, at least delay + 2; 2 (delay + 1) by default, so that
+            the target is defined in half of them.
         delay: d, the steps between the later of the two bits and the target.
 
     Raises:
         ValueError: for a negative delay, and a length below delay + 2.
     """
     delay = _check.natural("delay", delay)
+    if length is None:
+        length = 2 * (delay + 1)
     return DelayedXor(_check.at_least("length", length, delay + 2), delay)
