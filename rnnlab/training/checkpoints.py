@@ -10,8 +10,10 @@ is complete, whatever killed the process.
 """
 
 import contextlib
+import errno
 import json
 import logging
+import os
 import re
 import shutil
 import threading
@@ -231,14 +233,15 @@ def write(folder: Path, step: int, leaves: Mapping[str, Leaf], content: dict[str
     """Writes a complete checkpoint, or leaves nothing under its name."""
     import orbax.checkpoint as ocp
 
-    # Orbax warns that it has nothing to merge, at every save.
-    logging.getLogger("absl").addFilter(_is_not_about_merging)
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).addFilter(_is_worth_showing)
     final = _path(folder, step)
     work = folder / f"{SAVING}{final.name}"
     folder.mkdir(parents=True, exist_ok=True)
     _files.sync(folder.parent)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
+    _check_space(work, leaves)
     keys, arrays = {}, {}
     for index, (name, leaf) in enumerate(leaves.items()):
         keys[name] = _file_name(index, name)
@@ -256,13 +259,31 @@ def write(folder: Path, step: int, leaves: Mapping[str, Leaf], content: dict[str
     _files.sync(folder)
 
 
+def _check_space(folder: Path, leaves: Mapping[str, Leaf]) -> None:
+    """OSError unless there is room for the arrays.
+
+    On a full disk the threads of orbax print pages of tracebacks, which nothing can catch.
+    """
+    needed = sum(leaf.value.nbytes for leaf in leaves.values())
+    if shutil.disk_usage(folder).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+
+
 def _first_line(fault: BaseException) -> str:
     """What orbax tells, whose errors may have many lines; by its type where it tells nothing."""
-    return str(fault).partition("\n")[0] or type(fault).__name__
+    text = str(fault).partition("\n")[0]
+    # Of the errors of the operating system, the part that is not about orbax.
+    code = re.search(r"\[os_error_code='(\d+)'\]", text)
+    if code:
+        return os.strerror(int(code[1]))
+    return text or type(fault).__name__
 
 
-def _is_not_about_merging(record: logging.LogRecord) -> bool:
-    return "Skipping merge of OCDBT" not in record.getMessage()
+def _is_worth_showing(record: logging.LogRecord) -> bool:
+    """Leaves out that there is nothing to merge, at every save, and errors that are raised too."""
+    text = record.getMessage()
+    silent = ("Skipping merge of OCDBT", "raised an exception", "Task exception was never")
+    return not any(part in text for part in silent)
 
 
 def _file_name(index: int, name: str) -> str:

@@ -30,9 +30,14 @@ def every_step(place: Path, short: bool) -> Count:
 def _interrupted(folder: Path, step: int) -> None:
     """A run that a signal ends after so many steps."""
 
+    index_of_last = max(step - 1, 0)
+    # A watch asks for a batch before the step that trains on it does.
+    is_watched = step > 0 and index_of_last % tiny.WATCH_EVERY == 0
+    requests = []
+
     def look(index: int) -> None:
-        # The batch of the last step, or the first one asked for, by a watch.
-        if index == max(step - 1, 0):
+        requests.append(index)
+        if requests.count(index_of_last) == 1 + is_watched and index == index_of_last:
             signal.raise_signal(signal.SIGTERM)
 
     # One step in each call: the run that is not interrupted takes many.

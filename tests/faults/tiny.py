@@ -23,7 +23,7 @@ from rnnlab.training.loop import Content
 from rnnlab.training.run_folder import CHECKPOINTS
 from rnnlab.training.trees import fingerprint
 
-STEPS, EVERY, KEEP, SEED = 20, 2, 2, 7
+STEPS, EVERY, WATCH_EVERY, KEEP, SEED = 20, 2, 5, 2, 7
 
 CONFIG = {"settings": {"cell": "tiny", "learning_rate": 0.01, "clip": None}, "texts": ["a", "ä"]}
 
@@ -75,7 +75,7 @@ def train(folder: Path | None, *, data: Any = None, **changes: Any) -> TrainingR
         "carry": carry,
         "average": 0.9,
         "validation": Validation(HELD_OUT, every=EVERY, batches=2, carry=carry),
-        "watch": [Watch(5, measure)],
+        "watch": [Watch(WATCH_EVERY, measure)],
         "config": CONFIG,
         "checkpoint_every": EVERY,
         "keep": KEEP,
