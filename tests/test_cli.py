@@ -211,6 +211,7 @@ def tiny(tmp_path_factory):
     return out
 
 
+@pytest.mark.long
 def test_the_command_again_keeps_the_finished_run_until_the_new_one_is_done(
     tiny, tmp_path, monkeypatch, capsys
 ):
@@ -274,6 +275,7 @@ def test_report_says_what_is_missing_or_does_not_belong(tiny, tmp_path, capsys):
     assert " ".join(notes) in (out / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.long
 def test_an_interrupted_run_goes_on(tmp_path):
     """Ctrl-C ends a computing process at once; the rest is measured later, to the same numbers."""
     arguments = [*TINY, "--cells", "rnn", "gru", "lstm", "--lengths", "3", "8", "--out"]
@@ -461,6 +463,7 @@ def test_wrong_usage_is_one_sentence_and_exit_code_2(
     assert (contents(tmp_path), set(tmp_path.rglob("*"))) == before
 
 
+@pytest.mark.long
 def test_changed_data_and_damaged_results_are_refused(tmp_path, capsys):
     text, out = tmp_path / "text.txt", tmp_path / "out"
     text.write_text("to be or not to be, that is the question\n" * 5)

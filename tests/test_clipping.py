@@ -19,6 +19,8 @@ from rnnlab.training import threshold_range
 from tests.reference import close, one_sentence, watch
 from tests.reference.cells import draw_params
 
+pytestmark = pytest.mark.long
+
 
 def test_the_range_of_thresholds_is_half_to_ten_times_the_average():
     np.testing.assert_allclose(threshold_range(jnp.array([[1.0, 2.0], [3.0, 6.0]])), (1.5, 3, 30))
@@ -103,7 +105,6 @@ def drawn(name):
     return cell, jnp.array([[2.0, -3.0], [1.5, 2.5]]) if name == "foreign" else draw_params(cell, 2)
 
 
-@pytest.mark.combinations
 @pytest.mark.parametrize("name", CELLS)
 def test_every_cell_has_its_whole_state_clipped_example_by_example(name):
     """The twin walks back step by step through ``jax.vjp`` of the bare cell and clips in NumPy."""
@@ -143,7 +144,6 @@ def test_every_cell_has_its_whole_state_clipped_example_by_example(name):
     )
 
 
-@pytest.mark.combinations
 @pytest.mark.parametrize("name", CELLS)
 def test_values_stay_and_an_infinite_threshold_clips_nothing(name):
     cell, params = drawn(name)
@@ -265,7 +265,6 @@ MAP = (pascanu_loss, pascanu_wall, 0.7, 3e-5, 0.2)
 FLOW = (functools.partial(geometric_loss, time=20.0), geometric_wall, 0.855, 1e-3, 3.0)
 
 
-@pytest.mark.combinations
 @pytest.mark.parametrize(
     ("loss", "wall", "target", "below", "rate"), [MAP, FLOW], ids=["map", "flow"]
 )

@@ -231,6 +231,7 @@ def test_a_long_gradient_neither_underflows_nor_overflows():
     np.testing.assert_allclose(fall, 400 * np.log([0.05, 0.5]), rtol=1e-10)
 
 
+@pytest.mark.long
 def test_padding_that_is_not_a_number_reaches_nothing():
     cell = COMPOSITES["learned gate"]
     params, xs = drawn(cell)

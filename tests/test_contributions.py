@@ -199,7 +199,7 @@ def test_a_truncated_gradient_is_the_sum_of_the_terms_with_short_lags(name):
     np.testing.assert_allclose([found.cosine[-1], found.relative_norm[-1]], 1, rtol=1e-12)
 
 
-@pytest.mark.combinations
+@pytest.mark.long
 @pytest.mark.parametrize(("gain", "scale"), [(0.3, 1e-35), (3.0, 1e25)])
 def test_truncation_is_told_where_floats_would_end(gain, scale):
     cell = RNN(4, activation="identity", bias=False)
@@ -242,6 +242,7 @@ def test_bad_input(change, words):
     one_sentence(lambda: bptt_contributions(cell, params, **given), *words)
 
 
+@pytest.mark.long
 def test_cells_without_a_step_or_a_state_are_refused():
     both = rnnlab.bidirectional(RNN(H))
     xs = jnp.ones((T, B, I))

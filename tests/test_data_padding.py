@@ -97,6 +97,7 @@ def make(kind, targets):
     return packed(SEQUENCES, targets, 2, 8, seed=1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["bucketed", "packed"])
 def test_tags_of_padded_and_packed_sequences(kind):
     # The fused engine once; the scan compiles faster.

@@ -63,6 +63,7 @@ def median(seeds):
     return np.quantile(np.stack(seeds), 0.5, axis=0, method="inverted_cdf")
 
 
+@pytest.mark.long
 def test_the_matrix_is_the_median_over_the_seeds(looked):
     records = looked[-1]["contributions"]
     assert {row["parameter"] for row in records} == {"w_x", "w_h", "b", "all"}

@@ -281,7 +281,7 @@ def test_bfloat16_with_float32_parameters(cell, how):
 # Layers
 
 
-@pytest.mark.combinations
+@pytest.mark.long
 @under(ENGINES)
 def test_layers_on_every_engine(how):
     cell = rnnlab.stack(

@@ -72,6 +72,7 @@ def test_a_flax_nnx_model(tmp_path):
     assert network(XS[0]).shape == (B,)
 
 
+@pytest.mark.long
 def test_an_equinox_model(tmp_path):
     eqx = pytest.importorskip(
         "equinox", reason="equinox is not installed; pip install 'rnnlab[peers]'"

@@ -80,6 +80,7 @@ def test_a_haiku_gru():
     assert_same_flow(flow, rnnlab.gradient_flow(cell, own, XS, loss))
 
 
+@pytest.mark.long
 def test_an_equinox_gru():
     eqx = pytest.importorskip(
         "equinox", reason="equinox is not installed; pip install 'rnnlab[peers]'"
@@ -104,7 +105,7 @@ def test_an_equinox_gru():
     assert_same_flow(flow, rnnlab.gradient_flow(cell, own, XS, loss))
 
 
-@pytest.mark.combinations
+@pytest.mark.long
 @pytest.mark.parametrize(
     "wrap", [lambda step: step, jax.jit, jax.checkpoint], ids=["plain", "jit", "checkpoint"]
 )

@@ -84,7 +84,7 @@ def state_gradients(cell, params, xs, t, lengths=None):
     return jax.grad(rest)(state)
 
 
-@pytest.mark.combinations
+@pytest.mark.long
 @pytest.mark.parametrize("name", SIMPLE)
 def test_state_norms_are_the_gradients_of_the_cut_sequence(name):
     cell = ALL[name]
@@ -303,7 +303,7 @@ def test_padding_carries_no_gradient_and_lags_count_from_each_length():
         assert flow.examples.lags[b] == flow.examples.loss_step[b] + 1 <= length
 
 
-@pytest.mark.combinations
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["lstm", "gru-after", "leaky"])
 def test_a_step_that_a_mask_leaves_out_carries_the_gradient_over(name):
     """Two steps at the start, three in the middle and one at the end are left out."""

@@ -18,6 +18,9 @@ INPUTS, H, T, B = 2, 3, 5, 3  # inputs, hidden units, time, batch
 ELMAN, GRU_BEFORE = by_name("elman", "gru-before")
 
 
+pytestmark = pytest.mark.long
+
+
 def noise(*shape: int, seed: int = 3) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=shape)
 

@@ -37,6 +37,7 @@ from tests.reference.models import (
 # Padding and masks
 
 
+@pytest.mark.long
 @each_kind
 def test_padding_changes_neither_loss_nor_gradient(name):
     model, batch = CASES[name]

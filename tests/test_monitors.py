@@ -199,6 +199,7 @@ def test_a_complex_parameter_has_the_norm_of_its_two_parts():
     np.testing.assert_allclose(looks.log_norm["all"], [0.5 * np.log(172)], atol=1e-6)
 
 
+@pytest.mark.long
 def test_lags_and_parameters_are_seen_as_gradient_flow_sees_them():
     cell = rnnlab.stack([rnnlab.RNN(3), rnnlab.RNN(4)])
     params, edges = cell.init(jax.random.key(0), I), [0, 1, 2, 4, 8, 13]

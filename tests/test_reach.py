@@ -35,6 +35,7 @@ def linear(diagonal, **options):
 # Half-life and horizon belong together
 
 
+@pytest.mark.long
 def test_the_decay_is_fitted_where_it_counts():
     """Fast to 1/1000, then slow; seen as "halves every 8.49 steps; nothing earlier than 37"."""
     cell, params = linear([0.83, 0.95], **F64)
@@ -218,6 +219,7 @@ def test_each_example_is_followed_from_its_own_loss_step(name, how):
                 assert np.isneginf(joint[layer, beyond, b])
 
 
+@pytest.mark.long
 def test_one_loss_step_needs_no_second_pass_and_gives_the_same():
     """Told by its program, or found when it runs."""
     cell = LSTM(H, **F64)
@@ -230,6 +232,7 @@ def test_one_loss_step_needs_no_second_pass_and_gives_the_same():
     close(shown._replace(finite=sound), hidden._replace(finite=sound))
 
 
+@pytest.mark.long
 def test_the_matrix_of_contributions_agrees():
     """The rows of the matrix are the adjoints of one loss step each."""
     cell = GRU(H, **F64)
@@ -241,6 +244,7 @@ def test_the_matrix_of_contributions_agrees():
     np.testing.assert_allclose(flow.log_norm_by_lag[: step + 1], matrix[step, step::-1], rtol=1e-9)
 
 
+@pytest.mark.long
 def test_a_loss_of_nothing_and_a_loss_at_the_first_step():
     cell = GRU(H, **F64)
     params, xs = cell.init(jax.random.key(0), I), noise(T, B, I)
@@ -591,6 +595,7 @@ def test_tensors_are_what_a_loss_may_be_given():
     close(found.gradient, plain.gradient)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("inside", ["readout", "labels"])
 def test_a_loss_that_mixes_frameworks_is_refused_in_one_sentence(inside):
     torch = pytest.importorskip("torch")

@@ -150,6 +150,7 @@ def test_long_sequences_have_a_program_of_their_own():
     ]
 
 
+@pytest.mark.long
 def test_training_learns_and_is_reported(text):
     settings = GradientSettings(
         cells=("gru",), lengths=(8,), hidden_size=16, batch_size=8, seeds=1, data=text,

@@ -269,6 +269,7 @@ def test_the_matrix_of_contributions_is_that_of_the_step(cell):
     close(found, expected, 1e-8)
 
 
+@pytest.mark.long
 def test_state_norms_follow_the_cells_own_hidden_state():
     cell = OwnNames(4, **F64)
     params, xs, state = setting(cell)
@@ -281,7 +282,7 @@ def test_state_norms_follow_the_cells_own_hidden_state():
     close(flow.log_norm_c, expected.log_norm_c)
 
 
-@pytest.mark.combinations
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["gate", "own names", "IndRNN"])
 def test_other_instruments_take_a_cell_of_ones_own(name):
     cell = OWN[name]
@@ -329,6 +330,7 @@ def _sum_of_states(cell):
     return float(jnp.sum(rnnlab.unroll(cell, params, jnp.ones((T, I)))[1]))
 
 
+@pytest.mark.long
 def test_a_cell_reaches_a_spawned_process():
     import concurrent.futures
     import multiprocessing

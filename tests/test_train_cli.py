@@ -177,6 +177,7 @@ def rich(tmp_path_factory):
     return folder, told
 
 
+@pytest.mark.long
 def test_a_run_of_many_options(rich):
     """Those of --set come before those of the file; a measurement sees one batch of a step."""
     folder, printed = rich

@@ -515,6 +515,7 @@ def measured():
     return model, params, data, measure_reach(model, params, data[2])
 
 
+@pytest.mark.long
 def test_norms_by_parameter_are_those_of_the_mean_loss(measured):
     model, params, data, metrics = measured
     few = jax.tree.map(lambda leaf: leaf[:, :EXAMPLES], data[2])
