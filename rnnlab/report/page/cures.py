@@ -1,8 +1,7 @@
 """The section of a study of cures: its interactive figure, as data for plotly.js, and tables."""
 
-import numpy as np
-
 from rnnlab.report import cures_sentences
+from rnnlab.report.findings import median_over_seeds
 from rnnlab.report.memory_sentences import horizon
 from rnnlab.report.page import elements
 from rnnlab.report.page.elements import Record, Section, Table, groups
@@ -71,7 +70,7 @@ def _training(curves: list[Record], summary: list[Record]) -> elements.Figure:
             updates, seeds = elements.seeds(rows, "updates", "loss")
             look = {"name": name, "number": number}
             traces += elements.line(updates, seeds, look, short, median=True)
-            findings.append(f"{name} {short(float(np.median(seeds[:, -1])))}")
+            findings.append(f"{name} {short(float(median_over_seeds(seeds)[-1]))}")
         layout = elements.axes(
             {"title": "updates"}, {"title": "loss", "rangemode": "tozero"}, "update %{x}"
         )

@@ -1,8 +1,7 @@
 """The section of a memory study: its interactive figures, as data for plotly.js, and tables."""
 
-import numpy as np
-
 from rnnlab.report import memory_sentences
+from rnnlab.report.findings import median_over_seeds
 from rnnlab.report.page import elements
 from rnnlab.report.page.elements import Record, Section, Table, groups
 from rnnlab.report.sentences import short
@@ -83,7 +82,7 @@ def _by_length(scores: list[Record]) -> elements.Figure:
             skilled = [row | {"skill": _skill(row)} for row in of_cell]
             lengths, seeds = elements.seeds(skilled, "length", "skill")
             traces += elements.line(lengths, seeds, look, short, log=True, median=True)
-            findings.append(f"{cell} {short(float(np.median(seeds[:, -1])))}")
+            findings.append(f"{cell} {short(float(median_over_seeds(seeds)[-1]))}")
         lengths = sorted(set(column(rows, "length")))
         layout = elements.axes(
             {"title": "length", "type": "log", "tickvals": lengths},
@@ -116,7 +115,7 @@ def _training(curves: list[Record], scores: list[Record]) -> elements.Figure:
             updates, seeds = elements.seeds(of_cell, "updates", "loss")
             relative = seeds / baseline
             traces += elements.line(updates, relative, look, short, median=True)
-            findings.append(f"{cell} {short(float(np.median(relative[:, -1])))}")
+            findings.append(f"{cell} {short(float(median_over_seeds(relative)[-1]))}")
         layout = elements.axes(
             {"title": "updates"},
             {"title": "loss / loss without memory", "rangemode": "tozero"},
