@@ -167,7 +167,7 @@ def test_the_advice():
     gru = RECORD | {"cure": "gru", "solved": 2, "solved_after": 150, "time_ratio": 2.14}
     first, *rest = cures_sentences.sentences([gru, RECORD, RECORD | {"cure": "omega"}])
     assert first == (
-        "Take the gates of a GRU (gru): 2 of 2 seeds learn temporal-order at a lag of 45 steps "
+        "Take gru (the gates of a GRU): 2 of 2 seeds learn temporal-order at a lag of 45 steps "
         "after 150 updates, each of which takes 2.1 times as long; the network as it is does not "
         "learn it, and its gradient is below 1/1000 after 21 steps."
     )

@@ -27,7 +27,7 @@ def finding(summary: list[Record]) -> str:
 def advice(summary: list[Record]) -> str:
     """What to do, in one sentence, such as
 
-    "Take the gates of a GRU (gru): 2 of 2 seeds learn temporal-order at a lag of 45 steps after 150
+    "Take gru (the gates of a GRU): 2 of 2 seeds learn temporal-order at a lag of 45 steps after 150
     updates, each of which takes 2.1 times as long; the network as it is does not learn it, and its
     gradient is below 1/1000 after 21 steps."
     """
@@ -42,7 +42,9 @@ def advice(summary: list[Record]) -> str:
             f"No cure makes the network learn {goal} in {_most(summary)} updates; {best['cure']} "
             f"comes closest and closes {closed} of the gap between memoryless and perfect."
         )
-    text = f"Take {CURES[best['cure']]} ({best['cure']}): {_learned(best, goal)}{_cost(best)}"
+    # No parentheses inside of parentheses.
+    about = CURES[best["cure"]].replace(" (", ", ").replace(")", "")
+    text = f"Take {best['cure']} ({about}): {_learned(best, goal)}{_cost(best)}"
     if plain is None:
         return f"{text}."
     if plain["solved"]:
