@@ -455,7 +455,10 @@ def without(content, key):
     ("files", "words"),
     [
         (None, "is not a directory; give the --out directory"),
-        ({}, "holds no run: none of gradients.json, dynamics.json is there"),
+        (
+            {},
+            "holds no run: none of gradients.json, dynamics.json, memory.json, cures.json is there",
+        ),
         ({"notes.txt": "hello"}, "holds no run"),
         ({"gradients.json": '{"config": '}, "gradients.json cannot be read"),
         ({"dynamics.json": b"\xff\xfe"}, "dynamics.json cannot be read"),
