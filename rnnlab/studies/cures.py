@@ -1,5 +1,6 @@
 """The study of cures: what helps a network to learn what lies far back, and what it costs."""
 
+import bisect
 import math
 import statistics
 from collections.abc import Callable, Iterator
@@ -28,7 +29,8 @@ from rnnlab.studies.task_training import Outcome
 from rnnlab.tasks import Task, make_task
 from rnnlab.tasks.registry import is_fixed
 from rnnlab.training import flossing_loss, pascanu_omega
-from rnnlab.training.step import Loss
+from rnnlab.training.losses import cross_entropy
+from rnnlab.training.step import Loss, initial_state, train_step
 from rnnlab.typing import Array, Key, PyTree
 
 OMEGA = 2.0
@@ -55,14 +57,14 @@ class Candidate(NamedTuple):
         optimiser: any optax transformation.
         loss: what is minimised; None for the loss of the model.
         prepare: what is done before the training; None for nothing.
-        measured: whether the instruments take the cell.
+        is_measured: whether the instruments take the cell.
     """
 
     model: SequenceModel
     optimiser: optax.GradientTransformation
     loss: Loss | None = None
     prepare: Callable[[PyTree, Key], PyTree] | None = None
-    measured: bool = True
+    is_measured: bool = True
 
 
 def applies(cure: str, cell: str) -> bool:
@@ -104,19 +106,14 @@ def task_of(settings: CuresSettings) -> Task:
             # Below the shortest length of the task.
             return False
 
-    shortest, longest = 1, LONGEST
-    if not reaches(longest):
+    if not reaches(LONGEST):
         raise ValueError(
             f"{settings.task} has no length with a lag of {settings.lag} steps; give another task, "
             "such as temporal-order, or a shorter lag"
         )
-    while shortest < longest:
-        middle = (shortest + longest) // 2
-        if reaches(middle):
-            longest = middle
-        else:
-            shortest = middle + 1
-    return make_task(settings.task, longest)
+    lengths = range(1, LONGEST + 1)
+    shortest = lengths[bisect.bisect_left(lengths, True, key=reaches)]
+    return make_task(settings.task, shortest)
 
 
 def units(settings: CuresSettings) -> list[Unit]:
@@ -175,7 +172,7 @@ def candidate(settings: CuresSettings, task: Task, cure: str) -> Candidate:
         prepare = _flossed(settings, task, model)
     elif cure == "pre-training":
         prepare = _pre_trained(settings, task, model)
-    return Candidate(model, optimiser, loss, prepare, measured=cure != "batch-norm")
+    return Candidate(model, optimiser, loss, prepare, is_measured=cure != "batch-norm")
 
 
 def _cell(settings: CuresSettings, task: Task, cure: str) -> Any:
@@ -217,11 +214,6 @@ def _cell(settings: CuresSettings, task: Task, cure: str) -> Any:
     return stack([cell, cell], residual=True) if cure == "residual" else cell
 
 
-def _embedded(model: SequenceModel, params: PyTree, xs: Array) -> Array:
-    """What the cell reads."""
-    return xs if model.embedding is None else model.embedding(params.embedding, xs)
-
-
 def _with_omega(model: SequenceModel) -> Loss:
     """The loss of the model and Ω of its cell."""
 
@@ -230,7 +222,7 @@ def _with_omega(model: SequenceModel) -> Loss:
             return model.score(model.head(params, ys, batch), batch)[0]
 
         value, metrics = model.loss(params, batch, key)
-        xs = _embedded(model, params, batch.xs)
+        xs = task_training.embedded(model, params, batch.xs)
         omega = pascanu_omega(model.cell, params.cell, xs, of_outputs, params, batch)
         return value + OMEGA * omega, metrics
 
@@ -242,7 +234,7 @@ def _truncated(model: SequenceModel, window: int) -> Loss:
 
     def loss(params: PyTree, batch: Batch, key: Key | None) -> tuple[Array, dict[str, Array]]:
         del key
-        xs = _embedded(model, params, batch.xs)
+        xs = task_training.embedded(model, params, batch.xs)
         cut = max(xs.shape[0] - window, 0)
         state, early = unroll(model.cell, params.cell, xs[:cut])
         _, late = unroll(model.cell, params.cell, xs[cut:], lax.stop_gradient(state))
@@ -259,7 +251,7 @@ def _flossed(
     count = min(FLOSSED, settings.hidden_size)
 
     def loss(params: PyTree, batch: Batch) -> Array:
-        xs = _embedded(model, params, batch.xs[:, :2])
+        xs = task_training.embedded(model, params, batch.xs[:, :2])
         return flossing_loss(model.cell, params.cell, xs, count=count)
 
     return _minimised(settings, task, loss)
@@ -272,12 +264,12 @@ def _pre_trained(
 
     def loss(both: tuple[PyTree, Array], batch: Batch) -> Array:
         params, readout = both
-        xs = _embedded(model, params, batch.xs)
+        xs = task_training.embedded(model, params, batch.xs)
         _, ys = unroll(model.cell, params.cell, xs)
         predicted = ys[:-1] @ readout
         if model.embedding is None:
             return jnp.mean((predicted - xs[1:]) ** 2)
-        return optax.softmax_cross_entropy_with_integer_labels(predicted, batch.xs[1:]).mean()
+        return cross_entropy(predicted, batch.xs[1:])
 
     minimise = _minimised(settings, task, loss)
     predicted_size = task.vocabulary_size or task.input_size
@@ -296,16 +288,15 @@ def _minimised(
     """``BEFORE`` updates of Adam on ``loss(params, batch)``."""
     optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(settings.learning_rate))
 
-    def minimise(params: Any, key: Key) -> Any:
-        def once(index: Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
-            params, state = carry
-            batch = task.sample(jax.random.fold_in(key, index), settings.batch_size)
-            gradient = jax.grad(loss)(params, batch)
-            change, state = optimiser.update(gradient, state, params)
-            return optax.apply_updates(params, change), state
+    def with_metrics(params: Any, batch: Batch, key: Key | None) -> tuple[Array, dict]:
+        del key
+        return loss(params, batch), {}
 
-        carry = lax.fori_loop(0, BEFORE, once, (params, optimiser.init(params)))
-        return carry[0]
+    step = train_step(with_metrics, optimiser)
+    advance = task_training.updates(task, step, settings.batch_size)
+
+    def minimise(params: Any, key: Key) -> Any:
+        return advance(initial_state(params, optimiser, key), key, 0, BEFORE).params
 
     return minimise
 
@@ -321,7 +312,7 @@ def _measure_unit(
         settings.batch_size,
         loss=chosen.loss,
         prepare=chosen.prepare,
-        measured=chosen.model if chosen.measured else None,
+        is_measured=chosen.is_measured,
     )
 
     def say(text: str) -> None:
@@ -338,7 +329,7 @@ def _kept_bytes(task: Task, model: SequenceModel, batch_size: int) -> int | None
     """Bytes that the engine keeps for the backward pass of one network."""
     batch = task_training.shapes_of(task, batch_size)
     params = jax.eval_shape(lambda: model.init(jax.random.key(0), batch))
-    xs = jax.eval_shape(lambda p, x: _embedded(model, p, x), params, batch.xs)
+    xs = jax.eval_shape(lambda p, x: task_training.embedded(model, p, x), params, batch.xs)
     explained = explain_engine(model.cell, params.cell, xs)
     layers = explained.layers or (explained,)
     total = 0
@@ -353,31 +344,17 @@ def _kept_bytes(task: Task, model: SequenceModel, batch_size: int) -> int | None
 def _records(
     unit: Unit, task: Task, model: SequenceModel, outcome: Outcome, kept: int | None
 ) -> Records:
+    about = {
+        "length": task.steps,
+        "parameters": task_training.count_parameters(model, task),
+        "seconds": None if outcome.seconds is None else number(outcome.seconds),
+        "kept_bytes": kept,
+    }
     records: Records = {"scores": [], "curves": []}
-    for seed, updates in enumerate(outcome.solved_after):
+    for seed in range(len(outcome.solved_after)):
         key = {**unit._asdict(), "seed": seed}
-        last = outcome.curves[-1][seed]
-        record = {
-            "length": task.steps,
-            "lag": task.lag,
-            "parameters": task_training.count_parameters(model, task),
-            "updates": int(last["updates"]),
-            "solved_after": updates,
-            "loss": number(last["loss"]),
-            "accuracy": number(last["accuracy"]) if "accuracy" in last else None,
-            "skill": number(task_training.skill(task, last["loss"])),
-            "seconds": None if outcome.seconds is None else number(outcome.seconds),
-            "kept_bytes": kept,
-            "lags": task.steps,
-        }
-        for side, reach in (("before", outcome.before), ("after", outcome.after)):
-            record[f"horizon_{side}"] = None if reach is None else int(reach.horizon[seed])
-            exponent = None if reach is None else number(float(reach.exponent[seed]))
-            record[f"exponent_{side}"] = exponent
-        records["scores"].append(key | record)
-        for metrics in outcome.curves:
-            point = {"updates": metrics[seed]["updates"], "loss": number(metrics[seed]["loss"])}
-            records["curves"].append(key | point)
+        records["scores"].append(key | about | task_training.score(task, outcome, seed))
+        records["curves"] += [key | point for point in task_training.curve(outcome, seed)]
     return records
 
 
@@ -404,18 +381,15 @@ def summarise(settings: CuresSettings, records: Records) -> list[dict[str, Any]]
 def _summary_of(rows: list[dict[str, Any]], unit_time: float | None) -> dict[str, Any]:
     solved = [row["solved_after"] for row in rows if row["solved_after"] is not None]
     seconds = rows[0]["seconds"]
-    record = {
+    return {
         "seeds": len(rows),
         "updates": max(row["updates"] for row in rows),
         "solved": len(solved),
         "solved_after": statistics.median_low(solved) if solved else None,
         "time_ratio": seconds / unit_time if seconds and unit_time else None,
         **{name: rows[0][name] for name in ("length", "lag", "lags", "parameters", "kept_bytes")},
+        **task_training.medians(rows),
     }
-    for name in ("skill", "horizon_before", "horizon_after", "exponent_before", "exponent_after"):
-        values = [row[name] for row in rows if row[name] is not None]
-        record[name] = statistics.median_low(values) if values else None
-    return record
 
 
 def _rank(record: dict[str, Any]) -> tuple[float, ...]:

@@ -4,7 +4,7 @@ Every network is trained from the gradient of its task alone; before and after, 
 gradient and the first Lyapunov exponent are measured on the same held-out sequences.
 """
 
-import statistics
+import bisect
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -47,7 +47,7 @@ def units(settings: MemorySettings) -> list[Unit]:
             for length in _lengths(settings, name):
                 all_units.extend(Unit(cell, name, length, budget) for cell in settings.cells)
     for unit in all_units:
-        model_for(settings, unit)
+        _check_budget(settings, unit)
     return all_units
 
 
@@ -82,7 +82,7 @@ def measure(
 
 
 class Sized(NamedTuple):
-    """A task, and the largest network for it that a budget allows."""
+    """A task, a network for it, and its number of parameters."""
 
     task: Task
     model: SequenceModel
@@ -90,34 +90,38 @@ class Sized(NamedTuple):
 
 
 def model_for(settings: MemorySettings, unit: Unit) -> Sized:
-    """The task of a unit and its network; ValueError where the budget is too small for any."""
-    task = make_task(unit.task, unit.length)
+    """The task of a unit and the largest network that the budget allows."""
+    sizes = range(1, LARGEST_HIDDEN + 1)
 
-    def sized(hidden_size: int) -> Sized:
-        cell = make_cell(
-            unit.cell,
-            hidden_size,
-            init=settings.init,
-            max_lag=task.steps,
-            param_dtype=settings.precision,
-        )
-        # One-hot codes: an embedding would take most of a small budget.
-        model = for_task(task, cell, embedding_size=task.vocabulary_size)
-        return Sized(task, model, task_training.count_parameters(model, task))
+    def parameters(hidden_size: int) -> int:
+        return _sized(settings, unit, hidden_size).parameters
 
-    smallest, largest = 1, LARGEST_HIDDEN
-    if sized(smallest).parameters > unit.budget:
+    fitting = bisect.bisect_right(sizes, unit.budget, key=parameters)
+    return _sized(settings, unit, sizes[fitting - 1])
+
+
+def _check_budget(settings: MemorySettings, unit: Unit) -> None:
+    """ValueError for a length that the task cannot have, and a budget that no network meets."""
+    least = _sized(settings, unit, 1).parameters
+    if least > unit.budget:
         raise ValueError(
             f"a budget of {unit.budget} parameters is too small for {unit.cell} on {unit.task}; "
-            f"give at least {sized(smallest).parameters}"
+            f"give at least {least}"
         )
-    while smallest < largest:
-        middle = (smallest + largest + 1) // 2
-        if sized(middle).parameters <= unit.budget:
-            smallest = middle
-        else:
-            largest = middle - 1
-    return sized(smallest)
+
+
+def _sized(settings: MemorySettings, unit: Unit, hidden_size: int) -> Sized:
+    task = make_task(unit.task, unit.length)
+    cell = make_cell(
+        unit.cell,
+        hidden_size,
+        init=settings.init,
+        max_lag=task.steps,
+        param_dtype=settings.precision,
+    )
+    # The embedding is as wide as the alphabet, whatever the size of the cell.
+    model = for_task(task, cell, embedding_size=task.vocabulary_size)
+    return Sized(task, model, task_training.count_parameters(model, task))
 
 
 def _measure_unit(settings: MemorySettings, unit: Unit, progress: Callable[[str], None]) -> Records:
@@ -125,9 +129,7 @@ def _measure_unit(settings: MemorySettings, unit: Unit, progress: Callable[[str]
     optimiser = optax.adam(settings.learning_rate)
     if settings.clip is not None:
         optimiser = optax.chain(optax.clip_by_global_norm(settings.clip), optimiser)
-    programs = task_training.compiled(
-        sized.task, sized.model, optimiser, settings.batch_size, measured=sized.model
-    )
+    programs = task_training.compiled(sized.task, sized.model, optimiser, settings.batch_size)
     name = f"{unit.cell}, {unit.task}, length {unit.length}, {unit.budget} parameters"
 
     def say(text: str) -> None:
@@ -141,34 +143,17 @@ def _measure_unit(settings: MemorySettings, unit: Unit, progress: Callable[[str]
 
 def _records(unit: Unit, sized: Sized, outcome: Outcome) -> Records:
     task, model, parameters = sized
-    before, after = outcome.before, outcome.after
-    assert before is not None
-    assert after is not None
+    about = {
+        "hidden_size": model.cell.hidden_size,
+        "parameters": parameters,
+        "baseline": number(task.baseline()),
+        "floor": number(task.floor()),
+    }
     records: Records = {"scores": [], "curves": []}
-    for seed, updates in enumerate(outcome.solved_after):
+    for seed in range(len(outcome.solved_after)):
         key = {**unit._asdict(), "seed": seed}
-        last = outcome.curves[-1][seed]
-        record = {
-            "hidden_size": model.cell.hidden_size,
-            "parameters": parameters,
-            "lag": task.lag,
-            "updates": int(last["updates"]),
-            "solved_after": updates,
-            "loss": number(last["loss"]),
-            "accuracy": number(last["accuracy"]) if "accuracy" in last else None,
-            "baseline": number(task.baseline()),
-            "floor": number(task.floor()),
-            "skill": number(task_training.skill(task, last["loss"])),
-            "lags": int(before.lags[seed]),
-            "horizon_before": int(before.horizon[seed]),
-            "horizon_after": int(after.horizon[seed]),
-            "exponent_before": number(float(before.exponent[seed])),
-            "exponent_after": number(float(after.exponent[seed])),
-        }
-        records["scores"].append(key | record)
-        for metrics in outcome.curves:
-            point = {"updates": metrics[seed]["updates"], "loss": number(metrics[seed]["loss"])}
-            records["curves"].append(key | point)
+        records["scores"].append(key | about | task_training.score(task, outcome, seed))
+        records["curves"] += [key | point for point in task_training.curve(outcome, seed)]
     return records
 
 
@@ -202,7 +187,7 @@ def _summary_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
     longest = by_length[max(by_length)]
     skills = [row["skill"] for row in longest if row["skill"] is not None]
     first = longest[0]
-    record = {
+    return {
         "hidden_size": first["hidden_size"],
         "parameters": first["parameters"],
         "length": None if best is None else best[0]["length"],
@@ -212,14 +197,10 @@ def _summary_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "lags": first["lags"],
         "seeds": len(longest),
         "solved": sum(row["solved_after"] is not None for row in longest),
-        "skill": statistics.median_low(skills) if skills else None,
         "skill_low": min(skills, default=None),
         "skill_high": max(skills, default=None),
+        **task_training.medians(longest),
     }
-    for name in ("horizon_before", "horizon_after", "exponent_before", "exponent_after"):
-        values = [row[name] for row in longest if row[name] is not None]
-        record[name] = statistics.median_low(values) if values else None
-    return record
 
 
 def _is_solved(seeds: list[dict[str, Any]]) -> bool:

@@ -1,6 +1,7 @@
 """Training on a synthetic task, all seeds in one program, with the reach before and after."""
 
 import functools
+import statistics
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,9 +11,11 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
+from rnnlab._json import number
 from rnnlab.data import Batch
 from rnnlab.diagnostics import gradient_flow, lyapunov_spectrum
 from rnnlab.models.sequence import SequenceModel
+from rnnlab.studies.networks import seed_keys
 from rnnlab.tasks import Task
 from rnnlab.training.step import Loss, TrainState, initial_state, train_step
 from rnnlab.typing import Array, Key, PyTree
@@ -73,7 +76,7 @@ def compiled(
     *,
     loss: Loss | None = None,
     prepare: Callable[[PyTree, Key], PyTree] | None = None,
-    measured: SequenceModel | None = None,
+    is_measured: bool = True,
 ) -> Programs:
     """The programs that train ``model`` on ``task``.
 
@@ -84,8 +87,7 @@ def compiled(
         batch_size: B of an update.
         loss: what is minimised; by default the loss of the model.
         prepare: ``prepare(params, key) -> params``, before the training.
-        measured: the model whose reach is measured, with the same parameters; None for one that the
-            instruments refuse.
+        is_measured: whether the reach is measured; False for a cell that the instruments refuse.
     """
     step = train_step(model.loss if loss is None else loss, optimiser)
     shapes = shapes_of(task, batch_size)
@@ -97,20 +99,15 @@ def compiled(
             params = prepare(params, k_prepare)
         return initial_state(params, optimiser, k_train)
 
-    def advance(state: TrainState, key: Key, first: Array, count: Array) -> TrainState:
-        def once(index: Array, state: TrainState) -> TrainState:
-            batch = task.sample(jax.random.fold_in(key, index), batch_size)
-            return step(state, batch)[0]
-
-        return lax.fori_loop(first, first + count, once, state)
+    advance = updates(task, step, batch_size)
 
     def evaluate(params: PyTree, key: Key) -> dict[str, Array]:
         value, metrics = model.loss(params, task.held_out().sample(key, HELD_OUT))
         return {**metrics, "loss": value}
 
     reach = None
-    if measured is not None:
-        reach = jax.jit(jax.vmap(functools.partial(reach_of, task, measured)))
+    if is_measured:
+        reach = jax.jit(jax.vmap(functools.partial(reach_of, task, model)))
     return Programs(
         task=task,
         start=jax.jit(jax.vmap(start)),
@@ -119,6 +116,21 @@ def compiled(
         evaluate=jax.jit(jax.vmap(evaluate)),
         reach=reach,
     )
+
+
+def updates(
+    task: Task, step: Callable[[TrainState, Batch], Any], batch_size: int
+) -> Callable[[TrainState, Key, Array | int, Array | int], TrainState]:
+    """``(state, key, first, count) -> state`` after ``count`` steps, each on a fresh batch."""
+
+    def advance(state: TrainState, key: Key, first: Array | int, count: Array | int) -> TrainState:
+        def once(index: Array, state: TrainState) -> TrainState:
+            batch = task.sample(jax.random.fold_in(key, index), batch_size)
+            return step(state, batch)[0]
+
+        return lax.fori_loop(first, first + count, once, state)
+
+    return advance
 
 
 def train(
@@ -137,10 +149,9 @@ def train(
         check_every: updates between two measurements of the loss.
         progress: called with a few words on the current step.
     """
-    keys = jnp.stack([jax.random.key(seed) for seed in range(seeds)])
     # Three keys for each seed, so that no sequence serves two purposes.
     split = jax.vmap(lambda key: jax.random.split(key, 3))
-    k_start, k_train, k_held_out = jnp.moveaxis(split(keys), 1, 0)
+    k_start, k_train, k_held_out = jnp.moveaxis(split(seed_keys(seeds)), 1, 0)
     progress("compiling")
     state = programs.start(k_start)
     before = _reach(programs, state, k_held_out)
@@ -185,9 +196,7 @@ def _measured(
 def reach_of(task: Task, model: SequenceModel, params: PyTree, key: Key) -> Reach:
     """The horizon of the gradient of the last target's loss, and λ₁, on held-out sequences."""
     batch = task.held_out().sample(key, FOLLOWED)
-    xs = batch.xs
-    if model.embedding is not None:
-        xs = model.embedding(params.embedding, xs)
+    xs = embedded(model, params, batch.xs)
     last = last_target(task, batch)
 
     def loss(ys: Array) -> Array:
@@ -199,6 +208,11 @@ def reach_of(task: Task, model: SequenceModel, params: PyTree, key: Key) -> Reac
     horizon = jnp.atleast_1d(flow.horizon)[-1]
     lags = jnp.atleast_1d(jnp.asarray(flow.lags))[-1]
     return Reach(horizon, lags, jnp.mean(spectrum.exponents))
+
+
+def embedded(model: SequenceModel, params: PyTree, xs: Array) -> Array:
+    """What the cell of a model reads: the inputs, or their embedding."""
+    return xs if model.embedding is None else model.embedding(params.embedding, xs)
 
 
 def last_target(task: Task, batch: Batch) -> Batch:
@@ -222,6 +236,40 @@ def count_parameters(model: Any, task: Task) -> int:
 def shapes_of(task: Task, batch_size: int) -> Batch:
     """The shapes and dtypes of a batch."""
     return jax.eval_shape(lambda: task.sample(jax.random.key(0), batch_size))
+
+
+def score(task: Task, outcome: Outcome, seed: int) -> dict[str, Any]:
+    """What a seed has learned, and how far its gradient reaches, as a record."""
+    last = outcome.curves[-1][seed]
+    record = {
+        "lag": task.lag,
+        "updates": int(last["updates"]),
+        "solved_after": outcome.solved_after[seed],
+        "loss": number(last["loss"]),
+        "accuracy": number(last["accuracy"]) if "accuracy" in last else None,
+        "skill": number(skill(task, last["loss"])),
+        "lags": task.steps if outcome.before is None else int(outcome.before.lags[seed]),
+    }
+    for side, reach in (("before", outcome.before), ("after", outcome.after)):
+        record[f"horizon_{side}"] = None if reach is None else int(reach.horizon[seed])
+        exponent = None if reach is None else number(float(reach.exponent[seed]))
+        record[f"exponent_{side}"] = exponent
+    return record
+
+
+def curve(outcome: Outcome, seed: int) -> list[dict[str, Any]]:
+    """The loss of a seed on held-out sequences, a record for each measurement."""
+    points = [metrics[seed] for metrics in outcome.curves]
+    return [{"updates": point["updates"], "loss": number(point["loss"])} for point in points]
+
+
+def medians(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The lower median over the seeds of what :func:`score` measures; None where all lack it."""
+    record = {}
+    for name in ("skill", "horizon_before", "horizon_after", "exponent_before", "exponent_after"):
+        values = [row[name] for row in rows if row[name] is not None]
+        record[name] = statistics.median_low(values) if values else None
+    return record
 
 
 def skill(task: Task, loss: float) -> float:
