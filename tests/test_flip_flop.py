@@ -15,22 +15,15 @@ pytestmark = pytest.mark.long
 STEPS, BATCH, BITS, HIDDEN, UPDATES = 64, 32, 3, 16, 500
 CELL, READOUT = RNN(HIDDEN), Readout(BITS)
 MODEL = rnnlab.stack([CELL, READOUT])
+TASK = rnnlab.tasks.flip_flop(STEPS, BITS)
 OPTIMISER = optax.adam(optax.cosine_decay_schedule(0.02, UPDATES))
-
-
-def flip_flop(key):
-    """Pulses of ±1 with probability ½, at first on every channel, and each channel's last one."""
-    k_when, k_sign = jax.random.split(key)
-    pulse = jax.random.bernoulli(k_when, 0.5, (STEPS, BATCH, BITS)).at[0].set(True)
-    xs = jnp.where(pulse, jax.random.rademacher(k_sign, pulse.shape, jnp.float32), 0)
-    return xs, jax.lax.associative_scan(lambda old, new: jnp.where(new == 0, old, new), xs)
 
 
 @jax.jit
 def train(key):
     def update(carry, key):
         params, memory = carry
-        xs, wanted = flip_flop(key)
+        xs, wanted, *_ = TASK.sample(key, BATCH)
         slope = jax.grad(lambda p: jnp.mean((rnnlab.unroll(MODEL, p, xs)[1] - wanted) ** 2))(params)
         change, memory = OPTIMISER.update(slope, memory)
         return (optax.apply_updates(params, change), memory), None
@@ -46,7 +39,7 @@ def train(key):
 def found(request):
     """Trained parameters, fixed points of the recurrent map without input, and a fresh trial."""
     k_train, k_pulses, k_starts = jax.random.split(jax.random.key(request.param), 3)
-    params, (xs, wanted) = train(k_train), flip_flop(k_pulses)
+    params, (xs, wanted, *_) = train(k_train), TASK.sample(k_pulses, BATCH)
     states, _ = rnnlab.unroll_states(CELL, params.layers[0], xs)
     starts = sample_states(k_starts, states, 1024, noise=1.0)
     return (

@@ -37,10 +37,6 @@ class ModularCounting(Task):
         return self.length
 
     @property
-    def lag(self) -> int:
-        return self.length - 1
-
-    @property
     def vocabulary_size(self) -> int:
         return self.modulus
 

@@ -32,8 +32,11 @@ class Task:
 
     @property
     def lag(self) -> int:
-        """The largest number of steps between an input and the target that depends on it."""
-        raise NotImplementedError
+        """The largest number of steps between an input and the target that depends on it.
+
+        By default from the first step to the last.
+        """
+        return self.steps - 1
 
     @property
     def vocabulary_size(self) -> int | None:
@@ -74,7 +77,11 @@ class Task:
         """
         if self.kind in ("classes", "class each step"):
             return metrics["accuracy"] >= 0.99
-        return metrics["loss"] <= self.baseline() / 100
+        return self.is_near_floor(metrics)
+
+    def is_near_floor(self, metrics: Mapping[str, float]) -> bool:
+        """Whether the loss exceeds the floor by at most a hundredth of the baseline."""
+        return metrics["loss"] <= self.floor() + self.baseline() / 100
 
     def batches(self, batch_size: int, *, seed: int = 0) -> Generated:
         """Training data for :func:`rnnlab.training.fit`: ``data[i]`` is the i-th batch."""

@@ -33,10 +33,6 @@ class FlipFlop(Task):
         return self.length
 
     @property
-    def lag(self) -> int:
-        return self.length - 1
-
-    @property
     def input_size(self) -> int:
         return self.bits
 

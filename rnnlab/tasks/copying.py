@@ -84,7 +84,7 @@ class CopyMemory(Task):
         After a long delay nearly all targets are blank, and the accuracy without memory is above
         .99.
         """
-        return metrics["loss"] <= self.baseline() / 100
+        return self.is_near_floor(metrics)
 
 
 @dataclasses.dataclass(frozen=True)

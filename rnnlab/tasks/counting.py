@@ -88,7 +88,7 @@ class AnBn(Task):
 
     def solved(self, metrics: Mapping[str, float]) -> bool:
         """Whether the loss exceeds the floor by at most a hundredth of the baseline."""
-        return metrics["loss"] <= self.floor() + self.baseline() / 100
+        return self.is_near_floor(metrics)
 
 
 def _strings(counts: Array, steps: int) -> Batch:

@@ -55,10 +55,6 @@ class Digits(Task):
         return PIXELS
 
     @property
-    def lag(self) -> int:
-        return PIXELS - 1
-
-    @property
     def input_size(self) -> int:
         return 1
 

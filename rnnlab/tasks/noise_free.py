@@ -33,11 +33,6 @@ class NoiseFreeLongLag(Task):
         return self.delay
 
     @property
-    def lag(self) -> int:
-        # The last symbol is predicted one step before it comes.
-        return self.delay - 1
-
-    @property
     def vocabulary_size(self) -> int:
         return self.delay + 1
 
@@ -65,7 +60,7 @@ class NoiseFreeLongLag(Task):
 
         The accuracy without memory is 1 − 1/(2p) over all steps, so it would not tell.
         """
-        return metrics["loss"] <= self.baseline() / 100
+        return self.is_near_floor(metrics)
 
 
 def noise_free_long_lag(lag: int = 100, *, only_last: bool = False) -> NoiseFreeLongLag:

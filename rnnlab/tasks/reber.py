@@ -92,7 +92,7 @@ class EmbeddedReber(Task):
         """
         if "passed" in metrics:
             return metrics["passed"] >= 1.0
-        return metrics["loss"] <= self.floor() + self.baseline() / 100
+        return self.is_near_floor(metrics)
 
 
 def legal(codes: Array) -> Array:

@@ -43,11 +43,6 @@ class AssociativeRecall(Task):
         return 2 * self.pairs + 3
 
     @property
-    def lag(self) -> int:
-        # From the first key to the query.
-        return self.steps - 1
-
-    @property
     def vocabulary_size(self) -> int:
         return self.keys + self.values + 1
 

@@ -35,10 +35,6 @@ class MarkedNumbers(Task):
         return self.length
 
     @property
-    def lag(self) -> int:
-        return self.length - 1
-
-    @property
     def input_size(self) -> int:
         return 2
 

@@ -115,7 +115,7 @@ class WordDetection(Task):
 
     def solved(self, metrics: Mapping[str, float]) -> bool:
         """Whether the loss is at most a hundredth of the baseline."""
-        return metrics["loss"] <= self.baseline() / 100
+        return self.is_near_floor(metrics)
 
     def _rates(self) -> WordRates:
         size = self.vocabulary_size
