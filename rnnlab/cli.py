@@ -225,9 +225,23 @@ class NetworkCommand(Command):
         return resolve(settings)
 
     def _source(self, settings: StudySettings) -> "tuple[Source, dict[str, Any]]":
-        data = _source(settings)
+        data = self._read(settings)
         network = {} if data.trained is None else {"network": data.trained.about}
         return data, {"data": data.about, **network}
+
+    def _read(self, settings: StudySettings) -> "Source":
+        """The data, and the network of a training run; RunError if that is damaged."""
+        from rnnlab.studies.sources import source
+
+        if settings.from_run is None:
+            return source(settings)
+        from rnnlab.training.faults import CheckpointError
+
+        try:
+            with warnings_as_notes():
+                return source(settings)
+        except CheckpointError as fault:
+            raise RunError(str(fault)) from fault
 
 
 @dataclasses.dataclass(frozen=True)
@@ -366,7 +380,27 @@ class Dynamics(NetworkCommand, DynamicsSettings):
 
 
 @dataclasses.dataclass(frozen=True)
-class Memory(Command, MemorySettings):
+class TaskCommand(Command):
+    """A study of networks that are trained on synthetic tasks."""
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return ("scores", "curves")
+
+    def tell(self, run: Run) -> "Iterator[str | Table]":
+        sentences = self._sentences()
+        yield sentences.table(run.summary)
+        yield from sentences.sentences(run.summary)
+        figure = run.folder / f"{self.name}.png"
+        yield f"The figure is {figure}; the numbers are in the same directory."
+
+    @abc.abstractmethod
+    def _sentences(self) -> Any:
+        """The module of the table and the sentences."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory(TaskCommand, MemorySettings):
     """Train each cell on tasks with a long lag: what it learns, and how far its gradient reaches.
 
     For each cell, task, length and budget of parameters, the command trains networks of several
@@ -380,10 +414,6 @@ class Memory(Command, MemorySettings):
 
     name: ClassVar = "memory"
     drawing: ClassVar = "rnnlab.report.figures.memory"
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        return ("scores", "curves")
 
     def settings(self) -> MemorySettings:
         return _only(MemorySettings, self)
@@ -405,19 +435,17 @@ class Memory(Command, MemorySettings):
         records.write_csv(folder / "memory.csv", columns, run.records)
         memory.draw(run.records["scores"], folder)
 
-    def tell(self, run: Run) -> "Iterator[str | Table]":
+    def _sentences(self) -> Any:
         from rnnlab.report import memory_sentences
 
-        yield memory_sentences.table(run.summary)
-        yield from memory_sentences.sentences(run.summary)
-        yield f"The figure is {run.folder / 'memory.png'}; the numbers are in the same directory."
+        return memory_sentences
 
 
 @dataclasses.dataclass(frozen=True)
-class Cures(Command, CuresSettings):
-    """Try what may help a network to learn what lies far back, and measure what it costs.
+class Cures(TaskCommand, CuresSettings):
+    """Compare remedies that may help a network learn long lags, and measure their cost.
 
-    The command trains one network on a task with a long lag as it is, and with each cure: other
+    The command trains one network on a task with a long lag, unchanged and with each cure: other
     initial weights, normalisation, gates, terms in the loss, other training. For each it measures
     whether the task is learned and after how many updates, the reach of the gradient before and
     after the training, the time of an update, and the memory of the backward pass. It writes
@@ -429,10 +457,6 @@ class Cures(Command, CuresSettings):
 
     name: ClassVar = "cures"
     drawing: ClassVar = "rnnlab.report.figures.cures"
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        return ("scores", "curves")
 
     def settings(self) -> CuresSettings:
         return _only(CuresSettings, self)
@@ -454,12 +478,10 @@ class Cures(Command, CuresSettings):
         records.write_csv(folder / "cures.csv", columns, run.records)
         cures.draw(run.summary, folder)
 
-    def tell(self, run: Run) -> "Iterator[str | Table]":
+    def _sentences(self) -> Any:
         from rnnlab.report import cures_sentences
 
-        yield cures_sentences.table(run.summary)
-        yield from cures_sentences.sentences(run.summary)
-        yield f"The figure is {run.folder / 'cures.png'}; the numbers are in the same directory."
+        return cures_sentences
 
 
 @dataclasses.dataclass(frozen=True)
@@ -485,21 +507,6 @@ class Report:
         with terminal.printing():
             terminal.show(terminal.console(), f"The page is {page}.")
         return DONE
-
-
-def _source(settings: StudySettings) -> "Source":
-    """The data of a study, and the network of its training run; RunError if that is damaged."""
-    from rnnlab.studies.sources import source
-
-    if settings.from_run is None:
-        return source(settings)
-    from rnnlab.training.faults import CheckpointError
-
-    try:
-        with warnings_as_notes():
-            return source(settings)
-    except CheckpointError as fault:
-        raise RunError(str(fault)) from fault
 
 
 def _import_ahead(module: str) -> None:

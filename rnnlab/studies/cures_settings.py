@@ -3,15 +3,21 @@
 import dataclasses
 from typing import Literal
 
-from rnnlab.cells.registry import INITS, REGISTRY, Init
-from rnnlab.studies.settings import distinct, positive, whole
-from rnnlab.tasks.registry import TASKS
+from rnnlab.cells.registry import Init
+from rnnlab.studies.settings import (
+    check_cells,
+    check_tasks,
+    check_weights,
+    distinct,
+    positive,
+    whole,
+)
 
 PLAIN = "none"
-"""The name of the network as it is, with which every cure is compared."""
+"""The name of the unchanged network, with which every cure is compared."""
 
 CURES: dict[str, str] = {
-    PLAIN: "the network as it is",
+    PLAIN: "the unchanged network",
     "forget-bias": "forget bias ln(lag), of an LSTM",
     "chrono": "biases of the gates for lags up to the length (Tallec & Ollivier 2018)",
     "orthogonal": "orthogonal recurrent weights (Saxe et al. 2014)",
@@ -80,10 +86,8 @@ class CuresSettings:
     def __post_init__(self) -> None:
         # The dataclass is frozen, and JSON and the command line give lists.
         object.__setattr__(self, "cures", tuple(self.cures))
-        if self.cell not in REGISTRY:
-            raise ValueError(f"cell {self.cell!r} is unknown; choose from {', '.join(REGISTRY)}")
-        if self.task not in TASKS:
-            raise ValueError(f"task {self.task!r} is unknown; choose from {', '.join(TASKS)}")
+        check_cells((self.cell,))
+        check_tasks((self.task,))
         for name in self.cures:
             if name not in CURES:
                 raise ValueError(f"cure {name!r} is unknown; choose from {', '.join(CURES)}")
@@ -92,7 +96,4 @@ class CuresSettings:
         for name in ("lag", "hidden_size", "seeds", "steps", "check_every", "batch_size"):
             whole(name, getattr(self, name), 1)
         positive("learning_rate", self.learning_rate)
-        if self.init not in INITS:
-            raise ValueError(f"init is {self.init!r}; choose from {', '.join(INITS)}")
-        if self.precision not in ("float32", "float64"):
-            raise ValueError(f"precision is {self.precision!r}; choose float32 or float64")
+        check_weights(self.init, self.precision)

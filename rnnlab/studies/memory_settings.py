@@ -3,9 +3,15 @@
 import dataclasses
 from typing import Literal
 
-from rnnlab.cells.registry import INITS, Init
-from rnnlab.studies.settings import check_cells, distinct, positive, whole
-from rnnlab.tasks.registry import TASKS
+from rnnlab.cells.registry import Init
+from rnnlab.studies.settings import (
+    check_cells,
+    check_tasks,
+    check_weights,
+    distinct,
+    positive,
+    whole,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,21 +62,17 @@ class MemorySettings:
         # The dataclass is frozen, and JSON and the command line give lists.
         for name in ("cells", "tasks", "lengths", "budgets"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-            distinct(name, getattr(self, name))
         check_cells(self.cells)
+        check_tasks(self.tasks)
+        distinct("lengths", self.lengths)
+        distinct("budgets", self.budgets)
         for length in self.lengths:
             whole("a length", length, 1)
         for budget in self.budgets:
             whole("a budget", budget, 1)
-        for name in self.tasks:
-            if name not in TASKS:
-                raise ValueError(f"task {name!r} is unknown; choose from {', '.join(TASKS)}")
         for name in ("seeds", "steps", "check_every", "batch_size"):
             whole(name, getattr(self, name), 1)
         positive("learning_rate", self.learning_rate)
         if self.clip is not None:
             positive("clip", self.clip)
-        if self.init not in INITS:
-            raise ValueError(f"init is {self.init!r}; choose from {', '.join(INITS)}")
-        if self.precision not in ("float32", "float64"):
-            raise ValueError(f"precision is {self.precision!r}; choose float32 or float64")
+        check_weights(self.init, self.precision)

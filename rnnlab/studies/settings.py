@@ -5,6 +5,7 @@ import math
 from typing import Literal
 
 from rnnlab.cells.registry import INITS, REGISTRY, Init
+from rnnlab.tasks.registry import TASKS
 
 UNTRAINED, TRAINED = "untrained", "trained"
 """The phases in which a network is measured."""
@@ -56,10 +57,7 @@ class StudySettings:
         whole("batch_size", self.batch_size, 1)
         whole("seeds", self.seeds, 1)
         whole("alphabet", self.alphabet, 2)
-        if self.init not in INITS:
-            raise ValueError(f"init is {self.init!r}; choose from {', '.join(INITS)}")
-        if self.precision not in ("float32", "float64"):
-            raise ValueError(f"precision is {self.precision!r}; choose float32 or float64")
+        check_weights(self.init, self.precision)
 
     @property
     def networks(self) -> dict[str, str]:
@@ -234,6 +232,22 @@ def check_cells(cells: tuple[str, ...]) -> None:
         if name not in REGISTRY:
             raise ValueError(f"cell {name!r} is unknown; choose from {', '.join(REGISTRY)}")
     distinct("cells", cells)
+
+
+def check_weights(init: str, precision: str) -> None:
+    """ValueError for unknown initial weights and an unknown floating-point format."""
+    if init not in INITS:
+        raise ValueError(f"init is {init!r}; choose from {', '.join(INITS)}")
+    if precision not in ("float32", "float64"):
+        raise ValueError(f"precision is {precision!r}; choose float32 or float64")
+
+
+def check_tasks(tasks: tuple[str, ...]) -> None:
+    """ValueError for an unknown task, none, or one that is named twice."""
+    distinct("tasks", tasks)
+    for name in tasks:
+        if name not in TASKS:
+            raise ValueError(f"task {name!r} is unknown; choose from {', '.join(TASKS)}")
 
 
 def whole(name: str, value: int, least: int) -> None:
