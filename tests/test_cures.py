@@ -83,7 +83,7 @@ def test_what_the_cures_change():
 
 @pytest.fixture(scope="module")
 def trained():
-    """The loss and gradient of the network as it is, and of two cures that change the loss."""
+    """The loss and gradient of the unchanged network, and of two cures that change the loss."""
     task = cures.task_of(SMALL)
     batch = task.sample(jax.random.key(1), 4)
     plain = cures.candidate(SMALL, task, PLAIN).model
@@ -168,17 +168,17 @@ def test_the_advice():
     first, *rest = cures_sentences.sentences([gru, RECORD, RECORD | {"cure": "omega"}])
     assert first == (
         "Take gru (the gates of a GRU): 2 of 2 seeds learn temporal-order at a lag of 45 steps "
-        "after 150 updates, each of which takes 2.1 times as long; the network as it is does not "
+        "after 150 updates, each of which takes 2.1 times as long; the unchanged network does not "
         "learn it, and its gradient is below 1/1000 after 21 steps."
     )
     assert rest == [
-        "Better than the network as it is, the best first: gru.",
-        "No better than the network as it is: omega.",
+        "Better than the unchanged network, the best first: gru.",
+        "No better than the unchanged network: omega.",
     ]
     solved = RECORD | {"solved": 2, "solved_after": 100}
     assert cures_sentences.advice([solved, gru]) == (
-        "2 of 2 seeds learn temporal-order at a lag of 45 steps after 100 updates as it is, and no "
-        "cure is faster; its gradient is below 1/1000 after 21 steps."
+        "2 of 2 seeds learn temporal-order at a lag of 45 steps after 100 updates without any "
+        "cure, and no cure is faster; its gradient is below 1/1000 after 21 steps."
     )
     assert "No cure makes the network learn" in cures_sentences.advice([RECORD | {"cure": "gru"}])
     assert cures_sentences.finding([gru, RECORD]) == (
@@ -221,7 +221,7 @@ def test_the_command_writes_a_run_and_its_page(tmp_path, capsys, cell, tried):
     ]  # fmt: skip
     assert cli.main(arguments) == 0
     shown = capsys.readouterr().out
-    assert "than the network as it is" in shown
+    assert "than the unchanged network" in shown
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names == {
         "cures.json", "cures.csv", "cures.png", "cures.svg", "config.json", "SHA256SUMS",

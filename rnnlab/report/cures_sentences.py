@@ -5,14 +5,14 @@ from typing import Any
 from rich.table import Table
 
 from rnnlab._wording import percent
-from rnnlab.report.memory_sentences import horizon
+from rnnlab.report.memory_sentences import horizon, reach
 from rnnlab.report.sentences import short
 from rnnlab.studies.cures_settings import CURES, PLAIN
 
 Record = dict[str, Any]
 
 BETTER = 0.05
-"""A cure helps where it closes at least this much more of the gap than the network as it is."""
+"""A cure helps where it closes at least this much more of the gap than the unchanged network."""
 
 
 def finding(summary: list[Record]) -> str:
@@ -28,14 +28,14 @@ def advice(summary: list[Record]) -> str:
     """What to do, in one sentence, such as
 
     "Take gru (the gates of a GRU): 2 of 2 seeds learn temporal-order at a lag of 45 steps after 150
-    updates, each of which takes 2.1 times as long; the network as it is does not learn it, and its
+    updates, each of which takes 2.1 times as long; the unchanged network does not learn it, and its
     gradient is below 1/1000 after 21 steps."
     """
     best, plain = summary[0], _plain(summary)
     goal = f"{best['task']} at a lag of {best['lag']} steps"
-    reach = f"its gradient {_reach(plain)}" if plain else ""
+    gradient = f"its gradient {reach(plain, 'before')}" if plain else ""
     if best["cure"] == PLAIN:
-        return f"{_learned(best, goal)} as it is, and no cure is faster; {reach}."
+        return f"{_learned(best, goal)} without any cure, and no cure is faster; {gradient}."
     if not best["solved"]:
         closed = percent(max(best["skill"] or 0.0, 0.0))
         return (
@@ -48,8 +48,8 @@ def advice(summary: list[Record]) -> str:
     if plain is None:
         return f"{text}."
     if plain["solved"]:
-        return f"{text}; the network as it is needs {plain['solved_after']}, and {reach}."
-    return f"{text}; the network as it is does not learn it, and {reach}."
+        return f"{text}; the unchanged network needs {plain['solved_after']}, and {gradient}."
+    return f"{text}; the unchanged network does not learn it, and {gradient}."
 
 
 def sentences(summary: list[Record]) -> list[str]:
@@ -61,11 +61,11 @@ def sentences(summary: list[Record]) -> list[str]:
     helpful, useless = [], []
     for record in summary:
         if record["cure"] != PLAIN:
-            (helpful if _helps(record, plain) else useless).append(_named(record["cure"]))
+            (helpful if _helps(record, plain) else useless).append(record["cure"])
     if helpful:
-        lines.append(f"Better than the network as it is, the best first: {', '.join(helpful)}.")
+        lines.append(f"Better than the unchanged network, the best first: {', '.join(helpful)}.")
     if useless:
-        lines.append(f"No better than the network as it is: {', '.join(useless)}.")
+        lines.append(f"No better than the unchanged network: {', '.join(useless)}.")
     return lines
 
 
@@ -82,7 +82,7 @@ def _helps(record: Record, plain: Record) -> bool:
 
 
 def _named(cure: str) -> str:
-    return "the network as it is" if cure == PLAIN else cure
+    return "the unchanged network" if cure == PLAIN else cure
 
 
 def _most(summary: list[Record]) -> int:
@@ -98,15 +98,6 @@ def _cost(record: Record) -> str:
     if record["time_ratio"] is None:
         return ""
     return f", each of which takes {record['time_ratio']:.2g} times as long"
-
-
-def _reach(record: Record) -> str:
-    steps = record["horizon_before"]
-    if steps is None:
-        return "is not finite"
-    if steps >= record["lags"]:
-        return f"stays above 1/1000 over all {record['lags']} steps"
-    return f"is below 1/1000 after {steps} steps"
 
 
 def table(summary: list[Record]) -> Table:

@@ -17,6 +17,14 @@ ALIGNED = 0.99
 """Two gradients with at least this cosine count as parallel."""
 
 
+def shown_skill(record: Record) -> float | None:
+    """The share of the gap that a network closes, for a figure; None for a loss that is not finite.
+
+    Below −0.1 a loss says no more than that nothing was learned.
+    """
+    return None if record["skill"] is None else max(record["skill"], -0.1)
+
+
 def contribution_reach(rows: Iterable[Record]) -> int | None:
     """How many steps before a loss the contributions of a weight decay below 1/1000 of the largest.
 

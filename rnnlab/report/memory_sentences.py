@@ -47,7 +47,7 @@ def sentence(record: Record, budgets: int = 1) -> str:
     training and after 35 steps afterwards."
     """
     text = f"{record['cell']} on {group(record, budgets)}: {_learned(record)}"
-    before, after = _reach(record, "before"), _reach(record, "after")
+    before, after = reach(record, "before"), reach(record, "after")
     return f"{text}; the gradient there {before} before training and {after} afterwards."
 
 
@@ -67,7 +67,8 @@ def _learned(record: Record) -> str:
     return f"{text}, and the loss closes {closed} of the gap between memoryless and perfect"
 
 
-def _reach(record: Record, side: str) -> str:
+def reach(record: Record, side: str) -> str:
+    """How far the gradient reaches before or after training, to follow "the gradient"."""
     horizon = record[f"horizon_{side}"]
     if horizon is None:
         return "is not finite"

@@ -117,7 +117,7 @@ def task_of(settings: CuresSettings) -> Task:
 
 
 def units(settings: CuresSettings) -> list[Unit]:
-    """The network as it is, and each cure; ValueError for one that does not apply to the cell."""
+    """The unchanged network, and each cure; ValueError for one that does not apply to the cell."""
     task_of(settings)
     names = [name for name in CURES if applies(name, settings.cell)]
     for name in settings.cures:
@@ -126,7 +126,7 @@ def units(settings: CuresSettings) -> list[Unit]:
                 f"{name} is no cure for {settings.cell}; choose from {', '.join(names)}"
             )
     chosen = settings.cures or tuple(names)
-    # Every cure is compared with the network as it is.
+    # Every cure is compared with the unchanged network.
     return [Unit(PLAIN), *(Unit(name) for name in chosen if name != PLAIN)]
 
 
@@ -364,7 +364,7 @@ def summarise(settings: CuresSettings, records: Records) -> list[dict[str, Any]]
     They are ranked by the number of seeds that solve the task, then by the updates after which they
     have, then by the skill: the share of the gap between the loss without memory and the lowest
     loss that is closed. Numbers are medians over the seeds. time_ratio: the time of an update in
-    units of that of the network as it is.
+    units of that of the unchanged network.
     """
     plain = select(records["scores"], cure=PLAIN)
     unit_time = plain[0]["seconds"] if plain else None

@@ -75,12 +75,12 @@ def _horizons(axes: Axes, places: np.ndarray, summary: list[Record]) -> None:
 
 
 def _times(axes: Axes, places: np.ndarray, summary: list[Record]) -> None:
-    """The time of an update, relative to the network as it is."""
+    """The time of an update, relative to the unchanged network."""
     for place, record in zip(places, summary, strict=True):
         if record["time_ratio"] is not None:
             axes.barh(place, record["time_ratio"], color=COLOURS[3], height=0.6)
     axes.axvline(1, color="0.45", linewidth=0.8, linestyle=":")
-    axes.set(xlabel="time of an update / as it is")
+    axes.set(xlabel="time of an update / unchanged")
     axes.set_title("Cost", fontsize=10)
     grid_lines(axes)
     axes.set_axisbelow(True)

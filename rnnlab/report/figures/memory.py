@@ -17,6 +17,7 @@ from rnnlab.report.figures.style import (
     seed_bands,
     title,
 )
+from rnnlab.report.findings import shown_skill
 from rnnlab.report.memory_sentences import count_budgets, group
 from rnnlab.studies.records import column, select
 
@@ -47,11 +48,8 @@ def draw(scores: list[Record], folder: Path) -> None:
 def _skills(axes: Axes, records: list[Record], cells: list[str]) -> None:
     """The share of the gap that each cell closes, against the length."""
     for index, cell in enumerate(cells):
-        points = []
-        for record in select(records, cell=cell):
-            # Below −0.1 a loss says no more than that nothing was learned.
-            value = None if record["skill"] is None else max(record["skill"], -0.1)
-            points.append((record["length"], value))
+        of_cell = select(records, cell=cell)
+        points = [(record["length"], shown_skill(record)) for record in of_cell]
         points.sort(key=lambda point: point[0])
         band(axes, points, name=cell, median=True, **look(index))
     axes.set_xscale("log")
@@ -73,7 +71,7 @@ def _horizons(axes: Axes, scores: list[Record], cells: list[str]) -> None:
         for record in records:
             if record["skill"] is not None and record["horizon_before"]:
                 xs.append(record["horizon_before"] / record["lag"])
-                ys.append(max(record["skill"], -0.1))
+                ys.append(shown_skill(record))
         axes.plot(xs, ys, linestyle="none", markersize=5, alpha=0.7, **look(index))
     axes.axvline(1, color="0.45", linewidth=0.8, linestyle=":")
     axes.set_xscale("log")

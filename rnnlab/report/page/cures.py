@@ -16,7 +16,7 @@ SUMMARY = {
     "skill": "gap closed",
     "exponent_before": "λ₁ before (nats/step)",
     "exponent_after": "λ₁ after (nats/step)",
-    "time_ratio": "time of an update / as it is",
+    "time_ratio": "time of an update / unchanged",
     "parameters": "parameters",
 }
 """Keys of the records, and the names of their columns."""
@@ -78,7 +78,7 @@ def _training(curves: list[Record], summary: list[Record]) -> elements.Figure:
         key = f"rank {first + 1} to {first + len(names) - 1}"
         pictures.append(elements.picture((key,), title, traces, layout))
     about = (
-        "Loss on 512 held-out sequences during the training, with the network as it is (none) in "
+        "Loss on 512 held-out sequences during the training, with the unchanged network (none) in "
         f"each picture{elements.bands(curves, 'median')}."
     )
     return elements.Figure(about, ("cures",), pictures)

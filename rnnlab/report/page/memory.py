@@ -1,7 +1,7 @@
 """The section of a memory study: its interactive figures, as data for plotly.js, and tables."""
 
 from rnnlab.report import memory_sentences
-from rnnlab.report.findings import median_over_seeds
+from rnnlab.report.findings import median_over_seeds, shown_skill
 from rnnlab.report.page import elements
 from rnnlab.report.page.elements import Record, Section, Table, groups
 from rnnlab.report.sentences import short
@@ -79,7 +79,7 @@ def _by_length(scores: list[Record]) -> elements.Figure:
         traces, findings = [], []
         for (cell,), of_cell in groups(rows, "cell").items():
             look = elements.look(cell, scores)
-            skilled = [row | {"skill": _skill(row)} for row in of_cell]
+            skilled = [row | {"skill": shown_skill(row)} for row in of_cell]
             lengths, seeds = elements.seeds(skilled, "length", "skill")
             traces += elements.line(lengths, seeds, look, short, log=True, median=True)
             findings.append(f"{cell} {short(float(median_over_seeds(seeds)[-1]))}")
@@ -96,10 +96,6 @@ def _by_length(scores: list[Record]) -> elements.Figure:
         f"lowest loss (1) that training closes{elements.bands(scores, 'median')}."
     )
     return elements.Figure(about, ("task", "parameters"), pictures)
-
-
-def _skill(row: Record) -> float | None:
-    return None if row["skill"] is None else max(row["skill"], -0.1)
 
 
 def _training(curves: list[Record], scores: list[Record]) -> elements.Figure:
