@@ -109,20 +109,20 @@ def table(summary: list[Record]) -> Table:
     )
     grid.add_column("cure")
     for name in (
-        "seeds that\nlearn it",
-        "after\nupdates",
+        "learned by",
+        "learned after\nupdates",
         "gap closed\n%",
-        "horizon\nbefore",
-        "horizon\nafter",
+        "horizon before\nsteps",
+        "horizon after\nsteps",
         "λ₁ before\nnats/step",
-        "time of an\nupdate",
+        "update time\n× unchanged",
         "parameters",
-        "kept for\nbackward",
+        "memory\nMiB",
     ):
         grid.add_column(name, justify="right")
     for record in summary:
         closed = "–" if record["skill"] is None else f"{100 * record['skill']:.0f}"
-        ratio = record["time_ratio"]
+        ratio, size = record["time_ratio"], record["kept_bytes"]
         grid.add_row(
             record["cure"],
             f"{record['solved']} of {record['seeds']}",
@@ -131,9 +131,9 @@ def table(summary: list[Record]) -> Table:
             horizon(record, "before"),
             horizon(record, "after"),
             short(record["exponent_before"]),
-            "–" if ratio is None else f"× {ratio:.2f}",
+            "–" if ratio is None else f"{ratio:.2f}",
             str(record["parameters"]),
-            kept(record),
+            "–" if size is None else f"{size / 2**20:.2f}",
         )
     return grid
 

@@ -92,12 +92,12 @@ def table(summary: list[Record]) -> Table:
         grid.add_column(name)
     for name in (
         "H",
-        "learned up to\nlength",
-        "longest\ntried",
-        "seeds that\nlearn it",
+        "longest learned",
+        "longest tried",
+        "learned by",
         "gap closed\n%",
-        "horizon\nbefore",
-        "horizon\nafter",
+        "horizon before\nsteps",
+        "horizon after\nsteps",
         "λ₁ before\nnats/step",
         "λ₁ after\nnats/step",
     ):

@@ -46,7 +46,7 @@ class MemorySettings:
     """
 
     cells: tuple[str, ...] = ("rnn", "lstm", "gru")
-    tasks: tuple[str, ...] = ("adding", "copy-memory", "temporal-order")
+    tasks: tuple[str, ...] = ("adding", "temporal-order")
     lengths: tuple[int, ...] = (10, 30, 100)
     budgets: tuple[int, ...] = (4000,)
     seeds: int = 3

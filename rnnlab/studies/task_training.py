@@ -24,6 +24,8 @@ HELD_OUT = 512
 """Sequences on which a loss is measured."""
 FOLLOWED = 8
 """Sequences on which the horizon and the exponent are measured."""
+RUN_ONCE = {"xla_backend_optimization_level": 0}
+"""Options of programs that run once or twice, where compiling takes longer than running."""
 
 
 class Reach(NamedTuple):
@@ -107,10 +109,11 @@ def compiled(
 
     reach = None
     if is_measured:
-        reach = jax.jit(jax.vmap(functools.partial(reach_of, task, model)))
+        measured = jax.vmap(functools.partial(reach_of, task, model))
+        reach = jax.jit(measured, compiler_options=RUN_ONCE)
     return Programs(
         task=task,
-        start=jax.jit(jax.vmap(start)),
+        start=jax.jit(jax.vmap(start), compiler_options=RUN_ONCE),
         # The number of updates is an argument: the last part may be shorter.
         advance=jax.jit(jax.vmap(advance, in_axes=(0, 0, None, None)), donate_argnums=0),
         evaluate=jax.jit(jax.vmap(evaluate)),

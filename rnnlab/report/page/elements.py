@@ -141,6 +141,25 @@ def line(
     return [common | _band(xs, seeds, colour), line]
 
 
+def points(xs: Sequence, ys: Sequence, look: Record, texts: Sequence[str]) -> Record:
+    """A marker for each pair of values, with a text in its hover box."""
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": html.escape(look["name"]),
+        "x": list(xs),
+        "y": list(ys),
+        "text": list(map(html.escape, texts)),
+        "hovertemplate": "%{text}<br>%{x:.3g}, %{y:.3g}<extra></extra>",
+        "marker": {
+            "symbol": SYMBOLS[look["number"] % len(SYMBOLS)],
+            "size": 8,
+            "opacity": 0.7,
+            "color": f"--c{look['number'] % len(SYMBOLS)}",
+        },
+    }
+
+
 def _marker(index: int) -> Record:
     symbol = SYMBOLS[index % len(SYMBOLS)]
     return {"symbol": symbol, "size": 8, "maxdisplayed": 9}

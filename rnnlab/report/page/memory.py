@@ -42,7 +42,7 @@ SCORES = {
 def section(content: Record) -> Section:
     """The content of memory.json."""
     summary, scores, curves = content["summary"], content["scores"], content["curves"]
-    figures = [_by_length(scores), _training(curves, scores)]
+    figures = [_by_length(scores), _horizons(scores), _training(curves, scores)]
     tables = [_summary_table(summary), _score_table(scores)]
     lines = memory_sentences.sentences(summary)
     return Section("Memory", memory_sentences.finding(summary), lines, figures, tables)
@@ -98,6 +98,31 @@ def _by_length(scores: list[Record]) -> elements.Figure:
     return elements.Figure(about, ("task", "parameters"), pictures)
 
 
+def _horizons(scores: list[Record]) -> elements.Figure:
+    """The share of the gap that each network closes, against its horizon before training."""
+    traces = []
+    for (cell,), rows in groups(scores, "cell").items():
+        shown = [row for row in rows if row["horizon_before"] and row["skill"] is not None]
+        texts = [f"{cell}, {row['task']}, length {row['length']}" for row in shown]
+        relative = [row["horizon_before"] / row["lag"] for row in shown]
+        skills = list(map(shown_skill, shown))
+        traces.append(elements.points(relative, skills, elements.look(cell, scores), texts))
+    layout = elements.axes(
+        {
+            "title": "horizon before training / lag",
+            "type": "log",
+            "tickvals": [0.01, 0.03, 0.1, 0.3, 1, 3, 10],
+        },
+        {"title": "gap closed", "range": [-0.15, 1.1]},
+    )
+    title = "Share of the gap that each network closes, against its horizon before training"
+    about = (
+        "Every marker is a network of one seed. Left of 1, the gradient of the last target's loss "
+        "is below 1/1000 at the first step that matters."
+    )
+    return elements.Figure(about, (), [elements.picture((), title, traces, layout)])
+
+
 def _training(curves: list[Record], scores: list[Record]) -> elements.Figure:
     """The loss on held-out sequences over training, as the share of the baseline."""
     exact = {(row["task"], row["length"]): row for row in scores}
@@ -114,7 +139,7 @@ def _training(curves: list[Record], scores: list[Record]) -> elements.Figure:
             findings.append(f"{cell} {short(float(median_over_seeds(relative)[-1]))}")
         layout = elements.axes(
             {"title": "updates"},
-            {"title": "loss / loss without memory", "rangemode": "tozero"},
+            {"title": "loss / loss without memory", "type": "log"},
             "update %{x}",
         )
         title = f"{task}, length {length}: last loss / loss without memory: {', '.join(findings)}"

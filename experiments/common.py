@@ -1,0 +1,127 @@
+"""What all experiments share: their options, and how results are kept.
+
+An experiment is a folder with ``run.py``, which is run from the root of the repository::
+
+    python -m experiments.forget_bias.run            # writes result.json and figure.png beside it
+    python -m experiments.forget_bias.run --quick    # a small run; writes only with --out DIR
+
+``python -m experiments.common`` copies the results into the READMEs.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rnnlab.studies.records import write_json
+
+Record = dict[str, Any]
+
+HERE = Path(__file__).parent
+MARKER = "<!-- written by python -m experiments.common -->"
+PACKAGES = ("rnnlab", "jax", "flax", "optax", "numpy")
+
+
+def experiment(
+    file: str,
+    doc: str | None,
+    run: Callable[[bool], Record],
+    draw: Callable[[Record, Path], None] | None = None,
+) -> None:
+    """Runs an experiment with the options of the command line.
+
+    Args:
+        file: ``__file__`` of ``run.py``; results of a full run are written beside it.
+        doc: ``__doc__`` of ``run.py``.
+        run: ``run(quick) -> result``, with the answer as "finding": one sentence computed from the
+            numbers. The other entries are these numbers, with the settings and seeds that gave
+            them. A quick run shows that the code works, and no more.
+        draw: ``draw(result, path)`` writes ``path.png``; None for an experiment without a figure.
+    """
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="a small run that writes nothing")
+    parser.add_argument("--out", type=Path, help="directory of the results; default: this folder")
+    options = parser.parse_args()
+    started = time.perf_counter()
+    result = run(options.quick)
+    seconds = time.perf_counter() - started
+    print(result["finding"])
+    folder = options.out
+    if folder is None:
+        if options.quick:
+            return
+        folder = Path(file).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    about = {
+        "quick": options.quick,
+        "seconds": round(seconds),
+        "python": sys.version.split()[0],
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+    }
+    write_json(folder / "result.json", result | about)
+    if draw is not None:
+        draw(result, folder / "figure")
+
+
+def table() -> str:
+    """The table of all experiments that were run, in Markdown."""
+    lines = ["| question | answer | minutes |", "|---|---|---|"]
+    for folder in folders():
+        result = _result(folder)
+        first = (folder / "README.md").read_text(encoding="utf-8").splitlines()[0]
+        question = f"[{first.removeprefix('# ')}]({folder.name}/README.md)"
+        answer = result["finding"] + "".join(
+            f" [{name.stem}]({folder.name}/{name.name})" for name in _figures(folder)
+        )
+        minutes = max(1, round(result["seconds"] / 60))
+        lines.append(f"| {question} | {answer} | {minutes} |")
+    return "\n".join(lines) + "\n"
+
+
+def answer(folder: Path) -> str:
+    """The result of one experiment, in Markdown: its finding and its figures."""
+    result = _result(folder)
+    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    parts = [result["finding"]]
+    parts += [f"![{name.stem}]({name.name})" for name in _figures(folder)]
+    parts.append(f"{result['seconds']} s on two cores; Python {result['python']}, {versions}.")
+    return "\n\n".join(parts) + "\n"
+
+
+def folders() -> list[Path]:
+    """The folders of all experiments that were run."""
+    paths = sorted(HERE.glob("*/result.json"))
+    return [path.parent for path in paths if "versions" in json.loads(path.read_text("utf-8"))]
+
+
+def with_results(path: Path, results: str) -> str:
+    """The text of a README with the results below its marker."""
+    before, _, _ = path.read_text(encoding="utf-8").partition(MARKER)
+    return f"{before}{MARKER}\n\n{results}"
+
+
+def main() -> None:
+    """Writes the answers into the README of each experiment, and the table into that of all."""
+    for folder in folders():
+        path = folder / "README.md"
+        path.write_text(with_results(path, answer(folder)), encoding="utf-8")
+    path = HERE / "README.md"
+    path.write_text(with_results(path, table()), encoding="utf-8")
+
+
+def _result(folder: Path) -> Record:
+    return json.loads((folder / "result.json").read_text(encoding="utf-8"))
+
+
+def _figures(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.png"))
+
+
+if __name__ == "__main__":
+    main()
