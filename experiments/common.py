@@ -39,7 +39,8 @@ def experiment(
         doc: ``__doc__`` of ``run.py``.
         run: ``run(quick) -> result``, with the answer as "finding": one sentence computed from the
             numbers. The other entries are these numbers, with the settings and seeds that gave
-            them. A quick run shows that the code works, and no more.
+            them; those whose names begin with an underscore are for the figure alone. A quick run
+            shows that the code works, and no more.
         draw: ``draw(result, path)`` writes ``path.png``; None for an experiment without a figure.
     """
     parser = argparse.ArgumentParser(
@@ -64,7 +65,8 @@ def experiment(
         "python": sys.version.split()[0],
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
     }
-    write_json(folder / "result.json", result | about)
+    kept = {name: value for name, value in result.items() if not name.startswith("_")}
+    write_json(folder / "result.json", kept | about)
     if draw is not None:
         draw(result, folder / "figure")
 

@@ -1,7 +1,6 @@
 """A character model of Python's standard library against n-gram models, killed and resumed.
 
-    python experiments/characters.py            # about three quarters of an hour on two cores
-    python experiments/characters.py --quick    # a minute, writes nothing: a small model, few steps
+    python -m experiments.characters.run
 
 ``rnnlab train`` trains an LSTM of two layers on the source code of the standard library, in which
 whole files are held out for validation and for tests. A copy of the run then goes back to its
@@ -15,7 +14,6 @@ has seen. The baselines are n-gram models with modified Kneser–Ney smoothing o
 training, ``rnnlab generate`` continues a line.
 """
 
-import argparse
 import json
 import shutil
 import subprocess
@@ -25,15 +23,14 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-
+from experiments.common import Record, experiment
 from rnnlab.data import corpora, ngram, split_files, standard_library_files
 from rnnlab.report.figures.style import drawing, grid_lines, legend_below, look, reference_line
-from rnnlab.studies.records import write_json
 from rnnlab.training import read_metrics
-from rnnlab.training.metrics import History
 
-RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
+RUNS = Path("runs") / "characters"
+SHOWN = ("validation_bits_per_symbol", "horizon_1", "horizon_2")
+"""The metrics in the figure."""
 PROMPT = "def read_config(path"
 
 
@@ -145,16 +142,14 @@ def baselines(orders: tuple[int, ...], alphabet: int) -> dict[int, float]:
     return bits
 
 
-def draw(path: Path, history: History, score: float, bits: dict[int, float]) -> None:
+def draw(path: Path, result: Record) -> None:
     """Bits per character over training, and how far back the gradient reaches meanwhile."""
+    curves, bits = result["curves"], result["ngram_bits_per_character"]
+    score, last = result["test"]["bits_per_symbol"], result["test"]["step"]
     with drawing(path, 1, 2, (11, 4.6)) as (figure, (left, right)):
-        left.plot(
-            history.steps("validation_bits_per_symbol"),
-            history["validation_bits_per_symbol"],
-            **look(0),
-            label="LSTM, validation files",
-        )
-        left.plot([history.steps("loss")[-1]], [score], **look(1), linestyle="none", label="test")
+        validation = curves["validation_bits_per_symbol"]
+        left.plot(*validation, **look(0), label="LSTM, validation files")
+        left.plot([last], [score], **look(1), linestyle="none", label="test")
         for order in (3, 6, min(bits, key=bits.__getitem__)):
             if order in bits:
                 reference_line(left, bits[order])
@@ -166,10 +161,8 @@ def draw(path: Path, history: History, score: float, bits: dict[int, float]) -> 
         left.set_title("Held-out files of the standard library", fontsize=10)
         for layer in (1, 2):
             name = f"horizon_{layer}"
-            if name in history.names():
-                right.plot(
-                    history.steps(name), history[name], **look(layer + 1), label=f"layer {layer}"
-                )
+            if name in curves:
+                right.plot(*curves[name], **look(layer + 1), label=f"layer {layer}")
         right.set(xlabel="step", ylabel="horizon (characters, at most the whole sequence)")
         right.set_title("Lag at which the gradient is below 1/1000", fontsize=10)
         for axes in (left, right):
@@ -178,14 +171,24 @@ def draw(path: Path, history: History, score: float, bits: dict[int, float]) -> 
         legend_below(figure, left)
 
 
-def run(plan: Plan, folder: Path) -> dict[str, Any]:
-    """All figures of the experiment."""
+def run(quick: bool) -> Record:
+    """Trains, kills and resumes, scores, generates and measures.
+
+    A full run leaves its files in ``runs/characters``, and goes on there if it was interrupted.
+    """
+    if quick:
+        with tempfile.TemporaryDirectory() as folder:
+            return measured(QUICK, Path(folder))
+    return measured(FULL, RUNS)
+
+
+def measured(plan: Plan, folder: Path) -> Record:
+    """All numbers of the experiment."""
     place = folder / "run"
     train(place, plan)
     killed = killed_copy(place, folder / "killed")
     scores = json.loads(output_of("evaluate", str(place), "--json"))
     bits = baselines(plan.orders, 128)
-    best = min(bits, key=bits.__getitem__)
     print(f"LSTM: {scores['bits_per_symbol']:.3f} bits per character on the test files")
     for order, value in bits.items():
         print(f"{order}-gram: {value:.3f}")
@@ -200,46 +203,43 @@ def run(plan: Plan, folder: Path) -> dict[str, Any]:
     print(texts["top_p_0.9"])
     for name, options in (plan.measure or {}).items():
         output_of(name, "--from", str(place), "--out", str(folder / name), *options)
+    history = read_metrics(place / "metrics.jsonl")
     return {
+        "finding": finding(scores["bits_per_symbol"], bits, killed),
         "settings": plan.settings,
-        "jax": jax.__version__,
-        "python": sys.version.split()[0],
         "test": scores,
         "ngram_bits_per_character": bits,
-        "best_ngram": best,
-        "beats_best_ngram": scores["bits_per_symbol"] < bits[best],
         "killed": killed,
         "texts": texts,
+        "curves": {
+            name: [history.steps(name), history[name]] for name in SHOWN if name in history.names()
+        },
     }
 
 
+def finding(score: float, bits: dict[int, float], killed: Record) -> str:
+    """The scores, and whether the killed run ended as the other one, in two sentences."""
+    best = min(bits, key=bits.__getitem__)
+    verb = "below" if score < bits[best] else "not below"
+    equal = killed["same_metrics"] and killed["same_params"]
+    return (
+        f"It needs {score:.3f} bits per character on held-out files, {verb} the {bits[best]:.3f} "
+        f"of the best n-gram model (order {best}). A copy that was killed after step "
+        f"{killed['killed_after']} and resumed "
+        f"{'ends with the same bits' if equal else 'ends otherwise'}."
+    )
+
+
+def draw_result(result: Record, path: Path) -> None:
+    """The figure of a result, and those of the instruments."""
+    draw(path, result)
+    for source in RUNS.glob("*/*.png"):
+        shutil.copy(source, path.parent / source.name)
+
+
 def main() -> None:
-    """Runs the experiment; writes characters.json, .png and .svg, and the instruments' figures."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--quick", action="store_true", help="a minute; writes nothing")
-    parser.add_argument(
-        "--run", type=Path, help="directory for the run; goes on where there is one"
-    )
-    parser.add_argument("--out", type=Path, default=RESULTS, help="directory of the results")
-    options = parser.parse_args()
-    plan = QUICK if options.quick else FULL
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = options.run or Path(temporary)
-        result = run(plan, folder)
-        if options.quick:
-            return
-        options.out.mkdir(parents=True, exist_ok=True)
-        write_json(options.out / "characters.json", result)
-        history = read_metrics(folder / "run" / "metrics.jsonl")
-        bits = result["ngram_bits_per_character"]
-        draw(options.out / "characters", history, result["test"]["bits_per_symbol"], bits)
-        shutil.copy(
-            folder / "gradients" / "gradient_norms.png", options.out / "characters_gradients.png"
-        )
-        for figure in (folder / "dynamics").glob("*.png"):
-            shutil.copy(figure, options.out / f"characters_{figure.name}")
+    """Runs the experiment."""
+    experiment(__file__, __doc__, run, draw_result)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The fixed points in which an RNN stores the three bits of a flip-flop task.
 
-    python experiments/flip_flop.py
+    python -m experiments.flip_flop.run
 
 Each of three channels carries a pulse of ±1 with probability ½ at each of 64 steps, and each of
 three outputs holds the last pulse of its channel (Sussillo & Barak 2013, Neural Computation 25).
@@ -11,26 +11,41 @@ whether the search has found all of them. Over the fixed points of a map of a ba
 direction, the state converges to two memories that should differ in one bit.
 """
 
+import functools
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
 import rnnlab
+from experiments.common import Record, experiment
 from rnnlab.diagnostics import FixedPoints, fixed_points, sample_states
 from rnnlab.typing import Array, Key, PyTree
 
 STEPS, BATCH, BITS, HIDDEN = 64, 32, 3, 16
-UPDATES, STARTS, SEEDS = 500, 1024, 5
+
 task = rnnlab.tasks.flip_flop(STEPS, BITS)
 cell, readout = rnnlab.RNN(HIDDEN), rnnlab.Readout(BITS)
 model = rnnlab.stack([cell, readout])
-optimiser = optax.adam(optax.cosine_decay_schedule(0.02, UPDATES))
 
 
-@jax.jit
-def train(key: Key) -> tuple[PyTree, Array]:
+class Plan(NamedTuple):
+    """The size of the experiment: updates, starting points of the search, seeds."""
+
+    updates: int = 500
+    starts: int = 1024
+    seeds: int = 5
+
+
+QUICK = Plan(updates=100, starts=64, seeds=1)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def train(key: Key, updates: int) -> tuple[PyTree, Array]:
     """Trained parameters, and the mean squared error at the last update."""
+    optimiser = optax.adam(optax.cosine_decay_schedule(0.02, updates))
 
     def update(carry: tuple, key: Key) -> tuple[tuple, Array]:
         params, state = carry
@@ -45,7 +60,7 @@ def train(key: Key) -> tuple[PyTree, Array]:
 
     k_init, k_data = jax.random.split(key)
     params = model.init(k_init, BITS)
-    keys = jax.random.split(k_data, UPDATES)
+    keys = jax.random.split(k_data, updates)
     carry, errors = jax.lax.scan(update, (params, optimiser.init(params)), keys)
     return carry[0], errors[-1]
 
@@ -69,22 +84,65 @@ def differing_bits(params: PyTree, points: FixedPoints) -> list[int]:
     return sorted(differs.sum(axis=1).tolist())
 
 
-print(f"{'':30}points by unstable directions{'Σ sign':>12}  bits that differ")
-print(
-    f"{'seed':>4}{'squared error':>15}{'memories':>11}{0:8}{1:5}{2:5}{3:5}{'more':>6}"
-    f"{'det(1−J)':>12}  across saddles with one"
-)
-for seed in range(SEEDS):
+def examined(seed: int, plan: Plan) -> Record:
+    """A trained network and its fixed points without input."""
     k_train, k_pulses, k_starts = jax.random.split(jax.random.key(seed), 3)
-    params, error = train(k_train)
+    params, error = train(k_train, plan.updates)
     states, _ = rnnlab.unroll_states(cell, params.layers[0], task.sample(k_pulses, BATCH).xs)
-    starts = sample_states(k_starts, states, STARTS, noise=1.0)
+    starts = sample_states(k_starts, states, plan.starts, noise=1.0)
     points = fixed_points(cell, params.layers[0], jnp.zeros(BITS), starts)
     stable = memories(params, points.states[points.unstable == 0])
-    distinct = len(np.unique(stable, axis=0))
-    zero, one, two, three, *more = np.bincount(points.unstable, minlength=HIDDEN + 1)
+    counts = np.bincount(points.unstable, minlength=HIDDEN + 1)
     degree = int(np.sign(np.prod(1 - points.eigenvalues, axis=1).real).sum())
+    return {
+        "seed": seed,
+        "squared_error": float(error),
+        "memories": len(np.unique(stable, axis=0)),
+        "points": counts.tolist(),
+        "degree": degree,
+        "differing_bits": differing_bits(params, points),
+    }
+
+
+def run(quick: bool) -> Record:
+    """The fixed points of a network of each seed."""
+    plan = QUICK if quick else Plan()
+    print(f"{'':30}points by unstable directions{'Σ sign':>12}  bits that differ")
     print(
-        f"{seed:4}{error:15.1e}{distinct:11}{zero:8}{one:5}{two:5}{three:5}{sum(more):6}{degree:12}"
-        f"  {' '.join(map(str, differing_bits(params, points)))}"
+        f"{'seed':>4}{'squared error':>15}{'memories':>11}{0:8}{1:5}{2:5}{3:5}{'more':>6}"
+        f"{'det(1−J)':>12}  across saddles with one"
     )
+    rows = []
+    for seed in range(plan.seeds):
+        row = examined(seed, plan)
+        rows.append(row)
+        zero, one, two, three, *more = row["points"]
+        print(
+            f"{seed:4}{row['squared_error']:15.1e}{row['memories']:11}{zero:8}{one:5}{two:5}"
+            f"{three:5}{sum(more):6}{row['degree']:12}"
+            f"  {' '.join(map(str, row['differing_bits']))}"
+        )
+    return {"finding": finding(rows), "plan": plan._asdict(), "hidden": HIDDEN, "rows": rows}
+
+
+def finding(rows: list[Record]) -> str:
+    """How many networks have a stable point for each memory, in one sentence."""
+    right = [row for row in rows if row["points"][0] == row["memories"] == 2**BITS]
+    saddles = [row["points"][1] for row in rows]
+    bits = [bit for row in rows for bit in row["differing_bits"]]
+    one = sum(bit == 1 for bit in bits)
+    return (
+        f"{len(right)} of {len(rows)} trained networks have exactly {2**BITS} stable fixed points, "
+        f"one for each memory; {min(saddles)} to {max(saddles)} saddles with one unstable "
+        f"direction lie between them, and {one} of {len(bits)} of these separate memories that "
+        "differ in one bit."
+    )
+
+
+def main() -> None:
+    """Runs the experiment."""
+    experiment(__file__, __doc__, run)
+
+
+if __name__ == "__main__":
+    main()

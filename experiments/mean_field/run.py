@@ -1,17 +1,16 @@
 """The order-to-chaos transition of a random network and its Lyapunov spectrum, against theory.
 
-    # On a busy machine LAPACK is slow with two threads.
-    OPENBLAS_NUM_THREADS=1 python experiments/mean_field.py
+    python -m experiments.mean_field.run
 
 The network is h ← g J tanh(h) with J ~ N(0, 1/N), without input. For g < 1 the state converges to
 zero, where the exponents are ln|eigenvalue of gJ|. The eigenvalues fill a disc uniformly (Girko's
 circular law), hence λᵢ = ln g + ½ ln(1 − i/N). For g > 1 mean-field theory gives λ₁ and the mean
-exponent (Engelken, Wolf & Abbott 2023, arXiv 2006.02427). Writes benchmarks/results/mean_field.png
-and .svg.
+exponent (Engelken, Wolf & Abbott 2023, arXiv 2006.02427).
 """
 
 import math
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,31 +18,43 @@ import numpy as np
 from matplotlib.axes import Axes
 
 import rnnlab
+from experiments.common import Record, experiment
 from rnnlab.diagnostics import lyapunov_spectrum
 from rnnlab.report.figures.style import band, drawing, grid_lines, look, reference_line, title
 
-SIZE, SEEDS, BURN_IN, WARM_UP, STEPS = 200, 3, 500, 100, 500
 GAINS = (0.5, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5, 2.0, 3.0)
 SHOWN = (0.8, 2.0)  # gains of the spectra in the figure
-PATH = Path(__file__).parents[1] / "benchmarks" / "results" / "mean_field"
-
-cell = rnnlab.RNN(SIZE, form="output-state", bias=False)
-params = cell.init(jax.random.key(0), 1)
-xs = jnp.zeros((BURN_IN + WARM_UP + STEPS, 1))
 
 
-def spectrum(seed: int, gain: float) -> np.ndarray:
+class Plan(NamedTuple):
+    """The size of the experiment: units N, seeds, and steps of the three parts of a run."""
+
+    size: int = 200
+    seeds: int = 3
+    burn_in: int = 500
+    warm_up: int = 100
+    steps: int = 500
+
+
+QUICK = Plan(size=20, seeds=2, burn_in=50, warm_up=10, steps=50)
+
+
+def spectrum(plan: Plan, seed: int, gain: float) -> np.ndarray:
     """All exponents of one network, in descending order."""
+    cell = rnnlab.RNN(plan.size, form="output-state", bias=False)
+    params = cell.init(jax.random.key(0), 1)
+    xs = jnp.zeros((plan.burn_in + plan.warm_up + plan.steps, 1))
     k_weights, k_start, k_directions = jax.random.split(jax.random.key(seed), 3)
-    w_h = gain / math.sqrt(SIZE) * jax.random.normal(k_weights, (SIZE, SIZE))
-    start = cell.initial_state()._replace(h=jax.random.normal(k_start, (SIZE,)))
+    size = plan.size
+    w_h = gain / math.sqrt(size) * jax.random.normal(k_weights, (size, size))
+    start = cell.initial_state()._replace(h=jax.random.normal(k_start, (size,)))
     result = lyapunov_spectrum(
         cell,
         params._replace(w_h=w_h),
         xs,
         start,
-        burn_in=BURN_IN,
-        warm_up=WARM_UP,
+        burn_in=plan.burn_in,
+        warm_up=plan.warm_up,
         key=k_directions,
     )
     return np.asarray(result.exponents)
@@ -68,14 +79,15 @@ def theory(gain: float) -> tuple[float, float]:
 
 def draw_spectra(axes: Axes, spectra: dict[float, np.ndarray]) -> None:
     """Exponents against their index."""
-    index = np.arange(1.0, SIZE + 1)
+    seeds, size = next(iter(spectra.values())).shape
+    index = np.arange(1.0, size + 1)
     for number, gain in enumerate(SHOWN):
         points: list[tuple[float, float]] = []
         for exponents in spectra[gain]:
             points += zip(index, exponents, strict=True)
         band(axes, points, name=f"g = {gain:g}, measured", color=look(number)["color"])
         if gain < 1:
-            circular = math.log(gain) + 0.5 * np.log(1 - (index - 0.5) / SIZE)
+            circular = math.log(gain) + 0.5 * np.log(1 - (index - 0.5) / size)
             axes.plot(index, circular, "--", color="#E69F00", label=f"g = {gain:g}, circular law")
         else:
             axes.plot(
@@ -88,7 +100,7 @@ def draw_spectra(axes: Axes, spectra: dict[float, np.ndarray]) -> None:
                 label="λ₁ of mean-field theory",
             )
     axes.set(xlabel="index i", ylabel="Lyapunov exponent λᵢ (nats per step)", ylim=(-5, 0.5))
-    axes.set_title(f"Spectra, N = {SIZE}; bands: range of {SEEDS} seeds", fontsize=10)
+    axes.set_title(f"Spectra, N = {size}; bands: range of {seeds} seeds", fontsize=10)
 
 
 def draw_gains(axes: Axes, spectra: dict[float, np.ndarray]) -> None:
@@ -111,22 +123,57 @@ def draw_gains(axes: Axes, spectra: dict[float, np.ndarray]) -> None:
     axes.set_title("Largest and mean exponent", fontsize=10)
 
 
-spectra: dict[float, np.ndarray] = {}
-print(f"{'g':>5}{'λ₁':>10}{'theory':>10}{'mean':>10}{'theory':>10}")
-for gain in GAINS:
-    spectra[gain] = np.array([spectrum(seed, gain) for seed in range(SEEDS)])
-    largest, mean = theory(gain)
-    print(
-        f"{gain:5g}{spectra[gain][:, 0].mean():10.4f}{largest:10.4f}"
-        f"{spectra[gain].mean():10.4f}{mean:10.4f}"
+def run(quick: bool) -> Record:
+    """The spectra of all networks, beside theory."""
+    # On a busy machine LAPACK is slow with two threads.
+    rnnlab.quick_start()
+    plan = QUICK if quick else Plan()
+    rows = []
+    print(f"{'g':>5}{'λ₁':>10}{'theory':>10}{'mean':>10}{'theory':>10}")
+    for gain in GAINS:
+        exponents = np.array([spectrum(plan, seed, gain) for seed in range(plan.seeds)])
+        largest, mean = theory(gain)
+        print(
+            f"{gain:5g}{exponents[:, 0].mean():10.4f}{largest:10.4f}"
+            f"{exponents.mean():10.4f}{mean:10.4f}"
+        )
+        row = {"gain": gain, "theory_largest": largest, "theory_mean": mean}
+        rows.append(row | {"exponents": np.round(exponents, 5).tolist()})
+    return {"finding": finding(rows), "plan": plan._asdict(), "rows": rows}
+
+
+def finding(rows: list[Record]) -> str:
+    """From which gain on trajectories diverge, and how far theory is off, in one sentence."""
+    chaotic, errors = [], []
+    for row in rows:
+        exponents = np.asarray(row["exponents"])
+        if exponents[:, 0].mean() > 0:
+            chaotic.append(row["gain"])
+        if row["gain"] > 1:
+            errors.append(abs(exponents.mean() - row["theory_mean"]))
+    start = f"from g = {chaotic[0]:g} on" if chaotic else "at no gain"
+    return (
+        f"Nearby trajectories diverge {start} (theory: above g = 1); above it, the measured mean "
+        f"exponent is within {max(errors):.3f} nats per step of mean-field theory."
     )
 
-chaotic = [gain for gain in GAINS if spectra[gain][:, 0].mean() > 0]
-with drawing(PATH, 1, 2, (11, 4.8)) as (figure, (left, right)):
-    draw_spectra(left, spectra)
-    draw_gains(right, spectra)
-    for axes in (left, right):
-        grid_lines(axes)
-        axes.legend(frameon=False, fontsize=9)
-    finding = f"Nearby trajectories diverge from g = {chaotic[0]:g} on; theory: above g = 1"
-    title(figure, finding, 100)
+
+def draw(result: Record, path: Path) -> None:
+    """Spectra at two gains, and the largest and the mean exponent over all gains."""
+    spectra = {row["gain"]: np.asarray(row["exponents"]) for row in result["rows"]}
+    with drawing(path, 1, 2, (11, 4.8)) as (figure, (left, right)):
+        draw_spectra(left, spectra)
+        draw_gains(right, spectra)
+        for axes in (left, right):
+            grid_lines(axes)
+            axes.legend(frameon=False, fontsize=9)
+        title(figure, result["finding"], 100)
+
+
+def main() -> None:
+    """Runs the experiment."""
+    experiment(__file__, __doc__, run, draw)
+
+
+if __name__ == "__main__":
+    main()

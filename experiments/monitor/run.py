@@ -1,6 +1,6 @@
 """The decay of an RNN's and an LSTM's gradient with lag, while they learn to recall a symbol.
 
-    python experiments/monitor.py
+    python -m experiments.monitor.run
 
 Both networks output the first of 30 symbols after the last one. Training is one compiled scan over
 all steps, with a monitor inside; nothing is returned before the end. Each row of the output is one
@@ -15,22 +15,26 @@ has vanishing gradients (Bengio, Simard & Frasconi 1994). The RNN does not learn
 
 import functools
 import itertools
+import math
+from pathlib import Path
 
 import jax
 import numpy as np
 import optax
 
 import rnnlab
+from experiments.common import Record, experiment
+from rnnlab.report.figures.style import drawing, grid_lines, look, reference_line, title
 from rnnlab.training import GradientLooks, monitor_gradients, read_monitor
 from rnnlab.training.losses import cross_entropy
 from rnnlab.typing import Cell, Key, PyTree
 
 STEPS, BATCH, SYMBOLS, HIDDEN = 30, 32, 3, 32
-UPDATES, EVERY, EXAMPLES = 1500, 150, 4
+EVERY, EXAMPLES = 150, 4
 
 
-@functools.partial(jax.jit, static_argnames="cell")
-def train(key: Key, cell: Cell) -> tuple[PyTree, jax.Array]:
+@functools.partial(jax.jit, static_argnames=("cell", "updates"))
+def train(key: Key, cell: Cell, updates: int) -> tuple[PyTree, jax.Array]:
     """The optimiser's state after training, and the loss of every update, in nats."""
     k_init, k_data = jax.random.split(key)
     model = rnnlab.stack([cell, rnnlab.Readout(SYMBOLS)])
@@ -56,11 +60,11 @@ def train(key: Key, cell: Cell) -> tuple[PyTree, jax.Array]:
             return result.log_norm_state.mean(axis=2)[:, ::-1]
 
         value, gradient = jax.value_and_grad(loss)(params)
-        updates, state = optimiser.update(gradient, state, params, flow=flow)
-        return (optax.apply_updates(params, updates), state), value
+        change, state = optimiser.update(gradient, state, params, flow=flow)
+        return (optax.apply_updates(params, change), state), value
 
     params = model.init(k_init, SYMBOLS)
-    keys = jax.random.split(k_data, UPDATES)
+    keys = jax.random.split(k_data, updates)
     (_, state), losses = jax.lax.scan(step, (params, optimiser.init(params)), keys)
     return state, losses
 
@@ -82,7 +86,58 @@ def show(name: str, looks: GradientLooks, losses: np.ndarray) -> None:
         print(f"{step:6}{loss:8.3f}{total:8.2f}{cell:8.2f}{readout:9.2f}{'':6}{decay}")
 
 
-for name, cell in {"RNN": rnnlab.RNN(HIDDEN), "LSTM": rnnlab.LSTM(HIDDEN)}.items():
-    state, losses = train(jax.random.key(0), cell)
-    show(name, read_monitor(state), np.asarray(losses))
-print(f"\nThe loss at chance is {np.log(SYMBOLS):.3f} nats.")
+def record_of(looks: GradientLooks, losses: np.ndarray) -> Record:
+    """The loss from each record of the monitor to the next, and the decay over all lags there."""
+    assert looks.lags is not None
+    assert looks.log_norm_by_lag is not None
+    by_lag = looks.log_norm_by_lag[:, 0]
+    decay = by_lag[:, 0] - by_lag[:, -1]
+    means = [float(losses[step : step + EVERY].mean()) for step in looks.steps]
+    return {"steps": looks.steps.tolist(), "loss": means, "decay": decay.tolist()}
+
+
+def run(quick: bool) -> Record:
+    """What the monitor sees while an RNN and an LSTM are trained."""
+    updates = 300 if quick else 1500
+    rows = {}
+    for name, cell in {"RNN": rnnlab.RNN(HIDDEN), "LSTM": rnnlab.LSTM(HIDDEN)}.items():
+        state, losses = train(jax.random.key(0), cell, updates)
+        looks = read_monitor(state)
+        show(name, looks, np.asarray(losses))
+        rows[name] = record_of(looks, np.asarray(losses))
+    chance = math.log(SYMBOLS)
+    print(f"\nThe loss at chance is {chance:.3f} nats.")
+    parts = []
+    for name, row in rows.items():
+        best = int(np.argmin(row["decay"]))
+        parts.append(
+            f"the {name}'s loss ends at {row['loss'][-1]:.3f} nats, and its gradient decays by "
+            f"{row['decay'][0]:.1f} nats over all lags at the start, {row['decay'][best]:.1f} at "
+            f"update {row['steps'][best]} and {row['decay'][-1]:.1f} at the end"
+        )
+    finding = f"At chance the loss is {chance:.2f} nats; {'; '.join(parts)}."
+    return {"finding": finding, "updates": updates, "seed": 0, "rows": rows}
+
+
+def draw(result: Record, path: Path) -> None:
+    """The loss, and the decay of the gradient over all lags, during training."""
+    with drawing(path, 1, 2, (10, 4.2)) as (figure, (left, right)):
+        for index, (name, row) in enumerate(result["rows"].items()):
+            left.plot(row["steps"], row["loss"], **look(index), label=name)
+            right.plot(row["steps"], row["decay"], **look(index), label=name)
+        reference_line(left, math.log(SYMBOLS))
+        left.set(xlabel="update", ylabel="loss (nats; dotted: chance)")
+        right.set(xlabel="update", ylabel="decay from lag 0 to the first symbol (nats)")
+        for axes in (left, right):
+            grid_lines(axes)
+        left.legend(frameon=False)
+        title(figure, "The gradient reaches back while the symbol is learned, not before", 100)
+
+
+def main() -> None:
+    """Runs the experiment."""
+    experiment(__file__, __doc__, run, draw)
+
+
+if __name__ == "__main__":
+    main()

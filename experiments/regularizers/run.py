@@ -1,8 +1,6 @@
 """Training with Pascanu's Ω and with gradient flossing, on a task where plain training fails.
 
-    python experiments/regularizers.py            # about eight minutes on two cores
-    python experiments/regularizers.py --quick    # about one minute, writes nothing: a shorter
-                                                  # task and fewer runs
+    python -m experiments.regularizers.run
 
 Temporal order (Hochreiter & Schmidhuber 1997; Pascanu, Mikolov & Bengio 2013): two relevant symbols
 occur at about one tenth and one half of a sequence of distractors. The class is their order, one of
@@ -17,7 +15,6 @@ the updates in the first half of training, in episodes of 50. The weights of the
 number of exponents were chosen on other seeds.
 """
 
-import argparse
 import functools
 import itertools
 import math
@@ -34,6 +31,7 @@ import optax
 from matplotlib.axes import Axes
 
 import rnnlab
+from experiments.common import Record, experiment
 from rnnlab.report.figures.style import (
     band,
     drawing,
@@ -43,19 +41,17 @@ from rnnlab.report.figures.style import (
     reference_line,
     title,
 )
-from rnnlab.studies.records import column, select, write_json
+from rnnlab.studies.records import column, select
 from rnnlab.training import flossing_loss, pascanu_omega
 from rnnlab.typing import Array, Key, PyTree
 
 SYMBOLS, CLASSES, BATCH = 6, 4, 20
 CHUNK = 50  # updates per compiled call
 MARKS = 8  # markers per line in the figure
-RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 rnn = rnnlab.RNN(50, recurrent_init=rnnlab.initializers.spectral_radius(0.95))
 model = rnnlab.stack([rnn, rnnlab.Readout(CLASSES)])
 flossing_optimiser = optax.adam(2e-3)
 
-Record = dict[str, Any]
 Point = tuple[float, float]
 
 
@@ -368,24 +364,9 @@ def lag_points(lines: Iterable[Sequence[float]]) -> list[Point]:
     return points
 
 
-def parse() -> argparse.Namespace:
-    """The command line options."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--quick",
-        action="store_true",
-        help="a shorter task and fewer runs; writes files only with --out",
-    )
-    parser.add_argument("--out", type=Path, help="output directory; default: benchmarks/results")
-    return parser.parse_args()
-
-
-def main() -> None:
-    """Trains with all methods, prints the error rates, and writes records and figure."""
-    options = parse()
-    plan = QUICK if options.quick else Plan()
+def run(quick: bool) -> Record:
+    """Trains with all methods and prints the error rates."""
+    plan = QUICK if quick else Plan()
     # Two at a time: a network of this size cannot use more than one core.
     with ThreadPoolExecutor(2) as pool:
         records = list(pool.map(functools.partial(train, plan=plan), METHODS))
@@ -398,23 +379,30 @@ def main() -> None:
                 f"{label:32} learning rate {rate:7g}: error rates {errors}   "
                 f"{seconds:.0f} s per run"
             )
-    print(finding(methods, plan))
-    if options.quick and options.out is None:
-        return
-    write(options.out or RESULTS, methods, plan)
-
-
-def write(folder: Path, methods: dict[str, list[Record]], plan: Plan) -> None:
-    """Writes regularizers.json, .png and .svg."""
-    folder.mkdir(parents=True, exist_ok=True)
-    about = {"jax": jax.__version__, "batch": BATCH, "hidden": rnn.hidden_size, **plan._asdict()}
-    sides = [method._asdict() for method in METHODS]
-    runs = list(itertools.chain.from_iterable(methods.values()))
-    content = {"about": about, "sides": sides, "runs": runs}
-    write_json(folder / "regularizers.json", content)
     # Initial weights depend on the seed only, and the first runs are those of the first rate.
     initial = np.asarray(reach(initial_runs(plan), plan))[: len(plan.seeds)]
-    draw(methods, initial.tolist(), plan, folder / "regularizers")
+    return {
+        "finding": finding(methods, plan) + ".",
+        "plan": plan._asdict(),
+        "batch": BATCH,
+        "hidden": rnn.hidden_size,
+        "sides": [method._asdict() for method in METHODS],
+        "runs": list(itertools.chain.from_iterable(methods.values())),
+        "initial_reach": initial.tolist(),
+    }
+
+
+def draw_result(result: Record, path: Path) -> None:
+    """The figure of a result."""
+    methods = {
+        side["label"]: select(result["runs"], side=side["label"]) for side in result["sides"]
+    }
+    draw(methods, result["initial_reach"], Plan(**result["plan"]), path)
+
+
+def main() -> None:
+    """Runs the experiment."""
+    experiment(__file__, __doc__, run, draw_result)
 
 
 if __name__ == "__main__":

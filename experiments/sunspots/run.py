@@ -1,7 +1,6 @@
 """A recurrent forecaster of sunspots against an autoregression and against persistence.
 
-    python experiments/sunspots.py            # about a minute on two cores
-    python experiments/sunspots.py --quick    # seconds, writes nothing: two seeds, short training
+    python -m experiments.sunspots.run
 
 From the yearly sunspot numbers up to a year, the numbers of the next five years are forecast. The
 protocol was fixed before any forecast of a held-out year was looked at:
@@ -35,10 +34,9 @@ validation stretches too, and did not replace it.
 88 years are eight cycles: the gain in RMSE has a wide interval, "gain_95" in the records.
 """
 
-import argparse
 import functools
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -47,20 +45,17 @@ import optax
 from matplotlib.axes import Axes
 
 import rnnlab
+from experiments.common import Record, experiment
 from rnnlab.data import Batch, Series, Standardizer, forecasting, sunspots, windows
 from rnnlab.models import forecaster
 from rnnlab.report.figures.style import band, drawing, grid_lines, legend_below, look, title
-from rnnlab.studies.records import write_json
 from rnnlab.training import sweep
 from rnnlab.typing import Array, Key, PyTree
 
 LEADS, CONTEXT, BATCH = 5, 16, 64
 AMPLITUDE, NOISE = 0.4, 0.5
 """Standard deviations: of the log of the factor of square roots, and of the noise, in their own."""
-RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 model = forecaster(rnnlab.GRU(16), horizon=LEADS, outputs=1, feed_back=True)
-
-Record = dict[str, Any]
 
 
 class Stretch(NamedTuple):
@@ -400,26 +395,11 @@ def draw_stretches(axes: Axes, records: list[Record]) -> None:
     axes.set(xlabel="years forecast, after a fit to all years before", ylim=(0, None))
 
 
-def parse() -> argparse.Namespace:
-    """The command line options."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--quick",
-        action="store_true",
-        help="two seeds and a short training; writes files only with --out",
-    )
-    parser.add_argument("--out", type=Path, help="output directory; default: benchmarks/results")
-    return parser.parse_args()
-
-
-def main() -> None:
-    """Scores all forecasters on all stretches, prints the scores, writes records and figure."""
-    options = parse()
+def run(quick: bool) -> Record:
+    """Scores all forecasters on all stretches."""
     # Four programs are compiled, and each runs for seconds.
     rnnlab.quick_start()
-    plan = QUICK if options.quick else Plan()
+    plan = QUICK if quick else Plan()
     series = sunspots()
     records: list[Record] = []
     for stretch in plan.validation:
@@ -431,43 +411,41 @@ def main() -> None:
         by_lead = "".join(f"{value:8.2f}" for value in record["by_lead"])
         print(f"{record['first']}–{record['last']}  {name:30}{record['rmse']:8.2f}  {by_lead}")
     result = outcome(records)
-    print(result.finding())
-    if options.quick and options.out is None:
-        return
-    write(options.out or RESULTS, plan, records, forecasts, result)
-
-
-def write(
-    folder: Path, plan: Plan, records: list[Record], forecasts: np.ndarray, result: Outcome
-) -> None:
-    """Writes sunspots.json, .png and .svg."""
-    series = sunspots()
-    sides = [record["side"] for record in records if record["first"] == HELD_OUT.start]
+    sides = [record["side"] for record in held_out]
     _, targets = cases(series, HELD_OUT, 1)
     networks = forecasts[[side == "network" for side in sides]]
     gains = {
         order: gain_interval(forecasts[sides.index(order)], networks, targets)
         for order in (result.order, result.best_order)
     }
-    about = {
-        "jax": jax.__version__,
+    return {
+        "finding": result.finding() + ".",
         "model": repr(model),
         "context": CONTEXT,
         "leads": LEADS,
         "batch": BATCH,
         "amplitude": AMPLITUDE,
         "noise": NOISE,
-        "steps": plan.steps,
+        "plan": plan._asdict(),
         "held_out": [HELD_OUT.start, HELD_OUT.stop - 1],
-        "finding": result.finding(),
-        **result._asdict(),
+        "outcome": result._asdict(),
         "beats_chosen": result.won(result.autoregression),
         "beats_best_in_hindsight": result.won(result.best),
         "gain_95": gains,
+        "runs": records,
+        "forecasts": np.round(forecasts, 3).tolist(),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "sunspots.json", {"about": about, "runs": records})
-    draw(series, records, forecasts, result, folder / "sunspots")
+
+
+def draw_result(result: Record, path: Path) -> None:
+    """The figure of a result."""
+    forecasts = np.asarray(result["forecasts"])
+    draw(sunspots(), result["runs"], forecasts, Outcome(**result["outcome"]), path)
+
+
+def main() -> None:
+    """Runs the experiment."""
+    experiment(__file__, __doc__, run, draw_result)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,11 @@
 """Gradient descent at the wall in the loss of one neuron, and the effect of the clipping threshold.
 
-    python experiments/wall.py
+    python -m experiments.wall.run
 
 One neuron forgets its initial state unless its weight and bias lie on one side of a wall, at which
 the loss jumps. Descents start on a grid in the plane, with gradients clipped at thresholds from a
 tenth of their average norm (away from the wall) to infinity, for Pascanu's map and for the
-differential equation, which needs diffrax (the extra "dynamics"). Writes
-benchmarks/results/wall.png.
+differential equation, which needs diffrax (the extra "dynamics").
 """
 
 import functools
@@ -16,38 +15,33 @@ import jax
 import numpy as np
 import optax
 
+from experiments.common import Record, experiment
 from rnnlab.report.figures import one_neuron as figures
 from rnnlab.theory import one_neuron, wall_paths
 from rnnlab.training import threshold_range
 
-# At the wall, rounding errors grow by e^(λT).
-jax.config.update("jax_enable_x64", True)
-
 # A path that ends farther than this from its start was thrown away by the wall. All starts and the
 # minima are closer to each other.
 FAR = 3.0
-STARTS = np.stack(
-    np.meshgrid(np.linspace(4.2, 6.8, 14), np.linspace(-4.2, -1.7, 14)), axis=-1
-).reshape(-1, 2)
 MULTIPLES = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, np.inf)
 """Thresholds in units of the average norm."""
-PATH = Path(__file__).parents[1] / "benchmarks" / "results" / "wall.png"
 
 
-def study(name, loss, wall, rate, steps, multiple):
+def study(name, loss, wall, starts, rate, steps, multiple):
     """The data of one loss surface for the figure; prints a table of its thresholds.
 
     Args:
         name: the title.
         loss: ``(w, b) -> LossSurface``.
         wall: the wall's b for each w.
+        starts: w and b of each start, ``[S, 2]``.
         rate: the learning rate.
         steps: the length of a path, N.
         multiple: the threshold of the clipped path in the figure, one of MULTIPLES.
     """
-    average = average_norm(loss)
+    average = average_norm(loss, starts)
     thresholds = average * np.array(MULTIPLES)
-    w, b, final = descend(loss, thresholds, rate, steps)
+    w, b, final = descend(loss, starts, thresholds, rate, steps)
     strides = np.hypot(np.diff(w, axis=1), np.diff(b, axis=1))
     distances = np.hypot(w[:, -1] - w[:, 0], b[:, -1] - b[:, 0])
     # Negated, so that NaN counts as thrown away.
@@ -73,20 +67,20 @@ def study(name, loss, wall, rate, steps, multiple):
     }
 
 
-def average_norm(loss):
+def average_norm(loss, starts):
     """The average gradient norm over the starts, without those at the wall."""
-    surface = loss(*STARTS.T)
+    surface = loss(*starts.T)
     norms = np.hypot(surface.d_w, surface.d_b)
     return float(threshold_range(norms[norms < 10 * np.median(norms)]).average)
 
 
-def descend(loss, thresholds, rate, steps):
+def descend(loss, starts, thresholds, rate, steps):
     """w and b ``[S, N + 1, K]`` and final losses ``[S, K]``, for S starts and K thresholds."""
     optimisers = [
         optax.chain(optax.clip_by_global_norm(threshold), optax.sgd(rate))
         for threshold in thresholds
     ]
-    paths = jax.vmap(lambda w, b: wall_paths(loss, (w, b), optimisers, steps))(*STARTS.T)
+    paths = jax.vmap(lambda w, b: wall_paths(loss, (w, b), optimisers, steps))(*starts.T)
     return np.asarray(paths.w), np.asarray(paths.b), np.asarray(paths.loss)[:, -1]
 
 
@@ -121,20 +115,61 @@ def grid(values):
     return np.linspace(1.15 * low - 0.15 * high, 1.15 * high - 0.15 * low, 300)
 
 
-pascanu = study(
-    "xₜ = w σ(xₜ₋₁) + b, loss (σ(x₅₀) − 0.7)², learning rate 0.2",
-    one_neuron.pascanu_loss,
-    one_neuron.pascanu_wall,
-    rate=0.2,
-    steps=200,
-    multiple=5,
-)
-geometric = study(
-    "dx/dt = −x + σ(w x + b), loss (0.855 − x(20))², learning rate 3",
-    functools.partial(one_neuron.geometric_loss, time=20.0),
-    one_neuron.geometric_wall,
-    rate=3.0,
-    steps=60,
-    multiple=2,
-)
-figures.walls([pascanu, geometric], PATH)
+def run(quick: bool) -> Record:
+    """Descents on both loss surfaces."""
+    side = 4 if quick else 14
+    starts = np.stack(
+        np.meshgrid(np.linspace(4.2, 6.8, side), np.linspace(-4.2, -1.7, side)), axis=-1
+    ).reshape(-1, 2)
+    # At the wall, rounding errors grow by e^(λT).
+    with jax.enable_x64(True):
+        pascanu = study(
+            "xₜ = w σ(xₜ₋₁) + b, loss (σ(x₅₀) − 0.7)², learning rate 0.2",
+            one_neuron.pascanu_loss,
+            one_neuron.pascanu_wall,
+            starts,
+            rate=0.2,
+            steps=200,
+            multiple=5,
+        )
+        geometric = study(
+            "dx/dt = −x + σ(w x + b), loss (0.855 − x(20))², learning rate 3",
+            functools.partial(one_neuron.geometric_loss, time=20.0),
+            one_neuron.geometric_wall,
+            starts,
+            rate=3.0,
+            steps=60,
+            multiple=2,
+        )
+    parts = []
+    for surface in (pascanu, geometric):
+        parts.append(
+            f"{surface['thrown'][-1]:.0%} of the unclipped descents are thrown away by the wall of "
+            f"{surface['name'].split(',')[0]}, and {surface['thrown'][MULTIPLES.index(1)]:.0%} of "
+            "those clipped at the average norm"
+        )
+    rows = []
+    for surface in (pascanu, geometric):
+        row = {"name": surface["name"], "average": surface["average"]}
+        rows.append(row | {"thrown": surface["thrown"].tolist()})
+    return {
+        "finding": f"{'; '.join(parts)}.",
+        "starts": len(starts),
+        "multiples": list(map(float, MULTIPLES)),
+        "rows": rows,
+        "_surfaces": [pascanu, geometric],
+    }
+
+
+def draw(result: Record, path: Path) -> None:
+    """Both loss surfaces with a clipped and an unclipped descent, and all thresholds."""
+    figures.walls(result["_surfaces"], path.with_suffix(".png"))
+
+
+def main() -> None:
+    """Runs the experiment."""
+    experiment(__file__, __doc__, run, draw)
+
+
+if __name__ == "__main__":
+    main()
