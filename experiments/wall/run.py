@@ -141,24 +141,27 @@ def run(quick: bool) -> Record:
             steps=60,
             multiple=2,
         )
-    parts = []
-    for surface in (pascanu, geometric):
-        parts.append(
-            f"{surface['thrown'][-1]:.0%} of the unclipped descents are thrown away by the wall of "
-            f"{surface['name'].split(',')[0]}, and {surface['thrown'][MULTIPLES.index(1)]:.0%} of "
-            "those clipped at the average norm"
-        )
     rows = []
     for surface in (pascanu, geometric):
         row = {"name": surface["name"], "average": surface["average"]}
         rows.append(row | {"thrown": surface["thrown"].tolist()})
     return {
-        "finding": f"{'; '.join(parts)}.",
+        "finding": f"{thrown_away(rows[0])}; {thrown_away(rows[1])}.",
         "starts": len(starts),
         "multiples": list(map(float, MULTIPLES)),
         "rows": rows,
         "_surfaces": [pascanu, geometric],
     }
+
+
+def thrown_away(row):
+    """The share of descents that the wall throws away, with and without clipping."""
+    equation = row["name"].split(",")[0]
+    at_average = row["thrown"][MULTIPLES.index(1)]
+    return (
+        f"At the wall of {equation}, {row['thrown'][-1]:.0%} of the unclipped descents are thrown "
+        f"away, and {at_average:.0%} of those clipped at the average norm"
+    )
 
 
 def draw(result: Record, path: Path) -> None:
