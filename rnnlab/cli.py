@@ -35,6 +35,7 @@ from rnnlab.training_commands import Evaluate, Generate, Resume, Train, warnings
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from rnnlab.studies.cures_network import GivenNetwork
     from rnnlab.studies.sources import Source
     from rnnlab.studies.study import Study
 
@@ -454,12 +455,44 @@ class Cures(TaskCommand, CuresSettings):
     """
 
     out: Annotated[str, tyro.conf.arg(metavar="DIR")] = "runs/cures"
+    network: Annotated[str | None, tyro.conf.arg(name="from", metavar="PATH")] = None
 
     name: ClassVar = "cures"
     drawing: ClassVar = "rnnlab.report.figures.cures"
 
     def settings(self) -> CuresSettings:
         return _only(CuresSettings, self)
+
+    def _checked_settings(self) -> CuresSettings:
+        settings = super()._checked_settings()
+        if settings.network is None:
+            return settings
+        from rnnlab.studies.cures_network import resolve
+
+        return resolve(settings, self._network(settings))
+
+    def _source(self, settings: CuresSettings) -> "tuple[GivenNetwork | None, dict[str, Any]]":
+        network = self._network(settings)
+        return network, {} if network is None else {"network": network.about}
+
+    def _network(self, settings: CuresSettings) -> "GivenNetwork | None":
+        """The network that the settings name; RunError for a run that is damaged."""
+        if settings.network is None:
+            return None
+        # Before JAX is imported, which reads the flags that this sets.
+        quick_start()
+        import jax
+
+        from rnnlab.studies.cures_network import read
+        from rnnlab.training.faults import CheckpointError
+
+        if settings.precision == "float64":
+            jax.config.update("jax_enable_x64", True)
+        try:
+            with warnings_as_notes():
+                return read(settings)
+        except CheckpointError as fault:
+            raise RunError(str(fault)) from fault
 
     @property
     def study(self) -> "Study":

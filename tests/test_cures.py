@@ -12,7 +12,7 @@ from rnnlab import cli
 from rnnlab.cells import BatchNormLSTM
 from rnnlab.cells.registry import REGISTRY
 from rnnlab.report import cures_sentences
-from rnnlab.studies import cures
+from rnnlab.studies import cures, cures_network
 from rnnlab.studies.cures import Unit
 from rnnlab.studies.cures_settings import CURES, PLAIN, CuresSettings
 from rnnlab.tasks import make_task
@@ -155,6 +155,85 @@ def test_pre_training_leaves_the_readout_of_the_task_alone():
     assert jnp.abs(after.cell.w_h - params.cell.w_h).max() > 1e-3
 
 
+@pytest.fixture
+def lstm_file(tmp_path):
+    """The weights of a PyTorch model whose first of two layers has 4 units, and that layer."""
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    model = torch.nn.ModuleDict({"rnn": torch.nn.LSTM(3, 4, 2), "head": torch.nn.Linear(4, 2)})
+    path = tmp_path / "model.pt"
+    torch.save(model.state_dict(), path)
+    return path, model["rnn"].weight_hh_l0.detach().numpy().T
+
+
+def started(cure, path, **options):
+    """The parameters of the cell with a cure, at the start of the training."""
+    settings = CuresSettings(
+        lag=8, network=str(path), prefix="rnn.", precision="float64", **options
+    )
+    given = cures_network.read(settings)
+    settings = cures_network.resolve(settings, given)
+    task = cures.task_of(settings)
+    chosen = cures.candidate(settings, task, cure, given)
+    params = chosen.model.init(jax.random.key(0), task.sample(jax.random.key(1), 2))
+    if chosen.prepare is not None:
+        params = chosen.prepare(params, jax.random.key(2))
+    return settings, params.cell
+
+
+def test_the_training_starts_from_the_weights_in_a_file(lstm_file):
+    path, w_h = lstm_file
+    settings, plain = started(PLAIN, path)
+    assert (settings.cell, settings.hidden_size) == ("lstm", 4)
+    np.testing.assert_array_equal(plain.w_h, w_h)
+    assert plain.w_x.shape[0] == cures.task_of(settings).vocabulary_size
+    for cure in ("omega", "clipping", "momentum", "truncation"):
+        _, kept = started(cure, path)
+        np.testing.assert_array_equal(kept.w_h, w_h)
+        np.testing.assert_array_equal(kept.b, plain.b)
+
+
+def test_a_cure_changes_the_part_of_a_given_network_that_it_names(lstm_file):
+    path, w_h = lstm_file
+    _, forget = started("forget-bias", path)
+    np.testing.assert_array_equal(forget.w_h, w_h)
+    np.testing.assert_allclose((forget.b + forget.c)[4:8], np.log(8), rtol=1e-12)
+    _, orthogonal = started("orthogonal", path)
+    blocks = np.asarray(orthogonal.w_h).reshape(4, 4, 4)
+    np.testing.assert_allclose(blocks[:, 0] @ blocks[:, 0].T, np.eye(4), atol=1e-6)
+    _, chrono = started("chrono", path)
+    np.testing.assert_array_equal(chrono.w_h, w_h)
+    np.testing.assert_array_equal(chrono.c, 0)
+    assert (chrono.b[4:8] >= 0).all()
+    _, gru = started("gru", path)
+    assert gru.w_h.shape == (4, 12)
+
+
+def test_a_given_network_is_refused_in_one_sentence(lstm_file, tmp_path):
+    path, _ = lstm_file
+    torch = pytest.importorskip("torch")
+
+    def reads(path, prefix="", **options):
+        settings = CuresSettings(network=str(path), prefix=prefix, **options)
+        return lambda: cures_network.resolve(settings, cures_network.read(settings))
+
+    one_sentence(reads(tmp_path / "none.pt"), "neither a training run nor a file")
+    one_sentence(reads(path), "rnn.")
+    one_sentence(reads(path, "rnn.", cell="gru"), "cell is gru", "is lstm", "leave cell out")
+    one_sentence(reads(path, "rnn.", hidden_size=5), "hidden_size is 5", "is 4")
+    damaged = tmp_path / "damaged.pt"
+    damaged.write_bytes(path.read_bytes()[:100])
+    one_sentence(reads(damaged), "damaged.pt cannot be read as weights of PyTorch")
+    both = tmp_path / "both.pt"
+    torch.save(torch.nn.GRU(3, 4, bidirectional=True).state_dict(), both)
+    one_sentence(reads(both), "both directions")
+    narrow = tmp_path / "narrow.pt"
+    torch.save(torch.nn.LSTM(3, 4, proj_size=2).state_dict(), narrow)
+    one_sentence(reads(narrow), "has a projection")
+    one_sentence(reads(tmp_path), "holds no training run")
+    one_sentence(lambda: CuresSettings(prefix="rnn."), "network names no file")
+
+
 RECORD = {
     "cell": "rnn", "task": "temporal-order", "cure": "none", "seeds": 2, "updates": 600,
     "solved": 0, "solved_after": None, "time_ratio": 1.0, "length": 50, "lag": 45, "lags": 50,
@@ -232,3 +311,28 @@ def test_the_command_writes_a_run_and_its_page(tmp_path, capsys, cell, tried):
     assert cli.main(["report", str(tmp_path / "run")]) == 0
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert "All cures, the best first" in page
+
+
+@pytest.mark.long
+def test_the_command_starts_from_a_training_run(tmp_path, capsys):
+    sizes = ["cell=gru", "hidden_size=5", "batch_size=2", "length=8", "steps=2", "context=0"]
+    run = str(tmp_path / "run")
+    train = ["train", "--out", run]
+    for size in sizes:
+        train += ["--set", size]
+    assert cli.main(train) == 0
+    out = tmp_path / "cures"
+    arguments = [
+        "cures", "--from", run, "--lag", "8", "--seeds", "1", "--steps", "2", "--batch-size", "4",
+        "--out", str(out), "--no-cache", "--cures", "clipping",
+    ]  # fmt: skip
+    assert cli.main(arguments) == 0
+    config = json.loads((out / "config.json").read_text(encoding="utf-8"))
+    assert (config["settings"]["cell"], config["settings"]["hidden_size"]) == ("gru", 5)
+    assert config["network"]["network"] == run
+    capsys.readouterr()
+    assert cli.main([*arguments, "--cell", "lstm"]) == 2
+    assert "cell is lstm, but that of the network" in capsys.readouterr().err
+    assert cli.main(["cures", "--from", str(tmp_path), "--out", str(tmp_path / "new")]) == 2
+    assert "holds no training run" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()

@@ -146,7 +146,7 @@ def run(quick: bool) -> Record:
         row = {"name": surface["name"], "average": surface["average"]}
         rows.append(row | {"thrown": surface["thrown"].tolist()})
     return {
-        "finding": f"{thrown_away(rows[0])}; {thrown_away(rows[1])}.",
+        "finding": f"{thrown_away(rows[0])}. {thrown_away(rows[1])}.",
         "starts": len(starts),
         "multiples": list(map(float, MULTIPLES)),
         "rows": rows,

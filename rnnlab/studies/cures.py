@@ -16,12 +16,14 @@ from rnnlab._json import number
 from rnnlab.cells import BatchNormLSTM
 from rnnlab.cells.registry import REGISTRY, make_cell
 from rnnlab.data import Batch
+from rnnlab.diagnostics import forget_bias
 from rnnlab.driver import unroll
 from rnnlab.explain import explain_engine
 from rnnlab.layers import stack
 from rnnlab.models import for_task
 from rnnlab.models.sequence import SequenceModel
 from rnnlab.studies import task_training
+from rnnlab.studies.cures_network import GivenNetwork
 from rnnlab.studies.cures_settings import CURES, PLAIN, CuresSettings
 from rnnlab.studies.records import Records, select
 from rnnlab.studies.study import Measured
@@ -39,6 +41,13 @@ FLOSSED = 8
 """The number of exponents that flossing brings to zero."""
 BEFORE = 100
 """Updates of flossing and of pre-training."""
+KEEPING = frozenset(
+    {
+        PLAIN, "forget-bias", "chrono", "orthogonal", "omega", "flossing", "clipping", "truncation",
+        "pre-training", "rmsprop", "momentum",
+    }
+)  # fmt: skip
+"""The cures that keep the structure of the network."""
 LONGEST = 100_000
 """The longest sequence that is searched for a lag."""
 
@@ -137,23 +146,31 @@ def finished(records: Records) -> set[Unit]:
 
 def measure(
     settings: CuresSettings,
-    data: None,
+    data: GivenNetwork | None,
     wanted: list[Unit],
     progress: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Measured]:
     """Yields each of the ``wanted`` units as it is finished; all seeds run in one program.
 
-    ``progress`` is called with a few words on the current step.
+    ``data`` is the network that the training starts from; None to draw one. ``progress`` is called
+    with a few words on the current step.
     """
-    del data
     task = task_of(settings)
     for unit in wanted:
-        yield Measured(unit, _measure_unit(settings, task, unit, progress))
+        yield Measured(unit, _measure_unit(settings, task, unit, data, progress))
 
 
-def candidate(settings: CuresSettings, task: Task, cure: str) -> Candidate:
-    """The network with a cure, and how it is trained."""
-    model = for_task(task, _cell(settings, task, cure), embedding_size=task.vocabulary_size)
+def candidate(
+    settings: CuresSettings, task: Task, cure: str, given: GivenNetwork | None = None
+) -> Candidate:
+    """The network with a cure, and how it is trained.
+
+    ``given`` is the network that the training starts from, where the cure keeps its structure.
+    """
+    drawn = _cell(settings, task, cure)
+    is_kept = given is not None and cure in KEEPING
+    cell = given.cell if given is not None and is_kept else drawn
+    model = for_task(task, cell, embedding_size=task.vocabulary_size)
     optimiser = optax.adam(settings.learning_rate)
     if cure == "rmsprop":
         optimiser = optax.rmsprop(settings.learning_rate)
@@ -164,6 +181,9 @@ def candidate(settings: CuresSettings, task: Task, cure: str) -> Candidate:
         optimiser = optax.chain(optax.clip_by_global_norm(1.0), optimiser)
     loss = None
     prepare = None
+    start = None
+    if given is not None and is_kept:
+        start = _started(settings, cure, given, drawn)
     if cure == "omega":
         loss = _with_omega(model)
     elif cure == "truncation":
@@ -172,7 +192,45 @@ def candidate(settings: CuresSettings, task: Task, cure: str) -> Candidate:
         prepare = _flossed(settings, task, model)
     elif cure == "pre-training":
         prepare = _pre_trained(settings, task, model)
-    return Candidate(model, optimiser, loss, prepare, is_measured=cure != "batch-norm")
+    return Candidate(
+        model, optimiser, loss, _in_turn(start, prepare), is_measured=cure != "batch-norm"
+    )
+
+
+def _started(
+    settings: CuresSettings, cure: str, given: GivenNetwork, drawn: Any
+) -> Callable[[PyTree, Key], PyTree]:
+    """Parameters with the recurrent weights and biases of the given network.
+
+    ``drawn`` is the cell with the cure, which initial weights or biases are taken from.
+    """
+
+    def prepare(params: PyTree, key: Key) -> PyTree:
+        fresh = params.cell
+        cell_params = given.params._replace(w_x=fresh.w_x)
+        if cure == "forget-bias":
+            cell_params = forget_bias(cell_params, jnp.asarray(math.log(max(settings.lag, 2))))
+        elif cure in ("chrono", "orthogonal"):
+            new = drawn.init(key, fresh.w_x.shape[0])
+            if cure == "orthogonal":
+                cell_params = cell_params._replace(w_h=new.w_h)
+            else:
+                # Of two biases only the sum counts.
+                second = None if cell_params.c is None else jnp.zeros_like(cell_params.c)
+                cell_params = cell_params._replace(b=new.b, c=second)
+        return params._replace(cell=cell_params)
+
+    return prepare
+
+
+def _in_turn(
+    first: Callable[[PyTree, Key], PyTree] | None,
+    second: Callable[[PyTree, Key], PyTree] | None,
+) -> Callable[[PyTree, Key], PyTree] | None:
+    """Both preparations, one after the other."""
+    if first is None or second is None:
+        return first or second
+    return lambda params, key: second(first(params, key), key)
 
 
 def _cell(settings: CuresSettings, task: Task, cure: str) -> Any:
@@ -302,9 +360,13 @@ def _minimised(
 
 
 def _measure_unit(
-    settings: CuresSettings, task: Task, unit: Unit, progress: Callable[[str], None]
+    settings: CuresSettings,
+    task: Task,
+    unit: Unit,
+    given: GivenNetwork | None,
+    progress: Callable[[str], None],
 ) -> Records:
-    chosen = candidate(settings, task, unit.cure)
+    chosen = candidate(settings, task, unit.cure, given)
     programs = task_training.compiled(
         task,
         chosen.model,

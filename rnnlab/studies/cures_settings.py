@@ -58,6 +58,12 @@ class CuresSettings:
             batch-norm, residual, leaky, independent, gru, lstm, omega, flossing, clipping,
             truncation, pre-training, rmsprop, momentum; all that apply to the cell by default.
         hidden_size: hidden units H.
+        network: a directory of a run of "rnnlab train", or a file of weights of PyTorch's RNN, LSTM
+            or GRU (safetensors, or a state_dict that torch.save wrote). Its first layer is what is
+            cured: it sets cell and hidden_size, and its recurrent weights and biases are what the
+            training starts from, but for cures of another structure. The input weights are drawn,
+            since a task has inputs of its own.
+        prefix: where the recurrent module is in a file of a whole model, such as encoder.rnn.
         seeds: number of seeds, counted from 0; each draws its own weights and sequences.
         steps: the most updates of a network. Its training ends before where all seeds have solved
             the task.
@@ -75,6 +81,8 @@ class CuresSettings:
     task: str = "temporal-order"
     cures: tuple[str, ...] = ()
     hidden_size: int = 64
+    network: str | None = None
+    prefix: str = ""
     seeds: int = 2
     steps: int = 600
     check_every: int = 50
@@ -95,5 +103,7 @@ class CuresSettings:
             distinct("cures", self.cures)
         for name in ("lag", "hidden_size", "seeds", "steps", "check_every", "batch_size"):
             whole(name, getattr(self, name), 1)
+        if self.prefix and self.network is None:
+            raise ValueError(f"prefix is {self.prefix!r}, but network names no file of weights; give one")
         positive("learning_rate", self.learning_rate)
         check_weights(self.init, self.precision)

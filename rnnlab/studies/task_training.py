@@ -113,7 +113,8 @@ def compiled(
         reach = jax.jit(measured, compiler_options=RUN_ONCE)
     return Programs(
         task=task,
-        start=jax.jit(jax.vmap(start), compiler_options=RUN_ONCE),
+        # ``prepare`` may train, too.
+        start=jax.jit(jax.vmap(start), compiler_options=RUN_ONCE if prepare is None else None),
         # The number of updates is an argument: the last part may be shorter.
         advance=jax.jit(jax.vmap(advance, in_axes=(0, 0, None, None)), donate_argnums=0),
         evaluate=jax.jit(jax.vmap(evaluate)),
