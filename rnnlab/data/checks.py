@@ -53,6 +53,35 @@ def check_batch(
     _check_targets(batch, count, classes)
 
 
+def check_ranges(batch: Batch, *, codes: int | None = None, labels: int | None = None) -> None:
+    """ValueError for the first code, label or length of ``batch`` that is out of range.
+
+    Shapes and numbers are not checked, and neither is what lengths or mask leave out.
+
+    Args:
+        batch: arrays of NumPy or JAX, not traced.
+        codes: the number of symbols, where xs are codes; None for vectors.
+        labels: the number of labels, where targets are labels; None for numbers.
+    """
+    xs = as_array("xs", batch.xs)
+    valid = None
+    if batch.lengths is not None:
+        lengths = as_array("lengths", batch.lengths)
+        check_codes("lengths", lengths, len(xs) + 1, kind="a length")
+        valid = np.arange(len(xs))[:, None] < lengths
+    if codes is not None:
+        check_codes("xs", xs, codes, valid)
+    if labels is None:
+        return
+    targets = as_array("targets", batch.targets)
+    counts = None
+    for counted in (valid, batch.mask):
+        if counted is not None and np.shape(counted) == targets.shape:
+            counted = np.asarray(counted).astype(bool)
+            counts = counted if counts is None else counts & counted
+    check_codes("targets", targets, labels, counts, kind="a label")
+
+
 def check_is_batch(batch: Any) -> None:
     """ValueError for anything but a :class:`Batch`."""
     if not isinstance(batch, Batch):

@@ -11,7 +11,7 @@ import numpy as np
 
 from rnnlab import _check
 from rnnlab.data.batch import Batch
-from rnnlab.data.checks import check_is_batch
+from rnnlab.data.checks import check_is_batch, check_ranges
 from rnnlab.engines.choose import parse_engine
 from rnnlab.layers.dropout import keep_mask
 from rnnlab.models.scores import Scored
@@ -36,6 +36,21 @@ class Model:
     def __post_init__(self) -> None:
         _check.fraction("dropout", self.dropout, closed=False)
         parse_engine(self.engine)
+
+    @property
+    def codes(self) -> int | None:
+        """The number of symbols that ``batch.xs`` may hold; None for vectors."""
+        return None
+
+    @property
+    def labels(self) -> int | None:
+        """The number of labels that ``batch.targets`` may hold; None for numbers."""
+        return None
+
+    def check_batch(self, batch: Batch) -> None:
+        """ValueError for a code, a label or a length out of range; for arrays, not traced ones."""
+        check_is_batch(batch)
+        check_ranges(batch, codes=self.codes, labels=self.labels)
 
     def init(self, key: Key, batch: Batch) -> Any:
         """Initial parameters; only the shapes and dtypes of ``batch`` matter."""

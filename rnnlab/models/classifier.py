@@ -48,6 +48,10 @@ class PooledModel(SequenceModel):
 class Classifier(PooledModel):
     """A label for each sequence; see :func:`classifier`."""
 
+    @property
+    def labels(self) -> int:
+        return self.outputs
+
     def score(self, outputs: Array, batch: Batch) -> Scored:
         """The mean cross-entropy over sequences, in nats, and "accuracy"."""
         counts = counted(batch.mask, None, outputs.shape[:-1])

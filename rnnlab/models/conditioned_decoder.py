@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from rnnlab import _check
 from rnnlab.cells.readout import Readout, ReadoutParams
 from rnnlab.data.batch import Batch
+from rnnlab.data.checks import check_is_batch, check_ranges
 from rnnlab.driver import unroll
 from rnnlab.models.base import check_params, float_dtype, inputs, shape_of, unpacked
 from rnnlab.models.decoder import DecoderModel
@@ -88,6 +89,11 @@ class ConditionedDecoder(DecoderModel):
         with jax.named_scope("decoder"):
             _, ys = unroll(self.decoder, params.decoder, xs, state, key=key, engine=self.engine)
         return ys, None
+
+    def check_batch(self, batch: Batch) -> None:
+        check_is_batch(batch)
+        # The lengths are those of the targets: xs have no steps.
+        check_ranges(batch._replace(xs=batch.targets), labels=self.labels)
 
     def target_lengths(self, batch: Batch) -> Array | None:
         return batch.lengths

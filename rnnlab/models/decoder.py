@@ -50,6 +50,10 @@ class DecoderModel(Model):
             )
 
     @property
+    def labels(self) -> int:
+        return self.vocabulary_size
+
+    @property
     def embedding(self) -> Embedding:
         """The embedding of the symbols that are written."""
         return embedding_for(self.decoder, self.vocabulary_size, self.embedding_size)

@@ -89,6 +89,10 @@ class EncoderDecoder(DecoderModel):
             )
 
     @property
+    def codes(self) -> int | None:
+        return self.source_vocabulary_size
+
+    @property
     def source_embedding(self) -> Embedding | None:
         """The embedding of the source; None where it is vectors."""
         vocabulary_size = self.source_vocabulary_size

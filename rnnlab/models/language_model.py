@@ -55,6 +55,14 @@ class LanguageModel(SequenceModel):
             )
 
     @property
+    def codes(self) -> int:
+        return self.outputs
+
+    @property
+    def labels(self) -> int:
+        return self.outputs
+
+    @property
     def embedding(self) -> Embedding:
         return embedding_for(self.cell, self.outputs, self.embedding_size)
 

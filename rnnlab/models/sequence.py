@@ -50,6 +50,10 @@ class SequenceModel(Model):
         check_sizes(self.vocabulary_size, self.embedding_size)
 
     @property
+    def codes(self) -> int | None:
+        return self.vocabulary_size
+
+    @property
     def embedding(self) -> Embedding | None:
         """The embedding of codes; None where the inputs are vectors."""
         if self.vocabulary_size is None:

@@ -33,6 +33,10 @@ class StepwiseModel(SequenceModel):
 class Tagger(StepwiseModel):
     """A label for each step; see :func:`tagger`."""
 
+    @property
+    def labels(self) -> int:
+        return self.outputs
+
     def score(self, outputs: Array, batch: Batch) -> Scored:
         """The mean cross-entropy over the steps that count, in nats, and "accuracy"."""
         counts = counted(batch.mask, batch.lengths, outputs.shape[:-1])

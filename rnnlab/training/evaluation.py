@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from rnnlab import _check
 from rnnlab.training.step import COUNT, Loss
@@ -62,6 +63,7 @@ def evaluate(
     """
     batches = batch_count("batches", data, batches)
     measure = _measured(loss)
+    data = checked_data(loss, data)
     # In float64 on the host, so that the mean over many batches loses no digits.
     sums: dict[str, float] = {}
     weight = 0.0
@@ -81,6 +83,36 @@ def evaluate(
             "whose mask leaves some targets"
         )
     return {name: total / weight for name, total in sums.items()}
+
+
+def checked_data(loss: Loss, data: Any) -> Any:
+    """``data`` with checks of its batches, where ``loss`` belongs to a model that checks them."""
+    # Inside compiled code a label out of range is no error: it gives NaN.
+    check = getattr(getattr(loss, "__self__", None), "check_batch", None)
+    return data if check is None else _CheckedData(data, check)
+
+
+class _CheckedData:
+    """Data whose batches are checked by their model when they are read.
+
+    Batches on a device are checked once, since that waits for them.
+    """
+
+    def __init__(self, data: Any, check: Callable[[Any], None]) -> None:
+        self.data = data
+        self.check = check
+        self.is_first = True
+
+    def __getitem__(self, index: int) -> Any:
+        batch = self.data[index]
+        is_on_host = all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(batch))
+        if is_on_host or self.is_first:
+            self.is_first = False
+            try:
+                self.check(batch)
+            except ValueError as fault:
+                raise ValueError(f"batch {index} cannot be used: {fault}") from fault
+        return batch
 
 
 def batch_count(name: str, data: Any, batches: int | None) -> int:

@@ -15,7 +15,7 @@ import optax
 from rnnlab import terminal
 from rnnlab.data.order import check_seed
 from rnnlab.training import options, program, trees
-from rnnlab.training.evaluation import Validation, evaluate
+from rnnlab.training.evaluation import Validation, checked_data, evaluate
 from rnnlab.training.faults import FINE, CheckpointError, Interrupted, NonFiniteError, describe
 from rnnlab.training.metrics import History, MetricsWriter, measurements, numbers
 from rnnlab.training.monitors import without_monitors
@@ -159,6 +159,7 @@ def fit(
         optimiser = optax.chain(optax.clip_by_global_norm(clip), optimiser)
     if loss is None:
         loss = model.loss
+    data = checked_data(loss, data)
     assert loss is not None
     if params is None:
         params = model.init(k_init, data[0])
