@@ -53,7 +53,8 @@ class Command(abc.ABC):
     """A study as a command: it measures the missing units, draws them and prints the results.
 
     Attributes:
-        out: directory for the results. A directory with results for other settings is refused.
+        out: directory for the results; of the network of a training run, by default a directory in
+            that of the run. A directory with results for other settings is refused.
             While a run is in progress its files are in DIR/unfinished, and an earlier run in DIR
             stays unchanged.
         resume: continue the run in DIR/unfinished, or draw missing figures of the run in DIR again.
@@ -107,7 +108,7 @@ class Command(abc.ABC):
         with contextlib.ExitStack() as stack:
             with checking():
                 settings = self._checked_settings()
-                run = stack.enter_context(Run(Path(self.out), self.name, self.kinds))
+                run = stack.enter_context(Run(self._folder(), self.name, self.kinds))
                 run.admit(dataclasses.asdict(settings))
 
             # Only now, since JAX takes a second to import: help and errors come at once.
@@ -126,6 +127,17 @@ class Command(abc.ABC):
                 return terminal.INTERRUPTED
         self._print(run)
         return DONE
+
+    def _folder(self) -> Path:
+        """The directory for the results; by default inside that of the run which is measured."""
+        source = self._measured_run()
+        if source is not None and self.out == type(self).__dataclass_fields__["out"].default:
+            return Path(source) / self.name
+        return Path(self.out)
+
+    def _measured_run(self) -> str | None:
+        """The directory of the training run that is measured; None for none."""
+        return None
 
     def _checked_settings(self) -> Any:
         """The settings, with the checks of a command's arguments that need no JAX."""
@@ -214,6 +226,9 @@ class NetworkCommand(Command):
             # Raises the error that says why.
             read_text(settings.data)
         return settings
+
+    def _measured_run(self) -> str | None:
+        return self.from_run
 
     def _resolved(self, settings: StudySettings) -> StudySettings:
         """The settings with what the network of a training run fixes."""
@@ -462,6 +477,11 @@ class Cures(TaskCommand, CuresSettings):
 
     def settings(self) -> CuresSettings:
         return _only(CuresSettings, self)
+
+    def _measured_run(self) -> str | None:
+        # Weights may also be in a file.
+        is_run = self.network is not None and Path(self.network).is_dir()
+        return self.network if is_run else None
 
     def _checked_settings(self) -> CuresSettings:
         settings = super()._checked_settings()

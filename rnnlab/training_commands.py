@@ -23,7 +23,7 @@ from rnnlab.studies.train_settings import (
 )
 
 if TYPE_CHECKING:
-    from rnnlab.studies.training import Setup, Trained
+    from rnnlab.studies.training import Setup
     from rnnlab.training.loop import TrainingRun
     from rnnlab.training.metrics import MetricsWriter
 
@@ -150,9 +150,11 @@ class Evaluate:
 
     def run(self, arguments: list[str]) -> int:
         del arguments
-        with _read_back(self.folder, self.best, self.cache) as trained:
+        with _reading(self.folder, self.cache) as path:
             from rnnlab.studies import training
 
+            with checking():
+                trained = training.read(path, best=self.best)
             record = training.evaluation(trained, self.part)
         with terminal.printing():
             if self.json:
@@ -205,9 +207,10 @@ class Generate:
         del arguments
         with checking():
             self._check()
-        with _read_back(self.folder, self.best, self.cache) as trained, checking():
+        with _reading(self.folder, self.cache) as path, checking():
             from rnnlab.studies import training
 
+            trained = training.read_model(path, best=self.best)
             text = training.continued(
                 trained,
                 self.prompt,
@@ -300,17 +303,13 @@ def warnings_as_notes() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _read_back(folder: str, best: bool, cache: bool) -> "Iterator[Trained]":
-    """The trained model in a directory."""
+def _reading(folder: str, cache: bool) -> Iterator[Path]:
+    """A directory whose run is read back."""
     with checking():
         path = existing_folder("DIR", folder)
         settings = _settings_of(path, {})
     with _computing(settings, cache):
-        from rnnlab.studies import training
-
-        with checking():
-            trained = training.read(path, best=best)
-        yield trained
+        yield path
 
 
 def _writers(command: Train | Resume, out: Path) -> "list[MetricsWriter]":

@@ -198,7 +198,7 @@ def test_other_settings_are_refused_and_nothing_is_touched(finished, capsys):
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.count("\n") == 1
-    assert "holds a run with another clip, detail, precision, train_steps" in printed.err
+    assert "holds a run with other settings (clip, detail, precision, train_steps)" in printed.err
     assert contents(folder) == before
 
 
@@ -400,7 +400,7 @@ def test_a_run_of_another_study_is_refused(moving, capsys):
     assert cli.main(["gradients", *SMALL, "--out", str(moving[0])]) == 2
     assert "holds a run of another study" in capsys.readouterr().err
     assert cli.main([*DYNAMICS, "--gain", "2", "--out", str(moving[0])]) == 2
-    assert "holds a run with another gain; choose another --out" in capsys.readouterr().err
+    assert "holds a run with other settings (gain); choose another --out" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

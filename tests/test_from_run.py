@@ -386,3 +386,14 @@ def test_fresh_networks_can_have_layers_too(runs):
     found = {r["parameter"]: r["log_norm"] for r in one.records["norms"]}
     norm = float(jnp.log(jnp.linalg.norm(below.w_h)))
     assert found["cell.layers[0].w_h"] == pytest.approx(norm, rel=1e-6)
+
+
+@pytest.mark.long
+def test_the_results_go_into_the_directory_of_the_run(runs):
+    command = ["gradients", "--lengths", "3", "--batch-size", "2", "--no-cache"]
+    code, shown, _ = main(*command, "--from", runs / "one")
+    assert code == 0
+    assert (runs / "one" / "gradients" / "gradients.json").exists()
+    assert str(runs / "one" / "gradients") in shown
+    # The run can be read as before.
+    assert main("evaluate", runs / "one")[0] == 0

@@ -199,6 +199,13 @@ def test_text_of_any_script_is_continued(rich, monkeypatch):
     assert set(text) <= set("你好 wörld ✓\n")
 
 
+def test_a_text_is_continued_without_the_text_of_the_training(rich, monkeypatch, tmp_path):
+    folder, _ = rich
+    monkeypatch.chdir(tmp_path)
+    text = done("generate", str(folder / "a run"), "--prompt", "好", "--length", 3, "--greedy")
+    assert len(text) == 1 + 3 + 1
+
+
 # Evaluation
 
 
@@ -501,14 +508,14 @@ def test_other_data_are_refused(copy, tmp_path, monkeypatch):
     """A text that was changed, also without a new character, and one that is not there."""
     monkeypatch.chdir(tmp_path)
     before = contents(copy)
-    for name in ("resume", "evaluate", "generate"):
+    for name in ("resume", "evaluate"):
         code, _, told = command(name, copy)
         assert (code, told.count("\n")) == (2, 1)
         assert "text.txt, the text of" in told
         assert "is not in this directory; run the command where the run was started" in told
     for text in ("b" + TEXT[1:], "Ω" + TEXT[1:]):
         Path("text.txt").write_text(text, encoding="utf-8")
-        for name in ("resume", "evaluate", "generate"):
+        for name in ("resume", "evaluate"):
             code, _, told = command(name, copy)
             assert (code, told.count("\n")) == (2, 1)
             assert "has changed since the training (text.txt); restore it" in told

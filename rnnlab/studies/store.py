@@ -209,7 +209,8 @@ class Run:
         changed = sorted(name for name in wanted if wanted[name] != before[name])
         if changed:
             raise ValueError(
-                f"{self.folder} holds a run with another {', '.join(changed)}; choose another --out"
+                f"{self.folder} holds a run with other settings ({', '.join(changed)}); choose "
+                "another --out"
             )
         return config
 

@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from rnnlab.cells.registry import make_cell
 from rnnlab.data import (
+    Batch,
     Corpus,
     Streams,
     TextSplit,
@@ -78,6 +80,22 @@ class Trained(NamedTuple):
     """
 
     setup: Setup
+    step: int
+    params: PyTree
+
+
+class TrainedModel(NamedTuple):
+    """The model of a run that was read back, without its data.
+
+    Attributes:
+        model: the model.
+        alphabet: its symbols.
+        step: the number of steps after which it had these parameters.
+        params: the parameters; the averaged ones where there are any.
+    """
+
+    model: LanguageModel
+    alphabet: tuple[str, ...]
     step: int
     params: PyTree
 
@@ -256,7 +274,7 @@ def held_out_streams(corpus: Corpus, settings: TrainSettings) -> Streams:
 
 
 def read(folder: Path, *, best: bool = False) -> Trained:
-    """The last whole checkpoint of a run.
+    """The last whole checkpoint of a run, with its data.
 
     Raises:
         ValueError: for a directory without a run, data that are others now, and the best parameters
@@ -264,6 +282,15 @@ def read(folder: Path, *, best: bool = False) -> Trained:
         CheckpointError: where there is no whole checkpoint.
     """
     setup = prepare_again(folder, settings_of(folder))
+    model = read_model(folder, best=best)
+    return Trained(setup, model.step, model.params)
+
+
+def read_model(folder: Path, *, best: bool = False) -> TrainedModel:
+    """As :func:`read`, without the data."""
+    settings = settings_of(folder)
+    alphabet = tuple(read_run(folder)["config"]["alphabet"])
+    model = build_model(settings, len(alphabet))
     with Checkpoints(folder / CHECKPOINTS) as checkpoints:
         found = checkpoints.read()
     if found is None:
@@ -280,19 +307,16 @@ def read(folder: Path, *, best: bool = False) -> Trained:
     for name, leaf in leaves.items():
         if name.startswith(prefix):
             wanted[name.removeprefix(prefix)] = leaf
-    params = from_leaves(_template(setup), wanted)
-    return Trained(setup, about["best"]["step"] if best else step, params)
+    codes = np.zeros((1, 1), np.int32)
+    template = model.init(jax.random.key(0), Batch(codes, codes))
+    params = from_leaves(template, wanted)
+    return TrainedModel(model, alphabet, about["best"]["step"] if best else step, params)
 
 
 def _prefix(leaves: Mapping[str, Leaf]) -> str:
     """Where the parameters are in a checkpoint: the average, if there is one."""
     average = "state.average."
     return average if any(name.startswith(average) for name in leaves) else "state.params."
-
-
-def _template(setup: Setup) -> PyTree:
-    """Parameters as the model draws them."""
-    return setup.model.init(jax.random.key(0), setup.data[0])
 
 
 def initial_params(setup: Setup) -> PyTree:
@@ -381,7 +405,7 @@ def encode_prompt(prompt: str, alphabet: Sequence[str]) -> Array:
 
 
 def continued(
-    trained: Trained,
+    trained: TrainedModel,
     prompt: str,
     length: int,
     *,
@@ -393,7 +417,7 @@ def continued(
     seed: int = 0,
 ) -> str:
     """The text with which the model continues ``prompt``."""
-    alphabet, model = trained.setup.alphabet, trained.setup.model
+    alphabet, model = trained.alphabet, trained.model
     codes = encode_prompt(prompt, alphabet)
     # The symbol that stands for unknown characters is not one that can be printed.
     allowed = jnp.array([symbol != "" for symbol in alphabet])
