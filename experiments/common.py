@@ -81,8 +81,7 @@ def table() -> str:
         answer = result["finding"] + "".join(
             f" [{name.stem}]({folder.name}/{name.name})" for name in _figures(folder)
         )
-        minutes = max(1, round(result["seconds"] / 60))
-        lines.append(f"| {question} | {answer} | {minutes} |")
+        lines.append(f"| {question} | {answer} | {_minutes(result)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -92,7 +91,7 @@ def answer(folder: Path) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     parts = [result["finding"]]
     parts += [f"![{name.stem}]({name.name})" for name in _figures(folder)]
-    parts.append(f"{result['seconds']} s on two cores; Python {result['python']}, {versions}.")
+    parts.append(f"Minutes on two cores: {_minutes(result)}. Python {result['python']}, {versions}.")
     return "\n\n".join(parts) + "\n"
 
 
@@ -119,6 +118,12 @@ def main() -> None:
 
 def _result(folder: Path) -> Record:
     return json.loads((folder / "result.json").read_text(encoding="utf-8"))
+
+
+def _minutes(result: Record) -> str:
+    """How long the run took; the time of an older one was not kept."""
+    seconds = result["seconds"]
+    return "–" if seconds is None else str(max(1, round(seconds / 60)))
 
 
 def _figures(folder: Path) -> list[Path]:
