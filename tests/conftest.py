@@ -4,6 +4,7 @@ import collections
 import gc
 import os
 import re
+import signal
 
 import hypothesis
 import pytest
@@ -25,6 +26,10 @@ if not given:
 if "device_count" not in os.environ["XLA_FLAGS"]:
     # Two devices, for what divides a batch among several; everything else stays on the first.
     os.environ["XLA_FLAGS"] += " --xla_force_host_platform_device_count=2"
+
+# A shell ignores Ctrl-C in what it starts in the background, and so would the commands under test.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Tracing makes many objects and few cycles: collecting them less often saves a tenth of the time.
 gc.set_threshold(200_000, 20, 100)
