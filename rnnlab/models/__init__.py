@@ -1,4 +1,4 @@
-"""Models: a cell, what it reads and what it writes, and a loss."""
+"""Models: a cell or a network, what it reads and what it writes, and a loss."""
 
 from rnnlab.models.base import Model
 from rnnlab.models.beam import Beam, beam_search
@@ -8,6 +8,7 @@ from rnnlab.models.conditioned_decoder import (
     ConditionedDecoderParams,
     conditioned_decoder,
 )
+from rnnlab.models.dot_product import attention
 from rnnlab.models.encoder_decoder import EncoderDecoder, EncoderDecoderParams, encoder_decoder
 from rnnlab.models.forecaster import Forecaster, ForecasterParams, forecaster
 from rnnlab.models.generation import filtered, sample
@@ -17,12 +18,16 @@ from rnnlab.models.language_model import (
     TiedReadoutParams,
     language_model,
 )
+from rnnlab.models.network import Network
 from rnnlab.models.sequence import SequenceParams
 from rnnlab.models.stepwise import StepRegressor, Tagger, step_regressor, tagger
 from rnnlab.models.table import Part, Table
 from rnnlab.models.task_model import for_task
+from rnnlab.models.transformer import Transformer
+from rnnlab.models.windows import Autoregression, TimeDelayNetwork, WindowNetwork
 
 __all__ = [
+    "Autoregression",
     "Beam",
     "Classifier",
     "ConditionedDecoder",
@@ -34,6 +39,7 @@ __all__ = [
     "LanguageModel",
     "LanguageModelParams",
     "Model",
+    "Network",
     "Part",
     "Regressor",
     "SequenceParams",
@@ -41,6 +47,10 @@ __all__ = [
     "Table",
     "Tagger",
     "TiedReadoutParams",
+    "TimeDelayNetwork",
+    "Transformer",
+    "WindowNetwork",
+    "attention",
     "beam_search",
     "classifier",
     "conditioned_decoder",

@@ -14,6 +14,7 @@ from rnnlab.data.batch import Batch
 from rnnlab.data.checks import check_is_batch, check_ranges
 from rnnlab.engines.choose import parse_engine
 from rnnlab.layers.dropout import keep_mask
+from rnnlab.models.network import Network
 from rnnlab.models.scores import Scored
 from rnnlab.models.table import Table, count
 from rnnlab.typing import Array, Dtype, Key
@@ -125,6 +126,8 @@ def reads_future(cell: Any) -> bool:
 
 def float_dtype(cell: Any) -> Dtype:
     """The dtype of the layers around a cell: that of its state, float32 where it has none."""
+    if isinstance(cell, Network):
+        return cell.param_dtype
     for leaf in jax.tree.leaves(jax.eval_shape(lambda: cell.initial_state((1,)))):
         if jnp.issubdtype(leaf.dtype, jnp.floating):
             return leaf.dtype

@@ -7,6 +7,7 @@ import jax
 from rnnlab import _check
 from rnnlab.data.batch import Batch
 from rnnlab.models.base import float_dtype, targets, unpacked
+from rnnlab.models.network import Network
 from rnnlab.models.pooling import POOLS, PoolingParams, init_pooling, pool
 from rnnlab.models.scores import Scored, classification, counted, squared_error
 from rnnlab.models.sequence import SequenceModel, SequenceParams
@@ -69,7 +70,7 @@ class Regressor(PooledModel):
 
 
 def classifier(
-    cell: Cell,
+    cell: Cell | Network,
     classes: int,
     *,
     pool: str = "last",
@@ -96,7 +97,7 @@ def classifier(
     ((4, 3), ['accuracy', 'count'])
 
     Args:
-        cell: any cell or layer.
+        cell: any cell or layer, or a network without recurrence such as :class:`Transformer`.
         classes: the number of labels.
         pool: "last" takes the outputs at the last valid step (of a bidirectional cell, the
             backward direction at the first step, where it has read everything); "mean" and "max" go
@@ -123,7 +124,7 @@ def classifier(
 
 
 def regressor(
-    cell: Cell,
+    cell: Cell | Network,
     outputs: int,
     *,
     pool: str = "last",

@@ -11,9 +11,9 @@ from rnnlab.cells.base import within
 from rnnlab.cells.readout import ReadoutParams
 from rnnlab.data.batch import Batch
 from rnnlab.driver import unroll
-from rnnlab.models.attention import Additive, AdditiveParams, Dot, DotParams, context
 from rnnlab.models.base import drop, float_dtype, inputs, output_size, split, unpacked
 from rnnlab.models.decoder import DecoderModel
+from rnnlab.models.decoder_attention import Additive, AdditiveParams, Dot, DotParams, context
 from rnnlab.models.embedding import Embedding, check_sizes
 from rnnlab.models.loops import step_with
 from rnnlab.models.sequence import checked, embedding_for, init_keys, input_size

@@ -10,7 +10,7 @@ from rnnlab import _check
 from rnnlab.cells.base import spread
 from rnnlab.cells.readout import ReadoutParams
 from rnnlab.data.batch import Batch
-from rnnlab.models.base import causal, float_dtype, inputs, targets
+from rnnlab.models.base import causal, float_dtype, inputs, output_size, targets
 from rnnlab.models.embedding import Embedding
 from rnnlab.models.scores import Scored, counted, symbols
 from rnnlab.models.sequence import SequenceModel, embedding_for, init_keys, input_size
@@ -42,6 +42,8 @@ class LanguageModel(SequenceModel):
     tied: bool = False
 
     def __post_init__(self) -> None:
+        # A state goes from one part of a text to the next, so a network without one will not do.
+        output_size("cell", self.cell)
         super().__post_init__()
         _check.flag("tied", self.tied)
         causal("cell", self.cell, "a language model must not read the symbols that it predicts")

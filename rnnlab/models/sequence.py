@@ -1,4 +1,4 @@
-"""The base of the models that read one sequence by one cell."""
+"""The base of the models that read one sequence by one cell, or by a network without recurrence."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -11,6 +11,7 @@ from rnnlab.data.batch import Batch
 from rnnlab.driver import unroll
 from rnnlab.models.base import Model, check_params, drop, float_dtype, inputs, output_size, split
 from rnnlab.models.embedding import Embedding, check_inputs, check_sizes
+from rnnlab.models.network import Network
 from rnnlab.models.pooling import PoolingParams
 from rnnlab.typing import Array, Key, PyTree
 
@@ -33,7 +34,8 @@ class SequenceModel(Model):
     """A cell on codes or vectors, and a readout.
 
     Attributes:
-        cell: any cell or layer of rnnlab.
+        cell: any cell or layer of rnnlab, or a network without recurrence, to which ``engine``
+            does not apply.
         outputs: O, the number of outputs of the readout.
         vocabulary_size: V, for inputs that are codes; None for vectors.
         embedding_size: E; the ``hidden_size`` of the cell by default.
@@ -46,7 +48,8 @@ class SequenceModel(Model):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        output_size("cell", self.cell)
+        if not isinstance(self.cell, Network):
+            output_size("cell", self.cell)
         check_sizes(self.vocabulary_size, self.embedding_size)
 
     @property
@@ -95,7 +98,10 @@ class SequenceModel(Model):
         resets: Array | None = None,
         key: Key | None = None,
     ) -> tuple[PyTree, Array]:
-        """The final state and the outputs ``[T, B, H]`` of the cell, with dropout on them."""
+        """The final state and the outputs ``[T, B, H]`` of the cell, with dropout on them.
+
+        The state is None for a network without recurrence.
+        """
         k_embedding, k_cell, k_outputs = split(key, 3)
         embedding = self.embedding
         xs = checked(self, params, xs, embedding)
@@ -103,16 +109,19 @@ class SequenceModel(Model):
             with jax.named_scope("embedding"):
                 xs = drop(k_embedding, self.dropout, embedding(params.embedding, xs))
         with jax.named_scope("cell"):
-            state, ys = unroll(
-                self.cell,
-                params.cell,
-                xs,
-                state,
-                lengths=lengths,
-                resets=resets,
-                key=k_cell,
-                engine=self.engine,
-            )
+            if isinstance(self.cell, Network):
+                ys = self.cell(params.cell, xs, lengths=lengths, resets=resets)
+            else:
+                state, ys = unroll(
+                    self.cell,
+                    params.cell,
+                    xs,
+                    state,
+                    lengths=lengths,
+                    resets=resets,
+                    key=k_cell,
+                    engine=self.engine,
+                )
         return state, drop(k_outputs, self.dropout, ys)
 
 

@@ -7,6 +7,7 @@ import jax
 from rnnlab import _check
 from rnnlab.data.batch import Batch
 from rnnlab.models.base import inputs, targets
+from rnnlab.models.network import Network
 from rnnlab.models.scores import Scored, classification, counted, squared_error
 from rnnlab.models.sequence import SequenceModel, SequenceParams
 from rnnlab.typing import Array, Cell, Key
@@ -54,7 +55,7 @@ class StepRegressor(StepwiseModel):
 
 
 def tagger(
-    cell: Cell,
+    cell: Cell | Network,
     classes: int,
     *,
     vocabulary_size: int | None = None,
@@ -78,7 +79,7 @@ def tagger(
     (20, 4, 3)
 
     Args:
-        cell: any cell or layer.
+        cell: any cell or layer, or a network without recurrence such as :class:`Transformer`.
         classes: the number of labels.
         vocabulary_size: V, for inputs that are codes; None for vectors.
         embedding_size: E, the size of the embedding of codes; ``cell.hidden_size`` by default.
@@ -100,7 +101,7 @@ def tagger(
 
 
 def step_regressor(
-    cell: Cell,
+    cell: Cell | Network,
     outputs: int,
     *,
     vocabulary_size: int | None = None,

@@ -1,6 +1,7 @@
 """The model that a synthetic task asks for."""
 
 from rnnlab.models.classifier import classifier, regressor
+from rnnlab.models.network import Network
 from rnnlab.models.sequence import SequenceModel
 from rnnlab.models.stepwise import step_regressor, tagger
 from rnnlab.tasks.base import Task
@@ -17,7 +18,7 @@ _MAKE = {
 
 def for_task(
     task: Task,
-    cell: Cell,
+    cell: Cell | Network,
     *,
     embedding_size: int | None = None,
     dropout: float = 0.0,
@@ -35,7 +36,7 @@ def for_task(
 
     Args:
         task: one of :mod:`rnnlab.tasks`.
-        cell: any cell or layer.
+        cell: any cell or layer, or a network without recurrence such as :class:`Transformer`.
         embedding_size: E, the size of the embedding of codes; ``cell.hidden_size`` by default.
         dropout: as in :func:`classifier`.
         engine: how the cell runs, as in :func:`rnnlab.unroll`.

@@ -10,6 +10,8 @@ import pytest
 from rnnlab import GRU, LSTM, RNN, bidirectional, stack
 from rnnlab.data import Batch
 from rnnlab.models import (
+    TimeDelayNetwork,
+    Transformer,
     classifier,
     conditioned_decoder,
     encoder_decoder,
@@ -62,6 +64,14 @@ CASES = {
         Batch(CODES, TAGS, VALID, LENGTHS),
     ),
     "step regressor": Case(step_regressor(GRU(3), O), Batch(VECTORS, STEP_NUMBERS, VALID, LENGTHS)),
+    "classifier, transformer": Case(
+        classifier(Transformer(4, layers=1), C, vocabulary_size=V, pool="mean"),
+        Batch(CODES, CLASSES, EACH, LENGTHS),
+    ),
+    "step regressor, time delay": Case(
+        step_regressor(TimeDelayNetwork(3, taps=2, dilations=(1, 2)), O),
+        Batch(VECTORS, STEP_NUMBERS, VALID, LENGTHS),
+    ),
     "language model": Case(
         language_model(stack([RNN(3), GRU(4)]), V, tied=True),
         Batch(CODES, np.roll(CODES, -1, 0), VALID, LENGTHS),
@@ -93,6 +103,8 @@ CASES = {
 LONG = {
     "classifier, codes",
     "regressor, mean",
+    "classifier, transformer",
+    "step regressor, time delay",
     "forecaster",
     "encoder-decoder, dot",
     "encoder-decoder, none",

@@ -1,0 +1,284 @@
+"""Linear dynamical systems with Gaussian noise: filter and smoother by statsmodels, and EM.
+
+    zₜ₊₁ = A zₜ + wₜ,    yₜ = C zₜ + vₜ,    wₜ ~ N(0, Q),  vₜ ~ N(0, R),  z₁ ~ N(m, P)
+
+with S states and O outputs. All distributions stay Gaussian, so the Kalman filter is the exact
+posterior of the state, and its prediction of the next output has the least squared error of all
+functions of the past.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.linalg
+
+from rnnlab import _check
+from rnnlab._results import result
+
+
+@result
+class LinearGaussian(NamedTuple):
+    """The parameters of a linear dynamical system.
+
+    Attributes:
+        transition: A, ``[S, S]``.
+        state_noise: Q, ``[S, S]``.
+        readout: C, ``[O, S]``.
+        output_noise: R, ``[O, O]``.
+        start_mean: m, ``[S]``.
+        start_covariance: P, ``[S, S]``.
+    """
+
+    transition: np.ndarray
+    state_noise: np.ndarray
+    readout: np.ndarray
+    output_noise: np.ndarray
+    start_mean: np.ndarray
+    start_covariance: np.ndarray
+
+
+@result
+class Filtered(NamedTuple):
+    """The result of :func:`kalman_filter`.
+
+    Attributes:
+        predictions: E[yₜ | y₁ … yₜ₋₁], ``[T, B, O]``.
+        prediction_covariances: Cov(yₜ | y₁ … yₜ₋₁), the same for all data, ``[T, O, O]``.
+        states: E[zₜ | y₁ … yₜ], ``[T, B, S]``.
+        log_likelihood: ln p(y₁ … y_T), in nats, ``[B]``.
+    """
+
+    predictions: np.ndarray
+    prediction_covariances: np.ndarray
+    states: np.ndarray
+    log_likelihood: np.ndarray
+
+
+@result
+class Smoothed(NamedTuple):
+    """The result of :func:`kalman_smoother`: the states given all outputs.
+
+    Attributes:
+        states: E[zₜ | y₁ … y_T], ``[T, B, S]``.
+        covariances: Cov(zₜ | y₁ … y_T), ``[T, S, S]``.
+        lag_covariances: Cov(zₜ₊₁, zₜ | y₁ … y_T), ``[T − 1, S, S]``.
+        log_likelihood: ln p(y₁ … y_T), in nats, ``[B]``.
+    """
+
+    states: np.ndarray
+    covariances: np.ndarray
+    lag_covariances: np.ndarray
+    log_likelihood: np.ndarray
+
+
+@result
+class LinearGaussianFit(NamedTuple):
+    """The result of :func:`em`.
+
+    Attributes:
+        model: the fitted :class:`LinearGaussian`.
+        log_likelihoods: ln p of all sequences before each iteration, in nats, ``[iterations]``.
+    """
+
+    model: LinearGaussian
+    log_likelihoods: np.ndarray
+
+
+def stationary_covariance(transition: Any, state_noise: Any) -> np.ndarray:
+    """P = A P Aᵀ + Q ``[S, S]``: the covariance of a state that has long been running.
+
+    >>> stationary_covariance([[0.5]], [[3.0]])
+    array([[4.]])
+
+    Raises:
+        ValueError: for a system that does not decay.
+    """
+    transition = np.asarray(transition, float)
+    radius = np.abs(np.linalg.eigvals(transition)).max()
+    if radius >= 1:
+        raise ValueError(
+            f"the spectral radius of transition is {radius:.3g}, so that no covariance is "
+            "stationary; it must be below 1"
+        )
+    return scipy.linalg.solve_discrete_lyapunov(transition, np.asarray(state_noise, float))
+
+
+def kalman_filter(model: LinearGaussian, ys: Any) -> Filtered:
+    """Predictions of each output from those before it, for outputs ``[T, B, O]``.
+
+    >>> import numpy as np
+    >>> one = np.ones((1, 1))
+    >>> walk = LinearGaussian(one, one, one, one, np.zeros(1), one)
+    >>> filtered = kalman_filter(walk, np.ones((2, 1, 1)))
+    >>> filtered.predictions.ravel(), filtered.prediction_covariances.ravel()
+    (array([0. , 0.5]), array([2. , 2.5]))
+
+    Raises:
+        ValueError: for shapes that do not fit, and outputs that are not finite.
+        ImportError: where statsmodels is not installed.
+    """
+    predictions, states, values = [], [], []
+    covariances = np.zeros(0)
+    for system in _systems(model, ys):
+        found = system.filter()
+        predictions.append(found.forecasts.T)
+        states.append(found.filtered_state.T)
+        values.append(found.llf)
+        covariances = np.moveaxis(found.forecasts_error_cov, -1, 0)
+    return Filtered(
+        predictions=np.stack(predictions, axis=1),
+        prediction_covariances=covariances,
+        states=np.stack(states, axis=1),
+        log_likelihood=np.array(values),
+    )
+
+
+def kalman_smoother(model: LinearGaussian, ys: Any) -> Smoothed:
+    """The states given all outputs ``[T, B, O]``; raises as :func:`kalman_filter`."""
+    states, values = [], []
+    covariances = lag_covariances = np.zeros(0)
+    for system in _systems(model, ys):
+        found = system.smooth()
+        states.append(found.smoothed_state.T)
+        values.append(found.llf)
+        covariances = np.moveaxis(found.smoothed_state_cov, -1, 0)
+        # statsmodels has one more, between the last state and the one after it.
+        lag_covariances = np.moveaxis(found.smoothed_state_autocov, -1, 0)[:-1]
+    return Smoothed(
+        states=np.stack(states, axis=1),
+        covariances=covariances,
+        lag_covariances=lag_covariances,
+        log_likelihood=np.array(values),
+    )
+
+
+def em(ys: Any, states: int, *, iterations: int = 100, seed: int = 0) -> LinearGaussianFit:
+    """Fits a linear dynamical system by expectation maximisation, from random parameters.
+
+    The smoother gives the moments of the states, and the parameters that are most likely with these
+    have a closed form (Shumway & Stoffer 1982, J. Time Series Analysis 3; Ghahramani & Hinton 1996,
+    "Parameter estimation for linear dynamical systems"). No iteration lowers the likelihood, but
+    the maximum that is reached depends on the start.
+
+    >>> import numpy as np
+    >>> ys = np.sin(np.arange(50) / 3)[:, None, None]
+    >>> fit = em(ys, states=2, iterations=20)
+    >>> bool(np.all(np.diff(fit.log_likelihoods) > 0))
+    True
+
+    Args:
+        ys: outputs ``[T, B, O]``, T at least 2.
+        states: S.
+        iterations: their number.
+        seed: of the random start.
+
+    Raises:
+        ValueError: for sizes below 1, shapes that do not fit, and outputs that are not finite.
+        ImportError: where statsmodels is not installed.
+    """
+    states = _check.positive_int("states", states)
+    ys = _outputs(ys)
+    if len(ys) < 2:
+        raise ValueError("ys has one step; give at least two, since a transition is to be fitted")
+    model = _random(ys, states, seed)
+    values = []
+    for _ in range(_check.positive_int("iterations", iterations)):
+        smoothed = kalman_smoother(model, ys)
+        values.append(smoothed.log_likelihood.sum())
+        model = _maximised(ys, smoothed)
+    return LinearGaussianFit(model, np.array(values))
+
+
+def _random(ys: np.ndarray, states: int, seed: int) -> LinearGaussian:
+    """A random rotation that decays slowly, and a random readout at the scale of the outputs."""
+    rng = np.random.default_rng(seed)
+    speeds = rng.normal(size=(states, states))
+    # Antisymmetric, so that the states turn: from a reflection EM does not find oscillations.
+    rotation = scipy.linalg.expm(np.tril(speeds, -1) - np.tril(speeds, -1).T)
+    outputs = ys.shape[-1]
+    scale = ys.std(axis=(0, 1)) + 1e-6
+    return LinearGaussian(
+        transition=0.9 * rotation,
+        state_noise=0.2 * np.eye(states),
+        readout=scale[:, None] * rng.normal(size=(outputs, states)) / np.sqrt(states),
+        output_noise=np.diag(scale**2) / 2,
+        start_mean=np.zeros(states),
+        start_covariance=np.eye(states),
+    )
+
+
+def _maximised(ys: np.ndarray, smoothed: Smoothed) -> LinearGaussian:
+    """The most likely parameters for these moments of the states."""
+    steps, batch = ys.shape[:2]
+    z = smoothed.states
+    # Sums over steps and sequences of E[zₜ zₜᵀ], E[zₜ₊₁ zₜᵀ] and yₜ E[zₜ]ᵀ.
+    squares = np.einsum("tbi,tbj->tij", z, z) + batch * smoothed.covariances
+    lagged = np.einsum("tbi,tbj->ij", z[1:], z[:-1]) + batch * smoothed.lag_covariances.sum(axis=0)
+    outputs = np.einsum("tbo,tbs->os", ys, z)
+    before, after = squares[:-1].sum(axis=0), squares[1:].sum(axis=0)
+    transition = np.linalg.solve(before, lagged.T).T  # A = Σ E[zₜ₊₁ zₜᵀ] (Σ E[zₜ zₜᵀ])⁻¹
+    readout = np.linalg.solve(squares.sum(axis=0), outputs.T).T  # C = Σ y E[z]ᵀ (Σ E[z zᵀ])⁻¹
+    state_noise = (after - transition @ lagged.T) / (batch * (steps - 1))
+    output_noise = (np.einsum("tbo,tbp->op", ys, ys) - readout @ outputs.T) / (batch * steps)
+    mean = z[0].mean(axis=0)
+    return LinearGaussian(
+        transition=transition,
+        state_noise=_symmetric(state_noise),
+        readout=readout,
+        output_noise=_symmetric(output_noise),
+        start_mean=mean,
+        start_covariance=_symmetric(squares[0] / batch - np.outer(mean, mean)),
+    )
+
+
+def _symmetric(matrix: np.ndarray) -> np.ndarray:
+    """A covariance without the asymmetry of rounding."""
+    return (matrix + matrix.T) / 2
+
+
+def _systems(model: LinearGaussian, ys: Any) -> Iterator[Any]:
+    """The system as statsmodels takes it, with each of the sequences ``[T, B, O]``."""
+    ys = _outputs(ys)
+    _check_model(model, ys.shape[-1])
+    try:
+        from statsmodels.tsa.statespace.kalman_smoother import KalmanSmoother
+    except ImportError:
+        raise ImportError(
+            "linear dynamical systems are computed by statsmodels, which is not installed; run "
+            "pip install statsmodels"
+        ) from None
+    states = len(model.start_mean)
+    for sequence in np.moveaxis(ys, 1, 0):
+        # A new system for each, since one that has run keeps the data of its first run. Tolerance
+        # 0: the exact recursion to the end, where statsmodels would stop at convergence.
+        system = KalmanSmoother(ys.shape[-1], states, k_posdef=states, tolerance=0)
+        system["transition"] = model.transition
+        system["selection"] = np.eye(states)
+        system["state_cov"] = model.state_noise
+        system["design"] = model.readout
+        system["obs_cov"] = model.output_noise
+        system.initialize_known(np.asarray(model.start_mean), np.asarray(model.start_covariance))
+        system.bind(np.ascontiguousarray(sequence))
+        yield system
+
+
+def _outputs(ys: Any) -> np.ndarray:
+    """``ys`` as finite floats ``[T, B, O]``."""
+    ys = np.asarray(ys, float)
+    if ys.ndim != 3 or not ys.size:
+        raise ValueError(f"ys has shape {ys.shape}; outputs must be [T, B, O], time first")
+    _check.finite("ys", ys)
+    return ys
+
+
+def _check_model(model: LinearGaussian, outputs: int) -> None:
+    states = np.shape(model.start_mean)[0] if np.ndim(model.start_mean) == 1 else 0
+    square = states, states
+    wanted = square, square, (outputs, states), (outputs, outputs), (states,), square
+    for name, value, shape in zip(model._fields, model, wanted, strict=True):
+        if np.shape(value) != shape or not states:
+            raise ValueError(
+                f"{name} has shape {np.shape(value)}, but {shape} is needed for {states} states "
+                f"and {outputs} outputs; give all parameters one size"
+            )
