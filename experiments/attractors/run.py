@@ -66,7 +66,7 @@ class Settings(NamedTuple):
     searches: int  # starts of a search for points or cycles
 
 
-FULL = Settings(100, GAINS, 8, 5, 4, 1000, 1500, 512)
+FULL = Settings(100, GAINS, 8, 5, 4, 1000, 1500, 256)
 QUICK = Settings(12, (0.5, 2.0), 1, 1, 2, 200, 30, 16)
 
 
@@ -141,7 +141,7 @@ def trained(
             return (optax.apply_updates(params, change), state), error
 
         inputs = sample(k_data)[1].shape[-1]
-        params = cell.init(k_cell, inputs), readout.init(k_readout, cell.hidden_size)
+        params: PyTree = (cell.init(k_cell, inputs), readout.init(k_readout, cell.hidden_size))
         keys = jax.random.split(k_data, updates)
         carry, errors = jax.lax.scan(update, (params, optimiser.init(params)), keys)
         return carry[0], errors[-1]
@@ -263,7 +263,7 @@ def chaotic(settings: Settings) -> tuple[Record, Record]:
     xs = jnp.zeros((2 * settings.steps, 4, 1))
     spectrum = lyapunov_spectrum(cell, params, xs, starts, count=3, burn_in=settings.steps)
     states, _ = rnnlab.unroll_states(cell, params, xs, starts)
-    near = sample_states(jax.random.key(0), states, settings.searches // 4)
+    near = sample_states(jax.random.key(0), states, settings.searches // 8)
     points = found(fixed_points, cell, params, jnp.zeros(1), near)
     last = jax.tree.map(lambda leaf: leaf[-1, :1], states)
     row = {

@@ -233,7 +233,8 @@ def _place(group: Record) -> str:
 
 def _phase(rows: list[Record], phase: str) -> tuple[float, float]:
     chosen = [row for row in rows if row["phase"] == phase]
-    return tuple(float(np.mean([row[name] for row in chosen])) for name in ("factor", "rate"))
+    factor = np.mean([row["factor"] for row in chosen])
+    return float(factor), float(np.mean([row["rate"] for row in chosen]))
 
 
 def draw(result: Record, path: Path) -> None:

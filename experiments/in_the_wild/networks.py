@@ -39,7 +39,7 @@ class Network(NamedTuple):
     """
 
     name: str
-    cell: Cell
+    cell: Any
     params: PyTree
     draw: Callable[[int], PyTree]
     xs: Array
@@ -91,7 +91,7 @@ def _torch(path: Path) -> Mapping[str, Any]:
     return torch.load(path, weights_only=True, map_location="cpu")
 
 
-def fresh_of(cell: Cell, params: PyTree, seed: int) -> PyTree:
+def fresh_of(cell: Any, params: PyTree, seed: int) -> PyTree:
     """Parameters of the same shape as PyTorch draws them: uniform in ±1/√H."""
     uniform = {
         "kernel_init": HiddenUniform(),
@@ -168,15 +168,15 @@ def _encoded(weights: Mapping[str, np.ndarray], wave: np.ndarray) -> np.ndarray:
     padded = np.pad(wave, (64, 0))
     chunks = np.stack([padded[512 * i : 512 * i + 576] for i in range(count)])
     chunks = np.pad(chunks, ((0, 0), (0, 64)), mode="reflect")
-    x = _convolved(chunks[:, None], weights["stft_conv.weight"], None, 128, 0)
+    x = convolved(chunks[:, None], weights["stft_conv.weight"], None, 128, 0)
     x = np.sqrt(x[:, :129] ** 2 + x[:, 129:] ** 2)
     for layer, stride in ((1, 1), (2, 2), (3, 2), (4, 1)):
         kernel, bias = weights[f"conv{layer}.weight"], weights[f"conv{layer}.bias"]
-        x = np.maximum(_convolved(x, kernel, bias, stride, 1), 0)
+        x = np.maximum(convolved(x, kernel, bias, stride, 1), 0)
     return x[:, :, 0]
 
 
-def _convolved(
+def convolved(
     x: np.ndarray, kernel: np.ndarray, bias: np.ndarray | None, stride: int, pad: int
 ) -> np.ndarray:
     """A convolution of ``x [N, C, T]`` with ``kernel [O, C, K]``."""
@@ -213,7 +213,7 @@ def beat_tracker() -> list[Network]:
 
 def _compressed(arrays: Mapping[str, np.ndarray], frames: np.ndarray) -> np.ndarray:
     """What the LSTMs read, ``[T, 150]``: a convolution over the bands, pooling, a linear map."""
-    x = _convolved(frames[:, None], arrays["conv1.weight"], arrays["conv1.bias"], 1, 0)
+    x = convolved(frames[:, None], arrays["conv1.weight"], arrays["conv1.bias"], 1, 0)
     x = np.maximum(x, 0)
     even = x.shape[2] // 2 * 2
     x = x[:, :, :even].reshape(len(x), 2, -1, 2).max(axis=3)
@@ -352,7 +352,7 @@ def _cudnn(arrays: Mapping[str, np.ndarray], name: str) -> Any:
     )
 
 
-def _bits(cell: Cell, params: PyTree, arrays: Mapping[str, np.ndarray], codes: np.ndarray) -> float:
+def _bits(cell: Any, params: PyTree, arrays: Mapping[str, np.ndarray], codes: np.ndarray) -> float:
     """Bits per character of the whole model: embedding, LSTMs, attention over 40 steps, softmax."""
     count = len(codes) - 40
     windows = np.stack([codes[i : i + 40] for i in range(count)], axis=1)

@@ -37,7 +37,7 @@ from rnnlab.typing import Array, PyTree
 
 FRESH = 3
 """Fresh networks, whose horizons and exponents are measured."""
-STARTS = 8
+STARTS = 4
 REST = 1000
 """Steps with a constant input before attractors are looked at, and while they are."""
 
@@ -71,19 +71,20 @@ def last_output(ys: Array, direction: Array) -> Array:
 
 
 def along_inputs(network: Network, params: PyTree) -> Record:
-    """The horizon and the first two exponents on the inputs of the network."""
+    """The horizon and λ₁ on the inputs of the network."""
     cell, xs = network.cell, network.xs
     direction = jax.random.normal(jax.random.key(1), (cell.output_size,))
     flow = gradient_flow(cell, params, xs, last_output, direction)
     # Of layers, the last one: its gradient is what the loss sees first.
     log_norm = np.atleast_2d(flow.log_norm_by_lag)[-1]
-    repeated = jnp.tile(xs, (4, 1, 1))
-    spectrum = lyapunov_spectrum(cell, params, repeated, count=2, burn_in=len(xs))
+    # The state settles in one pass over the inputs, directions align in the next.
+    passes = jnp.tile(xs, (4, 1, 1))
+    spectrum = lyapunov_spectrum(cell, params, passes, count=1, burn_in=len(xs), warm_up=len(xs))
     return {
         "horizon": int(np.atleast_1d(flow.horizon)[-1]),
         "lags": int(np.atleast_1d(flow.lags)[-1]),
         "decay": float(decay_per_step(jnp.asarray(log_norm))),
-        "exponents": np.asarray(spectrum.mean).tolist(),
+        "exponent": float(spectrum.mean[0]),
         "spread": float(spectrum.spread[0]),
         "log_norm_by_lag": np.round(log_norm - log_norm[0], 3).tolist(),
     }
@@ -99,26 +100,68 @@ def at_rest(network: Network, params: PyTree, quick: bool) -> Record:
     ends = attractor_kind(key, cell, params, x, starts, burn_in=steps, steps=steps)
     constant = jnp.broadcast_to(x, (steps, STARTS, *x.shape))
     settled, _ = rnnlab.unroll(cell, params, constant, starts)
-    half = STARTS // 2
-    both = jax.tree.map(lambda a, b: jnp.concatenate([a[:half], b[:half]]), starts, settled)
-    points = found(fixed_points, cell, params, x, both)
+    both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), starts, settled)
+    points = points_of(layers_of(cell, params), x, layer_states(both))
     record: Record = {
         "ends": dict(collections.Counter(ends.kind)),
         "periods": sorted(set(ends.period.tolist())),
         "exponent_at_rest": float(ends.exponent.max()),
-        "points": dict(collections.Counter(points.kind)),
-        "slowest_mode": None,
+        "points": dict(collections.Counter(kind for kind, _ in points)),
+        "slowest_modes": [steps for _, steps in points],
         "cycles": {},
     }
-    if points.kind:
-        record["slowest_mode"] = float(points.time_constants[0, 0])
     periods = [period for period in record["periods"] if 1 < period <= 16][:2]
-    if periods:
+    if periods and sum(leaf[0].size for leaf in jax.tree.leaves(settled)) <= 1024:
         cycles = found(limit_cycles, cell, params, x, settled, periods=periods)
         record["cycles"] = {
             str(period): kind for period, kind in zip(cycles.periods, cycles.kind, strict=True)
         }
     return record
+
+
+def layers_of(cell: Any, params: PyTree) -> list[tuple[Any, PyTree]]:
+    """The layers of a stack with their parameters; a cell is one layer."""
+    if isinstance(cell, rnnlab.layers.Stack):
+        return list(zip(cell.cells, params.layers, strict=True))
+    return [(cell, params)]
+
+
+def layer_states(state: PyTree) -> list[PyTree]:
+    """The states of the layers of a stack; that of a cell is one."""
+    return list(state.layers) if hasattr(state, "layers") else [state]
+
+
+def points_of(
+    layers: list[tuple[Any, PyTree]], x: Array, starts: list[PyTree]
+) -> list[tuple[str, float]]:
+    """The kind of each fixed point of a stack, and the steps in which its slowest mode decays.
+
+    A layer rests where the one below does, and reads its output, so that points are found layer by
+    layer. The Jacobian is block triangular: its eigenvalues are those of all layers.
+    """
+    (cell, params), *above = layers
+    points = found(fixed_points, cell, params, x, starts[0])
+    results = []
+    for state, kind, times in zip(points.states, points.kind, points.time_constants, strict=True):
+        own = kind, float(times[0])
+        if not above:
+            results.append(own)
+            continue
+        # The output is h, the last part of the state: all of it in a GRU, half in an LSTM.
+        y = jnp.asarray(state[-cell.output_size :], x.dtype)
+        results += [_weaker(own, other) for other in points_of(above, y, starts[1:])]
+    return results
+
+
+def _weaker(one: tuple[str, float], other: tuple[str, float]) -> tuple[str, float]:
+    """The less stable kind of two layers, and the slower mode."""
+    kinds = {one[0], other[0]}
+    kind = next(kind for kind in ("saddle", "unstable", "marginal", "stable") if kind in kinds)
+    if kind == "unstable" and len(kinds) > 1:
+        kind = "saddle"
+    # A negative time is one of growth.
+    slower = max((one[1], other[1]), key=lambda time: (time < 0, time))
+    return kind, slower
 
 
 def found(search: Any, *args: Any, **options: Any) -> Any:
@@ -132,14 +175,14 @@ def sentence(record: Record) -> str:
     """What training did to one network."""
     trained, fresh = record["trained"], record["fresh"]
     horizons = [row["horizon"] for row in fresh]
-    exponents = [row["exponents"][0] for row in fresh]
+    exponents = [row["exponent"] for row in fresh]
     before, after = float(np.mean(horizons)), trained["horizon"]
     change = "lengthened" if after > before else "shortened" if after < before else "kept"
-    rose = "raised" if trained["exponents"][0] > float(np.mean(exponents)) else "lowered"
+    rose = "raised" if trained["exponent"] > float(np.mean(exponents)) else "lowered"
     return (
         f"{record['name'].capitalize()} ({record['inputs']}): training {change} the horizon, from "
         f"{_between(horizons)} to {after} of {record['steps']} steps, and {rose} λ₁ from "
-        f"{_between(exponents, '+.3f')} to {trained['exponents'][0]:+.3f} nats per step; with "
+        f"{_between(exponents, '+.3f')} to {trained['exponent']:+.3f} nats per step; with "
         f"{record['resting']} as input {_ends(trained)}, where a fresh one has "
         f"{_ends(fresh[0], after=False)}."
     )
@@ -169,18 +212,13 @@ def two_libraries(quick: bool) -> Record | None:
     inputs = {"noise": np.asarray(noise), "speech": np.asarray(network.xs)}
     record: Record = {"steps": len(noise)}
     for name, xs in inputs.items():
-        spectrum = lyapunov_spectrum(
-            network.cell, network.params, jnp.asarray(xs), count=1, warm_up=0
-        )
-        long = jnp.tile(jnp.asarray(xs), (4, 1, 1))
-        settled = lyapunov_spectrum(network.cell, network.params, long, count=1, burn_in=len(xs))
+        measured = along_inputs(network._replace(xs=jnp.asarray(xs)), network.params)
         curves = {}
         for bits in (32, 64):
             curves[f"float{bits}"] = difference(network, xs, np.dtype(f"float{bits}"))
         record[name] = {
-            "exponent": float(settled.mean[0]),
-            "spread": float(settled.spread[0]),
-            "exponent_from_start": float(spectrum.mean[0]),
+            "exponent": measured["exponent"],
+            "spread": measured["spread"],
         } | {bits: np.median(curve, axis=1).tolist() for bits, curve in curves.items()}
         for bits, curve in curves.items():
             last = curve[-1]
@@ -193,11 +231,9 @@ def difference(network: Network, xs: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """‖h of PyTorch − h of rnnlab‖ / ‖h‖ of the last layer, ``[T, B]``."""
     import torch
 
-    arrays = rnnlab.interop.to_arrays(network.cell, network.params)
-    module = torch.nn.LSTM(40, 256, 3).to(torch.float64 if dtype == np.float64 else torch.float32)
-    module.load_state_dict(
-        {name: torch.from_numpy(array.astype(dtype)) for name, array in arrays.items()}
-    )
+    module = torch.nn.LSTM(40, 256, 3)
+    module.load_state_dict(rnnlab.interop.to_torch(network.cell, network.params))
+    module = module.to(torch.float64 if dtype == np.float64 else torch.float32)
     with torch.no_grad():
         theirs = module(torch.from_numpy(xs.astype(dtype)))[0].numpy()
     with jax.enable_x64(dtype == np.float64):
@@ -244,10 +280,10 @@ def finding(result: Record) -> str:
         for row in records
     )
     higher = sum(
-        row["trained"]["exponents"][0] > np.mean([one["exponents"][0] for one in row["fresh"]])
+        row["trained"]["exponent"] > np.mean([one["exponent"] for one in row["fresh"]])
         for row in records
     )
-    diverging = [row["name"] for row in records if row["trained"]["exponents"][0] > 0]
+    diverging = [row["name"] for row in records if row["trained"]["exponent"] > 0]
     restless = [row["name"] for row in records if set(row["trained"]["ends"]) != {"point"}]
     fresh = sum(set(row["fresh"][0]["ends"]) != {"point"} for row in records)
     text = (
@@ -310,12 +346,12 @@ def _exponents(axes: Axes, records: list[Record]) -> None:
     for place, row in enumerate(records):
         for one in row["fresh"]:
             axes.errorbar(
-                one["exponents"][0], place, xerr=one["spread"], fmt="s", color=COLOURS[5],
+                one["exponent"], place, xerr=one["spread"], fmt="s", color=COLOURS[5],
                 markersize=7,
             )  # fmt: skip
         trained = row["trained"]
         axes.errorbar(
-            trained["exponents"][0], place, xerr=trained["spread"], fmt="o", color=COLOURS[2],
+            trained["exponent"], place, xerr=trained["spread"], fmt="o", color=COLOURS[2],
             markersize=8,
         )  # fmt: skip
     axes.axvline(0, color="0.4", linewidth=0.8, linestyle=":")

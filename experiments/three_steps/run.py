@@ -101,7 +101,8 @@ def gradients(net: Network) -> Network:
 
     def of_network(net: Network) -> jax.Array:
         cell, params, state = as_cell(net)
-        return error(rnnlab.unroll(cell, params, net.xs, state)[1], net.w_y, net.d)
+        xs, w_y, d = (jnp.asarray(leaf) for leaf in (net.xs, net.w_y, net.d))
+        return error(rnnlab.unroll(cell, params, xs, state)[1], w_y, d)
 
     return jax.grad(of_network)(net)
 

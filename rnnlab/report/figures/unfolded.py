@@ -20,7 +20,7 @@ def unfolded(matrix: BpttContributions, axes: Axes, row: int, steps: int) -> Non
     """Draws the last ``steps`` steps up to the loss of ``row``; see :func:`report.unfolded`."""
     count = len(np.asarray(matrix.last))
     if not -count <= row < count:
-        raise ValueError(f"row is {row}, but the matrix has {count} rows; give one from 0")
+        raise ValueError(f"row is {row}, but the matrix has {count} rows; give one of them, from 0")
     steps = _check.positive_int("steps", steps)
     last = int(np.asarray(matrix.last)[row])
     shown = np.arange(max(last - steps, 0), last)
