@@ -8,6 +8,8 @@ import pytest
 
 import rnnlab
 from rnnlab import diagnostics, training
+from rnnlab.report.figures import unfolded as figures_unfolded
+from rnnlab.report.figures.style import COLOURS
 from tests.reference import one_sentence
 
 CELL = rnnlab.RNN(5, param_dtype=jnp.float64)
@@ -88,6 +90,40 @@ def test_a_stack_has_a_line_for_each_layer():
     flow = rnnlab.gradient_flow(cell, params, XS, loss, lengths=jnp.array([30, 3, 12, 1]))
     labels = {line.get_label() for line in rnnlab.report.plot(flow).axes[0].lines}
     assert {"layer 0", "layer 1", "1/1000"} <= labels
+
+
+def drawn_widths(axes, colour):
+    """The widths of the wide lines of a colour, relative to the widest."""
+    lines = [line for line in axes.lines if line.get_color() == colour and len(line.get_xdata())]
+    wide = np.array([line.get_linewidth() for line in lines[::2]])
+    return wide / figures_unfolded.WIDEST
+
+
+def test_the_lines_of_the_unfolded_network_are_as_wide_as_the_terms():
+    matrix = diagnostics.bptt_contributions(CELL, PARAMS, XS[:8], loss, rows=8)
+    (axes,) = rnnlab.report.unfolded(matrix, row=6, steps=5).axes
+    shown = slice(2, 7)  # steps 3 to 7
+    states = np.asarray(matrix.log_norm_state)[6, shown]
+    np.testing.assert_allclose(drawn_widths(axes, "0.55"), np.exp(states - states.max()))
+    terms = np.stack([leaf[6, shown] for leaf in jax.tree.leaves(matrix.log_contributions)])
+    expected = np.exp(terms - terms.max())
+    for row, colour in zip(expected, COLOURS[1:], strict=False):
+        np.testing.assert_allclose(drawn_widths(axes, colour), row)
+
+
+def test_a_term_that_is_exactly_zero_has_no_width():
+    # From h₀ = 0 the recurrent weights add nothing at the first step.
+    matrix = diagnostics.bptt_contributions(CELL, PARAMS, XS[:3], loss, rows=3)
+    (axes,) = rnnlab.report.unfolded(matrix).axes
+    w_h = drawn_widths(axes, COLOURS[2])
+    assert w_h[0] == 0
+    assert (w_h[1:] > 0).all()
+
+
+def test_an_unfolded_network_of_no_such_row_is_refused():
+    matrix = diagnostics.bptt_contributions(CELL, PARAMS, XS[:3], loss, rows=3)
+    one_sentence(lambda: rnnlab.report.unfolded(matrix, row=3), "row is 3", "3 rows")
+    one_sentence(lambda: rnnlab.report.unfolded(matrix, steps=0), "steps")
 
 
 def test_anything_else_is_refused():

@@ -25,6 +25,7 @@ from rnnlab.diagnostics import (
 )
 from rnnlab.report.figures.style import COLOURS, STYLE, title
 from rnnlab.report.figures.training import training
+from rnnlab.report.figures.unfolded import unfolded
 from rnnlab.report.training import run_metrics
 from rnnlab.training import GradientLooks
 from rnnlab.training.metrics import History
@@ -52,6 +53,15 @@ def plot(result: Any) -> Figure:
                 # A Greek letter is a symbol: λ₁ is not Λ₁.
                 sentence = sentence[:1].upper() + sentence[1:]
             title(figure, sentence, 60 * columns)
+    return figure
+
+
+def plot_unfolded(matrix: BpttContributions, row: int, steps: int) -> Figure:
+    """The figure of :func:`rnnlab.report.unfolded`."""
+    with matplotlib.rc_context(STYLE):
+        width = min(4 + min(steps, len(np.asarray(matrix.log_norm_state)[0])), 14)
+        figure = Figure(figsize=(width, 4.2), layout="constrained")
+        unfolded(matrix, figure.subplots(), row, steps)
     return figure
 
 

@@ -1,0 +1,389 @@
+"""Published recurrent networks that ship inside pip packages, beside fresh ones of their shape.
+
+    python -m experiments.in_the_wild.run
+
+For each: the horizon of the gradient of the last output, λ₁ along its inputs, and, for a constant
+input, the attractors, fixed points and cycles. The last part compares PyTorch and rnnlab on the
+speaker encoder: where λ₁ is positive, the roundings of two exact libraries grow apart.
+
+The packages are installed by hand, see README.md; those that are missing are left out, and named.
+"""
+
+import collections
+import warnings
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.axes import Axes
+
+import rnnlab
+from experiments.common import Record, experiment
+from experiments.in_the_wild import networks, sounds
+from experiments.in_the_wild.networks import Network
+from rnnlab.diagnostics import (
+    attractor_kind,
+    decay_per_step,
+    fixed_points,
+    gradient_flow,
+    limit_cycles,
+    lyapunov_spectrum,
+    sample_states,
+)
+from rnnlab.report.figures.style import COLOURS, drawing, grid_lines, reference_line, title
+from rnnlab.typing import Array, PyTree
+
+FRESH = 3
+"""Fresh networks, whose horizons and exponents are measured."""
+STARTS = 4
+REST = 1000
+"""Steps with a constant input before attractors are looked at, and while they are."""
+
+
+# One network
+
+
+def measure(network: Network, quick: bool) -> Record:
+    """The trained network and fresh ones under the same instruments."""
+    fresh_seeds = 1 if quick else FRESH
+    trained = along_inputs(network, network.params)
+    fresh = [along_inputs(network, network.draw(seed)) for seed in range(fresh_seeds)]
+    record: Record = {
+        "name": network.name,
+        "inputs": network.inputs,
+        "resting": network.resting,
+        "check": network.check,
+        "steps": len(network.xs),
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(network.params)),
+        "trained": trained | at_rest(network, network.params, quick),
+        "fresh": [fresh[0] | at_rest(network, network.draw(0), quick), *fresh[1:]],
+    }
+    record["sentence"] = sentence(record)
+    print(f"{record['sentence']}\n")
+    return record
+
+
+def last_output(ys: Array, direction: Array) -> Array:
+    """The component of the last output in a direction."""
+    return jnp.sum(ys[-1] @ direction)
+
+
+def along_inputs(network: Network, params: PyTree) -> Record:
+    """The horizon and λ₁ on the inputs of the network."""
+    cell, xs = network.cell, network.xs
+    direction = jax.random.normal(jax.random.key(1), (cell.output_size,))
+    flow = gradient_flow(cell, params, xs, last_output, direction)
+    # Of layers, the last one: its gradient is what the loss sees first.
+    log_norm = np.atleast_2d(flow.log_norm_by_lag)[-1]
+    # The state settles in one pass over the inputs, directions align in the next.
+    passes = jnp.tile(xs, (4, 1, 1))
+    spectrum = lyapunov_spectrum(cell, params, passes, count=1, burn_in=len(xs), warm_up=len(xs))
+    return {
+        "horizon": int(np.atleast_1d(flow.horizon)[-1]),
+        "lags": int(np.atleast_1d(flow.lags)[-1]),
+        "decay": float(decay_per_step(jnp.asarray(log_norm))),
+        "exponent": float(spectrum.mean[0]),
+        "spread": float(spectrum.spread[0]),
+        "log_norm_by_lag": np.round(log_norm - log_norm[0], 3).tolist(),
+    }
+
+
+def at_rest(network: Network, params: PyTree, quick: bool) -> Record:
+    """The attractors, fixed points and cycles under a constant input."""
+    cell, x = network.cell, network.rest
+    steps = 200 if quick else REST
+    key = jax.random.key(0)
+    states, _ = rnnlab.unroll_states(cell, params, network.xs)
+    starts = sample_states(key, states, STARTS)
+    ends = attractor_kind(key, cell, params, x, starts, burn_in=steps, steps=steps)
+    constant = jnp.broadcast_to(x, (steps, STARTS, *x.shape))
+    settled, _ = rnnlab.unroll(cell, params, constant, starts)
+    both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), starts, settled)
+    points = points_of(layers_of(cell, params), x, layer_states(both))
+    record: Record = {
+        "ends": dict(collections.Counter(ends.kind)),
+        "periods": sorted(set(ends.period.tolist())),
+        "exponent_at_rest": float(ends.exponent.max()),
+        "points": dict(collections.Counter(kind for kind, _ in points)),
+        "slowest_modes": [steps for _, steps in points],
+        "cycles": {},
+    }
+    periods = [period for period in record["periods"] if 1 < period <= 16][:2]
+    if periods and sum(leaf[0].size for leaf in jax.tree.leaves(settled)) <= 1024:
+        cycles = found(limit_cycles, cell, params, x, settled, periods=periods)
+        record["cycles"] = {
+            str(period): kind for period, kind in zip(cycles.periods, cycles.kind, strict=True)
+        }
+    return record
+
+
+def layers_of(cell: Any, params: PyTree) -> list[tuple[Any, PyTree]]:
+    """The layers of a stack with their parameters; a cell is one layer."""
+    if isinstance(cell, rnnlab.layers.Stack):
+        return list(zip(cell.cells, params.layers, strict=True))
+    return [(cell, params)]
+
+
+def layer_states(state: PyTree) -> list[PyTree]:
+    """The states of the layers of a stack; that of a cell is one."""
+    return list(state.layers) if hasattr(state, "layers") else [state]
+
+
+def points_of(
+    layers: list[tuple[Any, PyTree]], x: Array, starts: list[PyTree]
+) -> list[tuple[str, float]]:
+    """The kind of each fixed point of a stack, and the steps in which its slowest mode decays.
+
+    A layer rests where the one below does, and reads its output, so that points are found layer by
+    layer. The Jacobian is block triangular: its eigenvalues are those of all layers.
+    """
+    (cell, params), *above = layers
+    points = found(fixed_points, cell, params, x, starts[0])
+    results = []
+    for state, kind, times in zip(points.states, points.kind, points.time_constants, strict=True):
+        own = kind, float(times[0])
+        if not above:
+            results.append(own)
+            continue
+        # The output is h, the last part of the state: all of it in a GRU, half in an LSTM.
+        y = jnp.asarray(state[-cell.output_size :], x.dtype)
+        results += [_weaker(own, other) for other in points_of(above, y, starts[1:])]
+    return results
+
+
+def _weaker(one: tuple[str, float], other: tuple[str, float]) -> tuple[str, float]:
+    """The less stable kind of two layers, and the slower mode."""
+    kinds = {one[0], other[0]}
+    kind = next(kind for kind in ("saddle", "unstable", "marginal", "stable") if kind in kinds)
+    if kind == "unstable" and len(kinds) > 1:
+        kind = "saddle"
+    # A negative time is one of growth.
+    slower = max((one[1], other[1]), key=lambda time: (time < 0, time))
+    return kind, slower
+
+
+def found(search: Any, *args: Any, **options: Any) -> Any:
+    """The result of a search, which may be empty."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return search(*args, **options)
+
+
+def sentence(record: Record) -> str:
+    """What training did to one network."""
+    trained, fresh = record["trained"], record["fresh"]
+    horizons = [row["horizon"] for row in fresh]
+    exponents = [row["exponent"] for row in fresh]
+    before, after = float(np.mean(horizons)), trained["horizon"]
+    change = "lengthened" if after > before else "shortened" if after < before else "kept"
+    rose = "raised" if trained["exponent"] > float(np.mean(exponents)) else "lowered"
+    return (
+        f"{record['name'].capitalize()} ({record['inputs']}): training {change} the horizon, from "
+        f"{_between(horizons)} to {after} of {record['steps']} steps, and {rose} λ₁ from "
+        f"{_between(exponents, '+.3f')} to {trained['exponent']:+.3f} nats per step; with "
+        f"{record['resting']} as input {_ends(trained)}, where a fresh one has "
+        f"{_ends(fresh[0], after=False)}."
+    )
+
+
+def _between(values: list[Any], form: str = "g") -> str:
+    low, high = format(min(values), form), format(max(values), form)
+    return low if low == high else f"{low} to {high}"
+
+
+def _ends(record: Record, after: bool = True) -> str:
+    kinds = ", ".join(f"{count} {kind}" for kind, count in record["ends"].items())
+    points = ", ".join(f"{count} {kind}" for kind, count in record["points"].items()) or "no"
+    text = f"{kinds} and {points} fixed points"
+    return f"its {STARTS} starts end as {text}" if after else text
+
+
+# Two libraries
+
+
+def two_libraries(quick: bool) -> Record | None:
+    """The speaker encoder in PyTorch and in rnnlab, on noise and on speech."""
+    if networks.missing("resemblyzer") or quick:
+        return None
+    network = networks.speaker_encoder()[0]
+    noise = jax.random.normal(jax.random.key(0), network.xs.shape)
+    inputs = {"noise": np.asarray(noise), "speech": np.asarray(network.xs)}
+    record: Record = {"steps": len(noise)}
+    for name, xs in inputs.items():
+        measured = along_inputs(network._replace(xs=jnp.asarray(xs)), network.params)
+        curves = {}
+        for bits in (32, 64):
+            curves[f"float{bits}"] = difference(network, xs, np.dtype(f"float{bits}"))
+        record[name] = {
+            "exponent": measured["exponent"],
+            "spread": measured["spread"],
+        } | {bits: np.median(curve, axis=1).tolist() for bits, curve in curves.items()}
+        for bits, curve in curves.items():
+            last = curve[-1]
+            record[name][f"{bits}_last"] = [float(last.min()), float(last.max())]
+            print(f"{name}, {bits}: {last.min():.1e} to {last.max():.1e} after {len(xs)} steps")
+    return record
+
+
+def difference(network: Network, xs: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """‖h of PyTorch − h of rnnlab‖ / ‖h‖ of the last layer, ``[T, B]``."""
+    import torch
+
+    module = torch.nn.LSTM(40, 256, 3)
+    module.load_state_dict(rnnlab.interop.to_torch(network.cell, network.params))
+    module = module.to(torch.float64 if dtype == np.float64 else torch.float32)
+    with torch.no_grad():
+        theirs = module(torch.from_numpy(xs.astype(dtype)))[0].numpy()
+    with jax.enable_x64(dtype == np.float64):
+        cell, params = rnnlab.interop.from_torch(module.state_dict())
+        ours = np.asarray(rnnlab.unroll(cell, params, jnp.asarray(xs, dtype))[1])
+    return np.linalg.norm(ours - theirs, axis=-1) / np.linalg.norm(theirs, axis=-1)
+
+
+# All networks
+
+
+def run(quick: bool) -> Record:
+    """All packages that are installed; a quick run measures one network."""
+    records, skipped = [], []
+    for package, read, requirement in networks.published():
+        reason = networks.missing(package)
+        if reason is None and quick and (records or package != "g2p_en"):
+            reason = f"{package} is left out of a quick run"
+        if reason is not None:
+            skipped.append(reason)
+            print(f"{reason}; pip install --no-deps {requirement}")
+            continue
+        found_networks = read()[: 1 if quick else None]
+        records += [measure(network, quick) for network in found_networks]
+    result = {
+        "fresh_seeds": 1 if quick else FRESH,
+        "starts": STARTS,
+        "speech": sounds.speech()[1],
+        "networks": records,
+        "left_out": skipped,
+        "libraries": two_libraries(quick),
+    }
+    return {"finding": finding(result)} | result
+
+
+def finding(result: Record) -> str:
+    """How many networks changed in which way."""
+    records = result["networks"]
+    if not records:
+        return "None of the packages is installed, so nothing was measured."
+    count = len(records)
+    longer = sum(
+        row["trained"]["horizon"] > np.mean([one["horizon"] for one in row["fresh"]])
+        for row in records
+    )
+    higher = sum(
+        row["trained"]["exponent"] > np.mean([one["exponent"] for one in row["fresh"]])
+        for row in records
+    )
+    diverging = [row["name"] for row in records if row["trained"]["exponent"] > 0]
+    restless = [row["name"] for row in records if set(row["trained"]["ends"]) != {"point"}]
+    fresh = sum(set(row["fresh"][0]["ends"]) != {"point"} for row in records)
+    text = (
+        f"Training lengthened the horizon in {longer} of {count} published networks and raised λ₁ "
+        f"on their inputs in {higher}; λ₁ is positive in {_named(diverging)}. With a constant "
+        f"input, not every start comes to rest in {_named(restless)}, and in "
+        f"{fresh or 'none'} of the fresh ones."
+    )
+    libraries = result["libraries"]
+    if libraries is not None:
+        noise, speech = libraries["noise"], libraries["speech"]
+        text += (
+            f" On noise, where λ₁ of the speaker encoder is {noise['exponent']:+.3f} nats per "
+            f"step, PyTorch and rnnlab differ by {_percent(noise['float32_last'])} after "
+            f"{libraries['steps']} steps in float32 and by {noise['float64_last'][1]:.0e} in "
+            f"float64; on speech (λ₁ = {speech['exponent']:+.3f}) by "
+            f"{speech['float32_last'][1]:.0e} in float32."
+        )
+    return text
+
+
+def _named(names: list[str]) -> str:
+    if not names:
+        return "none"
+    return ", ".join(f"the {name}" for name in names)
+
+
+def _percent(values: list[float]) -> str:
+    return f"{100 * values[0]:.2g} to {100 * values[1]:.2g} %"
+
+
+def draw(result: Record, path: Path) -> None:
+    """Horizons and exponents of all networks, and the difference between two libraries."""
+    with drawing(path, 1, 3, (15, 4.8)) as (figure, (left, middle, right)):
+        records = result["networks"]
+        if records:
+            _horizons(left, records)
+            _exponents(middle, records)
+        if result["libraries"] is not None:
+            _differences(right, result["libraries"])
+        count = len(records)
+        longer = sum(
+            row["trained"]["horizon"] > np.mean([one["horizon"] for one in row["fresh"]])
+            for row in records
+        )
+        text = f"Training lengthened the horizon in {longer} of {count} published networks"
+        title(figure, text, 110)
+
+
+def _horizons(axes: Axes, records: list[Record]) -> None:
+    for place, row in enumerate(records):
+        for one in row["fresh"]:
+            axes.plot(one["horizon"], place, "s", color=COLOURS[5], markersize=7)
+        axes.plot(row["trained"]["horizon"], place, "o", color=COLOURS[2], markersize=8)
+    axes.set(xlabel=f"horizon (steps of {records[0]['steps']})", xlim=(0, None))
+    _rows(axes, records)
+
+
+def _exponents(axes: Axes, records: list[Record]) -> None:
+    for place, row in enumerate(records):
+        for one in row["fresh"]:
+            axes.errorbar(
+                one["exponent"], place, xerr=one["spread"], fmt="s", color=COLOURS[5],
+                markersize=7,
+            )  # fmt: skip
+        trained = row["trained"]
+        axes.errorbar(
+            trained["exponent"], place, xerr=trained["spread"], fmt="o", color=COLOURS[2],
+            markersize=8,
+        )  # fmt: skip
+    axes.axvline(0, color="0.4", linewidth=0.8, linestyle=":")
+    axes.set(xlabel="λ₁ on its inputs (nats per step); bars: spread of 8 sequences")
+    axes.plot([], [], "o", color=COLOURS[2], label="as published")
+    axes.plot([], [], "s", color=COLOURS[5], label="fresh")
+    axes.legend(frameon=False, fontsize=9, loc="best")
+    _rows(axes, records)
+
+
+def _rows(axes: Axes, records: list[Record]) -> None:
+    axes.set_yticks(range(len(records)), [row["name"] for row in records])
+    axes.set_ylim(len(records) - 0.5, -0.5)
+    grid_lines(axes)
+
+
+def _differences(axes: Axes, libraries: Record) -> None:
+    steps = np.arange(1, libraries["steps"] + 1)
+    for name, colour in (("noise", COLOURS[1]), ("speech", COLOURS[3])):
+        for bits, style in (("float32", "-"), ("float64", "--")):
+            axes.plot(steps, libraries[name][bits], style, color=colour, label=f"{name}, {bits}")
+    reference_line(axes, 1)
+    axes.set(yscale="log", xlabel="step", ylabel="‖h of PyTorch − h of rnnlab‖ / ‖h‖, median of 8")
+    axes.set_title("speaker encoder, two libraries", fontsize=10)
+    grid_lines(axes)
+    axes.legend(frameon=False, fontsize=8)
+
+
+def main() -> None:
+    """Runs the experiment."""
+    experiment(__file__, __doc__, run, draw)
+
+
+if __name__ == "__main__":
+    main()
