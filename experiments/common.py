@@ -91,7 +91,8 @@ def answer(folder: Path) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     parts = [result["finding"]]
     parts += [f"![{name.stem}]({name.name})" for name in _figures(folder)]
-    parts.append(f"Minutes on two cores: {_minutes(result)}. Python {result['python']}, {versions}.")
+    made_with = f"Python {result['python']}, {versions}"
+    parts.append(f"Minutes on two cores: {_minutes(result)}. {made_with}.")
     return "\n\n".join(parts) + "\n"
 
 
