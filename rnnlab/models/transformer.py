@@ -94,7 +94,7 @@ class Transformer(Network):
             positions = positions - starts.T
             seen = seen & (steps >= starts.T[..., None])
         # Flax has the batch first, and an axis for the heads in the mask.
-        ys = self._blocks.apply(
+        ys: Any = self._blocks.apply(
             {"params": params}, jnp.swapaxes(xs, 0, 1), positions, seen[:, None]
         )
         return jnp.swapaxes(ys, 0, 1)

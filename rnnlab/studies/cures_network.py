@@ -13,7 +13,7 @@ from rnnlab.layers import Bidirectional, Stack
 from rnnlab.studies import training
 from rnnlab.studies.cures_settings import CuresSettings
 from rnnlab.training.trees import fingerprint
-from rnnlab.typing import Array, Cell, PyTree
+from rnnlab.typing import Array
 
 ZIPPED = (".pt", ".pth", ".bin")
 """Endings of the files that ``torch.save`` writes."""
@@ -96,7 +96,7 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
-def _of_run(folder: Path, precision: str) -> tuple[str, Cell, PyTree]:
+def _of_run(folder: Path, precision: str) -> tuple[str, Any, Any]:
     """The name, the cell and the parameters of a training run."""
     if training.settings_of(folder).precision == "float64" != precision:
         raise ValueError(
@@ -107,7 +107,7 @@ def _of_run(folder: Path, precision: str) -> tuple[str, Cell, PyTree]:
     return trained.setup.settings.cell, trained.setup.model.cell, trained.params.cell
 
 
-def _of_file(path: Path, prefix: str) -> tuple[str | None, Cell, PyTree]:
+def _of_file(path: Path, prefix: str) -> tuple[str | None, Any, Any]:
     """The cell and the parameters in a file of weights."""
     if not path.is_file():
         raise ValueError(

@@ -159,8 +159,8 @@ def fit(
         optimiser = optax.chain(optax.clip_by_global_norm(clip), optimiser)
     if loss is None:
         loss = model.loss
-    data = checked_data(loss, data)
     assert loss is not None
+    data = checked_data(loss, data)
     if params is None:
         params = model.init(k_init, data[0])
     step = train_step(
