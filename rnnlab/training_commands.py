@@ -328,15 +328,12 @@ def _trained(
     setup: "Setup", out: Path, *, resume: bool, writers: "list[MetricsWriter]"
 ) -> "TrainingRun":
     from rnnlab.studies import training
-    from rnnlab.training.faults import Interrupted, RunFolderError
+    from rnnlab.training.faults import RunFolderError
 
     try:
         return training.train(setup, out, resume=resume, writers=writers)
     except RunFolderError as fault:
         raise UsageError(fault) from None
-    except Interrupted as stop:
-        terminal.note(f"rnnlab: {stop}; continue with: rnnlab resume {shlex.quote(str(out))}")
-        raise
     finally:
         for writer in writers:
             writer.close()

@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 import shutil
+import signal
 import threading
 
 import jax
@@ -19,6 +20,7 @@ from rnnlab import terminal
 from rnnlab.models import classifier
 from rnnlab.training import (
     CheckpointError,
+    Interrupted,
     NonFiniteError,
     Validation,
     Watch,
@@ -309,7 +311,7 @@ def contents(folder):
         ({"steps": 3}, ("steps is 3", "4 steps already")),
         ({"optimiser": optax.sgd(0.1)}, ("the checkpoint has state.optimiser",)),
         ({"params": {"w": jnp.zeros(2)}}, ("has shape",)),
-        ({"resume": False}, ("holds a run already",)),
+        ({"resume": False}, ("holds a run already; choose", "resume the run with fit(")),
     ],
 )
 def test_another_run_is_refused_and_nothing_is_changed(four_steps, tmp_path, change, words):
@@ -505,6 +507,48 @@ def test_a_smaller_limit_than_was_reached_takes_one_more_step(tmp_path, ends):
         assert run.metrics.steps("loss").tolist() == list(range(1, 10))
 
 
+# Signals
+
+
+def test_a_signal_while_the_model_is_initialised_is_not_lost(tmp_path, monkeypatch, capsys):
+    """Nor is it said twice, nor without progress."""
+    out = tmp_path / "run"
+    init = Follower.init
+
+    def interrupted(*arguments):
+        signal.raise_signal(signal.SIGINT)
+        return init(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Follower, "init", interrupted)
+        for progress in (True, False):
+            with pytest.raises(Interrupted) as caught:
+                train(out=out, resume=True, progress=progress)
+            assert (caught.value.code, caught.value.step) == (130, 0)
+    assert capsys.readouterr().err == (
+        "rnnlab: stopped by SIGINT after step 0, with a checkpoint saved; resume the run with "
+        f"fit(..., out={str(out)!r}, resume=True)\n"
+    )
+    resumed = train(out=out, resume=True)
+    assert resumed.start == 0
+    same(resumed, train())
+
+
+def test_a_signal_while_the_last_checkpoint_is_saved_is_not_lost(tmp_path, monkeypatch):
+    wait = loop._Loop._wait
+
+    def interrupted(self):
+        signal.raise_signal(signal.SIGTERM)
+        wait(self)
+
+    monkeypatch.setattr(loop._Loop, "_wait", interrupted)
+    with pytest.raises(Interrupted) as caught:
+        train(out=tmp_path / "run")
+    assert (caught.value.code, caught.value.step) == (143, 8)
+    monkeypatch.undo()
+    assert train(out=tmp_path / "run", resume=True).start == 8
+
+
 # What a checkpoint may hold
 
 
@@ -564,6 +608,45 @@ def test_progress_is_lines_where_there_is_no_terminal(capsys, monkeypatch):
     assert re.fullmatch(told, lines[-1])
     train(steps=2)
     assert capsys.readouterr().err == ""
+
+
+def test_the_time_of_a_step_is_told_without_compiling(capsys, monkeypatch):
+    """By a clock on which the device takes 1 s for a step, and the host 100 s for a new shape."""
+    now, free, ends, shapes = [0.0], [0.0], [], set()
+    compiled, record = program.compiled, loop._Loop._record
+
+    def slow(step):
+        call = compiled(step)
+
+        def timed(state, batches, count, most_skipped):
+            now[0] += 100 * (batches.shape not in shapes)
+            shapes.add(batches.shape)
+            free[0] = max(now[0], free[0]) + count
+            ends.append(free[0])
+            return call(state, batches, count, most_skipped)
+
+        return timed
+
+    def wait(self, pending):
+        now[0] = max(now[0], ends.pop(0))
+        record(self, pending)
+
+    monkeypatch.setattr(program, "compiled", slow)
+    monkeypatch.setattr(loop._Loop, "_record", wait)
+    monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(terminal, "QUIET", 1.0)
+    log = functools.partial(terminal.Log, clock=lambda: now[0])
+    monkeypatch.setattr(terminal, "Log", log)
+    data = [np.ones(size) for size in (1, 1, 2, 2, 3, 3, 1, 2, 3) * 4]
+    train(data=data, steps=36, loss=mean, params=jnp.zeros(()), progress=True)
+    speeds = re.findall(r"(\S+) steps/s", capsys.readouterr().err)
+    assert len(speeds) > 2
+    assert set(speeds) == {"1"}
+
+
+def mean(params, batch, key):
+    del key
+    return jnp.mean((params - batch) ** 2), {}
 
 
 class Notes:

@@ -89,6 +89,7 @@ def train(model=None, data=TEN, optimiser=SGD, steps=4, **options):
         ),
         ({"validation": Validation(TEN, batches=1, carry=jnp.zeros(2))}, ("validation.carry",)),
         ({"writers": [print]}, ("writers holds", "write(step, values)")),
+        ({"resume": True}, ("resume is True, but out is None",)),
     ],
 )
 def test_wrong_options_are_refused_in_one_sentence(options, words):

@@ -472,7 +472,7 @@ def test_a_directory_without_a_run_is_one_sentence(there, name, folder, words):
     ("out", "words"),
     [
         ("", "--out is empty; give"),
-        ("run", "run holds a run already; resume it, or choose another directory"),
+        ("run", "run holds a run already; choose another directory, or resume the run with: rn"),
         (".", ". holds files that do not belong to a run; choose"),
         ("text.txt", "text.txt cannot be written ("),
         ("text.txt/deeper", "cannot be written ("),

@@ -104,6 +104,8 @@ class CuresSettings:
         for name in ("lag", "hidden_size", "seeds", "steps", "check_every", "batch_size"):
             whole(name, getattr(self, name), 1)
         if self.prefix and self.network is None:
-            raise ValueError(f"prefix is {self.prefix!r}, but network names no file of weights; give one")
+            raise ValueError(
+                f"prefix is {self.prefix!r}, but network names no file of weights; give one"
+            )
         positive("learning_rate", self.learning_rate)
         check_weights(self.init, self.precision)

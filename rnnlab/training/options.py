@@ -155,6 +155,15 @@ def check_data(data: Any, batches: int) -> None:
         )
 
 
+def check_folder(out: Any, resume: bool) -> None:
+    """ValueError for a run that is to be resumed from no directory."""
+    if out is None and resume:
+        raise ValueError(
+            "resume is True, but out is None, so there is no run to go on with; give its directory "
+            "as out, or resume=False"
+        )
+
+
 def check_clip(clip: float) -> None:
     """ValueError unless ``clip`` is a finite number above 0."""
     _check.number("clip", clip)

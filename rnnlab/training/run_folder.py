@@ -5,6 +5,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,22 @@ RUN, METRICS, CHECKPOINTS = "run.json", "metrics.jsonl", "checkpoints"
 DIGEST = "sha256"
 """The entry of ``run.json`` with the SHA-256 of the others: otherwise a changed digit would be
 another setting."""
+
+
+COMMAND = {"settings", "texts", "alphabet"}
+"""The entries of ``config`` by which a run of ``rnnlab train`` is known."""
+
+
+def is_of_command(config: Any) -> bool:
+    """Whether a run with this ``config`` is one of ``rnnlab train``, of any version."""
+    return isinstance(config, Mapping) and config.keys() >= COMMAND
+
+
+def way_to_resume(folder: Path, config: Any) -> str:
+    """How a run goes on: the command, or the arguments of ``fit``."""
+    if is_of_command(config):
+        return f"resume the run with: rnnlab resume {shlex.quote(str(folder))}"
+    return f"resume the run with fit(..., out={str(folder)!r}, resume=True)"
 
 
 class RunFolder:
@@ -110,10 +127,17 @@ class RunFolder:
             return
         if not self.resume:
             raise RunFolderError(
-                f"{self.folder} holds a run already; resume it, or choose another directory"
+                f"{self.folder} holds a run already; choose another directory, or "
+                f"{self._way_to_resume()}"
             )
         self._before = read_run(self.folder)
         self._compare(self._before)
+
+    def _way_to_resume(self) -> str:
+        # A damaged run.json is an error of its own, which those who resume the run are told.
+        with contextlib.suppress(RunFolderError):
+            return way_to_resume(self.folder, read_run(self.folder)["config"])
+        return way_to_resume(self.folder, self.about["config"])
 
     def _write(self, versions: Mapping[str, str]) -> None:
         content = {**self.about, "options": self.options, "versions": versions}
