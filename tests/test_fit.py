@@ -73,6 +73,7 @@ class Drift:
 
 MODEL, DATA = Follower(), Drift()
 ADAM = optax.adam(0.1)
+CARRY = {"total": jnp.zeros(3)}
 ZEROS = Validation([np.zeros(3), np.ones(3)], every=3, batches=2)
 
 
@@ -242,7 +243,6 @@ def test_measurements_are_made_at_their_steps_on_the_next_batch(tmp_path):
 
 # Resuming
 
-CARRY = {"total": jnp.zeros(3)}
 SUM = Watch(2, lambda params, batch: {"sum": jnp.sum(params["w"] + batch)})
 CASES = {
     "everything": {
@@ -309,8 +309,13 @@ def contents(folder):
         ({"average": 0.5}, ("another average",)),
         ({"compute_dtype": "bfloat16"}, ("another compute_dtype",)),
         ({"steps": 3}, ("steps is 3", "4 steps already")),
-        ({"optimiser": optax.sgd(0.1)}, ("the checkpoint has state.optimiser",)),
-        ({"params": {"w": jnp.zeros(2)}}, ("has shape",)),
+        (
+            {"optimiser": optax.sgd(0.1)},
+            ("another optimiser (the checkpoint has state.optimiser", "give fit the same model, "),
+        ),
+        ({"params": {"w": jnp.zeros(2)}}, ("another model (state.params['w'] has shape",)),
+        ({"validation": ZEROS}, ("a run without validation (the checkpoint lacks best['w'])",)),
+        ({"loss": MODEL.carried, "carry": CARRY}, ("a run without carry",)),
         ({"resume": False}, ("holds a run already; choose", "resume the run with fit(")),
     ],
 )

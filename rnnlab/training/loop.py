@@ -16,7 +16,14 @@ from rnnlab import terminal
 from rnnlab.data.order import check_seed
 from rnnlab.training import options, program, trees
 from rnnlab.training.evaluation import Validation, evaluate
-from rnnlab.training.faults import FINE, CheckpointError, Interrupted, NonFiniteError, describe
+from rnnlab.training.faults import (
+    FINE,
+    CheckpointError,
+    Interrupted,
+    NonFiniteError,
+    RunFolderError,
+    describe,
+)
 from rnnlab.training.metrics import History, MetricsWriter, measurements, numbers
 from rnnlab.training.monitors import without_monitors
 from rnnlab.training.options import Settings, Watch
@@ -283,6 +290,32 @@ class Content(NamedTuple):
     best: PyTree
 
 
+_PARTS = {
+    "best": "validation",
+    "state.average": "average",
+    "state.carry": "carry",
+    "state.key": "kind of random keys",
+    "state.optimiser": "optimiser",
+    "state.params": "model",
+}
+"""Where the arrays of a checkpoint come from, in the words of :func:`fit`."""
+
+
+def _another_run(folder: Path, mismatch: trees.MismatchError) -> str:
+    """What differs from the arguments with which the run was started, and what to do."""
+    part = next(part for name, part in _PARTS.items() if mismatch.name.startswith(name))
+    is_optional = part in ("average", "carry", "validation")
+    which = f"with another {part}"
+    if is_optional and mismatch.is_missing:
+        which = f"without {part}"
+    elif is_optional and mismatch.is_surplus:
+        which = f"with {part}"
+    return (
+        f"{folder} holds a run {which} ({mismatch.fault}); give fit the same model, optimiser, "
+        "validation, average and carry as before, or choose another directory"
+    )
+
+
 class _Pending(NamedTuple):
     """A call of the compiled program whose metrics were not read yet."""
 
@@ -333,7 +366,10 @@ class _Loop:
         """Goes back to the last checkpoint of the folder, if there is one."""
         if self.folder is None:
             return
-        restored = self.folder.restore(self._content())
+        try:
+            restored = self.folder.restore(self._content())
+        except trees.MismatchError as fault:
+            raise RunFolderError(_another_run(self.folder.folder, fault)) from None
         if restored is None:
             return
         self.state, self.best_params = restored.state

@@ -168,16 +168,12 @@ class RunFolder:
         """The last whole checkpoint; the metrics go back to it.
 
         Raises:
-            RunFolderError: for a checkpoint of another run, structure, shape or dtype, or of more
-                steps than the run shall have.
+            MismatchError: for a checkpoint of another structure, shape or dtype.
+            RunFolderError: for a checkpoint of another run, or of more steps than the run shall
+                have.
             CheckpointError: where no checkpoint is whole, or the metrics before it were changed.
         """
-        restored = None
-        if self.resume:
-            try:
-                restored = self.checkpoints.restore(template)
-            except ValueError as fault:
-                raise RunFolderError(str(fault)) from None
+        restored = self.checkpoints.restore(template) if self.resume else None
         if restored is not None:
             check_owner(self.folder, restored.about, self.about)
             self._check_steps(restored.step)
