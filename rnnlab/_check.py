@@ -542,6 +542,16 @@ MOST = 6
 """How many entries of a list an error shows."""
 
 
+def summary(source: object, **facts: object) -> str:
+    """The ``repr`` of an object that holds large arrays, by a few facts about them.
+
+    >>> summary([], codes=1000, length=20)
+    'list(codes=1000, length=20)'
+    """
+    told = [f"{name}={value!r}" for name, value in facts.items()]
+    return f"{type(source).__name__}({', '.join(told)})"
+
+
 def brief(value: object) -> str:
     """``value`` as an error shows it: in one line; arrays and long values by their type."""
     if isinstance(value, jax.Array | np.ndarray):

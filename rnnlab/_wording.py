@@ -73,7 +73,16 @@ def _rate(decay_per_step: float | None, lags: int) -> str:
 
 def steps(count: int) -> str:
     """A number of steps with its unit."""
-    return "1 step" if count == 1 else f"{count} steps"
+    return counted(count, "step")
+
+
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """A number of things, of which ``one`` is the singular and ``many`` the plural.
+
+    >>> counted(1, "batch", "batches"), counted(3, "step")
+    ('1 batch', '3 steps')
+    """
+    return f"{count} {one if count == 1 else many or one + 's'}"
 
 
 def power_of_ten(exponent: float) -> str:
