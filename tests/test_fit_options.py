@@ -78,8 +78,12 @@ def train(model=None, data=TEN, optimiser=SGD, steps=4, **options):
         ({"watch": [Watch(0, nothing)]}, ("watch.every is 0",)),
         ({"watch": [Watch(1, {})]}, ("watch.measure", "function")),
         ({"validation": TEN}, ("validation is", "Validation(data")),
-        ({"validation": Validation(TEN)}, ("batches_per_epoch", "validation.batches")),
-        ({"validation": Validation(TEN, batches=11)}, ("is 11, but data holds 10",)),
+        (
+            {"validation": Validation(dict(enumerate(TEN)))},
+            ("validation.data has no batches_per_epoch; give the number", "validation.batches"),
+        ),
+        ({"validation": Validation([])}, ("validation.data is empty",)),
+        ({"validation": Validation(TEN, batches=11)}, ("is 11, but validation.data holds 10",)),
         ({"validation": Validation(TEN, batches=0)}, ("validation.batches is 0",)),
         ({"validation": Validation(TEN, every=1.5)}, ("validation.every is 1.5",)),
         ({"validation": Validation(TEN, batches=1, patience=0)}, ("validation.patience is 0",)),
@@ -142,7 +146,8 @@ def test_batches_of_another_structure_run_in_a_program_of_their_own():
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ((TEN,), ("batches_per_epoch",)),
+        ((dict(enumerate(TEN)),), ("data has no batches_per_epoch; give", "as batches")),
+        (([],), ("data is empty",)),
         ((TEN, 0), ("batches is 0",)),
         ((TEN, 2.0), ("batches is 2.0",)),
         ((TEN, 11), ("batches is 11", "holds 10")),
@@ -160,7 +165,7 @@ def test_evaluation_weighs_batches_by_their_counts():
         return jnp.mean(batch) + params, {"count": batch.size, "largest": jnp.max(batch)}
 
     data = [np.array([1.0, 2.0]), np.array([3.0, 4.0, 5.0])]
-    means = evaluate(counted, jnp.zeros(()), data, 2)
+    means = evaluate(counted, jnp.zeros(()), data)
     assert means == {"loss": pytest.approx(3.0), "largest": pytest.approx((2 * 2 + 3 * 5) / 5)}
 
 

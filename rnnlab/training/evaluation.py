@@ -17,7 +17,7 @@ class Validation(NamedTuple):
     Attributes:
         data: held-out batches, ``data[i]``.
         every: steps between two validations.
-        batches: how many; by default ``data.batches_per_epoch``.
+        batches: how many; by default ``data.batches_per_epoch``, and of a list all.
         patience: the run ends after this many validations without a lower loss; None for never.
         carry: the initial state of a carried loss for these batches.
     """
@@ -45,7 +45,8 @@ def evaluate(
         loss: ``loss(params, batch, key) -> (value, metrics)``; the key is None.
         params: the parameters.
         data: batches, ``data[i]``.
-        batches: the number of batches, the first ones; by default ``data.batches_per_epoch``.
+        batches: the number of batches, the first ones; by default ``data.batches_per_epoch``, and
+            of a list all.
         carry: the initial state of a carried loss.
 
     Returns:
@@ -84,17 +85,34 @@ def evaluate(
 
 
 def batch_count(name: str, data: Any, batches: int | None) -> int:
-    """The number of batches, by default one epoch; ValueError where there are not so many."""
+    """The number of batches, by default one epoch, and of a list all.
+
+    ValueError where there are not so many. ``name`` is that of the option, such as
+    "validation.batches".
+    """
+    source = name.replace("batches", "data")
     if batches is None:
-        batches = getattr(data, "batches_per_epoch", None)
+        batches = _all_batches(source, data)
         if batches is None:
-            raise ValueError(f"data has no batches_per_epoch; give their number as {name}")
+            raise ValueError(
+                f"{source} has no batches_per_epoch; give the number of batches as {name}"
+            )
     batches = _check.positive_int(name, batches)
     if isinstance(data, list | tuple) and len(data) < batches:
         raise ValueError(
-            f"{name} is {batches}, but data holds {len(data)}; give at most that many, or more data"
+            f"{name} is {batches}, but {source} holds {len(data)}; give at most that many, or more "
+            "data"
         )
     return batches
+
+
+def _all_batches(name: str, data: Any) -> int | None:
+    """The number of batches in an epoch or a list; None where it is not known."""
+    if not isinstance(data, list | tuple):
+        return getattr(data, "batches_per_epoch", None)
+    if not data:
+        raise ValueError(f"{name} is empty; give at least one batch")
+    return len(data)
 
 
 # A loss that is a method of a hashable model is found again, and is not compiled a second time.
