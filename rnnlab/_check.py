@@ -266,9 +266,7 @@ def lengths(lengths: Array, steps: int, batch_shape: tuple[int, ...], least: int
     return lengths
 
 
-def flags(
-    name: str, value: Array, shape: tuple[int, ...], each: str = "step and example"
-) -> Array:
+def flags(name: str, value: Array, shape: tuple[int, ...], each: str = "step and example") -> Array:
     """``value`` as a boolean array ``[T, ...]``; ValueError for numbers other than 0 and 1.
 
     ``each`` is what there is a flag for. Traced values are not known yet, and pass.
