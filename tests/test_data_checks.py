@@ -71,8 +71,7 @@ BAD = [
     (
         Batch(np.ones((50, 20, 3)), np.zeros(50)),
         {},
-        "xs has shape (50, 20, 3), which is 20 sequences of 50 steps, since time is the first "
-        "axis, but targets has shape (50,); if there are 50 sequences, give xs.swapaxes(0, 1)",
+        "xs has shape (50, 20, 3), which is 20 sequences of 50 steps, since time is the first axis",
     ),
     (Batch(CODES, np.zeros((3, 7))), {}, "xs has shape (3, 2), which is 2 sequences of 3 steps"),
     (Batch(CODES[0], LABELS), {}, "xs has shape (2,); it must be codes [T, B] or vectors"),

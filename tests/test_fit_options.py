@@ -93,6 +93,12 @@ def train(model=None, data=TEN, optimiser=SGD, steps=4, **options):
         ),
         ({"validation": Validation(TEN, batches=1, carry=jnp.zeros(2))}, ("validation.carry",)),
         ({"writers": [print]}, ("writers holds", "write(step, values)")),
+        ({"loss": carried}, ("loss takes a carry", "give carry=..., such as model.initial_state(")),
+        ({"carry": jnp.zeros(2)}, ("a carry is given, but loss takes", "truncated_loss(")),
+        (
+            {"loss": lambda params, batch: loss(params, batch, None)},
+            ("loss takes (params, batch), but it is called with (params, batch, key)",),
+        ),
         ({"resume": True}, ("resume is True, but out is None",)),
     ],
 )
@@ -155,6 +161,13 @@ def test_batches_of_another_structure_run_in_a_program_of_their_own():
 )
 def test_evaluation_needs_batches(given, words):
     one_sentence(lambda: evaluate(loss, jnp.zeros(3), *given), *words)
+
+
+def test_evaluation_of_a_carried_loss_needs_the_carry():
+    one_sentence(lambda: evaluate(carried, jnp.zeros(3), TEN), "loss takes a carry", "give carry=")
+    one_sentence(
+        lambda: evaluate(loss, jnp.zeros(3), TEN, carry=jnp.zeros(())), "a carry is given, but"
+    )
 
 
 def test_evaluation_weighs_batches_by_their_counts():

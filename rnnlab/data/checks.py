@@ -167,7 +167,8 @@ def as_array(name: str, value: Any) -> np.ndarray:
         raise ValueError(f"{name} is no array of numbers; give one of NumPy or JAX") from None
     if array.dtype.kind in "US":
         raise ValueError(
-            f"{name} is text; give numbers, such as the codes of rnnlab.data.encode(text, {{}}, 128)"
+            f"{name} is text; give numbers, such as the codes of "
+            "rnnlab.data.encode(text, {}, size=128)"
         )
     # By kind, since bfloat16 is no subtype of NumPy's numbers.
     if array.dtype.kind in "OUSM":

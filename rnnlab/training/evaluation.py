@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 
 from rnnlab import _check
-from rnnlab.training.step import COUNT, Loss
+from rnnlab.training.step import COUNT, Loss, check_loss
 from rnnlab.typing import PyTree
 
 
@@ -53,7 +53,8 @@ def evaluate(
         The means by name, "loss" among them, as Python numbers.
 
     Raises:
-        ValueError: for no batches, and where no target of any batch counts.
+        ValueError: for a loss that takes other arguments, for no batches, and where no target of
+            any batch counts.
 
     >>> import jax.numpy as jnp
     >>> def loss(params, batch, key):
@@ -61,6 +62,7 @@ def evaluate(
     >>> evaluate(loss, jnp.zeros(()), [jnp.ones(3), 3 * jnp.ones(3)], batches=2)
     {'loss': 5.0}
     """
+    check_loss(loss, carry is not None, "carry=..., such as model.initial_state(batch_size)")
     batches = batch_count("batches", data, batches)
     measure = _measured(loss)
     # In float64 on the host, so that the mean over many batches loses no digits.

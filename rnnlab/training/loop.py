@@ -30,7 +30,7 @@ from rnnlab.training.options import Settings, Watch
 from rnnlab.training.padding import padding_share
 from rnnlab.training.run_folder import RunFolder, way_to_resume
 from rnnlab.training.signals import Stop, stop_on_signals
-from rnnlab.training.step import COUNT, Loss, TrainState, initial_state, train_step
+from rnnlab.training.step import COUNT, Loss, TrainState, check_loss, initial_state, train_step
 from rnnlab.typing import Dtype, PyTree
 
 CALL = 0.25
@@ -171,6 +171,7 @@ def fit(
     seed = check_seed(seed)
     optimiser = _clipped(optimiser, clip)
     chosen: Loss = model.loss if loss is None else loss
+    check_loss(chosen, carry is not None, "carry=..., such as model.initial_state(batch_size)")
     step = train_step(
         chosen,
         optimiser,
