@@ -717,7 +717,12 @@ def test_a_run_describes_itself(tmp_path):
     assert about["model"] == "Follower()"
     assert about["config"] == {"name": "größe", "sizes": [1, 2]}
     assert (about["clip"], about["average"], about["seed"]) == (1.0, 0.9, 0)
-    assert about["options"]["steps"] == 4
+    assert about["options"] == {"steps": 4, "keep": 3, "log_every": 1, "most_skipped": 10}
+    other = ZEROS._replace(patience=2)
+    train(out=tmp_path / "validated", steps=1, validation=other)
+    options = json.loads((tmp_path / "validated" / "run.json").read_text())["options"]
+    chosen = [options[name] for name in ("validate_every", "validation_batches", "patience")]
+    assert chosen == [3, 2, 2]
     train(out=out, steps=6, config={"name": "größe", "sizes": [1, 2]}, clip=1, average=0.9,
           resume=True)  # fmt: skip
     assert json.loads((out / "run.json").read_text())["options"]["steps"] == 6

@@ -13,6 +13,7 @@ from typing import Any
 from rnnlab import _files
 from rnnlab._json import as_json
 from rnnlab._version import __version__
+from rnnlab._wording import counted
 from rnnlab.training.checkpoints import Checkpoints, Restored
 from rnnlab.training.faults import RunFolderError
 from rnnlab.training.metrics import JsonLines
@@ -31,7 +32,9 @@ COMMAND = {"settings", "texts", "alphabet"}
 
 def is_of_command(config: Any) -> bool:
     """Whether a run with this ``config`` is one of ``rnnlab train``, of any version."""
-    return isinstance(config, Mapping) and config.keys() >= COMMAND
+    if not isinstance(config, Mapping) or not config.keys() >= COMMAND:
+        return False
+    return isinstance(config["settings"], Mapping)
 
 
 def way_to_resume(folder: Path, config: Any) -> str:
@@ -191,8 +194,8 @@ class RunFolder:
         steps = self.options.get("steps", done)
         if steps < done:
             raise RunFolderError(
-                f"steps is {steps}, but {self.folder} holds a run of {done} steps already; give "
-                "that number or a larger one"
+                f"steps is {steps}, but {self.folder} holds a run of {counted(done, 'step')} "
+                "already; give that number or a larger one"
             )
 
     def save(self, step: int, state: PyTree, about: Mapping[str, Any]) -> None:
