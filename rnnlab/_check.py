@@ -248,9 +248,10 @@ def lengths(lengths: Array, steps: int, batch_shape: tuple[int, ...], least: int
     original = lengths
     lengths = array("lengths", original)
     if lengths.shape != batch_shape:
+        hint = ", and xs with time as its first axis" if lengths.shape == (steps,) else ""
         raise ValueError(
             f"lengths has shape {lengths.shape}, but the batch has {batch_shape}; "
-            "give one for each example"
+            f"give one for each example{hint}"
         )
     if not jnp.issubdtype(lengths.dtype, jnp.integer):
         raise ValueError(f"lengths are {lengths.dtype}; they must be integers")
@@ -265,16 +266,15 @@ def lengths(lengths: Array, steps: int, batch_shape: tuple[int, ...], least: int
     return lengths
 
 
-def flags(name: str, value: Array, shape: tuple[int, ...]) -> Array:
+def flags(name: str, value: Array, shape: tuple[int, ...], each: str = "step and example") -> Array:
     """``value`` as a boolean array ``[T, ...]``; ValueError for numbers other than 0 and 1.
 
-    Traced values are not known yet, and pass.
+    ``each`` is what there is a flag for. Traced values are not known yet, and pass.
     """
     flags = array(name, value)
     if flags.shape != shape:
         raise ValueError(
-            f"{name} has shape {flags.shape}; it must be {shape}, "
-            "one flag for each step and example"
+            f"{name} has shape {flags.shape}; it must be {shape}, one flag for each {each}"
         )
     if flags.dtype == jnp.bool_:
         return flags
@@ -540,6 +540,16 @@ def outline(tree: PyTree) -> str:
 
 MOST = 6
 """How many entries of a list an error shows."""
+
+
+def summary(source: object, **facts: object) -> str:
+    """The ``repr`` of an object that holds large arrays, by a few facts about them.
+
+    >>> summary([], codes=1000, length=20)
+    'list(codes=1000, length=20)'
+    """
+    told = [f"{name}={value!r}" for name, value in facts.items()]
+    return f"{type(source).__name__}({', '.join(told)})"
 
 
 def brief(value: object) -> str:

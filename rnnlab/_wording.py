@@ -1,6 +1,8 @@
-"""Sentences about the reach of a gradient; free of JAX, shared by results, tables and pages."""
+"""Words for numbers, names and the reach of a gradient; free of JAX, shared by all parts."""
 
+import difflib
 import math
+from collections.abc import Iterable
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -73,7 +75,39 @@ def _rate(decay_per_step: float | None, lags: int) -> str:
 
 def steps(count: int) -> str:
     """A number of steps with its unit."""
-    return "1 step" if count == 1 else f"{count} steps"
+    return counted(count, "step")
+
+
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """A number of things, of which ``one`` is the singular and ``many`` the plural.
+
+    >>> counted(1, "batch", "batches"), counted(3, "step")
+    ('1 batch', '3 steps')
+    """
+    return f"{count} {one if count == 1 else many or one + 's'}"
+
+
+def unknown(kind: str, name: object, known: Iterable[str]) -> str:
+    """The error for a name that does not exist, with those that do.
+
+    >>> unknown("cell", "lstmm", ["lstm", "gru"])
+    "cell 'lstmm' is unknown (did you mean 'lstm'?); choose from lstm, gru"
+    """
+    names = list(known)
+    return f"{kind} {name!r} is unknown{meant(str(name), names)}; choose from {', '.join(names)}"
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """A question whether another name was meant: one that is close, or up to three that hold it.
+
+    >>> meant("copy", ["adding", "copy-memory", "copy-padding"])
+    " (did you mean 'copy-memory' or 'copy-padding'?)"
+    """
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    if not close and len(name) > 2:
+        close = [one for one in names if name.lower() in one.lower()][:3]
+    return f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
 
 
 def power_of_ten(exponent: float) -> str:

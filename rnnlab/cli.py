@@ -30,7 +30,14 @@ from rnnlab.studies.settings import (
     StudySettings,
 )
 from rnnlab.studies.store import Run
-from rnnlab.training_commands import Evaluate, Generate, Resume, Train, warnings_as_notes
+from rnnlab.training_commands import (
+    Evaluate,
+    Generate,
+    Resume,
+    Train,
+    check_flags,
+    warnings_as_notes,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -588,6 +595,8 @@ def _only(kind: type[Settings], options: object) -> Settings:
 
 def _parse(arguments: list[str]) -> Any:
     """The command, or None after ``--version``. SystemExit for help and for wrong options."""
+    with checking():
+        check_flags(arguments)
     with terminal.printing(), terminal.room_for_help():
         if arguments == ["--version"]:
             print(f"rnnlab {__version__}")

@@ -500,10 +500,12 @@ def _checked_marks(options: RunOptions, xs: Array) -> RunOptions:
     return options.replace(lengths=lengths, mask=mask, resets=resets)
 
 
-def check_params(cell: Cell, params: PyTree, input_size: int) -> None:
+def check_params(
+    cell: Cell, params: PyTree, input_size: int, given: str = "xs has {} features"
+) -> None:
     """ValueError unless ``params`` are those of the cell for ``input_size`` features.
 
-    The parameters of a foreign cell may be any arrays.
+    The parameters of a foreign cell may be any arrays. ``given`` says where the size is from.
     """
     needed = _params_shapes(cell, input_size)
     if needed is None:
@@ -512,7 +514,7 @@ def check_params(cell: Cell, params: PyTree, input_size: int) -> None:
     made_for = _made_for(cell, params, needed, input_size)
     if made_for not in (None, input_size):
         raise ValueError(
-            f"xs has {input_size} features, but params were made for {made_for}; "
+            f"{given.format(input_size)}, but params were made for {made_for}; "
             f"call cell.init(key, input_size={input_size})"
         )
     advice = f"make them with cell.init(key, input_size={input_size})"

@@ -14,6 +14,7 @@ import tyro
 from rnnlab import terminal
 from rnnlab._json import as_json
 from rnnlab._usage import RunError, UsageError, checking, existing_folder
+from rnnlab._wording import counted
 from rnnlab.startup import kept_programs, quick_start
 from rnnlab.studies.train_settings import (
     TrainSettings,
@@ -47,17 +48,19 @@ class Train:
     or 130. All settings and their defaults: rnnlab train --settings.
 
     Attributes:
-        config: JSON file of settings, such as {"cell": "gru", "steps": 1000}.
+        config: a JSON file of settings, such as {"cell": "gru", "steps": 1000}.
         set: one setting, such as steps=1000; may be repeated, and overrides the file.
         out: directory for the run; one that holds a run already is refused.
         json: print the result as JSON, and nothing else on standard output.
         settings: print all settings as JSON, and do nothing else.
         tensorboard: also write TensorBoard events to DIR/tensorboard (needs tensorboardX).
         wandb: also write an offline run of Weights & Biases to DIR (needs wandb).
-        cache: keep compiled programs for the next run, see "rnnlab gradients --help".
+        cache: recompile everything and store nothing, see "rnnlab gradients --help".
     """
 
-    config: tyro.conf.Positional[Annotated[str | None, tyro.conf.arg(metavar="CONFIG.json")]] = None
+    config: tyro.conf.Positional[Annotated[str | None, tyro.conf.arg(metavar="[CONFIG.json]")]] = (
+        None
+    )
     set: tyro.conf.UseAppendAction[
         Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE")]
     ] = ()
@@ -86,7 +89,7 @@ class Train:
                 setup = training.prepare(settings)
                 writers = _writers(self, Path(self.out))
             result = _trained(setup, Path(self.out), resume=False, writers=writers)
-        _report(result, Path(self.out), self.json)
+        _report(setup, result, Path(self.out), self.json)
         return DONE
 
 
@@ -101,7 +104,7 @@ class Resume:
         json: print the result as JSON, and nothing else on standard output.
         tensorboard: also write TensorBoard events to DIR/tensorboard (needs tensorboardX).
         wandb: also write an offline run of Weights & Biases to DIR (needs wandb).
-        cache: keep compiled programs for the next run, see "rnnlab gradients --help".
+        cache: recompile everything and store nothing, see "rnnlab gradients --help".
     """
 
     folder: Folder
@@ -125,7 +128,7 @@ class Resume:
                 setup = training.prepare_again(folder, settings)
                 writers = _writers(self, folder)
             result = _trained(setup, folder, resume=True, writers=writers)
-        _report(result, folder, self.json)
+        _report(setup, result, folder, self.json)
         return DONE
 
 
@@ -139,7 +142,7 @@ class Evaluate:
         best: the parameters of the lowest validation loss, in place of the last ones.
         json: print the record as JSON: loss (nats), bits_per_symbol, accuracy, step, and
             params_sha256, the fingerprint of the parameters.
-        cache: keep compiled programs for the next run, see "rnnlab gradients --help".
+        cache: recompile everything and store nothing, see "rnnlab gradients --help".
     """
 
     folder: Folder
@@ -156,6 +159,7 @@ class Evaluate:
             with checking():
                 trained = training.read(path, best=self.best)
             record = training.evaluation(trained, self.part)
+        done = counted(record["step"], "step")
         with terminal.printing():
             if self.json:
                 print(as_json(record))
@@ -163,7 +167,7 @@ class Evaluate:
             out = terminal.console()
             terminal.show(
                 out,
-                f"After {record['step']} steps: {record['bits_per_symbol']:.4f} bits per character "
+                f"After {done}: {record['bits_per_symbol']:.4f} bits per character "
                 f"({record['loss']:.4f} nats) and {record['accuracy']:.1%} of the characters "
                 f"predicted, on the {self.part} part ({record['characters']} characters).",
             )
@@ -187,7 +191,7 @@ class Generate:
         seed: of the samples.
         best: the parameters of the lowest validation loss, in place of the last ones.
         json: print prompt, text and step as JSON.
-        cache: keep compiled programs for the next run, see "rnnlab gradients --help".
+        cache: recompile everything and store nothing, see "rnnlab gradients --help".
     """
 
     folder: Folder
@@ -256,6 +260,23 @@ class Generate:
                 "--greedy takes the most likely character; leave --temperature, --top-k and "
                 "--top-p out"
             )
+
+
+def check_flags(arguments: list[str]) -> None:
+    """ValueError for a setting that is given like an option, such as ``--steps 5``."""
+    if not arguments or arguments[0] not in ("train", "resume"):
+        return
+    fields = TrainSettings.__dataclass_fields__
+    for argument, following in zip(arguments[1:], [*arguments[2:], ""], strict=True):
+        flag, equals, value = argument.partition("=")
+        name = flag.removeprefix("--").replace("-", "_")
+        if not flag.startswith("--") or name not in fields:
+            continue
+        if not equals:
+            is_flag = fields[name].type is bool and (not following or following[0] == "-")
+            value = "true" if is_flag else following or "VALUE"
+        assignment = shlex.quote(f"{name}={value}")
+        raise ValueError(f"{flag} is a setting, and no option; give it as --set {assignment}")
 
 
 def _settings_of(folder: Path, changes: dict[str, Any]) -> TrainSettings:
@@ -327,21 +348,18 @@ def _trained(
     setup: "Setup", out: Path, *, resume: bool, writers: "list[MetricsWriter]"
 ) -> "TrainingRun":
     from rnnlab.studies import training
-    from rnnlab.training.faults import Interrupted, RunFolderError
+    from rnnlab.training.faults import RunFolderError
 
     try:
         return training.train(setup, out, resume=resume, writers=writers)
     except RunFolderError as fault:
         raise UsageError(fault) from None
-    except Interrupted as stop:
-        terminal.note(f"rnnlab: {stop}; continue with: rnnlab resume {shlex.quote(str(out))}")
-        raise
     finally:
         for writer in writers:
             writer.close()
 
 
-def _report(result: "TrainingRun", out: Path, json: bool) -> None:
+def _report(setup: "Setup", result: "TrainingRun", out: Path, json: bool) -> None:
     from rnnlab.training.trees import fingerprint
 
     last: dict[str, Any] = {}
@@ -359,14 +377,32 @@ def _report(result: "TrainingRun", out: Path, json: bool) -> None:
         if json:
             print(as_json(summary))
             return
-        steps = summary["step"]
-        parts = [f"Trained for {steps} step{'' if steps == 1 else 's'}"]
-        if summary["loss"] is not None:
-            parts.append(f"the last loss is {summary['loss']:.4g} nats")
-        if summary["validation_loss"] is not None:
-            parts.append(f"the loss on held-out text is {summary['validation_loss']:.4g} nats")
-        if result.stopped_early:
-            parts.append(f"stopped early, since the best was at step {result.best_step}")
-        terminal.show(terminal.console(), "; ".join(parts) + ".")
+        told = terminal.console()
+        terminal.show(told, _outcome(setup, result, summary))
         again = shlex.quote(str(out))
-        terminal.show(terminal.console(), f"The run is in {out}; see rnnlab evaluate {again}.")
+        terminal.show(told, f"The run is in {out}; see rnnlab evaluate {again}.")
+
+
+def _outcome(setup: "Setup", result: "TrainingRun", summary: dict[str, Any]) -> str:
+    """What the training came to, in one sentence."""
+    from rnnlab.studies.training import validation_batches
+
+    done = counted(summary["step"], "step")
+    if result.start == summary["step"]:
+        parts = [f"Nothing was left to do: the run had ended after {done}"]
+    elif result.start:
+        parts = [f"Trained from step {result.start} to step {summary['step']}"]
+    else:
+        parts = [f"Trained for {done}"]
+    if summary["loss"] is not None:
+        parts.append(f"the last loss is {summary['loss']:.4g} nats")
+    if summary["validation_loss"] is not None:
+        read, all_batches = validation_batches(setup)
+        part = f"the first {read} of {all_batches} batches of " if read < all_batches else ""
+        step = int(result.metrics.steps("validation_loss")[-1])
+        when = f" after step {step}" if step < summary["step"] else ""
+        loss = f"{summary['validation_loss']:.4g} nats"
+        parts.append(f"the loss on {part}held-out text{when} is {loss}")
+    if result.stopped_early:
+        parts.append(f"stopped early, since the best was at step {result.best_step}")
+    return "; ".join(parts) + "."

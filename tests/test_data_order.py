@@ -15,6 +15,7 @@ from rnnlab.data import (
     bucketed,
     forecasting,
     generated,
+    ngram,
     packed,
     streams,
 )
@@ -104,6 +105,26 @@ def test_another_seed_gives_other_batches(name):
     }[name]()
     differ = [not np.array_equal(data[i].targets, other[i].targets) for i in range(6)]
     assert any(differ)
+
+
+def test_data_are_shown_in_one_line_without_their_arrays():
+    shown = {name: repr(data) for name, data in kinds().items()}
+    assert shown["batches"] == (
+        "Batches(examples=23, steps=4, batch_size=4, seed=3, batches_per_epoch=5)"
+    )
+    assert shown["streams"] == (
+        "Streams(codes=200, batch_size=3, length=7, context=2, seed=3, batches_per_epoch=10)"
+    )
+    assert shown["bucketed"].startswith("Bucketed(sequences=9, boundaries=(")
+    assert shown["packed"].startswith("Packed(sequences=9, rows=2, length=10, ")
+    shown["sequences"] = repr(kinds()["packed"].sequences)
+    assert shown["sequences"] == "Sequences(count=9, steps=45, per_step=False)"
+    shown["ngram"] = repr(ngram.fit(np.arange(9) % 3, 2, 3))
+    assert shown["ngram"] == "NGram(order=2, vocabulary_size=3)"
+    for text in shown.values():
+        assert len(text) < 130
+        assert "array" not in text
+        assert "\n" not in text
 
 
 @pytest.mark.parametrize("name", kinds())

@@ -117,6 +117,7 @@ def test_the_windows_of_epochs_differ_and_the_offset_is_a_function_of_the_epoch(
         ([0, 1, -1, 2], {}, r"codes\[2\] is -1; a code must be at least 0"),
         ([0, 1, 5, 2], {"vocabulary_size": 5}, r"codes\[2\] is 5; a code must lie in 0..4"),
         ([], {}, "codes is float64"),
+        ("hello world", {}, r"codes is text; give numbers, such as .*rnnlab\.data\.encode\("),
         (np.zeros(0, int), {}, "codes holds 0 codes, but 2 streams need at least 3"),
         ([0, 1], {}, "codes holds 2 codes, but 2 streams need at least 3"),
         ([0, 2**31, 1], {}, r"codes\[1\] is 2147483648; a code must lie in 0\.\.2147483647"),

@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 import shutil
+import signal
 import threading
 
 import jax
@@ -19,6 +20,7 @@ from rnnlab import terminal
 from rnnlab.models import classifier
 from rnnlab.training import (
     CheckpointError,
+    Interrupted,
     NonFiniteError,
     Validation,
     Watch,
@@ -71,6 +73,7 @@ class Drift:
 
 MODEL, DATA = Follower(), Drift()
 ADAM = optax.adam(0.1)
+CARRY = {"total": jnp.zeros(3)}
 ZEROS = Validation([np.zeros(3), np.ones(3)], every=3, batches=2)
 
 
@@ -240,7 +243,6 @@ def test_measurements_are_made_at_their_steps_on_the_next_batch(tmp_path):
 
 # Resuming
 
-CARRY = {"total": jnp.zeros(3)}
 SUM = Watch(2, lambda params, batch: {"sum": jnp.sum(params["w"] + batch)})
 CASES = {
     "everything": {
@@ -307,9 +309,14 @@ def contents(folder):
         ({"average": 0.5}, ("another average",)),
         ({"compute_dtype": "bfloat16"}, ("another compute_dtype",)),
         ({"steps": 3}, ("steps is 3", "4 steps already")),
-        ({"optimiser": optax.sgd(0.1)}, ("the checkpoint has state.optimiser",)),
-        ({"params": {"w": jnp.zeros(2)}}, ("has shape",)),
-        ({"resume": False}, ("holds a run already",)),
+        (
+            {"optimiser": optax.sgd(0.1)},
+            ("another optimiser (the checkpoint has state.optimiser", "give fit the same model, "),
+        ),
+        ({"params": {"w": jnp.zeros(2)}}, ("another model (state.params['w'] has shape",)),
+        ({"validation": ZEROS}, ("a run without validation (the checkpoint lacks best['w'])",)),
+        ({"loss": MODEL.carried, "carry": CARRY}, ("a run without carry",)),
+        ({"resume": False}, ("holds a run already; choose", "resume the run with fit(")),
     ],
 )
 def test_another_run_is_refused_and_nothing_is_changed(four_steps, tmp_path, change, words):
@@ -505,6 +512,48 @@ def test_a_smaller_limit_than_was_reached_takes_one_more_step(tmp_path, ends):
         assert run.metrics.steps("loss").tolist() == list(range(1, 10))
 
 
+# Signals
+
+
+def test_a_signal_while_the_model_is_initialised_is_not_lost(tmp_path, monkeypatch, capsys):
+    """Nor is it said twice, nor without progress."""
+    out = tmp_path / "run"
+    init = Follower.init
+
+    def interrupted(*arguments):
+        signal.raise_signal(signal.SIGINT)
+        return init(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Follower, "init", interrupted)
+        for progress in (True, False):
+            with pytest.raises(Interrupted) as caught:
+                train(out=out, resume=True, progress=progress)
+            assert (caught.value.code, caught.value.step) == (130, 0)
+    assert capsys.readouterr().err == (
+        "rnnlab: stopped by SIGINT after step 0, with a checkpoint saved; resume the run with "
+        f"fit(..., out={str(out)!r}, resume=True)\n"
+    )
+    resumed = train(out=out, resume=True)
+    assert resumed.start == 0
+    same(resumed, train())
+
+
+def test_a_signal_while_the_last_checkpoint_is_saved_is_not_lost(tmp_path, monkeypatch):
+    wait = loop._Loop._wait
+
+    def interrupted(self):
+        signal.raise_signal(signal.SIGTERM)
+        wait(self)
+
+    monkeypatch.setattr(loop._Loop, "_wait", interrupted)
+    with pytest.raises(Interrupted) as caught:
+        train(out=tmp_path / "run")
+    assert (caught.value.code, caught.value.step) == (143, 8)
+    monkeypatch.undo()
+    assert train(out=tmp_path / "run", resume=True).start == 8
+
+
 # What a checkpoint may hold
 
 
@@ -564,6 +613,45 @@ def test_progress_is_lines_where_there_is_no_terminal(capsys, monkeypatch):
     assert re.fullmatch(told, lines[-1])
     train(steps=2)
     assert capsys.readouterr().err == ""
+
+
+def test_the_time_of_a_step_is_told_without_compiling(capsys, monkeypatch):
+    """By a clock on which the device takes 1 s for a step, and the host 100 s for a new shape."""
+    now, free, ends, shapes = [0.0], [0.0], [], set()
+    compiled, record = program.compiled, loop._Loop._record
+
+    def slow(step):
+        call = compiled(step)
+
+        def timed(state, batches, count, most_skipped):
+            now[0] += 100 * (batches.shape not in shapes)
+            shapes.add(batches.shape)
+            free[0] = max(now[0], free[0]) + count
+            ends.append(free[0])
+            return call(state, batches, count, most_skipped)
+
+        return timed
+
+    def wait(self, pending):
+        now[0] = max(now[0], ends.pop(0))
+        record(self, pending)
+
+    monkeypatch.setattr(program, "compiled", slow)
+    monkeypatch.setattr(loop._Loop, "_record", wait)
+    monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(terminal, "QUIET", 1.0)
+    log = functools.partial(terminal.Log, clock=lambda: now[0])
+    monkeypatch.setattr(terminal, "Log", log)
+    data = [np.ones(size) for size in (1, 1, 2, 2, 3, 3, 1, 2, 3) * 4]
+    train(data=data, steps=36, loss=mean, params=jnp.zeros(()), progress=True)
+    speeds = re.findall(r"(\S+) steps/s", capsys.readouterr().err)
+    assert len(speeds) > 2
+    assert set(speeds) == {"1"}
+
+
+def mean(params, batch, key):
+    del key
+    return jnp.mean((params - batch) ** 2), {}
 
 
 class Notes:
@@ -629,7 +717,12 @@ def test_a_run_describes_itself(tmp_path):
     assert about["model"] == "Follower()"
     assert about["config"] == {"name": "größe", "sizes": [1, 2]}
     assert (about["clip"], about["average"], about["seed"]) == (1.0, 0.9, 0)
-    assert about["options"]["steps"] == 4
+    assert about["options"] == {"steps": 4, "keep": 3, "log_every": 1, "most_skipped": 10}
+    other = ZEROS._replace(patience=2)
+    train(out=tmp_path / "validated", steps=1, validation=other)
+    options = json.loads((tmp_path / "validated" / "run.json").read_text())["options"]
+    chosen = [options[name] for name in ("validate_every", "validation_batches", "patience")]
+    assert chosen == [3, 2, 2]
     train(out=out, steps=6, config={"name": "größe", "sizes": [1, 2]}, clip=1, average=0.9,
           resume=True)  # fmt: skip
     assert json.loads((out / "run.json").read_text())["options"]["steps"] == 6

@@ -78,8 +78,12 @@ def train(model=None, data=TEN, optimiser=SGD, steps=4, **options):
         ({"watch": [Watch(0, nothing)]}, ("watch.every is 0",)),
         ({"watch": [Watch(1, {})]}, ("watch.measure", "function")),
         ({"validation": TEN}, ("validation is", "Validation(data")),
-        ({"validation": Validation(TEN)}, ("batches_per_epoch", "validation.batches")),
-        ({"validation": Validation(TEN, batches=11)}, ("is 11, but data holds 10",)),
+        (
+            {"validation": Validation(dict(enumerate(TEN)))},
+            ("validation.data has no batches_per_epoch; give the number", "validation.batches"),
+        ),
+        ({"validation": Validation([])}, ("validation.data is empty",)),
+        ({"validation": Validation(TEN, batches=11)}, ("is 11, but validation.data holds 10",)),
         ({"validation": Validation(TEN, batches=0)}, ("validation.batches is 0",)),
         ({"validation": Validation(TEN, every=1.5)}, ("validation.every is 1.5",)),
         ({"validation": Validation(TEN, batches=1, patience=0)}, ("validation.patience is 0",)),
@@ -89,6 +93,13 @@ def train(model=None, data=TEN, optimiser=SGD, steps=4, **options):
         ),
         ({"validation": Validation(TEN, batches=1, carry=jnp.zeros(2))}, ("validation.carry",)),
         ({"writers": [print]}, ("writers holds", "write(step, values)")),
+        ({"loss": carried}, ("loss takes a carry", "give carry=..., such as model.initial_state(")),
+        ({"carry": jnp.zeros(2)}, ("a carry is given, but loss takes", "truncated_loss(")),
+        (
+            {"loss": lambda params, batch: loss(params, batch, None)},
+            ("loss takes (params, batch), but it is called with (params, batch, key)",),
+        ),
+        ({"resume": True}, ("resume is True, but out is None",)),
     ],
 )
 def test_wrong_options_are_refused_in_one_sentence(options, words):
@@ -141,7 +152,8 @@ def test_batches_of_another_structure_run_in_a_program_of_their_own():
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ((TEN,), ("batches_per_epoch",)),
+        ((dict(enumerate(TEN)),), ("data has no batches_per_epoch; give", "as batches")),
+        (([],), ("data is empty",)),
         ((TEN, 0), ("batches is 0",)),
         ((TEN, 2.0), ("batches is 2.0",)),
         ((TEN, 11), ("batches is 11", "holds 10")),
@@ -149,6 +161,13 @@ def test_batches_of_another_structure_run_in_a_program_of_their_own():
 )
 def test_evaluation_needs_batches(given, words):
     one_sentence(lambda: evaluate(loss, jnp.zeros(3), *given), *words)
+
+
+def test_evaluation_of_a_carried_loss_needs_the_carry():
+    one_sentence(lambda: evaluate(carried, jnp.zeros(3), TEN), "loss takes a carry", "give carry=")
+    one_sentence(
+        lambda: evaluate(loss, jnp.zeros(3), TEN, carry=jnp.zeros(())), "a carry is given, but"
+    )
 
 
 def test_evaluation_weighs_batches_by_their_counts():
@@ -159,7 +178,7 @@ def test_evaluation_weighs_batches_by_their_counts():
         return jnp.mean(batch) + params, {"count": batch.size, "largest": jnp.max(batch)}
 
     data = [np.array([1.0, 2.0]), np.array([3.0, 4.0, 5.0])]
-    means = evaluate(counted, jnp.zeros(()), data, 2)
+    means = evaluate(counted, jnp.zeros(()), data)
     assert means == {"loss": pytest.approx(3.0), "largest": pytest.approx((2 * 2 + 3 * 5) / 5)}
 
 

@@ -232,3 +232,15 @@ def test_the_command_writes_a_run_and_its_page(tmp_path, capsys):
     # A second run with other settings is refused, the same one resumes and measures nothing.
     assert cli.main([*arguments, "--seeds", "1"]) == 2
     assert cli.main([*arguments, "--resume"]) == 0
+
+
+def test_a_name_that_does_not_exist_is_refused_with_those_that_do():
+    meant = (
+        "(did you mean 'copy-memory' or 'copy-padding' or 'selective-copy'?); choose from adding"
+    )
+    one_sentence(lambda: make_task("copy", 100), "task 'copy' is unknown", meant)
+    one_sentence(lambda: make_task("copy_memory", 100), "(did you mean 'copy-memory'?)")
+    one_sentence(lambda: make_task("x", 100), "task 'x' is unknown; choose from")
+    one_sentence(lambda: MemorySettings(tasks=("parityy",)), "(did you mean 'parity'?)")
+    wrong = rnnlab.cells.registry.make_cell
+    one_sentence(lambda: wrong("lstmm", 3), "cell 'lstmm' is unknown (did you mean 'lstm'?)")

@@ -66,6 +66,24 @@ FAULTS = {
         "mask",
         "(5, 3)",
     ),
+    "the batch first": (
+        lambda: run(classifier(GRU(3), C), Batch(VECTORS.swapaxes(0, 1), TAGS[0])),
+        "5 sequences of 3 steps, since time is the first axis",
+        "xs.swapaxes(0, 1)",
+    ),
+    "the batch first, and numbers": (
+        lambda: run(regressor(GRU(3), O), Batch(VECTORS.swapaxes(0, 1), NUMBERS)),
+        "xs.swapaxes(0, 1)",
+    ),
+    "the batch first, and lengths": (
+        lambda: run(tagger(GRU(3), C), Batch(VECTORS.swapaxes(0, 1), TAGS.T, lengths=[5, 4, 3])),
+        "lengths has shape (3,), but the batch has (5,)",
+        "time as its first axis",
+    ),
+    "a mask of the steps": (
+        lambda: run(classifier(GRU(3), C), Batch(VECTORS, TAGS[0], np.ones((T, B), bool))),
+        "mask has shape (5, 3); it must be (3,), one flag for each sequence (where sequences end",
+    ),
     "the future": (lambda: language_model(bidirectional(GRU(3)), V), "bidirectional"),
     "the future in a stack": (
         lambda: language_model(stack([bidirectional(GRU(3)), GRU(3)]), V),

@@ -341,7 +341,12 @@ def test_what_does_not_fit_is_refused():
     params = draw_params(cell, I)
     one_sentence(lambda: RNN(cell, rngs=nnx.Rngs(0)), "in_features")
     one_sentence(lambda: RNN(cell, I), "rngs", "params")
-    one_sentence(lambda: RNN(cell, I + 1, params=params), "features")
+    wide = f"in_features is {I + 1}, but params were made for {I}"
+    one_sentence(lambda: RNN(cell, I + 1, params=params), wide)
+    more = jnp.ones((B, T, I + 1))
+    made = f"{I + 1} features, but the module was made for {I}"
+    one_sentence(lambda: RNN(cell, I, params=params)(more), made, f"RNN(GRU(...), {I + 1}, ...)")
+    one_sentence(lambda: RNN(flax_cell("GRUCell"))(more), made, f"nnx.GRUCell({I + 1}, ...)")
     one_sentence(lambda: RNN(5, I, rngs=nnx.Rngs(0)), "not a cell")
     one_sentence(lambda: RNN(nnx.Linear(I, H, rngs=nnx.Rngs(0))), "Linear", "bare cell")
     one_sentence(lambda: RNN(flax_cell("GRUCell"), params=params), "own parameters")

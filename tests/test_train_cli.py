@@ -20,6 +20,7 @@ from rnnlab.models import beam_search, sample
 from rnnlab.studies import training
 from rnnlab.studies.train_settings import TrainSettings, from_mapping, parse_assignments
 from rnnlab.training import read_metrics
+from tests.reference import one_sentence
 
 SETTINGS = {
     "cell": "rnn", "hidden_size": 5, "batch_size": 3, "length": 6, "steps": 4, "seed": 3,
@@ -120,8 +121,20 @@ def test_resuming_gives_what_one_run_gives(copy, tmp_path):
     lines = (whole / "metrics.jsonl").read_bytes()
     assert (copy / "metrics.jsonl").read_bytes() == lines
     # There is nothing left to do.
+    told = done("resume", copy).splitlines()[0]
+    assert told.startswith("Nothing was left to do: the run had ended after 7 steps; the last loss")
     assert json.loads(done("resume", copy, "--json")) == summary
     assert (copy / "metrics.jsonl").read_bytes() == lines
+
+
+def test_a_longer_run_tells_where_it_began_and_what_its_validation_read(there, tmp_path):
+    del there
+    out = tmp_path / "run"
+    changes = {"steps": 1, "validation_batches": 1, "length": 2}
+    done("train", "--out", out, *sets(data="text.txt", **SETTINGS | changes))
+    first = done("resume", out, "--set", "steps=3").splitlines()[0]
+    assert first.startswith("Trained from step 1 to step 3; the last loss is ")
+    assert "; the loss on the first 1 of 2 batches of held-out text after step 2 is " in first
 
 
 def test_what_is_refused_when_resuming_changes_nothing(copy):
@@ -145,7 +158,8 @@ def test_what_is_refused_when_resuming_changes_nothing(copy):
 def test_the_steps_of_a_cosine_schedule_cannot_change(there):
     """The learning rate of every step depends on them."""
     del there
-    run = {"config": {"settings": {"schedule": "cosine"}}, "options": {"steps": 20}}
+    config = {"settings": {"schedule": "cosine"}, "texts": {}, "alphabet": []}
+    run = {"config": config, "options": {"steps": 20, "patience": 3}}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "read_run", lambda _: run)
         assert training.settings_of(Path("run"), {"keep": 1}).steps == 20
@@ -154,12 +168,20 @@ def test_the_steps_of_a_cosine_schedule_cannot_change(there):
 
 
 def test_a_run_of_another_program_is_one_sentence(monkeypatch):
-    """Such as one of fit, also if its config has settings of its own."""
-    for config in ({}, {"settings": {"rate": 0.1}}, {"settings": 3}):
-        run = {"config": config, "options": {"steps": 20}}
+    """One of fit, also if its config has settings of its own, and one of another version."""
+    of_fit = "run holds a run of rnnlab.training.fit, but this command takes those of rnnlab train"
+    of_command = {"settings": {"rate": 0.1}, "texts": {}, "alphabet": []}
+    cases = [
+        ({}, of_fit),
+        ({"settings": {"rate": 0.1}}, of_fit),
+        ({"settings": 3}, of_fit),
+        (of_command | {"settings": 3}, of_fit),
+        (of_command, "run holds a run of rnnlab 9.0, whose setting rate this version, "),
+    ]
+    for config, words in cases:
+        run = {"config": config, "options": {"steps": 20}, "versions": {"rnnlab": "9.0"}}
         monkeypatch.setattr(training, "read_run", lambda _, run=run: run)
-        with pytest.raises(ValueError, match="this version of rnnlab train did not start"):
-            training.settings_of(Path("run"))
+        one_sentence(lambda: training.settings_of(Path("run")), words)
 
 
 @pytest.fixture(scope="module")
@@ -358,7 +380,9 @@ def test_a_wrong_way_to_generate_is_one_sentence(there, flags, words):
         ("learning_rate=1e999", "learning_rate is inf; it must be"),
         ("learning_rate=1" + "0" * 400, "0...; it must be a finite number"),
         ("learning_rate=" + "9" * 5000, "9...; it must be a finite number"),
-        ("clip=-1", "clip is -1.0; it must be a finite number above 0"),
+        ("clip=-1", "clip is -1.0; it must be a finite number above 0, or none"),
+        ("patience=0", "patience is 0; it must be an integer of at least 1, or none"),
+        ("steps=none", "steps is 'none'; it must be an integer of at least 1\n"),
         ("clip=NaN", "clip is nan; it must be"),
         ("dropout=1", "dropout is 1.0; it must be a number of at least 0 and below 1"),
         ("average=1", "average is 1.0; it must be a number above 0 and below 1"),
@@ -445,6 +469,30 @@ def test_settings_are_printed_and_given_back(tmp_path, monkeypatch):
     assert {path.name for path in tmp_path.iterdir()} == {"config.json", "again.json"}
 
 
+def test_none_is_written_in_any_way():
+    for text in ("none", "None", "null"):
+        names = ("clip", "patience", "embedding_size", "average", "watch_every", "validate_every")
+        values = parse_assignments([f"{name}={text}" for name in names])
+        settings = from_mapping(values)
+        assert [getattr(settings, name) for name in names] == [None] * len(names)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "--steps", "5"], "a setting, and no option; give it as --set steps=5"),
+        (["resume", "run", "--hidden-size=5"], "give it as --set hidden_size=5"),
+        (["train", "--tied", "--json"], "as --set tied=true"),
+        (["train", "--data", "a text"], "as --set 'data=a text'"),
+        (["train", "--cell"], "as --set cell=VALUE"),
+    ],
+)  # fmt: skip
+def test_a_setting_that_is_given_as_an_option_is_told_how_to_give_it(arguments, words):
+    code, printed, told = command(*arguments)
+    assert (code, printed, told.count("\n")) == (2, "", 1)
+    assert told.endswith(f"{words}\n")
+
+
 def test_settings_without_a_command():
     assert parse_assignments(["a=1", "b = x", "c=null", "d=x=y", "a=2"]) == {
         "a": 2, "b": " x", "c": None, "d": "x=y",
@@ -479,7 +527,7 @@ def test_a_directory_without_a_run_is_one_sentence(there, name, folder, words):
     ("out", "words"),
     [
         ("", "--out is empty; give"),
-        ("run", "run holds a run already; resume it, or choose another directory"),
+        ("run", "run holds a run already; choose another directory, or resume the run with: rn"),
         (".", ". holds files that do not belong to a run; choose"),
         ("text.txt", "text.txt cannot be written ("),
         ("text.txt/deeper", "cannot be written ("),
@@ -589,8 +637,11 @@ def test_help_can_be_read(capsys, monkeypatch, name, columns):
     with pytest.raises(SystemExit) as left:
         cli.main([name, "--help"])
     assert left.value.code == 0
-    words = set(capsys.readouterr().out.split())
+    printed = capsys.readouterr().out
+    words = set(printed.split())
     assert {"--json", "--no-cache"} <= words
+    assert " recompile " in " ".join(printed.split())
+    assert ("[CONFIG.json]" in words) == (name == "train")
     flags = {"train": "--settings", "evaluate": "--part", "generate": "--top-k"}
     assert flags.get(name, "--set") in words
 

@@ -36,6 +36,16 @@ def test_a_history_gives_each_metric_with_its_steps():
     assert history["skipped"].tolist() == ["the loss is not finite"]
 
 
+def test_a_history_is_read_like_a_dictionary():
+    history = History(ROWS)
+    assert list(history) == sorted(history.names())
+    assert len(history) == 5
+    assert "loss" in history
+    assert "los" not in history
+    assert repr(history) == "History(4 records, steps 0 to 3: horizon, lags, loss, skipped, told)"
+    assert repr(History([])) == "History(0 records)"
+
+
 def test_a_metric_that_was_not_recorded_is_named_with_those_that_were():
     with pytest.raises(KeyError, match="no metric 'los' was recorded; there are: horizon, lags, l"):
         History(ROWS)["los"]

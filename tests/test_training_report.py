@@ -202,6 +202,25 @@ def test_the_findings_are_those_of_the_metrics():
     ]
 
 
+def test_a_run_that_stopped_early_is_no_run_that_is_not_finished():
+    """Three validations were no better than the third; before them it was in progress."""
+    run = RUN | {"options": RUN["options"] | {"patience": 3}}
+    losses = [3.0, 2.5, 2.0, 2.1, None, 2.0]
+    found = []
+    for index, loss in enumerate(losses, 1):
+        found += [{"step": 5 * index, "loss": 1.0}, {"step": 5 * index, "validation_loss": loss}]
+    (told,) = sentences.findings(run_metrics(found, run))
+    assert told == (
+        "The run stopped early, after step 30 of 50: 3 validations in a row had no lower loss than "
+        "that at step 15."
+    )
+    for others in (found[:-1], [*found, {"step": 31, "loss": 1.0}]):
+        step = others[-1]["step"]
+        told = sentences.findings(run_metrics(others, run))
+        assert told == [f"The run has recorded {step} of its 50 steps."]
+    assert "stopped" not in sentences.findings(run_metrics(found, RUN))[0]
+
+
 def test_without_bits_no_unit_is_claimed():
     found = [{"step": step, "loss": 10.0 / step, "gradient_norm": 1.0} for step in range(1, 11)]
     metrics = run_metrics(found)

@@ -297,3 +297,11 @@ def test_an_average_needs_a_state_that_has_one():
     optimiser = optax.sgd(0.1)
     step = train_step(loss, optimiser, average=0.9)
     one_sentence(lambda: step(start(optimiser), draw()), "initial_state(average=True)")
+
+
+def test_a_carried_loss_needs_a_carried_step():
+    def carried(params, batch, key, carry):
+        return loss(params, batch, key)[0], ({}, carry)
+
+    one_sentence(lambda: train_step(carried, optax.sgd(0.1)), "carry", "give carried=True, and")
+    one_sentence(lambda: train_step(loss, optax.sgd(0.1), carried=True), "a carry is given, but")

@@ -157,6 +157,11 @@ def test_weights_come_back_bit_for_bit(tmp_path):
     one_sentence(lambda: load_weights(path, other), "shape", "(4, 12)", "(4, 16)")
     wide = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), params)
     one_sentence(lambda: load_weights(path, wide), "dtype", "float32", "float64")
+    for wrong in (cell, None, {}, {"w": "x"}):
+        one_sentence(lambda wrong=wrong: load_weights(path, wrong), "template is", "model.init(")
+        one_sentence(lambda wrong=wrong: save_weights(path, wrong), "params is", "model.init(")
+    bare = rnnlab.LSTM(3).init(jax.random.key(0), 4)
+    one_sentence(lambda: load_weights(path, bare), "weights.safetensors lacks w_x", "model.init(")
     raw = bytearray(path.read_bytes())
     for place in (0, len(raw) // 2, len(raw) - 1):
         raw[place] ^= 1

@@ -7,6 +7,8 @@ so that the command line can check a name at once.
 import importlib
 from typing import Any, Literal, NamedTuple, get_args
 
+from rnnlab._wording import unknown
+
 
 class Entry(NamedTuple):
     """A class of :mod:`rnnlab.cells` and the options that belong to its name."""
@@ -63,11 +65,13 @@ def make_cell(
         options: of its class, such as ``param_dtype``.
 
     Raises:
-        KeyError: for a name that is not in ``REGISTRY``.
+        ValueError: for a name that is not in ``REGISTRY``.
 
     >>> make_cell("relu-rnn", 16).activation
     'relu'
     """
+    if name not in REGISTRY:
+        raise ValueError(unknown("cell", name, REGISTRY))
     kind, registered = REGISTRY[name]
     # What the name says comes before the initial weights (an IRNN keeps its identity), and what the
     # caller says before both.

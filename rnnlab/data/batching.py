@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from rnnlab import _check
 from rnnlab.data.batch import Batch
 from rnnlab.data.checks import check_batch, check_is_batch
 from rnnlab.data.order import Order
@@ -20,6 +21,16 @@ class Batches:
 
     examples: Batch
     order: Order
+
+    def __repr__(self) -> str:
+        return _check.summary(
+            self,
+            examples=self.order.count,
+            steps=self.examples.xs.shape[0],
+            batch_size=self.order.batch_size,
+            seed=self.order.seed,
+            batches_per_epoch=self.batches_per_epoch,
+        )
 
     @property
     def batches_per_epoch(self) -> int:

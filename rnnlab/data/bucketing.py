@@ -32,6 +32,16 @@ class Bucketed:
     seed: int
     shuffle: bool
 
+    def __repr__(self) -> str:
+        return _check.summary(
+            self,
+            sequences=len(self.sequences.xs),
+            boundaries=self.boundaries,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            batches_per_epoch=self.batches_per_epoch,
+        )
+
     @functools.cached_property
     def members(self) -> list[np.ndarray]:
         """The indices of the sequences in each bucket."""

@@ -96,6 +96,7 @@ def _check_targets(batch: Batch, count: int, classes: int | None) -> None:
     targets = as_array("targets", batch.targets)
     per_sequence = targets.shape[:1] == (count,)
     per_step = targets.ndim >= 2 and targets.shape[1] == count
+    check_time_first(np.shape(batch.xs), targets.shape)
     if not (per_sequence or per_step) or targets.ndim > 3 or 0 in targets.shape:
         raise ValueError(
             f"targets has shape {targets.shape}; it must be [T, {count}] or [T, {count}, O] for "
@@ -121,6 +122,22 @@ def _check_targets(batch: Batch, count: int, classes: int | None) -> None:
         check_codes("targets", targets, classes, counts, kind="a label")
     else:
         check_finite("targets", targets, counts)
+
+
+def check_time_first(xs: tuple[int, ...], targets: tuple[int, ...]) -> None:
+    """ValueError where the shapes show that the first axis of xs is that of the examples.
+
+    So it is where there are as many targets as xs have steps, and not as many as examples.
+    """
+    if len(xs) < 2 or not targets:
+        return
+    steps, count = xs[:2]
+    if targets[0] == steps != count and targets[1:2] != (count,):
+        raise ValueError(
+            f"xs has shape {xs}, which is {count} sequences of {steps} steps, since time is the "
+            f"first axis, but targets has shape {targets}; if there are {steps} sequences, give "
+            "xs.swapaxes(0, 1)"
+        )
 
 
 def check_codes(
@@ -177,6 +194,11 @@ def as_array(name: str, value: Any) -> np.ndarray:
         array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError):
         raise ValueError(f"{name} is no array of numbers; give one of NumPy or JAX") from None
+    if array.dtype.kind in "US":
+        raise ValueError(
+            f"{name} is text; give numbers, such as the codes of "
+            "rnnlab.data.encode(text, {}, size=128)"
+        )
     # By kind, since bfloat16 is no subtype of NumPy's numbers.
     if array.dtype.kind in "OUSM":
         raise ValueError(f"{name} is {array.dtype}; give numbers")

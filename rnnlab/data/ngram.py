@@ -37,6 +37,9 @@ class NGram:
     levels: tuple[Level, ...]
     vocabulary_size: int
 
+    def __repr__(self) -> str:
+        return _check.summary(self, order=self.order, vocabulary_size=self.vocabulary_size)
+
     @property
     def order(self) -> int:
         return len(self.levels)

@@ -30,6 +30,16 @@ class Packed:
     order: Order
     length: int
 
+    def __repr__(self) -> str:
+        return _check.summary(
+            self,
+            sequences=len(self.sequences.xs),
+            rows=self.order.batch_size,
+            length=self.length,
+            seed=self.order.seed,
+            batches_per_epoch=self.batches_per_epoch,
+        )
+
     @property
     def batches_per_epoch(self) -> int:
         return self.order.batches_per_epoch

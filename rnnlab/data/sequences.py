@@ -25,6 +25,10 @@ class Sequences(NamedTuple):
     lengths: np.ndarray
     per_step: bool
 
+    def __repr__(self) -> str:
+        steps = int(self.lengths.sum())
+        return _check.summary(self, count=len(self.xs), steps=steps, per_step=self.per_step)
+
 
 def read_sequences(
     sequences: Sequence[Any],

@@ -21,6 +21,17 @@ class Streams:
     context: int
     seed: int
 
+    def __repr__(self) -> str:
+        return _check.summary(
+            self,
+            codes=self.codes.size,
+            batch_size=self.batch_size,
+            length=self.length,
+            context=self.context,
+            seed=self.seed,
+            batches_per_epoch=self.batches_per_epoch,
+        )
+
     @property
     def targets_per_epoch(self) -> int:
         """N − 1: every code but the first is a target."""

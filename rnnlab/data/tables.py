@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rnnlab._wording import counted
 from rnnlab.data.text import as_path, decode_utf8, read_bytes
 
 
@@ -67,8 +68,8 @@ def read_table(
     for place, (line, cells) in enumerate(rows):
         if len(cells) != len(first):
             raise ValueError(
-                f"{path}:{line} has {len(cells)} columns, but the first row has {len(first)}; "
-                "give every row the same number"
+                f"{path}:{line} has {counted(len(cells), 'column')}, but the first row has "
+                f"{len(first)}; give every row the same number"
             )
         values[place] = _numbers(path, line, cells, chosen)
     names = None if header is None else tuple(header[index] for index in chosen)
@@ -126,8 +127,8 @@ def _chosen(
                 raise ValueError(f"{path} has no header, so {column!r} is unknown; give indices")
             if header.count(column) != 1:
                 raise ValueError(
-                    f"{path} has {header.count(column)} columns named {column!r}; give one of "
-                    f"{', '.join(header)}, or an index"
+                    f"{path} has {counted(header.count(column), 'column')} named {column!r}; give "
+                    f"one of {', '.join(header)}, or an index"
                 )
             chosen.append(header.index(column))
             continue

@@ -3,9 +3,11 @@
 import dataclasses
 
 import jax
+import numpy as np
 
 from rnnlab import _check
 from rnnlab.data.batch import Batch
+from rnnlab.data.checks import check_time_first
 from rnnlab.models.base import float_dtype, targets, unpacked
 from rnnlab.models.network import Network
 from rnnlab.models.pooling import POOLS, PoolingParams, init_pooling, pool
@@ -36,6 +38,16 @@ class PooledModel(SequenceModel):
         _, ys = self.read(params, unpacked(batch), lengths=batch.lengths, key=key)
         return self.head(params, ys, batch)
 
+    def score(self, outputs: Array, batch: Batch) -> Scored:
+        """The loss and the metrics of ``outputs``; ValueError where xs have the batch first."""
+        goal = targets(batch)
+        check_time_first(np.shape(batch.xs), goal.shape)
+        return self.judge(outputs, goal, counted(batch.mask, None, outputs.shape[:-1]))
+
+    def judge(self, outputs: Array, goal: Array, counts: Array | None) -> Scored:
+        """The loss and the metrics of outputs, over the targets that count."""
+        raise NotImplementedError
+
     def head(self, params: SequenceParams, ys: Array, batch: Batch) -> Array:
         """The outputs ``[B, O]`` from those of the cell at all steps, ``[T, B, H]``."""
         lengths = None if batch.lengths is None else _check.array("lengths", batch.lengths)
@@ -53,20 +65,18 @@ class Classifier(PooledModel):
     def labels(self) -> int:
         return self.outputs
 
-    def score(self, outputs: Array, batch: Batch) -> Scored:
+    def judge(self, outputs: Array, goal: Array, counts: Array | None) -> Scored:
         """The mean cross-entropy over sequences, in nats, and "accuracy"."""
-        counts = counted(batch.mask, None, outputs.shape[:-1])
-        return classification(outputs, targets(batch), counts)
+        return classification(outputs, goal, counts)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Regressor(PooledModel):
     """Numbers for each sequence; see :func:`regressor`."""
 
-    def score(self, outputs: Array, batch: Batch) -> Scored:
+    def judge(self, outputs: Array, goal: Array, counts: Array | None) -> Scored:
         """The mean squared error over sequences and outputs, and the absolute one, "mae"."""
-        counts = counted(batch.mask, None, outputs.shape[:-1])
-        return squared_error(outputs, targets(batch), counts)
+        return squared_error(outputs, goal, counts)
 
 
 def classifier(

@@ -204,7 +204,7 @@ def allowed_symbols(allowed: Array | None, symbols: int) -> Array | None:
     """``allowed [V]`` as booleans; ValueError where it allows nothing."""
     if allowed is None:
         return None
-    allowed = _check.flags("allowed", allowed, (symbols,))
+    allowed = _check.flags("allowed", allowed, (symbols,), "symbol")
     if not isinstance(allowed, jax.core.Tracer) and not allowed.any():
         raise ValueError("allowed rules every symbol out; leave at least one, or leave it out")
     return allowed

@@ -6,6 +6,7 @@ Where no target counts, all of them are 0.
 import math
 
 import jax.numpy as jnp
+import numpy as np
 
 from rnnlab import _check
 from rnnlab.cells.base import within
@@ -19,7 +20,10 @@ Scored = tuple[Array, dict[str, Array]]
 def counted(mask: Array | None, lengths: Array | None, shape: tuple[int, ...]) -> Array | None:
     """Which targets count: those in ``mask`` that lie within ``lengths``; None where all do."""
     if mask is not None:
-        mask = _check.flags("mask", mask, shape)
+        each = "sequence" if len(shape) == 1 else "step and example"
+        if len(shape) == 1 and np.ndim(mask) == 2:
+            each += " (where sequences end is said by lengths)"
+        mask = _check.flags("mask", mask, shape, each)
     if lengths is None:
         return mask
     valid = within(_check.lengths(lengths, shape[0], shape[1:]), shape[0])

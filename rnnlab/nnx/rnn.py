@@ -112,7 +112,7 @@ class RNN(nnx.Module):
         if params is None:
             params = cell.init(params_key(rngs), self.in_features)
         else:
-            check_params(cell, params, self.in_features)
+            check_params(cell, params, self.in_features, "in_features is {}")
         self.has_dropout = has_dropout(cell, params, self.in_features)
         self.params = nnx.data(jax.tree.map(_param, params))
         self.rngs = nnx.data(stream(rngs, "dropout") if self.has_dropout else None)
@@ -163,6 +163,7 @@ class RNN(nnx.Module):
             keep_order=keep_order,
         )
         xs, mask, resets = time_first(inputs, mask, resets, time_major)
+        self._check_features(xs.shape[-1])
         cell, params = self.cell_and_params()
         state, ys = unroll(
             cell,
@@ -181,6 +182,16 @@ class RNN(nnx.Module):
         if not time_major:
             ys = jnp.moveaxis(ys, 0, -2)
         return (self._carry(state), ys) if return_carry else ys
+
+    def _check_features(self, size: int) -> None:
+        if size == self.in_features:
+            return
+        name = type(self.cell).__name__
+        made = f"nnx.{name}({size}, ...)" if self.is_flax else f"RNN({name}(...), {size}, ...)"
+        raise ValueError(
+            f"inputs has {size} features, but the module was made for {self.in_features}; give "
+            f"inputs [B, T, {self.in_features}], or make it as {made}"
+        )
 
     def _state(self, cell: Cell, carry: Any, batch: tuple[int, ...], rngs: Any) -> PyTree | None:
         """The initial state of the cell from a carry in any form with its leaves."""

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
-from rnnlab.studies.train_settings import TrainSettings
+from rnnlab.studies.train_settings import FREE, TrainSettings
 
 Record = dict[str, Any]
 
@@ -97,6 +97,7 @@ class RunMetrics:
         skipped: the steps that were not applied, and why.
         last_step: the last step with a record.
         planned: the steps that the run is to make; None if unknown.
+        patience: validations without a lower loss after which it ends; None for never or unknown.
         clip: the largest norm of the gradient; None for none or if unknown.
         lags: the number of lags of the horizons; None if unknown.
         symbol: what the bits are counted for.
@@ -109,6 +110,7 @@ class RunMetrics:
     skipped: list[tuple[int, str]]
     last_step: int
     planned: int | None = None
+    patience: int | None = None
     clip: float | None = None
     lags: int | None = None
     symbol: str = "symbol"
@@ -136,6 +138,27 @@ class RunMetrics:
     def loss(self) -> dict[str, Series]:
         """The loss in training and on held-out data, as far as recorded."""
         return self._pair("loss")
+
+    @property
+    def best(self) -> tuple[int, int]:
+        """The step of the lowest loss on held-out data, and the number of validations after it.
+
+        The step is 0 where there is none.
+        """
+        series = self.series.get(VALIDATION + "loss")
+        if series is None or not len(series.finite.steps):
+            return 0, 0
+        place = int(np.nanargmin(series.values))
+        return int(series.steps[place]), len(series.steps) - 1 - place
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether the last validation ended the run, as far as its records tell."""
+        series = self.series.get(VALIDATION + "loss")
+        if series is None or self.patience is None or self.planned is None:
+            return False
+        is_last = int(series.steps[-1]) == self.last_step < self.planned
+        return is_last and self.best[1] >= self.patience
 
     def by_parameter(self, kind: str) -> dict[str, Series]:
         """The logarithms of the norms of each parameter; ``kind`` is GRADIENT or PARAMETER."""
@@ -317,8 +340,10 @@ def _about(run: Mapping[str, Any]) -> dict[str, Any]:
     length, context = settings.get("length"), settings.get("context")
     lags = length + context if _is_count(length) and _is_count(context) else None
     planned = options.get("steps")
+    patience = options.get("patience", settings.get("patience"))
     return {
         "planned": planned if _is_count(planned) else None,
+        "patience": patience if _is_count(patience) else None,
         "clip": clip,
         "lags": lags,
         "symbol": "character" if "alphabet" in settings else "symbol",
@@ -387,7 +412,9 @@ def command(run: Mapping[str, Any]) -> list[str] | None:
     """The command line that starts an equal run; None for a run of another program."""
     settings = _mapping(_mapping(run.get("config")).get("settings"))
     defaults = dataclasses.asdict(TrainSettings())
-    settings = {**settings, **_mapping(run.get("options"))}
+    # Further options are those of fit, which some settings lead to.
+    options = _mapping(run.get("options"))
+    settings = {**settings, **{name: options[name] for name in FREE if name in options}}
     if settings.keys() != defaults.keys():
         return None
     arguments = ["rnnlab", "train"]

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from rnnlab._wording import percent, steps
+from rnnlab._wording import counted, percent, steps
 from rnnlab.report.page.elements import power
 from rnnlab.report.sentences import short, verdict
 from rnnlab.report.training import (
@@ -93,6 +93,12 @@ def _change(start: float, end: float) -> str:
 def _progress(metrics: RunMetrics) -> str:
     if metrics.planned is None or metrics.last_step >= metrics.planned:
         return ""
+    if metrics.stopped_early:
+        step, since = metrics.best
+        return (
+            f"The run stopped early, after step {metrics.last_step} of {metrics.planned}: "
+            f"{counted(since, 'validation')} in a row had no lower loss than that at step {step}."
+        )
     return f"The run has recorded {metrics.last_step} of its {steps(metrics.planned)}."
 
 

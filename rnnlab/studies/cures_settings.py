@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Literal
 
+from rnnlab._wording import unknown
 from rnnlab.cells.registry import Init
 from rnnlab.studies.settings import (
     check_cells,
@@ -98,7 +99,7 @@ class CuresSettings:
         check_tasks((self.task,))
         for name in self.cures:
             if name not in CURES:
-                raise ValueError(f"cure {name!r} is unknown; choose from {', '.join(CURES)}")
+                raise ValueError(unknown("cure", name, CURES))
         if self.cures:
             distinct("cures", self.cures)
         for name in ("lag", "hidden_size", "seeds", "steps", "check_every", "batch_size"):

@@ -132,7 +132,7 @@ def measure(
                     if phase == TRAINED and due:
                         params, training = train(run, params)
                     for unit in due:
-                        progress(_described(unit))
+                        progress(_described(unit, is_given=data.trained is not None))
                         if unit.what == "training":
                             yield Measured(unit, {"training": training})
                         elif unit.what == "closer":
@@ -155,10 +155,11 @@ class _Run(NamedTuple):
     progress: Callable[[str], None]
 
 
-def _described(unit: Unit) -> str:
+def _described(unit: Unit, is_given: bool) -> str:
     lengths = ", ".join(map(str, unit.lengths))
     if unit.what == "training":
-        task = "training"
+        # The network of a run was trained before.
+        task = "loss before and after" if is_given else "training"
     elif unit.what == "closer":
         task = "a closer look"
     elif len(unit.lengths) == 1:

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from typing import Literal
 
+from rnnlab._wording import unknown
 from rnnlab.cells.registry import INITS, REGISTRY, Init
 from rnnlab.tasks.registry import TASKS
 
@@ -230,7 +231,7 @@ def check_cells(cells: tuple[str, ...]) -> None:
     """ValueError for an unknown cell, none, or one that is named twice."""
     for name in cells:
         if name not in REGISTRY:
-            raise ValueError(f"cell {name!r} is unknown; choose from {', '.join(REGISTRY)}")
+            raise ValueError(unknown("cell", name, REGISTRY))
     distinct("cells", cells)
 
 
@@ -247,7 +248,7 @@ def check_tasks(tasks: tuple[str, ...]) -> None:
     distinct("tasks", tasks)
     for name in tasks:
         if name not in TASKS:
-            raise ValueError(f"task {name!r} is unknown; choose from {', '.join(TASKS)}")
+            raise ValueError(unknown("task", name, TASKS))
 
 
 def whole(name: str, value: int, least: int) -> None:

@@ -1,7 +1,6 @@
 """The settings of ``rnnlab train`` and their checks; free of JAX, so that help comes at once."""
 
 import dataclasses
-import difflib
 import json
 import math
 import sys
@@ -10,7 +9,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from rnnlab._wording import meant
 from rnnlab.cells.registry import INITS, REGISTRY, Init
+
+FREE = ("steps", "keep", "log_every", "most_skipped")
+"""Settings with which a run may go on that were others before."""
 
 LONGEST = 60
 """Characters of a value that an error shows."""
@@ -142,14 +145,22 @@ _AT_LEAST_1 = (
 )  # fmt: skip
 
 
+_OPTIONAL = tuple(
+    field.name for field in dataclasses.fields(TrainSettings) if "None" in str(field.type)
+)
+"""The settings that may be None."""
+
+
 def from_mapping(values: Mapping[str, Any], base: TrainSettings | None = None) -> TrainSettings:
-    """``base``, by default the default settings, with other values.
+    """``base``, by default the default settings, with other values; "none" is None, where allowed.
 
     ValueError for an unknown name, with the one that was probably meant.
     """
     for name in values:
         check_name(name)
     for name, value in values.items():
+        if name in _OPTIONAL and str(value) in ("none", "None"):
+            values = {**values, name: None}
         is_whole = isinstance(value, int) and not isinstance(value, bool)
         # A larger one is no finite float, and the check of its setting says so.
         if is_whole and _takes_floats(name) and abs(value) < sys.float_info.max:
@@ -162,7 +173,7 @@ def check_name(name: str) -> None:
     known = [field.name for field in dataclasses.fields(TrainSettings)]
     if name not in known:
         raise ValueError(
-            f"there is no setting {_shown(name)}{_meant(name, known)}; choose from "
+            f"there is no setting {_shown(name)}{meant(name, known)}; choose from "
             f"{', '.join(sorted(known))}"
         )
 
@@ -225,11 +236,6 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
     return values
 
 
-def _meant(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
 def _takes_floats(name: str) -> bool:
     field = TrainSettings.__dataclass_fields__[name]
     return field.type in (float, float | None)
@@ -238,14 +244,16 @@ def _takes_floats(name: str) -> bool:
 def _choice(name: str, value: Any, choices: Iterable[str]) -> None:
     if value not in tuple(choices):
         raise ValueError(
-            f"{name} is {_shown(value)}{_meant(str(value), choices)}; choose from "
+            f"{name} is {_shown(value)}{meant(str(value), choices)}; choose from "
             f"{', '.join(choices)}"
         )
 
 
 def _whole(name: str, value: Any, least: int, below: int = 2**31) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} is {_shown(value)}; it must be an integer of at least {least}")
+        raise ValueError(
+            f"{name} is {_shown(value)}; it must be an integer of at least {least}{_or_none(name)}"
+        )
     if value >= below:
         power = below.bit_length() - 1
         raise ValueError(f"{name} is {_shown(value)}; it must be below 2**{power}")
@@ -259,7 +267,13 @@ def _number(name: str, value: Any, *, zero: bool = False, below: float = math.in
         return
     least = "of at least 0" if zero else "above 0"
     kind, limit = ("finite number", "") if below == math.inf else ("number", f" and below {below}")
-    raise ValueError(f"{name} is {_shown(value)}; it must be a {kind} {least}{limit}")
+    raise ValueError(
+        f"{name} is {_shown(value)}; it must be a {kind} {least}{limit}{_or_none(name)}"
+    )
+
+
+def _or_none(name: str) -> str:
+    return ", or none" if name in _OPTIONAL else ""
 
 
 def _shown(value: Any) -> str:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from rnnlab._version import __version__
 from rnnlab.cells.registry import make_cell
 from rnnlab.data import (
     Batch,
@@ -28,13 +29,13 @@ from rnnlab.data import (
 from rnnlab.data.files import TextFile
 from rnnlab.layers import stack
 from rnnlab.models import LanguageModel, beam_search, language_model, sample
-from rnnlab.studies.train_settings import TrainSettings, check_name, from_mapping
+from rnnlab.studies.train_settings import FREE, TrainSettings, check_name, from_mapping
 from rnnlab.training.checkpoints import Checkpoints
 from rnnlab.training.evaluation import Validation, evaluate
 from rnnlab.training.faults import CheckpointError
 from rnnlab.training.loop import TrainingRun, Watch, fit
 from rnnlab.training.metrics import MetricsWriter
-from rnnlab.training.run_folder import CHECKPOINTS, check_owner, read_run
+from rnnlab.training.run_folder import CHECKPOINTS, check_owner, is_of_command, read_run
 from rnnlab.training.trees import Leaf, fingerprint, from_leaves
 from rnnlab.training.truncated import truncated_loss
 from rnnlab.typing import Array, PyTree
@@ -45,9 +46,6 @@ validation."""
 
 EVALUATED = 16
 """Streams side by side in which a held-out text is read."""
-
-FREE = ("steps", "keep", "log_every", "most_skipped")
-"""Settings with which a run may go on that were others before."""
 
 
 class Setup(NamedTuple):
@@ -187,10 +185,11 @@ def train(
     validation = None
     if settings.validate_every is not None:
         held_out = held_out_streams(setup.texts.validation, settings)
+        batches, _ = validation_batches(setup)
         validation = Validation(
             held_out,
             every=settings.validate_every,
-            batches=min(settings.validation_batches, held_out.batches_per_epoch),
+            batches=batches,
             patience=settings.patience,
             carry=model.initial_state(held_out.batch_size),
         )
@@ -222,6 +221,13 @@ def train(
         writers=writers,
         progress=progress,
     )
+
+
+def validation_batches(setup: Setup) -> tuple[int, int]:
+    """How many batches of the held-out text a validation reads, and how many there are."""
+    held_out = held_out_streams(setup.texts.validation, setup.settings)
+    count = held_out.batches_per_epoch
+    return min(setup.settings.validation_batches, count), count
 
 
 def _config(setup: Setup) -> dict[str, Any]:
@@ -329,12 +335,17 @@ def settings_of(folder: Path, changes: Mapping[str, Any] | None = None) -> Train
     """The settings of a run, with changes; ValueError where there is none, or they are refused."""
     changes = changes or {}
     run = read_run(folder)
-    settings = run["config"].get("settings")
-    known = TrainSettings.__dataclass_fields__.keys()
-    if not isinstance(settings, dict) or not settings.keys() <= known:
+    if not is_of_command(run["config"]):
         raise ValueError(
-            f"{folder} holds a run that this version of rnnlab train did not start; use the "
-            "program that started it"
+            f"{folder} holds a run of rnnlab.training.fit, but this command takes those of rnnlab "
+            "train; give one of these, or go on in Python"
+        )
+    settings = run["config"]["settings"]
+    strange = sorted(settings.keys() - TrainSettings.__dataclass_fields__.keys())
+    if strange:
+        raise ValueError(
+            f"{folder} holds a run of rnnlab {run['versions']['rnnlab']}, whose setting "
+            f"{strange[0]} this version, {__version__}, does not have; use that version"
         )
     for name in changes:
         check_name(name)
@@ -343,7 +354,8 @@ def settings_of(folder: Path, changes: Mapping[str, Any] | None = None) -> Train
                 f"{name} belongs to the run and cannot be changed; only {', '.join(FREE)} can, or "
                 "start a new run"
             )
-    new = from_mapping({**settings, **run["options"], **changes})
+    options = {name: value for name, value in run["options"].items() if name in FREE}
+    new = from_mapping({**settings, **options, **changes})
     if new.schedule != "constant" and new.steps != run["options"]["steps"]:
         raise ValueError(
             f"steps cannot be changed, since the {new.schedule} schedule depends on it; start a "

@@ -3,6 +3,8 @@
 import importlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rnnlab._wording import unknown
+
 if TYPE_CHECKING:
     from rnnlab.tasks.base import Task
 
@@ -54,12 +56,13 @@ def make_task(name: str, length: int | None = None) -> "Task":
             of no effect for a task of fixed length.
 
     Raises:
-        KeyError: for a name that is not in ``TASKS``.
-        ValueError: for a length that the task cannot have.
+        ValueError: for a name that is not in ``TASKS``, and a length that the task cannot have.
 
     >>> make_task("temporal-order-3", 50).outputs
     8
     """
+    if name not in TASKS:
+        raise ValueError(unknown("task", name, TASKS))
     entry = TASKS[name]
     # Imported here, since the names must be readable before JAX is loaded.
     make = getattr(importlib.import_module("rnnlab.tasks"), entry.make)

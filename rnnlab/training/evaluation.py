@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from rnnlab import _check
-from rnnlab.training.step import COUNT, Loss
+from rnnlab.training.step import COUNT, Loss, check_loss
 from rnnlab.typing import PyTree
 
 
@@ -18,7 +18,7 @@ class Validation(NamedTuple):
     Attributes:
         data: held-out batches, ``data[i]``.
         every: steps between two validations.
-        batches: how many; by default ``data.batches_per_epoch``.
+        batches: how many; by default ``data.batches_per_epoch``, and of a list all.
         patience: the run ends after this many validations without a lower loss; None for never.
         carry: the initial state of a carried loss for these batches.
     """
@@ -46,14 +46,16 @@ def evaluate(
         loss: ``loss(params, batch, key) -> (value, metrics)``; the key is None.
         params: the parameters.
         data: batches, ``data[i]``.
-        batches: the number of batches, the first ones; by default ``data.batches_per_epoch``.
+        batches: the number of batches, the first ones; by default ``data.batches_per_epoch``, and
+            of a list all.
         carry: the initial state of a carried loss.
 
     Returns:
         The means by name, "loss" among them, as Python numbers.
 
     Raises:
-        ValueError: for no batches, and where no target of any batch counts.
+        ValueError: for a loss that takes other arguments, for no batches, and where no target of
+            any batch counts.
 
     >>> import jax.numpy as jnp
     >>> def loss(params, batch, key):
@@ -61,6 +63,7 @@ def evaluate(
     >>> evaluate(loss, jnp.zeros(()), [jnp.ones(3), 3 * jnp.ones(3)], batches=2)
     {'loss': 5.0}
     """
+    check_loss(loss, carry is not None, "carry=..., such as model.initial_state(batch_size)")
     batches = batch_count("batches", data, batches)
     measure = _measured(loss)
     data = checked_data(loss, data)
@@ -116,17 +119,34 @@ class _CheckedData:
 
 
 def batch_count(name: str, data: Any, batches: int | None) -> int:
-    """The number of batches, by default one epoch; ValueError where there are not so many."""
+    """The number of batches, by default one epoch, and of a list all.
+
+    ValueError where there are not so many. ``name`` is that of the option, such as
+    "validation.batches".
+    """
+    source = name.replace("batches", "data")
     if batches is None:
-        batches = getattr(data, "batches_per_epoch", None)
+        batches = _all_batches(source, data)
         if batches is None:
-            raise ValueError(f"data has no batches_per_epoch; give their number as {name}")
+            raise ValueError(
+                f"{source} has no batches_per_epoch; give the number of batches as {name}"
+            )
     batches = _check.positive_int(name, batches)
     if isinstance(data, list | tuple) and len(data) < batches:
         raise ValueError(
-            f"{name} is {batches}, but data holds {len(data)}; give at most that many, or more data"
+            f"{name} is {batches}, but {source} holds {len(data)}; give at most that many, or more "
+            "data"
         )
     return batches
+
+
+def _all_batches(name: str, data: Any) -> int | None:
+    """The number of batches in an epoch or a list; None where it is not known."""
+    if not isinstance(data, list | tuple):
+        return getattr(data, "batches_per_epoch", None)
+    if not data:
+        raise ValueError(f"{name} is empty; give at least one batch")
+    return len(data)
 
 
 # A loss that is a method of a hashable model is found again, and is not compiled a second time.

@@ -52,4 +52,4 @@ class Interrupted(SystemExit):
         self.step = step
 
     def __str__(self) -> str:
-        return f"{self.signal.name} after step {self.step}, which is saved"
+        return f"stopped by {self.signal.name} after step {self.step}, with a checkpoint saved"

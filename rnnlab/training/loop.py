@@ -3,7 +3,7 @@
 import contextlib
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,15 +16,22 @@ from rnnlab import terminal
 from rnnlab.data.order import check_seed
 from rnnlab.training import options, program, trees
 from rnnlab.training.evaluation import Validation, checked_data, evaluate
-from rnnlab.training.faults import FINE, CheckpointError, Interrupted, NonFiniteError, describe
+from rnnlab.training.faults import (
+    FINE,
+    CheckpointError,
+    Interrupted,
+    NonFiniteError,
+    RunFolderError,
+    describe,
+)
 from rnnlab.training.metrics import History, MetricsWriter, measurements, numbers
 from rnnlab.training.monitors import without_monitors
 from rnnlab.training.options import Settings, Watch
 from rnnlab.training.padding import padding_share
-from rnnlab.training.run_folder import RunFolder
+from rnnlab.training.run_folder import RunFolder, way_to_resume
 from rnnlab.training.signals import Stop, stop_on_signals
-from rnnlab.training.step import COUNT, Loss, TrainState, initial_state, train_step
-from rnnlab.typing import Dtype, Key, PyTree
+from rnnlab.training.step import COUNT, Loss, TrainState, check_loss, initial_state, train_step
+from rnnlab.typing import Dtype, PyTree
 
 CALL = 0.25
 """Seconds that one call of the compiled program may take: a signal is answered after it."""
@@ -40,6 +47,7 @@ class TrainingRun(NamedTuple):
         best_params: the parameters of the lowest validation loss; None without validation.
         best_step: the step of these; None without validation.
         stopped_early: whether validation ended the run.
+        start: the step of the checkpoint that the run was resumed from; 0 for a new run.
     """
 
     params: PyTree
@@ -48,6 +56,7 @@ class TrainingRun(NamedTuple):
     best_params: PyTree
     best_step: int | None
     stopped_early: bool
+    start: int = 0
 
 
 def fit(
@@ -117,7 +126,11 @@ def fit(
         watch: further measurements, see :class:`Watch`.
         out: directory for configuration, metrics and checkpoints; None to write nothing.
         resume: goes on with the run in ``out``, or starts one where there is none. Pass the same
-            arguments again; :func:`fit` checks those that it can compare.
+            arguments again. Compared are ``repr(model)``, ``seed``, ``clip``, ``accumulate``,
+            ``average``, ``compute_dtype``, ``config``, and the names, shapes and dtypes of the
+            arrays in the parameters, the optimiser's state and ``carry``, and whether there is
+            validation. Not compared are the data, the loss, and numbers inside of the optimiser
+            such as the learning rate: put those that matter into ``config``.
         config: what JSON can hold, saved with the run; a run is resumed only with an equal one.
         checkpoint_every: steps between two checkpoints; None for one at the end only. A signal
             saves one too.
@@ -127,7 +140,8 @@ def fit(
             not finite. Such a step is not applied.
         writers: take the metrics too, such as :class:`rnnlab.training.metrics.TensorBoard`; whoever
             opens them closes them.
-        progress: whether to show the progress on standard error.
+        progress: whether to show the progress on standard error, and where a run that a signal
+            ended stands.
 
     Returns:
         The :class:`TrainingRun`.
@@ -153,51 +167,86 @@ def fit(
     )
     options.check_parts(model, loss, params, optimiser, writers)
     options.check_data(data, settings.batches)
-    k_init, k_train = jax.random.split(jax.random.key(check_seed(seed)))
-    if clip is not None:
-        options.check_clip(clip)
-        optimiser = optax.chain(optax.clip_by_global_norm(clip), optimiser)
-    if loss is None:
-        loss = model.loss
-    assert loss is not None
-    data = checked_data(loss, data)
-    if params is None:
-        params = model.init(k_init, data[0])
+    options.check_folder(out, resume)
+    seed = check_seed(seed)
+    optimiser = _clipped(optimiser, clip)
+    chosen: Loss = model.loss if loss is None else loss
+    check_loss(chosen, carry is not None, "carry=..., such as model.initial_state(batch_size)")
+    data = checked_data(chosen, data)
     step = train_step(
-        loss,
+        chosen,
         optimiser,
         accumulate=settings.accumulate,
         carried=carry is not None,
         average=average,
         compute_dtype=compute_dtype,
     )
-    state = _first_state(params, optimiser, k_train, carry, average)
     about = _about(model, seed, clip, settings.accumulate, average, compute_dtype, config)
-    with contextlib.ExitStack() as stack:
+    # Before anything is compiled, and until the directory is closed: a signal that comes meanwhile
+    # ends the run as at any step.
+    with (
+        _answering_signals(out, config, told=progress) as stop,
+        contextlib.ExitStack() as stack,
+    ):
+        state = _first_state(model, data, params, optimiser, seed, carry, average)
         folder = None
         if out is not None:
             folder = stack.enter_context(
                 RunFolder(Path(out), about, settings.changeable, resume=resume, keep=settings.keep)
             )
-        stop = stack.enter_context(stop_on_signals()) if folder else Stop()
-        loop = _Loop(settings, program.compiled(step), loss, data, state, folder, writers)
+        loop = _Loop(settings, program.compiled(step), chosen, data, state, folder, writers)
         loop.restore()
         say = advance = _silent
         if progress:
             say, advance = stack.enter_context(terminal.progress(loop.step, settings.steps))
         loop.run(stop, say, advance)
+        stack.close()
+        if stop:
+            # It came while the last checkpoint was saved.
+            raise Interrupted(stop.number, loop.step)
         return loop.result()
 
 
+@contextlib.contextmanager
+def _answering_signals(
+    out: str | Path | None, config: Mapping[str, Any] | None, *, told: bool
+) -> Iterator[Stop]:
+    """Signals set a flag where there is a directory to save into; says how the run goes on."""
+    if out is None:
+        yield Stop()
+        return
+    try:
+        with stop_on_signals() as stop:
+            yield stop
+    except Interrupted as fault:
+        if told:
+            terminal.note(f"rnnlab: {fault}; {way_to_resume(Path(out), config or {})}")
+        raise
+
+
+def _clipped(
+    optimiser: optax.GradientTransformation, clip: float | None
+) -> optax.GradientTransformation:
+    if clip is None:
+        return optimiser
+    options.check_clip(clip)
+    return optax.chain(optax.clip_by_global_norm(clip), optimiser)
+
+
 def _first_state(
+    model: Any,
+    data: Any,
     params: PyTree,
     optimiser: optax.GradientTransformation,
-    key: Key,
+    seed: int,
     carry: PyTree,
     average: float | None,
 ) -> TrainState:
+    k_init, k_train = jax.random.split(jax.random.key(seed))
+    if params is None:
+        params = model.init(k_init, data[0])
     params, carry = _copy((params, carry))
-    state = initial_state(params, optimiser, key, carry=carry, average=average is not None)
+    state = initial_state(params, optimiser, k_train, carry=carry, average=average is not None)
     # An optimiser may begin with numbers of Python, whose dtypes a checkpoint must know.
     return jax.tree.map(jnp.asarray, state)
 
@@ -243,6 +292,32 @@ class Content(NamedTuple):
     best: PyTree
 
 
+_PARTS = {
+    "best": "validation",
+    "state.average": "average",
+    "state.carry": "carry",
+    "state.key": "kind of random keys",
+    "state.optimiser": "optimiser",
+    "state.params": "model",
+}
+"""Where the arrays of a checkpoint come from, in the words of :func:`fit`."""
+
+
+def _another_run(folder: Path, mismatch: trees.MismatchError) -> str:
+    """What differs from the arguments with which the run was started, and what to do."""
+    part = next(part for name, part in _PARTS.items() if mismatch.name.startswith(name))
+    is_optional = part in ("average", "carry", "validation")
+    which = f"with another {part}"
+    if is_optional and mismatch.is_missing:
+        which = f"without {part}"
+    elif is_optional and mismatch.is_surplus:
+        which = f"with {part}"
+    return (
+        f"{folder} holds a run {which} ({mismatch.fault}); give fit the same model, optimiser, "
+        "validation, average and carry as before, or choose another directory"
+    )
+
+
 class _Pending(NamedTuple):
     """A call of the compiled program whose metrics were not read yet."""
 
@@ -251,6 +326,7 @@ class _Pending(NamedTuple):
     done: Any
     start: float
     padding: list[float | None]
+    is_timed: bool
 
 
 class _Loop:
@@ -275,7 +351,7 @@ class _Loop:
         self.writers = list(writers)
         self.records: list[dict[str, Any]] = []
         self.names = trees.names(state.params)
-        self.step = 0
+        self.start = self.step = 0
         self.best = _Best()
         self.best_params = _copy(state.params) if settings.validation else None
         self.stopped_early = False
@@ -284,7 +360,7 @@ class _Loop:
         self.last_saved: int | None = None
         self.seconds_per_step: float | None = None
         self.last_end = 0.0
-        self.calls = 0
+        self.compiled: set[Any] = set()
         self.pending: _Pending | None = None
         self.trained: tuple[float | None, float | None] | None = None
 
@@ -292,11 +368,14 @@ class _Loop:
         """Goes back to the last checkpoint of the folder, if there is one."""
         if self.folder is None:
             return
-        restored = self.folder.restore(self._content())
+        try:
+            restored = self.folder.restore(self._content())
+        except trees.MismatchError as fault:
+            raise RunFolderError(_another_run(self.folder.folder, fault)) from None
         if restored is None:
             return
         self.state, self.best_params = restored.state
-        self.step = self.last_saved = restored.step
+        self.start = self.step = self.last_saved = restored.step
         self.best = _Best(**restored.about["best"])
         self.stopped_early = restored.about["stopped_early"]
 
@@ -340,7 +419,8 @@ class _Loop:
         first = self._batch(self.step)
         room = program.capacity(first)
         most = min(room, end - self.step)
-        if self.seconds_per_step is None:
+        # Not yet measured, or zero by a coarse clock.
+        if not self.seconds_per_step:
             most = 1
         else:
             most = min(most, max(1, int(CALL / self.seconds_per_step)))
@@ -352,13 +432,18 @@ class _Loop:
             if _shapes(batch) != shapes:
                 break
             batches.append(batch)
+        is_compiled = shapes in self.compiled
+        if not is_compiled:
+            # Otherwise the time of the call before would be that of compiling too.
+            self._read()
+            self.compiled.add(shapes)
         start = time.monotonic()
         self.state, rows, done = self.call(
             self.state, program.stack(batches, room), len(batches), self.settings.most_skipped
         )
         before = self.pending
         padding = [padding_share(batch) for batch in batches]
-        self.pending = _Pending(self.step, rows, done, start, padding)
+        self.pending = _Pending(self.step, rows, done, start, padding, is_compiled)
         self.step += len(batches)
         if before is not None:
             # The device computes meanwhile.
@@ -387,7 +472,7 @@ class _Loop:
 
     def _record(self, pending: _Pending) -> None:
         rows, done = jax.device_get((pending.rows, pending.done))
-        self._time(pending.start, int(done))
+        self._time(pending, int(done))
         for index in range(int(done)):
             step = pending.first + index + 1
             row = {name: values[index] for name, values in rows.items() if name != COUNT}
@@ -409,14 +494,13 @@ class _Loop:
             self.folder.metrics.flush()
             self.folder.checkpoints.check()
 
-    def _time(self, start: float, count: int) -> None:
+    def _time(self, pending: _Pending, count: int) -> None:
         """Takes the time of a call, which may have waited for the one before it."""
         now = time.monotonic()
-        seconds = (now - max(start, self.last_end)) / max(count, 1)
+        seconds = (now - max(pending.start, self.last_end)) / max(count, 1)
         self.last_end = now
-        self.calls += 1
-        # The first call compiles.
-        if self.calls > 1:
+        # A call that compiles says nothing about the speed of the steps.
+        if pending.is_timed:
             # A moving average, so that one slow call does not decide.
             before = seconds if self.seconds_per_step is None else self.seconds_per_step
             self.seconds_per_step = 0.8 * before + 0.2 * seconds
@@ -519,6 +603,7 @@ class _Loop:
             best_params=self.best_params if self.best.step is not None else None,
             best_step=self.best.step,
             stopped_early=self.stopped_early,
+            start=self.start,
         )
 
 

@@ -35,7 +35,7 @@ def cross_entropy(logits: Array, labels: Array, mask: Array | None = None) -> Ar
         )
     is_legal = (labels >= 0) & (labels < logits.shape[-1])
     if mask is not None:
-        mask = _check.flags("mask", mask, labels.shape)
+        mask = _check.flags("mask", mask, labels.shape, "label")
         # The mean ignores a masked NaN, but its gradient would still be NaN.
         logits = jnp.where(mask[..., None], logits, 0)
     legal_labels = jnp.where(is_legal, labels, 0)

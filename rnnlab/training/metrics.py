@@ -14,6 +14,7 @@ import numpy as np
 
 from rnnlab import _check
 from rnnlab._json import as_json, number, without_nan
+from rnnlab._wording import counted
 from rnnlab.training.faults import CheckpointError
 from rnnlab.training.step import OWN
 
@@ -31,13 +32,33 @@ class MetricsWriter(Protocol):
 class History:
     """The metrics of a run in memory: one list of records, in the order of the steps.
 
+    It is read like a dictionary: iteration, ``len`` and ``in`` are those of the names.
+
     >>> history = History([{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.5}])
     >>> history["loss"].tolist(), history.steps("loss").tolist()
     ([2.0, 1.5], [1, 2])
+    >>> history, list(history)
+    (History(2 records, steps 1 to 2: loss), ['loss'])
     """
 
     def __init__(self, records: list[dict[str, Any]]) -> None:
         self.records = records
+
+    def __repr__(self) -> str:
+        count = counted(len(self.records), "record")
+        if not self.records:
+            return f"History({count})"
+        first, last = self.records[0]["step"], self.records[-1]["step"]
+        return f"History({count}, steps {first} to {last}: {', '.join(self)})"
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self.names()))
+
+    def __len__(self) -> int:
+        return len(self.names())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names()
 
     def __getitem__(self, name: str) -> np.ndarray:
         """The values of a metric, NaN where it was not finite; KeyError if there are none."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rnnlab import _check
+from rnnlab._wording import counted
 from rnnlab.training.evaluation import Validation, batch_count
 from rnnlab.typing import PyTree
 
@@ -39,10 +40,15 @@ class Settings(NamedTuple):
     watch: tuple[Watch, ...]
 
     @property
-    def changeable(self) -> dict[str, int]:
+    def changeable(self) -> dict[str, int | None]:
         """Options of the run that may be others when it is resumed."""
         names = ("steps", "keep", "log_every", "most_skipped")
-        return {name: getattr(self, name) for name in names}
+        options: dict[str, int | None] = {name: getattr(self, name) for name in names}
+        if self.validation is not None:
+            options["validate_every"] = self.validation.every
+            options["validation_batches"] = self.validation.batches
+            options["patience"] = self.validation.patience
+        return options
 
     @property
     def batches(self) -> int:
@@ -149,9 +155,20 @@ def check_data(data: Any, batches: int) -> None:
             "as a list or one of rnnlab.data"
         )
     if isinstance(data, list | tuple) and len(data) < batches:
+        are = "is" if batches == 1 else "are"
         raise ValueError(
-            f"data holds {len(data)} batches, but {batches} are read; give more, fewer steps, or "
-            "data whose epochs follow one another, such as rnnlab.data.batches"
+            f"data holds {counted(len(data), 'batch', 'batches')}, but {batches} {are} read; give "
+            "more, fewer steps, or data whose epochs follow one another, such as "
+            "rnnlab.data.batches"
+        )
+
+
+def check_folder(out: Any, resume: bool) -> None:
+    """ValueError for a run that is to be resumed from no directory."""
+    if out is None and resume:
+        raise ValueError(
+            "resume is True, but out is None, so there is no run to go on with; give its directory "
+            "as out, or resume=False"
         )
 
 

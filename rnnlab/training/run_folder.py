@@ -5,6 +5,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from rnnlab import _files
 from rnnlab._json import as_json
 from rnnlab._version import __version__
+from rnnlab._wording import counted
 from rnnlab.training.checkpoints import Checkpoints, Restored
 from rnnlab.training.faults import RunFolderError
 from rnnlab.training.metrics import JsonLines
@@ -22,6 +24,24 @@ RUN, METRICS, CHECKPOINTS = "run.json", "metrics.jsonl", "checkpoints"
 DIGEST = "sha256"
 """The entry of ``run.json`` with the SHA-256 of the others: otherwise a changed digit would be
 another setting."""
+
+
+COMMAND = {"settings", "texts", "alphabet"}
+"""The entries of ``config`` by which a run of ``rnnlab train`` is known."""
+
+
+def is_of_command(config: Any) -> bool:
+    """Whether a run with this ``config`` is one of ``rnnlab train``, of any version."""
+    if not isinstance(config, Mapping) or not config.keys() >= COMMAND:
+        return False
+    return isinstance(config["settings"], Mapping)
+
+
+def way_to_resume(folder: Path, config: Any) -> str:
+    """How a run goes on: the command, or the arguments of ``fit``."""
+    if is_of_command(config):
+        return f"resume the run with: rnnlab resume {shlex.quote(str(folder))}"
+    return f"resume the run with fit(..., out={str(folder)!r}, resume=True)"
 
 
 class RunFolder:
@@ -110,10 +130,17 @@ class RunFolder:
             return
         if not self.resume:
             raise RunFolderError(
-                f"{self.folder} holds a run already; resume it, or choose another directory"
+                f"{self.folder} holds a run already; choose another directory, or "
+                f"{self._way_to_resume()}"
             )
         self._before = read_run(self.folder)
         self._compare(self._before)
+
+    def _way_to_resume(self) -> str:
+        # A damaged run.json is an error of its own, which those who resume the run are told.
+        with contextlib.suppress(RunFolderError):
+            return way_to_resume(self.folder, read_run(self.folder)["config"])
+        return way_to_resume(self.folder, self.about["config"])
 
     def _write(self, versions: Mapping[str, str]) -> None:
         content = {**self.about, "options": self.options, "versions": versions}
@@ -144,16 +171,12 @@ class RunFolder:
         """The last whole checkpoint; the metrics go back to it.
 
         Raises:
-            RunFolderError: for a checkpoint of another run, structure, shape or dtype, or of more
-                steps than the run shall have.
+            MismatchError: for a checkpoint of another structure, shape or dtype.
+            RunFolderError: for a checkpoint of another run, or of more steps than the run shall
+                have.
             CheckpointError: where no checkpoint is whole, or the metrics before it were changed.
         """
-        restored = None
-        if self.resume:
-            try:
-                restored = self.checkpoints.restore(template)
-            except ValueError as fault:
-                raise RunFolderError(str(fault)) from None
+        restored = self.checkpoints.restore(template) if self.resume else None
         if restored is not None:
             check_owner(self.folder, restored.about, self.about)
             self._check_steps(restored.step)
@@ -171,8 +194,8 @@ class RunFolder:
         steps = self.options.get("steps", done)
         if steps < done:
             raise RunFolderError(
-                f"steps is {steps}, but {self.folder} holds a run of {done} steps already; give "
-                "that number or a larger one"
+                f"steps is {steps}, but {self.folder} holds a run of {counted(done, 'step')} "
+                "already; give that number or a larger one"
             )
 
     def save(self, step: int, state: PyTree, about: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """The training step of any loss: gradient, update, and refusal of non-finite updates."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -122,9 +123,11 @@ def train_step(
             parameters and updates keep theirs.
 
     Raises:
-        ValueError: for an ``accumulate`` below 1, an ``average`` outside [0, 1), a loss that does
-            not return a scalar and a dictionary, and a state without the parts asked for.
+        ValueError: for an ``accumulate`` below 1, an ``average`` outside [0, 1), a loss that takes
+            other arguments or does not return a scalar and a dictionary, and a state without the
+            parts asked for.
     """
+    check_loss(loss, carried, "carried=True, and the carry to initial_state")
     accumulate = _check.positive_int("accumulate", accumulate)
     if average is not None:
         average = _check.fraction("average", average, closed=False)
@@ -158,6 +161,45 @@ def train_step(
         return state, metrics | own
 
     return step
+
+
+def check_loss(loss: Any, carried: bool, option: str) -> None:
+    """ValueError unless ``loss`` can be called as a :data:`Loss`, with a carry where ``carried``.
+
+    ``option`` says how a carry is given.
+    """
+    _check.function("loss", loss)
+    count = 4 if carried else 3
+    if _takes(loss, count):
+        return
+    if carried and _takes(loss, 3):
+        raise ValueError(
+            "a carry is given, but loss takes (params, batch, key) alone; leave the carry out, or "
+            "give a carried loss, such as rnnlab.training.truncated_loss(model, length)"
+        )
+    if not carried and _takes(loss, 4):
+        raise ValueError(
+            f"loss takes a carry as its fourth argument, but none is given; give {option}, or a "
+            "loss of (params, batch, key)"
+        )
+    wanted = ", ".join(("params", "batch", "key", "carry")[:count])
+    raise ValueError(
+        f"loss takes ({', '.join(inspect.signature(loss).parameters)}), but it is called with "
+        f"({wanted}); give a function of these"
+    )
+
+
+def _takes(function: Any, count: int) -> bool:
+    """Whether a function can be called with so many arguments; True where this is not known."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return True
+    try:
+        signature.bind(*[None] * count)
+    except TypeError:
+        return False
+    return True
 
 
 def _gradient_of(loss: Loss, carried: bool, dtype: Dtype | None) -> Callable[..., Any]:

@@ -63,20 +63,52 @@ def _is_key(value: Any) -> bool:
     return isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
 
 
-def from_leaves(template: PyTree, leaves: Mapping[str, Leaf]) -> PyTree:
+class MismatchError(ValueError):
+    """Arrays that are not those of a tree.
+
+    Attributes:
+        name: of the first array that differs.
+        fault: what is wrong, such as "the checkpoint lacks b".
+        is_missing: whether the array is there only in the tree.
+        is_surplus: whether it is there only among the arrays.
+    """
+
+    def __init__(
+        self, name: str, fault: str, fix: str, *, missing: bool = False, surplus: bool = False
+    ) -> None:
+        super().__init__(f"{fault}; {fix}")
+        self.name = name
+        self.fault = fault
+        self.is_missing = missing
+        self.is_surplus = surplus
+
+
+def from_leaves(
+    template: PyTree,
+    leaves: Mapping[str, Leaf],
+    *,
+    source: str = "the checkpoint",
+    fix: str = "restore it with the model and the optimiser that saved it",
+) -> PyTree:
     """``leaves`` as a tree like ``template``, with nothing cast.
 
+    Args:
+        template: a tree of arrays and PRNG keys.
+        leaves: the arrays by name.
+        source: where they are from, for the error.
+        fix: what to do about it.
+
     Raises:
-        ValueError: for a leaf that is missing or too many, or has another shape or dtype.
+        MismatchError: for a leaf that is missing or too many, or has another shape or dtype.
     """
     wanted = to_leaves(template)
-    missing = [name for name in wanted if name not in leaves]
-    surplus = [name for name in leaves if name not in wanted]
-    if missing or surplus:
-        fault = f"lacks {missing[0]}" if missing else f"has {surplus[0]}, which is not needed"
-        raise ValueError(
-            f"the checkpoint {fault}; restore it with the model and the optimiser that saved it"
-        )
+    for name in wanted:
+        if name not in leaves:
+            raise MismatchError(name, f"{source} lacks {_shown(name)}", fix, missing=True)
+    for name in leaves:
+        if name not in wanted:
+            fault = f"{source} has {_shown(name)}, which is not needed"
+            raise MismatchError(name, fault, fix, surplus=True)
     values = []
     for name, leaf in wanted.items():
         saved = leaves[name]
@@ -86,12 +118,15 @@ def from_leaves(template: PyTree, leaves: Mapping[str, Leaf]) -> PyTree:
             ("dtype", saved.value.dtype, leaf.value.dtype),
         ):
             if old != new:
-                raise ValueError(
-                    f"{name} has {what} {old} in the checkpoint, but {new} is needed; restore it "
-                    "with the model and the optimiser that saved it"
-                )
+                fault = f"{_shown(name)} has {what} {old} in {source}, but {new} is needed"
+                raise MismatchError(name, fault, fix)
         values.append(_value(saved))
     return jax.tree.unflatten(jax.tree.structure(template), values)
+
+
+def _shown(name: str) -> str:
+    # A tree that is one array has no names.
+    return name or "an array without a name"
 
 
 def _value(leaf: Leaf) -> Any:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from rnnlab import _check
+from rnnlab._wording import counted
 from rnnlab.training.step import Loss
 from rnnlab.typing import Array, Key, PyTree
 
@@ -47,8 +48,8 @@ def truncated_loss(model: Any, length: int) -> Loss:
         steps = batch.xs.shape[0]
         if steps < length:
             raise ValueError(
-                f"the windows have {steps} steps, but length is {length}; give streams of that "
-                "length"
+                f"the windows have {counted(steps, 'step')}, but length is {length}; give streams "
+                "of that length"
             )
         if batch.lengths is not None:
             raise ValueError(

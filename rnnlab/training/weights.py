@@ -1,14 +1,16 @@
 """Parameters for exchange: safetensors with a checksum beside them, and archives of runs."""
 
 import json
+import numbers
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import jax
 import numpy as np
 
-from rnnlab import _files
+from rnnlab import _check, _files
 from rnnlab.training import trees
 from rnnlab.training.trees import Leaf
 from rnnlab.typing import PyTree
@@ -27,9 +29,11 @@ def save_weights(path: str | Path, params: PyTree, about: Mapping[str, Any] | No
         about: what JSON can hold, stored in the file's metadata.
 
     Raises:
-        ValueError: without the package, and for keys and arrays that are not finite.
+        ValueError: without the package, for anything but arrays, for keys, and for arrays that are
+            not finite.
     """
     from_module = _safetensors()
+    _check_params("params", params)
     leaves = trees.to_leaves(params)
     bad = trees.not_finite(params)
     if bad:
@@ -53,11 +57,17 @@ def save_weights(path: str | Path, params: PyTree, about: Mapping[str, Any] | No
 def load_weights(path: str | Path, template: PyTree) -> PyTree:
     """The parameters in a file of :func:`save_weights`, as a tree like ``template``.
 
+    Args:
+        path: of the file.
+        template: parameters of the same model, such as ``model.init(key, batch)``; of them only
+            names, shapes and dtypes matter.
+
     Raises:
-        ValueError: for a file whose digest is missing or differs, and arrays of other names, shapes
-            or dtypes than those of ``template``; nothing is cast.
+        ValueError: for a file whose digest is missing or differs, a ``template`` without arrays,
+            and arrays of other names, shapes or dtypes than those of ``template``; nothing is cast.
     """
     from_module = _safetensors()
+    _check_params("template", template)
     path = Path(path)
     sums = path.with_name(path.name + SUFFIX)
     try:
@@ -71,7 +81,22 @@ def load_weights(path: str | Path, template: PyTree) -> PyTree:
         raise ValueError(f"{path} is damaged: its SHA-256 differs from {sums.name}; copy it again")
     arrays = from_module.load(path.read_bytes())
     leaves = {name: Leaf(np.asarray(array)) for name, array in arrays.items()}
-    return trees.from_leaves(template, leaves)
+    fix = "give as template parameters of the model that was saved, such as model.init(key, batch)"
+    return trees.from_leaves(template, leaves, source=str(path), fix=fix)
+
+
+def _check_params(name: str, params: PyTree) -> None:
+    """ValueError for anything but a tree of arrays, such as the model itself."""
+    leaves = jax.tree.leaves(params)
+    if not leaves or not all(map(_is_number, leaves)):
+        raise ValueError(
+            f"{name} is {_check.brief(params)}; give parameters, a tree of arrays such as "
+            "model.init(key, batch)"
+        )
+
+
+def _is_number(leaf: Any) -> bool:
+    return hasattr(leaf, "dtype") or isinstance(leaf, numbers.Number)
 
 
 def _safetensors() -> Any:

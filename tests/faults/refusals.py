@@ -47,7 +47,7 @@ def refusals(place: Path, short: bool) -> Count:
         _judge(count, lambda changes=changes: _train(folder, **changes), word)
     with jax.default_prng_impl("rbg"):
         _judge(count, lambda: _train(folder), "kind of key threefry2x32")
-    _judge(count, lambda: _train(folder, resume=False), "resume it")
+    _judge(count, lambda: _train(folder, resume=False), "resume the run with fit(")
     run = _train(folder)
     assert tiny.outcome(folder, run) == before
     return count
