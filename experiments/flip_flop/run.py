@@ -129,11 +129,14 @@ def finding(rows: list[Record]) -> str:
     """How many networks have a stable point for each memory, in one sentence."""
     right = [row for row in rows if row["points"][0] == row["memories"] == 2**BITS]
     saddles = [row["points"][1] for row in rows]
+    between = str(min(saddles))
+    if max(saddles) > min(saddles):
+        between += f" to {max(saddles)}"
     bits = [bit for row in rows for bit in row["differing_bits"]]
     one = sum(bit == 1 for bit in bits)
     return (
         f"{len(right)} of {len(rows)} trained networks have exactly {2**BITS} stable fixed points, "
-        f"one for each memory; {min(saddles)} to {max(saddles)} saddles with one unstable "
+        f"one for each memory; {between} saddles with one unstable "
         f"direction lie between them, and {one} of {len(bits)} of these separate memories that "
         "differ in one bit."
     )

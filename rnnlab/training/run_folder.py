@@ -153,7 +153,7 @@ class RunFolder:
         names = _differences(kept, self.about)
         if names:
             raise RunFolderError(
-                f"{self.folder} holds a run with other values of {', '.join(names)}; give what it "
+                f"{self.folder} holds a run with another {', '.join(names)}; give what it "
                 "began with, or choose another directory"
             )
         now = versions()
