@@ -213,8 +213,8 @@ def finding(result: Record) -> str:
     return (
         f"The bound was violated by {violations} of {products} products. For tanh it proves that "
         f"gradients vanish only below g = {1 / ratio:.2f} (σ_max = {ratio:.2f} g), but they "
-        f"vanish {places[0]} with weak inputs and {places[1]} with strong ones. Logistic units with "
-        f"3.6/√N have γ σ_max = {factor:.2f}, which allows growth, and a measured change of "
+        f"vanish {places[0]} with weak inputs and {places[1]} with strong ones. Logistic units "
+        f"with 3.6/√N have γ σ_max = {factor:.2f}, which allows growth, and a measured change of "
         f"{rate:+.2f} nats per step; they vanish {places[2]}. Training on the flip-flop task "
         f"took γ σ_max from {before[0]:.2f} to {after[0]:.2f}, and the measured change from "
         f"{before[1]:+.2f} to {after[1]:+.2f} nats per step."
