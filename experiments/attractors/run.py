@@ -39,6 +39,8 @@ GAINS = (0.5, 0.8, 1.0, 1.1, 1.2, 1.35, 1.5, 2.0, 3.0)
 CHAOTIC = 2.0
 KINDS = ("point", "oscillation", "chaos", "unsettled")
 BITS, PERIOD, WAVE = 3, 12, 96
+LEARNED = 0.05
+"""The largest mean squared error of a wave that was learned; that of silence is ½."""
 LOOK = {
     "stable": ("o", COLOURS[3]),
     "marginal": ("D", COLOURS[5]),
@@ -121,7 +123,9 @@ def trained(
 ) -> tuple[PyTree, Array]:
     """The parameters of cell and readout of all seeds, and their last mean squared errors."""
     readout = rnnlab.Readout(outputs)
-    optimiser = optax.adam(optax.cosine_decay_schedule(0.01, updates))
+    optimiser = optax.chain(
+        optax.clip_by_global_norm(1.0), optax.adam(optax.cosine_decay_schedule(0.01, updates))
+    )
 
     @jax.jit
     @jax.vmap
@@ -223,8 +227,8 @@ def waves(settings: Settings) -> tuple[list[Record], Record]:
             {
                 "error": float(errors[seed]),
                 "ends": dict(collections.Counter(ends.kind)),
-                "periods": ends.period.tolist(),
-                "exponents": ends.exponent.tolist(),
+                "periods": sorted(set(ends.period.tolist())),
+                "exponents": [float(ends.exponent.min()), float(ends.exponent.max())],
                 "mean_period": mean_period(outputs),
                 "amplitude": float(np.abs(outputs).max()),
                 "cycles": [
@@ -236,7 +240,14 @@ def waves(settings: Settings) -> tuple[list[Record], Record]:
         )
         print(f"sine {seed}: {rows[-1]}")
         portraits.append((of_cell, starts, points))
-    return rows, portrait(GENERATOR, *portraits[0], steps=10 * PERIOD)
+    shown = next((place for place, row in enumerate(rows) if only_oscillates(row)), 0)
+    drawn = portrait(GENERATOR, *portraits[shown], steps=10 * PERIOD)
+    return rows, drawn | {"mean_period": rows[shown]["mean_period"]}
+
+
+def only_oscillates(row: Record) -> bool:
+    """Whether every start ends in an oscillation."""
+    return set(row["ends"]) == {"oscillation"}
 
 
 def mean_period(outputs: np.ndarray) -> float | None:
@@ -284,7 +295,8 @@ def portrait(
     inputs = params.w_x.shape[0]
     states, _ = rnnlab.unroll_states(cell, params, jnp.zeros((steps, count, inputs)), starts)
     paths = np.concatenate([np.asarray(starts.h)[None], np.asarray(states.h)])
-    flat = paths.reshape(-1, paths.shape[-1])
+    # The plane is that of the motion after its transient.
+    flat = paths[steps // 2 :].reshape(-1, paths.shape[-1])
     centre = flat.mean(axis=0)
     _, sizes, axes = np.linalg.svd(flat - centre, full_matrices=False)
     variance = sizes**2 / np.sum(sizes**2)
@@ -331,8 +343,10 @@ def finding(result: Record) -> str:
         row["points"].get("stable", 0) == row["memories"] == 2**BITS for row in result["flip_flop"]
     )
     others = sum(kind != "point" for row in result["flip_flop"] for kind in row["ends"])
-    closed = [row for row in result["sine"] if set(row["ends"]) == {"oscillation"}]
+    learned = [row for row in result["sine"] if row["error"] < LEARNED]
+    closed = [row for row in learned if only_oscillates(row)]
     periods = [row["mean_period"] for row in closed if row["mean_period"] is not None]
+    exact = sum(max(row["periods"]) > 1 for row in closed)
     text = (
         f"Random networks by the majority of {total} starts at each gain: {random}; "
         f"λ₁ = {chaos['exponents'][0]:+.3f} nats per step in one with g = {chaos['gain']:g}. "
@@ -340,10 +354,14 @@ def finding(result: Record) -> str:
         f"exactly {2**BITS} stable fixed points, one for each memory, and "
         f"{'every trajectory ends' if not others else 'not every trajectory ends'} at a point. "
         f"Of {len(result['sine'])} networks trained to generate a sine wave of period {PERIOD}, "
-        f"{len(closed)} oscillate from every start"
+        f"{len(learned)} learned it (squared error below {LEARNED:g}), and {len(closed)} of these "
+        "oscillate from every start"
     )
     if periods:
-        text += f", with mean periods of {min(periods):.3f} to {max(periods):.3f} steps"
+        text += (
+            f", with mean periods of {min(periods):.3f} to {max(periods):.3f} steps; "
+            f"{exact or 'none'} of these oscillations repeat exactly, with a whole number of steps"
+        )
     return f"{text}."
 
 
@@ -358,13 +376,25 @@ def draw(result: Record, path: Path) -> None:
         portraits = result["portraits"]
         count = len(portraits["flip_flop"]["kinds"])
         _portrait(memory, portraits["flip_flop"], f"flip-flop task: {count} fixed points")
-        period = result["sine"][0]["mean_period"]
+        period = portraits["sine"]["mean_period"]
         name = "no oscillation" if period is None else f"a cycle of {period:.3f} steps"
         _portrait(wave, portraits["sine"], f"sine generation: {name}")
         exponent = result["chaotic"]["exponents"][0]
         text = f"random, g = {CHAOTIC:g}: λ₁ = {exponent:+.3f} nats per step"
         _portrait(chaos, portraits["chaos"], text)
-        title(figure, "Without input a network rests, oscillates or moves chaotically", 100)
+        title(figure, headline(result["random"]), 100)
+
+
+def headline(rows: list[Record]) -> str:
+    """The gains at which all starts are of one kind."""
+    parts = []
+    for kind, text in (("point", "rest up to"), ("chaos", "are chaotic from")):
+        gains = [row["gain"] for row in rows if row[kind] == sum(row[name] for name in KINDS)]
+        if gains:
+            parts.append(f"{text} g = {gains[-1] if kind == 'point' else gains[0]:g}")
+    if not parts:
+        return "Without input a network rests, oscillates or moves chaotically"
+    return f"Without input, all starts of random networks {' and '.join(parts)}"
 
 
 def _kinds(axes: Axes, rows: list[Record]) -> None:

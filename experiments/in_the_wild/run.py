@@ -100,7 +100,8 @@ def at_rest(network: Network, params: PyTree, quick: bool) -> Record:
     ends = attractor_kind(key, cell, params, x, starts, burn_in=steps, steps=steps)
     constant = jnp.broadcast_to(x, (steps, STARTS, *x.shape))
     settled, _ = rnnlab.unroll(cell, params, constant, starts)
-    both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), starts, settled)
+    half = STARTS // 2
+    both = jax.tree.map(lambda a, b: jnp.concatenate([a[:half], b[half:]]), starts, settled)
     points = points_of(layers_of(cell, params), x, layer_states(both))
     record: Record = {
         "ends": dict(collections.Counter(ends.kind)),
@@ -140,7 +141,7 @@ def points_of(
     layer. The Jacobian is block triangular: its eigenvalues are those of all layers.
     """
     (cell, params), *above = layers
-    points = found(fixed_points, cell, params, x, starts[0])
+    points = found(fixed_points, cell, params, x, starts[0], steps=40)
     results = []
     for state, kind, times in zip(points.states, points.kind, points.time_constants, strict=True):
         own = kind, float(times[0])
