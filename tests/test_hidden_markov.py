@@ -18,6 +18,9 @@ from rnnlab.theory.hidden_markov import (
 )
 from tests.reference import one_sentence
 
+# hmmlearn sets the shape of an array in place, which NumPy 2.5 advises against.
+pytestmark = pytest.mark.filterwarnings("ignore:Setting the shape:DeprecationWarning")
+
 N, V, T = 3, 2, 5
 
 
