@@ -17,6 +17,8 @@ RUN = [folder.name for folder in common.folders()]
 @pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
 def test_a_quick_run_has_a_finding(name, tmp_path, monkeypatch, capsys):
+    if name == "classification":
+        pytest.importorskip("aeon")
     module = importlib.import_module(f"experiments.{name}.run")
     arguments = [f"{name}/run.py", "--quick", "--out", str(tmp_path / "out")]
     monkeypatch.setattr(sys, "argv", arguments)

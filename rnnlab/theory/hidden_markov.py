@@ -13,6 +13,9 @@ where q̄ is the mean over the states, a distribution. So the mean of −ln q(fu
 H(future) − ln N.
 """
 
+import contextlib
+import logging
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -175,13 +178,26 @@ def baum_welch(
         random_state=seed,
         implementation="scaling",
     )
-    estimator.fit(np.concatenate(sequences), list(map(len, sequences)))
+    with _silent():
+        estimator.fit(np.concatenate(sequences), list(map(len, sequences)))
     model = HiddenMarkov(
         start=estimator.startprob_,
         transitions=_distributions(estimator.transmat_),
         emissions=_distributions(estimator.emissionprob_),
     )
     return HiddenMarkovFit(model, np.array(estimator.monitor_.history))
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Without hmmlearn's remarks on small data and on states that are never left."""
+    logger = logging.getLogger("hmmlearn")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _distributions(rows: np.ndarray) -> np.ndarray:

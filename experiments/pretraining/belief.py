@@ -1,0 +1,134 @@
+"""A deep belief network: layers of restricted Boltzmann machines, and their fine-tuning."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+
+from rnnlab import initializers, tasks
+from rnnlab.training import cross_entropy, initial_state, train_step
+from rnnlab.typing import Array, Key
+
+CLASSES = 10
+
+
+class Layer(NamedTuple):
+    """w ``[in, out]`` and b ``[out]``."""
+
+    w: Array
+    b: Array
+
+
+class Images(NamedTuple):
+    """Pixels ``[N, 64]`` in [0, 1] and labels ``[N]``."""
+
+    pixels: np.ndarray
+    labels: np.ndarray
+
+
+def images(split: str) -> Images:
+    """scikit-learn's digits, "train" or "test"; ImportError where that is not installed."""
+    task = tasks.digits()
+    batch = (task if split == "train" else task.held_out()).examples()
+    return Images(np.asarray(batch.xs[..., 0].T), np.asarray(batch.targets))
+
+
+def labelled(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """``[N]``: 1/count for as many random examples of each digit, 0 for the others."""
+    weights = np.zeros(len(labels), np.float32)
+    order = np.random.default_rng(seed).permutation(len(labels))
+    for digit in range(CLASSES):
+        is_digit = labels[order] == digit
+        weights[order[is_digit][: count // CLASSES]] = 1 / count
+    return weights
+
+
+def pretrained(pixels: np.ndarray, sizes: Sequence[int], epochs: int, seed: int) -> list[Layer]:
+    """The layers of a deep belief network (Hinton, Osindero & Teh 2006, Neural Computation 18).
+
+    Each layer is a restricted Boltzmann machine that is trained, without labels, on the mean
+    activities of the layer below by persistent contrastive divergence
+    (``sklearn.neural_network.BernoulliRBM``).
+    """
+    from sklearn.neural_network import BernoulliRBM
+
+    layers = []
+    visible = pixels
+    for size in sizes:
+        machine: Any = BernoulliRBM(
+            n_components=size, learning_rate=0.05, batch_size=20, n_iter=epochs, random_state=seed
+        )
+        visible = machine.fit_transform(visible)
+        w = jnp.asarray(machine.components_.T, jnp.float32)
+        layers.append(Layer(w, jnp.asarray(machine.intercept_hidden_, jnp.float32)))
+    return layers
+
+
+def random_layers(key: Key, inputs: int, sizes: Sequence[int]) -> list[Layer]:
+    """Layers of the same sizes with Glorot's initial weights and zero biases."""
+    layers = []
+    for size in sizes:
+        key, k_layer = jax.random.split(key)
+        w = initializers.glorot_uniform()(k_layer, (inputs, size))
+        layers.append(Layer(w, jnp.zeros(size)))
+        inputs = size
+    return layers
+
+
+def activities(layers: Sequence[Layer], xs: Any) -> Any:
+    """The activities of the last of some layers of logistic units."""
+    for layer in layers:
+        xs = jax.nn.sigmoid(xs @ layer.w + layer.b)
+    return xs
+
+
+def logits(layers: Sequence[Layer], xs: Array) -> Array:
+    """A feed-forward network: logistic units, as in the Boltzmann machines, and a linear readout.
+
+    xs ``[B, 64]``; the result is ``[B, 10]``.
+    """
+    *hidden, readout = layers
+    return activities(hidden, xs) @ readout.w + readout.b
+
+
+def fine_tuned(
+    layers: Sequence[Layer],
+    pixels: Array,
+    labels: Array,
+    weights: Array,
+    key: Key,
+    updates: int,
+    rate: float,
+) -> list[Layer]:
+    """All layers, and a new readout that begins at zero, trained with labels.
+
+    Args:
+        layers: initial weights of the hidden layers.
+        pixels: ``[N, 64]``.
+        labels: ``[N]``.
+        weights: ``[N]``, the probability that an example is drawn; 0 where its label is not used.
+        key: draws the batches of 20.
+        updates: of Adam.
+        rate: its learning rate.
+    """
+
+    def loss(params: list[Layer], batch: tuple[Array, Array], key: Key) -> tuple[Array, Any]:
+        del key
+        xs, targets = batch
+        return cross_entropy(logits(params, xs), targets), {}
+
+    optimiser = optax.adam(rate)
+    step = train_step(loss, optimiser)
+    readout = Layer(jnp.zeros((layers[-1].b.size, CLASSES)), jnp.zeros(CLASSES))
+    state = initial_state([*layers, readout], optimiser, key)
+
+    def once(index: Array, state: Any) -> Any:
+        k_batch = jax.random.fold_in(key, index)
+        chosen = jax.random.choice(k_batch, len(labels), (20,), p=weights)
+        return step(state, (pixels[chosen], labels[chosen]))[0]
+
+    return lax.fori_loop(0, updates, once, state).params
