@@ -357,6 +357,12 @@ def test_an_earlier_checkpoint_serves_where_the_last_is_damaged(runs, tmp_path):
     assert data.trained.about["step"] == 3
 
 
+def test_progress_tells_of_no_training_that_was_before():
+    unit = gradients.Unit("gru", "trained", (8,), "training")
+    assert gradients._described(unit, is_given=True) == "gru, trained, loss before and after"
+    assert gradients._described(unit, is_given=False) == "gru, trained, training"
+
+
 def test_the_state_is_that_of_all_layers():
     settings = DynamicsSettings(cells=("lstm",), hidden_size=5, layers=3)
     assert dynamics.state_size(settings, "3-layer lstm") == 30
