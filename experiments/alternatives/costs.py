@@ -38,7 +38,7 @@ def costs(names: tuple[str, ...], lengths: tuple[int, ...]) -> list[Record]:
                     "model": name,
                     "length": length,
                     "seconds": min(seconds),
-                    "bytes": int(memory.temp_size_in_bytes),
+                    "bytes": 0 if memory is None else int(memory.temp_size_in_bytes),
                 }
             )
     return rows

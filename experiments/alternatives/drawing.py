@@ -133,7 +133,7 @@ def speed(axes: Axes, tasks: Record) -> None:
             if value is None:
                 value = row["seconds_per_update"] * row["updates"]
             label = None if number else name
-            style = look(index + 1) | {"linestyle": "none"}
+            style: dict[str, Any] = look(index + 1) | {"linestyle": "none"}
             axes.plot(value, place, label=label, **style)
     axes.set_yticks(range(len(ORDER)), list(reversed(ORDER)))
     axes.set(xlabel="CPU seconds of one training or fit", xscale="log")

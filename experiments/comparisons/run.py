@@ -99,7 +99,7 @@ def on_sequences(plan: Plan) -> list[Record]:
 
 def kept(cell: Any, task: Task) -> int:
     """Bytes that a cell keeps for the backward pass, on the engine that is chosen for it."""
-    xs = jax.ShapeDtypeStruct((task.steps, BATCH, task.input_size or 1), np.float32)
+    xs: Any = jax.ShapeDtypeStruct((task.steps, BATCH, task.input_size or 1), np.float32)
     params = jax.eval_shape(lambda key: cell.init(key, xs.shape[-1]), jax.random.key(0))
     explanation = rnnlab.explain_engine(cell, params, xs)
     return explanation.residual_bytes[explanation.engine]

@@ -97,7 +97,8 @@ def optimiser(updates: int) -> Callable[[], optax.GradientTransformation]:
 def measure(name: str, modulus: int, plan: Plan) -> list[Record]:
     """Trains all seeds of a network; a record of each, with its accuracy at every length."""
     task = modular_counting(LONGEST, modulus, each_step=True)
-    model = for_task(task, make_cell(name, plan.hidden), embedding_size=plan.hidden)
+    cell: Any = make_cell(name, plan.hidden)
+    model = for_task(task, cell, embedding_size=plan.hidden)
     data = task.batches(plan.batch)
     result = sweep(
         lambda key: model.init(key, data[0]),

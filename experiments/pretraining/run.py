@@ -129,7 +129,7 @@ def lags(plan: Plan) -> list[Record]:
         run_all = jax.jit(jax.vmap(lambda key, p=delay: compressor.learn(key, p, plan.levels)))
         outcome = jax.device_get(run_all(keys))
         for seed in range(plan.seeds):
-            record = {"lag": delay, "symbols": delay + 1, "seed": seed}
+            record: dict[str, float] = {"lag": delay, "symbols": delay + 1, "seed": seed}
             for name, values in outcome._asdict().items():
                 record[name] = round(float(values[seed]), 4)
             records.append(record)
