@@ -21,7 +21,7 @@ from rnnlab.cells import LSTMParams
 from rnnlab.initializers import AllGates, GlorotUniform, HiddenUniform, Orthogonal
 from rnnlab.typing import Array, Cell, PyTree
 
-STEPS, EXAMPLES = 160, 8
+STEPS, EXAMPLES = 160, 4
 
 
 class Network(NamedTuple):
@@ -140,7 +140,7 @@ def voice_activity() -> list[Network]:
     weights = load_file(_file("silero_vad", "data", "silero_vad_16k.safetensors"))
     cell, params = rnnlab.interop.from_torch(weights, prefix="lstm_cell.")
     wave, what = sounds.speech()
-    # Eight versions, each a little later than the one before.
+    # Versions of it, each a little later than the one before.
     long = np.tile(wave, 3)
     parts = [_encoded(weights, long[1024 * shift :]) for shift in range(EXAMPLES)]
     xs = jnp.asarray(np.stack([part[:STEPS] for part in parts], axis=1), jnp.float32)
