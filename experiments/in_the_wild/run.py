@@ -189,8 +189,8 @@ def sentence(record: Record) -> str:
         f"{record['name'].capitalize()} ({record['inputs']}): training {change} the horizon, from "
         f"{_between(horizons)} to {after} of {record['steps']} steps, and {rose} λ₁ from "
         f"{_between(exponents, '+.3f')} to {trained['exponent']:+.3f} nats per step; with "
-        f"{record['resting']} as input {_ends(trained)}, where a fresh one has "
-        f"{_ends(fresh[0], after=False)}."
+        f"{record['resting']} as input its {STARTS} starts end as {_ends(trained)}, those of a fresh "
+        f"one as {_ends(fresh[0])}."
     )
 
 
@@ -199,13 +199,12 @@ def _between(values: list[Any], form: str = "g") -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _ends(record: Record, after: bool = True) -> str:
+def _ends(record: Record) -> str:
     kinds = ", ".join(f"{count} {kind}" for kind, count in record["ends"].items())
-    text = kinds
-    if record["points"] is not None:
-        points = [f"{count} {kind}" for kind, count in record["points"].items()]
-        text += f", and the fixed points found are {', '.join(points) or 'none'}"
-    return f"its {STARTS} starts end as {text}" if after else text
+    if record["points"] is None:
+        return kinds
+    points = [f"{count} {kind}" for kind, count in record["points"].items()]
+    return f"{kinds} (fixed points: {', '.join(points) or 'none found'})"
 
 
 # Two libraries
