@@ -186,11 +186,11 @@ def sentence(record: Record) -> str:
     change = "lengthened" if after > before else "shortened" if after < before else "kept"
     rose = "raised" if trained["exponent"] > float(np.mean(exponents)) else "lowered"
     return (
-        f"{record['name'].capitalize()} ({record['inputs']}): training {change} the horizon, from "
-        f"{_between(horizons)} to {after} of {record['steps']} steps, and {rose} λ₁ from "
-        f"{_between(exponents, '+.3f')} to {trained['exponent']:+.3f} nats per step; with "
-        f"{record['resting']} as input its {STARTS} starts end as {_ends(trained)}, those of a fresh "
-        f"one as {_ends(fresh[0])}."
+        f"{record['name'].capitalize()} ({record['inputs']}): training {change} the horizon to "
+        f"{after} of {record['steps']} steps (fresh: {_between(horizons)}) and {rose} λ₁ to "
+        f"{trained['exponent']:+.3f} nats per step (fresh: {_between(exponents, '+.3f')}); with "
+        f"{record['resting']} as input its {STARTS} starts end as {_ends(trained)}, those of a "
+        f"fresh one as {_ends(fresh[0])}."
     )
 
 
