@@ -40,6 +40,10 @@ FRESH = 3
 STARTS = 4
 LARGEST = 1024
 """The largest state whose fixed points and cycles are searched for."""
+NOISE = (0.3, 1.0, 3.0, 10.0)
+"""Standard deviations of the noise on which two libraries are compared."""
+NEAR_ZERO = 0.01
+"""Nats per step: a factor of e in 100 steps."""
 REST = 1000
 """Steps with a constant input before attractors are looked at, and while they are."""
 
@@ -88,7 +92,6 @@ def along_inputs(network: Network, params: PyTree) -> Record:
         "decay": float(decay_per_step(jnp.asarray(log_norm))),
         "exponent": float(spectrum.mean[0]),
         "spread": float(spectrum.spread[0]),
-        "log_norm_by_lag": np.round(log_norm - log_norm[0], 3).tolist(),
     }
 
 
@@ -104,7 +107,7 @@ def at_rest(network: Network, params: PyTree, quick: bool) -> Record:
     settled, _ = rnnlab.unroll(cell, params, constant, starts)
     size = sum(leaf[0].size for leaf in jax.tree.leaves(settled))
     points = None
-    if size <= LARGEST:
+    if size <= LARGEST and not quick:
         half = STARTS // 2
         both = jax.tree.map(lambda a, b: jnp.concatenate([a[:half], b[half:]]), starts, settled)
         points = points_of(layers_of(cell, params), x, layer_states(both))
@@ -117,7 +120,7 @@ def at_rest(network: Network, params: PyTree, quick: bool) -> Record:
         "cycles": {},
     }
     periods = [period for period in record["periods"] if 1 < period <= 16][:2]
-    if periods and size <= LARGEST:
+    if periods and points is not None:
         cycles = found(limit_cycles, cell, params, x, settled, periods=periods)
         record["cycles"] = {
             str(period): kind for period, kind in zip(cycles.periods, cycles.kind, strict=True)
@@ -210,28 +213,29 @@ def _ends(record: Record) -> str:
 # Two libraries
 
 
-def two_libraries(quick: bool) -> Record | None:
-    """The speaker encoder in PyTorch and in rnnlab, on noise and on speech."""
+def two_libraries(quick: bool) -> list[Record]:
+    """The speaker encoder in PyTorch and in rnnlab, on speech and on noise of several sizes."""
     if networks.missing("resemblyzer") or quick:
-        return None
+        return []
     network = networks.speaker_encoder()[0]
-    noise = jax.random.normal(jax.random.key(0), network.xs.shape)
-    inputs = {"noise": np.asarray(noise), "speech": np.asarray(network.xs)}
-    record: Record = {"steps": len(noise)}
+    noise = np.asarray(jax.random.normal(jax.random.key(0), network.xs.shape))
+    inputs = {"speech": np.asarray(network.xs)}
+    inputs |= {f"noise of {size:g}": np.float32(size) * noise for size in NOISE}
+    records = []
     for name, xs in inputs.items():
         measured = along_inputs(network._replace(xs=jnp.asarray(xs)), network.params)
-        curves = {}
-        for bits in (32, 64):
-            curves[f"float{bits}"] = difference(network, xs, np.dtype(f"float{bits}"))
-        record[name] = {
-            "exponent": measured["exponent"],
-            "spread": measured["spread"],
-        } | {bits: np.median(curve, axis=1).tolist() for bits, curve in curves.items()}
-        for bits, curve in curves.items():
-            last = curve[-1]
-            record[name][f"{bits}_last"] = [float(last.min()), float(last.max())]
-            print(f"{name}, {bits}: {last.min():.1e} to {last.max():.1e} after {len(xs)} steps")
-    return record
+        record = {"inputs": name, "steps": len(xs)} | measured
+        for bits in ("float32", "float64"):
+            curve = difference(network, xs, np.dtype(bits))
+            record[bits] = np.median(curve, axis=1).tolist()
+            record[f"{bits}_last"] = [float(curve[-1].min()), float(curve[-1].max())]
+        records.append(record)
+        low, high = record["float32_last"]
+        print(
+            f"{name}: λ₁ = {record['exponent']:+.4f}, differences of {low:.1e} to {high:.1e} in "
+            f"float32 and up to {record['float64_last'][1]:.1e} in float64"
+        )
+    return records
 
 
 def difference(network: Network, xs: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -281,45 +285,54 @@ def finding(result: Record) -> str:
     records = result["networks"]
     if not records:
         return "None of the packages is installed, so nothing was measured."
-    count = len(records)
-    longer = sum(
-        row["trained"]["horizon"] > np.mean([one["horizon"] for one in row["fresh"]])
-        for row in records
-    )
-    higher = sum(
-        row["trained"]["exponent"] > np.mean([one["exponent"] for one in row["fresh"]])
-        for row in records
-    )
-    diverging = [row["name"] for row in records if row["trained"]["exponent"] > 0]
-    restless = [row["name"] for row in records if set(row["trained"]["ends"]) != {"point"}]
-    fresh = sum(set(row["fresh"][0]["ends"]) != {"point"} for row in records)
+    trained = [row["trained"] for row in records]
+    fresh = [one for row in records for one in row["fresh"]]
+    ends = {
+        kind: [row["name"] for row in records if set(row["trained"]["ends"]) == {kind}]
+        for kind in ("point", "oscillation", "chaos")
+    }
+    steps = records[0]["steps"]
     text = (
-        f"Training lengthened the horizon in {longer} of {count} published networks and raised λ₁ "
-        f"on their inputs in {higher}; λ₁ is positive in {_named(diverging)}. With a constant "
-        f"input, not every start comes to rest in {_named(restless)}, and in "
-        f"{fresh or 'none'} of the fresh ones."
+        f"Published networks have horizons of {_all(trained, 'horizon')} of {steps} steps and "
+        f"fresh ones of {_all(fresh, 'horizon')}; λ₁ on their inputs is "
+        f"{_all(trained, 'exponent', '+.3f')} nats per step, that of fresh ones "
+        f"{_all(fresh, 'exponent', '+.3f')}: training brought it to within {NEAR_ZERO:g} of zero "
+        f"in {near_zero(records)} of {len(records)}. With a constant input all starts of "
+        f"{_named(ends['point'])} come to rest within {2 * REST} steps, those of "
+        f"{_named(ends['chaos'])} are chaotic, and of the fresh networks "
+        f"{sum(set(row['fresh'][0]['ends']) == {'point'} for row in records)} come to rest."
     )
-    libraries = result["libraries"]
-    if libraries is not None:
-        noise, speech = libraries["noise"], libraries["speech"]
-        text += (
-            f" On noise, where λ₁ of the speaker encoder is {noise['exponent']:+.3f} nats per "
-            f"step, PyTorch and rnnlab differ by {_percent(noise['float32_last'])} after "
-            f"{libraries['steps']} steps in float32 and by {noise['float64_last'][1]:.0e} in "
-            f"float64; on speech (λ₁ = {speech['exponent']:+.3f}) by "
-            f"{speech['float32_last'][1]:.0e} in float32."
-        )
+    if result["libraries"]:
+        text += f" {_two(result['libraries'])}"
     return text
+
+
+def near_zero(records: list[Record]) -> int:
+    """The number of published networks whose λ₁ is close to zero."""
+    return sum(abs(row["trained"]["exponent"]) < NEAR_ZERO for row in records)
+
+
+def _all(rows: list[Record], name: str, form: str = "g") -> str:
+    return _between([row[name] for row in rows], form)
+
+
+def _two(libraries: list[Record]) -> str:
+    """Where PyTorch and rnnlab differ most, and on speech."""
+    speech, *noises = libraries
+    most = max(noises, key=lambda row: row["float32_last"][1])
+    low, high = most["float32_last"]
+    return (
+        f"PyTorch and rnnlab differ most on {most['inputs']} (λ₁ = {most['exponent']:+.3f}): by "
+        f"{low:.0e} to {high:.0e} of the speaker encoder's output after {most['steps']} steps in "
+        f"float32 and by up to {most['float64_last'][1]:.0e} in float64; on speech by up to "
+        f"{speech['float32_last'][1]:.0e} in float32."
+    )
 
 
 def _named(names: list[str]) -> str:
     if not names:
         return "none"
     return ", ".join(f"the {name}" for name in names)
-
-
-def _percent(values: list[float]) -> str:
-    return f"{100 * values[0]:.2g} to {100 * values[1]:.2g} %"
 
 
 def draw(result: Record, path: Path) -> None:
@@ -329,23 +342,25 @@ def draw(result: Record, path: Path) -> None:
         if records:
             _horizons(left, records)
             _exponents(middle, records)
-        if result["libraries"] is not None:
+            text = (
+                f"Training brought λ₁ to within {NEAR_ZERO:g} nats per step of zero in "
+                f"{near_zero(records)} of {len(records)} published networks"
+            )
+            title(figure, text, 110)
+        if result["libraries"]:
             _differences(right, result["libraries"])
-        count = len(records)
-        longer = sum(
-            row["trained"]["horizon"] > np.mean([one["horizon"] for one in row["fresh"]])
-            for row in records
-        )
-        text = f"Training lengthened the horizon in {longer} of {count} published networks"
-        title(figure, text, 110)
 
 
 def _horizons(axes: Axes, records: list[Record]) -> None:
+    steps = records[0]["steps"]
     for place, row in enumerate(records):
         for one in row["fresh"]:
             axes.plot(one["horizon"], place, "s", color=COLOURS[5], markersize=7)
-        axes.plot(row["trained"]["horizon"], place, "o", color=COLOURS[2], markersize=8)
-    axes.set(xlabel=f"horizon (steps of {records[0]['steps']})", xlim=(0, None))
+        reach = row["trained"]["horizon"]
+        axes.plot(reach, place, "o", color=COLOURS[2], markersize=8)
+        if reach >= steps:
+            axes.text(reach - 4, place, "or more", ha="right", va="center", fontsize=8)
+    axes.set(xlabel=f"horizon (steps back from step {steps})", xlim=(0, 1.05 * steps))
     _rows(axes, records)
 
 
@@ -362,11 +377,12 @@ def _exponents(axes: Axes, records: list[Record]) -> None:
             markersize=8,
         )  # fmt: skip
     axes.axvline(0, color="0.4", linewidth=0.8, linestyle=":")
-    axes.set(xlabel="λ₁ on its inputs (nats per step); bars: spread of the sequences")
+    axes.set(xlabel="λ₁ on its inputs (nats per step)")
     axes.plot([], [], "o", color=COLOURS[2], label="as published")
     axes.plot([], [], "s", color=COLOURS[5], label="fresh")
     axes.legend(frameon=False, fontsize=9, loc="best")
     _rows(axes, records)
+    axes.set_yticklabels([])
 
 
 def _rows(axes: Axes, records: list[Record]) -> None:
@@ -375,16 +391,18 @@ def _rows(axes: Axes, records: list[Record]) -> None:
     grid_lines(axes)
 
 
-def _differences(axes: Axes, libraries: Record) -> None:
-    steps = np.arange(1, libraries["steps"] + 1)
-    for name, colour in (("noise", COLOURS[1]), ("speech", COLOURS[3])):
-        for bits, style in (("float32", "-"), ("float64", "--")):
-            axes.plot(steps, libraries[name][bits], style, color=colour, label=f"{name}, {bits}")
+def _differences(axes: Axes, libraries: list[Record]) -> None:
+    for place, row in enumerate(libraries):
+        steps = np.arange(1, row["steps"] + 1)
+        colour = COLOURS[place]
+        label = f"{row['inputs']}, λ₁ = {row['exponent']:+.3f}"
+        axes.plot(steps, row["float32"], color=colour, label=label)
+        axes.plot(steps, row["float64"], "--", color=colour)
     reference_line(axes, 1)
     axes.set(yscale="log", xlabel="step", ylabel="‖h of PyTorch − h of rnnlab‖ / ‖h‖, median")
-    axes.set_title("speaker encoder, two libraries", fontsize=10)
+    axes.set_title("speaker encoder; float32, and float64 (dashed)", fontsize=10)
     grid_lines(axes)
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="center right")
 
 
 def main() -> None:
