@@ -345,24 +345,17 @@ def finding(result: Record) -> str:
     others = sum(kind != "point" for row in result["flip_flop"] for kind in row["ends"])
     learned = [row for row in result["sine"] if row["error"] < LEARNED]
     closed = [row for row in learned if only_oscillates(row)]
-    periods = [row["mean_period"] for row in closed if row["mean_period"] is not None]
-    exact = sum(max(row["periods"]) > 1 for row in closed)
-    text = (
+    cyclic = [row for row in learned if any(one["kind"] == "stable" for one in row["cycles"])]
+    return (
         f"Random networks by the majority of {total} starts at each gain: {random}; "
         f"λ₁ = {chaos['exponents'][0]:+.3f} nats per step in one with g = {chaos['gain']:g}. "
         f"Of {len(result['flip_flop'])} networks trained on the flip-flop task, {complete} have "
         f"exactly {2**BITS} stable fixed points, one for each memory, and "
         f"{'every trajectory ends' if not others else 'not every trajectory ends'} at a point. "
         f"Of {len(result['sine'])} networks trained to generate a sine wave of period {PERIOD}, "
-        f"{len(learned)} learned it (squared error below {LEARNED:g}), and {len(closed)} of these "
-        "oscillate from every start"
+        f"{len(learned)} learned it (squared error below {LEARNED:g}); {len(cyclic)} of these have "
+        f"a stable cycle of exactly {PERIOD} steps, and {len(closed)} oscillate from every start."
     )
-    if periods:
-        text += (
-            f", with mean periods of {min(periods):.3f} to {max(periods):.3f} steps; "
-            f"{exact or 'none'} of these oscillations repeat exactly, with a whole number of steps"
-        )
-    return f"{text}."
 
 
 def _range(gains: list[float]) -> str:
