@@ -1,5 +1,7 @@
 """The deep belief network and the history compressor of the experiment on pre-training."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -83,18 +85,45 @@ def test_as_many_labels_of_each_digit_are_used():
     assert np.any(weights != belief.labelled(labels, 50, seed=2))
 
 
-@pytest.mark.long
-def test_the_layers_are_those_of_the_boltzmann_machines():
-    from sklearn.neural_network import BernoulliRBM
+def test_contrastive_divergence_is_the_difference_of_two_correlations():
+    keys = jax.random.split(jax.random.key(0), 4)
+    w = jax.random.normal(keys[0], (4, 3), jnp.float64)
+    machine = belief.Machine(w, jnp.array([0.1, -0.2, 0.3, 0.0]), jnp.array([0.5, -0.5, 0.2]))
+    visible = jax.random.uniform(keys[1], (5, 4), jnp.float64)
+    got = belief.contrast(machine, visible, keys[2])
+    w, a, b = map(np.asarray, machine)
+    hidden = 1 / (1 + np.exp(-(visible @ w + b)))
+    drawn = np.asarray(jax.random.bernoulli(keys[2], hidden))
+    sums = np.zeros((4, 3)), np.zeros(4), np.zeros(3)
+    for v, h, h_drawn in zip(np.asarray(visible), hidden, drawn, strict=True):
+        again = 1 / (1 + np.exp(-(w @ h_drawn + a)))
+        h_again = 1 / (1 + np.exp(-(again @ w + b)))
+        sums[0][:] += np.outer(v, h) - np.outer(again, h_again)
+        sums[1][:] += v - again
+        sums[2][:] += h - h_again
+    for value, total in zip(got, sums, strict=True):
+        np.testing.assert_allclose(value, total / 5, atol=1e-12)
 
-    pixels = belief.images("train").pixels[:200]
-    layers = belief.pretrained(pixels, (8, 4), 2, seed=3)
-    visible = pixels
-    for index, size in enumerate((8, 4)):
-        machine = BernoulliRBM(size, learning_rate=0.05, batch_size=20, n_iter=2, random_state=3)
-        visible = machine.fit_transform(visible)
-        got = belief.activities(layers[: index + 1], pixels)
-        np.testing.assert_allclose(got, visible, atol=1e-5)
+
+def log_likelihood(machine, visible):
+    """The exact mean ln p(v) of binary vectors, by summing over all states of a small machine."""
+    w, a, b = (np.asarray(part, float) for part in machine)
+    states = np.array(list(itertools.product([0, 1], repeat=len(a))), float)
+
+    def log_weight(v):
+        return v @ a + np.sum(np.logaddexp(0, v @ w + b), axis=-1)
+
+    log_z = np.logaddexp.reduce(log_weight(states))
+    return float(np.mean(log_weight(visible) - log_z))
+
+
+@pytest.mark.long
+def test_a_machine_learns_the_distribution_of_its_data():
+    # Two patterns, equally likely: the best log-likelihood is ln ½, that of independent units −6 ln 2.
+    pattern = np.array([1, 0, 1, 1, 0, 0], float)
+    visible = np.stack([pattern, 1 - pattern] * 10)
+    machine = belief.trained_machine(jax.random.key(0), jnp.asarray(visible), 4, 2000)
+    assert -1.0 < log_likelihood(machine, visible) <= np.log(0.5)
 
 
 @pytest.mark.long

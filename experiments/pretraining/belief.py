@@ -47,24 +47,78 @@ def labelled(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     return weights
 
 
-def pretrained(pixels: np.ndarray, sizes: Sequence[int], epochs: int, seed: int) -> list[Layer]:
+class Machine(NamedTuple):
+    """A restricted Boltzmann machine: w ``[V, H]``, visible biases a ``[V]``, hidden biases b ``[H]``.
+
+    E(v, h) = −v W h − a v − b h; p(h = 1 | v) = σ(v W + b), p(v = 1 | h) = σ(W h + a).
+    """
+
+    w: Array
+    a: Array
+    b: Array
+
+
+def contrast(machine: Machine, visible: Array, key: Key) -> Machine:
+    """The update of contrastive divergence with one step, ⟨v h⟩₀ − ⟨v h⟩₁ (Hinton 2002).
+
+    Hidden units are drawn in the first step; probabilities stand for all others, as in Hinton's "A
+    practical guide to training restricted Boltzmann machines" (2010).
+
+    Args:
+        machine: its weights.
+        visible: ``[B, V]``, in [0, 1].
+        key: draws the hidden units.
+    """
+    w, a, b = machine
+    hidden = jax.nn.sigmoid(visible @ w + b)
+    drawn = jax.random.bernoulli(key, hidden).astype(hidden.dtype)
+    again = jax.nn.sigmoid(drawn @ w.T + a)
+    hidden_again = jax.nn.sigmoid(again @ w + b)
+    count = len(visible)
+    return Machine(
+        w=(visible.T @ hidden - again.T @ hidden_again) / count,
+        a=jnp.mean(visible - again, axis=0),
+        b=jnp.mean(hidden - hidden_again, axis=0),
+    )
+
+
+def trained_machine(key: Key, visible: Array, size: int, updates: int) -> Machine:
+    """A machine with ``size`` hidden units on ``visible [N, V]``: batches of 20, learning rate 0.1.
+
+    Momentum is 0.9, the decay of the weights 0.0002, and visible biases begin at the log odds of
+    the means.
+    """
+    k_w, k_updates = jax.random.split(key)
+    mean = jnp.clip(jnp.mean(visible, axis=0), 0.01, 0.99)
+    w = 0.01 * jax.random.normal(k_w, (visible.shape[1], size))
+    machine = Machine(w, jnp.log(mean / (1 - mean)), jnp.zeros(size))
+    optimiser = optax.sgd(0.1, momentum=0.9)
+
+    def once(index: Array, carry: Any) -> Any:
+        machine, state = carry
+        k_batch, k_hidden = jax.random.split(jax.random.fold_in(k_updates, index))
+        chosen = jax.random.randint(k_batch, (20,), 0, len(visible))
+        ascent = contrast(machine, visible[chosen], k_hidden)
+        descent = jax.tree.map(jnp.negative, ascent)
+        descent = descent._replace(w=descent.w + 2e-4 * machine.w)
+        change, state = optimiser.update(descent, state)
+        return optax.apply_updates(machine, change), state
+
+    machine, _ = lax.fori_loop(0, updates, once, (machine, optimiser.init(machine)))
+    return machine
+
+
+def pretrained(key: Key, pixels: Array, sizes: Sequence[int], updates: int) -> list[Layer]:
     """The layers of a deep belief network (Hinton, Osindero & Teh 2006, Neural Computation 18).
 
-    Each layer is a restricted Boltzmann machine that is trained, without labels, on the mean
-    activities of the layer below by persistent contrastive divergence
-    (``sklearn.neural_network.BernoulliRBM``).
+    Each is a restricted Boltzmann machine that is trained, without labels, on the mean activities
+    of the layer below.
     """
-    from sklearn.neural_network import BernoulliRBM
-
     layers = []
-    visible = pixels
     for size in sizes:
-        machine: Any = BernoulliRBM(
-            n_components=size, learning_rate=0.05, batch_size=20, n_iter=epochs, random_state=seed
-        )
-        visible = machine.fit_transform(visible)
-        w = jnp.asarray(machine.components_.T, jnp.float32)
-        layers.append(Layer(w, jnp.asarray(machine.intercept_hidden_, jnp.float32)))
+        key, k_layer = jax.random.split(key)
+        machine = trained_machine(k_layer, activities(layers, pixels), size, updates)
+        layers.append(Layer(machine.w, machine.b))
     return layers
 
 

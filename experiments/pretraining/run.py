@@ -29,7 +29,7 @@ class Plan(NamedTuple):
     Attributes:
         counts: numbers of labels.
         sizes: units of the hidden layers of the belief network.
-        epochs: of each Boltzmann machine, over all images.
+        machine_updates: of each Boltzmann machine.
         updates: of the fine-tuning.
         rate: its learning rate.
         seeds: networks of each kind, in both parts.
@@ -39,7 +39,7 @@ class Plan(NamedTuple):
 
     counts: tuple[int, ...] = (20, 50, 100, 200, 1000)
     sizes: tuple[int, ...] = (128, 128)
-    epochs: int = 30
+    machine_updates: int = 3000
     updates: int = 1500
     rate: float = 3e-3
     seeds: int = 5
@@ -50,7 +50,7 @@ class Plan(NamedTuple):
 QUICK = Plan(
     counts=(20, 100),
     sizes=(16,),
-    epochs=2,
+    machine_updates=10,
     updates=20,
     seeds=2,
     delays=(5,),
@@ -61,32 +61,38 @@ QUICK = Plan(
 def digits(plan: Plan) -> list[Record]:
     """The test accuracy for each number of labels, method and seed."""
     train, test = belief.images("train"), belief.images("test")
-    stacks = [
-        belief.pretrained(train.pixels, plan.sizes, plan.epochs, s) for s in range(plan.seeds)
-    ]
-    fresh = [
-        belief.random_layers(jax.random.key(seed), train.pixels.shape[1], plan.sizes)
-        for seed in range(plan.seeds)
-    ]
-    keys, layers, weights = [], [], []
+    keys = jax.random.split(jax.random.key(0), plan.seeds)
+    pixels = jnp.asarray(train.pixels)
+    draw = {
+        METHODS[0]: lambda key: belief.pretrained(key, pixels, plan.sizes, plan.machine_updates),
+        METHODS[1]: lambda key: belief.random_layers(key, pixels.shape[1], plan.sizes),
+    }
+    layers = {method: jax.jit(jax.vmap(function))(keys) for method, function in draw.items()}
     records: list[Record] = []
+    networks = []
+    weights = []
     for count in plan.counts:
         for seed in range(plan.seeds):
-            drawn = belief.labelled(train.labels, count, seed)
-            for method, networks in zip(METHODS[:2], (stacks, fresh), strict=True):
-                keys.append(jax.random.key(seed))
-                layers.append(networks[seed])
-                weights.append(drawn)
-                records.append({"labels": count, "method": method, "seed": seed})
+            labelled = belief.labelled(train.labels, count, seed)
+            for method, stacked in layers.items():
+                networks.append(_of_seed(stacked, seed))
+                weights.append(labelled)
+                records.append({"labels": count, "seed": seed, "method": method})
     run_all = jax.jit(jax.vmap(_tuned(train, test, plan)))
-    accuracies = run_all(jnp.stack(keys), _stack(layers), jnp.stack(weights))
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *networks)
+    seeds = jnp.array([record["seed"] for record in records])
+    accuracies = run_all(keys[seeds], stacked, jnp.stack(weights))
     for record, accuracy in zip(records, np.asarray(accuracies), strict=True):
         record["accuracy"] = round(float(accuracy), 4)
     for count in plan.counts:
         for seed in range(plan.seeds):
-            drawn = belief.labelled(train.labels, count, seed)
-            records += _logistic(train, test, drawn, stacks[seed], {"labels": count, "seed": seed})
+            key = {"labels": count, "seed": seed}
+            records += _logistic(train, test, _of_seed(layers[METHODS[0]], seed), key)
     return records
+
+
+def _of_seed(stacked: list[Layer], seed: int) -> list[Layer]:
+    return jax.tree.map(lambda leaf: leaf[seed], stacked)
 
 
 def _tuned(train: Images, test: Images, plan: Plan) -> Any:
@@ -101,23 +107,17 @@ def _tuned(train: Images, test: Images, plan: Plan) -> Any:
     return accuracy
 
 
-def _stack(trees: list[Any]) -> Any:
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
-
-
-def _logistic(
-    train: Images, test: Images, weights: np.ndarray, layers: list[Layer], key: Record
-) -> list[Record]:
+def _logistic(train: Images, test: Images, layers: list[Layer], key: Record) -> list[Record]:
     """Logistic regression on the pixels, and on the activities of the last pre-trained layer."""
     from sklearn.linear_model import LogisticRegression
 
-    chosen = weights > 0
+    chosen = belief.labelled(train.labels, key["labels"], key["seed"]) > 0
     records = []
     for method, depth in zip(METHODS[2:], (0, len(layers)), strict=True):
-        xs, test_xs = (belief.activities(layers[:depth], part.pixels) for part in (train, test))
-        model: Any = LogisticRegression(max_iter=2000).fit(xs[chosen], train.labels[chosen])
-        accuracy = round(float(model.score(test_xs, test.labels)), 4)
-        records.append(key | {"method": method, "accuracy": accuracy})
+        features = belief.activities(layers[:depth], train.pixels[chosen])
+        model: Any = LogisticRegression(max_iter=2000).fit(features, train.labels[chosen])
+        right = model.predict(belief.activities(layers[:depth], test.pixels)) == test.labels
+        records.append(key | {"method": method, "accuracy": round(float(np.mean(right)), 4)})
     return records
 
 
