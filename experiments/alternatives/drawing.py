@@ -6,67 +6,87 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
+from experiments.alternatives.problems import WINDOW
+from experiments.alternatives.sentences import excesses, headline
 from rnnlab.report.figures.style import band, drawing, grid_lines, look, plain, title
 
 Record = dict[str, Any]
 
-ORDER = ("AR", "window", "TDNN", "Transformer", "RNN", "LSTM", "GRU", "HMM", "LDS")
-NAMES = {
-    "bits": "Store {bits} bits, within the window",
-    "oscillator": "Noisy linear oscillator",
-    "long lag": "Order of two symbols, beyond the window",
-}
-UNITS = {
-    "bits": "nats per step",
-    "oscillator": "mean squared error",
-    "long lag": "nats",
-}
+ORDER = (
+    "AR",
+    "window",
+    "TDNN",
+    "Transformer",
+    "RNN",
+    "LSTM",
+    "GRU",
+    "HMM",
+    "LDS",
+    "LSTM, chrono",
+    "GRU, chrono",
+)
 
 
 def figure(result: Record, path: Path) -> None:
     """Writes ``path.png`` and ``path.svg``."""
-    with drawing(path, 2, 4, (17, 8)) as (whole, panels):
-        for axes, name in zip(panels, NAMES, strict=False):
-            losses(axes, result["tasks"][name], NAMES[name].format(bits=result["bits"]))
-            axes.set_xlabel(f"loss ({UNITS[name]})")
+    tasks = result["tasks"]
+    with drawing(path, 2, 4, (17, 8.6)) as (whole, panels):
+        losses(panels[0], tasks["bits"], "nats per step")
+        panels[0].set_title(f"Store {result['bits']} bits, within the window", fontsize=10)
+        excess(panels[1], tasks["oscillator"])
+        losses(panels[2], tasks["long lag"], "nats")
+        panels[2].set_title("Order of two symbols, beyond the window", fontsize=10)
         memory(panels[3], result)
         predictability(panels[4], result["noise"])
-        growth_panel(panels[5], result["costs"], "seconds", "time of loss and gradient (CPU s)")
-        growth_panel(panels[6], result["costs"], "bytes", "memory (bytes)")
-        speed(panels[7], result["tasks"])
+        growth_panel(panels[5], result["costs"], "seconds", "loss and gradient (CPU seconds)")
+        growth_panel(panels[6], result["costs"], "bytes", "loss and gradient (bytes)")
+        speed(panels[7], tasks)
         for axes in panels:
             grid_lines(axes)
-        title(whole, headline(result), 130)
+        title(whole, headline(result), 150)
 
 
-def headline(result: Record) -> str:
-    """The title, from the numbers."""
-    best = {}
-    for name in ("oscillator", "long lag"):
-        rows = result["tasks"][name]["rows"]
-        best[name] = min(rows, key=lambda row: sum(row["losses"]))["model"]
-    most = result["states"][-1]
-    return (
-        f"Each task favours another model: the oscillator {best['oscillator']}, the long lag "
-        f"{best['long lag']}; {most['states']} states hold at most {most['bound']:.2f} nats"
-    )
+def named(rows: list[Record]) -> list[Record]:
+    """The rows from the bottom of a panel to its top."""
+    return sorted(rows, key=lambda row: -ORDER.index(row["model"]))
 
 
-def losses(axes: Axes, task: Record, name: str) -> None:
+def dots(axes: Axes, xs: Any, ys: Any, model: str, **options: Any) -> None:
+    """Markers in the style of a model."""
+    style: dict[str, Any] = look(ORDER.index(model)) | {"linestyle": "none"} | options
+    axes.plot(xs, ys, **style)
+
+
+def losses(axes: Axes, task: Record, unit: str) -> None:
     """The loss of every seed; the baseline and the floor as lines."""
-    rows = {row["model"]: row for row in task["rows"]}
-    shown = [model for model in ORDER if model in rows]
-    for place, model in enumerate(reversed(shown)):
-        values = rows[model]["losses"]
-        axes.plot(values, [place] * len(values), **look(ORDER.index(model)), linestyle="none")
-    axes.set_yticks(range(len(shown)), list(reversed(shown)))
+    rows = named(task["rows"])
+    for place, row in enumerate(rows):
+        dots(axes, row["losses"], [place] * len(row["losses"]), row["model"])
+    axes.set_yticks(range(len(rows)), [row["model"] for row in rows])
     axes.axvline(task["baseline"], color="0.45", linestyle=":", label="without memory")
     axes.axvline(task["floor"], color="0.2", linestyle="--", label="exact optimum")
-    if "window_floor" in task:
-        label = "best window of 16"
-        axes.axvline(task["window_floor"], color="0.6", linestyle="-.", label=label)
-    axes.set_title(name, fontsize=10)
-    axes.legend(frameon=False, fontsize=8)
+    axes.set_xlabel(f"loss ({unit})")
+    axes.legend(frameon=False, fontsize=8, loc="center")
+
+
+def excess(axes: Axes, task: Record) -> None:
+    """By how much every loss exceeds that of the exact filter on the same sequences."""
+    shares = excesses(task)
+    rows = named(task["rows"])
+    names = []
+    for place, row in enumerate(rows):
+        model = row["model"]
+        values = [100 * share for share in shares[model]]
+        dots(axes, values, [place] * len(values), model)
+        names.append(f"{model}: {row['parameters']}, {row['carried']}")
+    axes.set_yticks(range(len(rows)), names)
+    axes.axvline(0, color="0.2", linestyle="--", label="Kalman filter, exact optimum")
+    window = 100 * (task["window_floor"] / task["floor"] - 1)
+    axes.axvline(window, color="0.6", linestyle="-.", label=f"best window of {WINDOW}")
+    baseline = 100 * (task["baseline"] / task["floor"] - 1)
+    axes.set_xlabel(f"squared error above the optimum (%); last value only: {baseline:.0f} %")
+    axes.set_title("Oscillator (parameters, numbers carried from step to step)", fontsize=10)
+    axes.legend(frameon=False, fontsize=8, loc="center right")
 
 
 def memory(axes: Axes, result: Record) -> None:
@@ -74,9 +94,7 @@ def memory(axes: Axes, result: Record) -> None:
     rows = result["states"]
     states = [row["states"] for row in rows]
     axes.plot(states, [row["bound"] for row in rows], "--", color="0.3", label="ln N, the bound")
-    axes.plot(
-        states, [row["built"] for row in rows], **look(0), linestyle="none", label="HMM, built"
-    )
+    dots(axes, states, [row["built"] for row in rows], "AR", label="HMM, built")
     band(axes, spread(rows, "states", "fitted"), name="HMM, fitted", **look(2))
     band(axes, spread(result["units"], "units", "kept"), name="RNN", **look(1))
     full = result["bits"] * math.log(2)
@@ -89,23 +107,23 @@ def memory(axes: Axes, result: Record) -> None:
     axes.legend(frameon=False, fontsize=8)
 
 
-def predictability(axes: Axes, rows: list[Record]) -> None:
+def predictability(axes: Axes, noise: Record) -> None:
     """The share of the variance that is predicted against the noise."""
+    rows = noise["exact"]
     levels = [row["noise"] for row in rows]
     for name, label, style in (
-        ("kalman", "Kalman filter, exact optimum", "-"),
-        ("window", "best window of 16, exact", "-."),
+        ("filter", "Kalman filter, exact optimum", "-"),
+        ("window", f"best window of {WINDOW}, exact", "-."),
         ("last value", "best from the last value, exact", ":"),
     ):
         axes.plot(levels, [row[name] for row in rows], style, color="0.3", label=label)
-    for name, index in (("GRU", 6), ("LDS", 8)):
-        points = spread(rows, "noise", name)
-        axes.plot(*zip(*points, strict=True), **look(index), linestyle="none", label=name)
+    for name in ("GRU", "LDS"):
+        points = spread(noise["fitted"], "noise", name)
+        xs, ys = zip(*points, strict=True)
+        dots(axes, xs, ys, name, label=name)
     axes.set_xscale("log")
     plain(axes.xaxis, (1, 3))
-    axes.set(
-        xlabel="noise of the measurement (signal: 1)", ylabel="predicted share of the variance"
-    )
+    axes.set(xlabel="noise of the measurement (signal: 1)", ylabel="share of variance predicted")
     axes.set_title("The oscillator by its noise", fontsize=10)
     axes.legend(frameon=False, fontsize=8)
 

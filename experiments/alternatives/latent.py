@@ -1,4 +1,4 @@
-"""Hidden Markov models and linear dynamical systems on the tasks, fitted by EM."""
+"""What is fitted rather than trained: hidden Markov models, linear systems, autoregressions."""
 
 import time
 from typing import Any
@@ -6,22 +6,23 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.alternatives.problems import Oscillator
-from rnnlab.tasks import CopyMemory
+from experiments.alternatives.problems import WINDOW, Oscillator, held_out, keys_of, series
+from rnnlab.data import Batch
+from rnnlab.models import Autoregression
+from rnnlab.tasks import CopyMemory, Task
 from rnnlab.theory.hidden_markov import (
     HiddenMarkov,
     baum_welch,
     log_likelihood,
     next_symbols,
 )
-from rnnlab.theory.linear_gaussian import em, kalman_filter
+from rnnlab.theory.linear_gaussian import LinearGaussian, em, kalman_filter
 
 Record = dict[str, Any]
 
 STATES = 32
 LEVELS = 16
 """Into how many symbols the values of the oscillator are divided for an HMM."""
-HELD_OUT = 512
 
 
 def every_word(bits: int) -> np.ndarray:
@@ -49,54 +50,75 @@ def hmm_on_bits(task: CopyMemory, seed: int, iterations: int) -> Record:
 def hmm_on_order(task: Any, seed: int, iterations: int, sequences: int) -> Record:
     """Fitted to the symbols with the class as a last one; its loss is that of the class."""
     size = task.vocabulary_size
-    batch = jax.device_get(task.sample(jax.random.key(seed), sequences))
+    batch = training_data(task, seed, sequences)
     codes = np.concatenate([batch.xs, size + batch.targets[None]])
     began = time.process_time()
     vocabulary = size + task.outputs
     fit = baum_welch(codes, STATES, vocabulary, iterations=iterations, seed=seed, pseudocount=1e-3)
     seconds = time.process_time() - began
-    held_out = jax.device_get(task.sample(jax.random.key(1000 + seed), HELD_OUT))
-    classes = next_symbols(fit.model, held_out.xs)[-1][:, size:]
-    right = np.take_along_axis(classes, held_out.targets[:, None], axis=1)[:, 0]
+    fresh = held_out(task, seed)
+    classes = next_symbols(fit.model, fresh.xs)[-1][:, size:]
+    right = np.take_along_axis(classes, fresh.targets[:, None], axis=1)[:, 0]
     loss = -np.log(right / classes.sum(axis=1)).mean()
     return {"loss": float(loss), "seconds": seconds, "model": fit.model}
 
 
 def hmm_on_oscillator(task: Oscillator, seed: int, iterations: int, sequences: int) -> Record:
     """Fitted to the values in 16 levels that are equally frequent; predicts their mean."""
-    ys = values(task, seed, sequences)
+    ys = series(training_data(task, seed, sequences))[..., 0]
     edges = np.quantile(ys, np.arange(1, LEVELS) / LEVELS)
     codes = np.digitize(ys, edges)
     means = np.array([ys[codes == level].mean() for level in range(LEVELS)])
     began = time.process_time()
     fit = baum_welch(codes, STATES, LEVELS, iterations=iterations, seed=seed, pseudocount=1e-3)
     seconds = time.process_time() - began
-    held_out = values(task, 1000 + seed, HELD_OUT)
-    predicted = next_symbols(fit.model, np.digitize(held_out[:-1], edges)) @ means
-    loss = ((predicted - held_out[1:]) ** 2).mean()
+    fresh = series(held_out(task, seed))[..., 0]
+    predicted = next_symbols(fit.model, np.digitize(fresh[:-1], edges)) @ means
+    loss = ((predicted - fresh[1:]) ** 2).mean()
     return {"loss": float(loss), "seconds": seconds, "model": fit.model}
 
 
 def lds_on_oscillator(task: Oscillator, seed: int, iterations: int, sequences: int) -> Record:
     """Fitted with two states; predicts by the Kalman filter."""
-    ys = values(task, seed, sequences)[..., None]
+    ys = series(training_data(task, seed, sequences))
     began = time.process_time()
     fit = em(ys, 2, iterations=iterations, seed=seed)
     seconds = time.process_time() - began
-    held_out = values(task, 1000 + seed, HELD_OUT)[..., None]
-    predicted = kalman_filter(fit.model, held_out).predictions
-    loss = ((predicted - held_out)[1:] ** 2).mean()
-    return {"loss": float(loss), "seconds": seconds, "model": fit.model}
+    return {"loss": filter_loss(fit.model, task, seed), "seconds": seconds, "model": fit.model}
 
 
-def values(task: Oscillator, seed: int, sequences: int) -> np.ndarray:
-    """y₁ … y_T₊₁ of so many sequences, ``[T + 1, B]``."""
-    batch = jax.device_get(task.sample(jax.random.key(seed), sequences))
-    return np.concatenate([batch.xs, batch.targets[-1:]])[..., 0].astype(float)
+def ar_on_oscillator(task: Oscillator, seed: int, sequences: int) -> Record:
+    """Least squares on the last 16 values."""
+    network = Autoregression(1, window=WINDOW)
+
+    def design(batch: Batch) -> np.ndarray:
+        window = np.asarray(network((), batch.xs), float).reshape(-1, WINDOW)
+        return np.concatenate([window, np.ones((len(window), 1))], axis=1)
+
+    batch = training_data(task, seed, sequences)
+    known = design(batch)
+    began = time.process_time()
+    weights = np.linalg.lstsq(known, batch.targets.ravel())[0]
+    seconds = time.process_time() - began
+    fresh = held_out(task, seed)
+    loss = ((design(fresh) @ weights - fresh.targets.ravel()) ** 2).mean()
+    return {"loss": float(loss), "seconds": seconds, "model": (weights,)}
+
+
+def filter_loss(model: LinearGaussian, task: Oscillator, seed: int) -> float:
+    """The squared error of the Kalman filter with these parameters on held-out sequences."""
+    fresh = series(held_out(task, seed))
+    predicted = kalman_filter(model, fresh).predictions
+    return float(((predicted - fresh)[1:] ** 2).mean())
+
+
+def training_data(task: Task, seed: int, sequences: int) -> Batch:
+    """Sequences to be fitted."""
+    return jax.device_get(task.sample(keys_of(seed)[1], sequences))
 
 
 def free_parameters(model: Any) -> int:
-    """The parameters of a fitted model; a distribution over V symbols has V − 1."""
+    """The parameters of a fitted model; a distribution over V symbols counts V − 1."""
     if isinstance(model, HiddenMarkov):
         states, symbols = model.emissions.shape
         return states - 1 + states * (states - 1) + states * (symbols - 1)

@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.alternatives.latent import HELD_OUT, lds_on_oscillator
-from experiments.alternatives.problems import WINDOW, Oscillator
+from experiments.alternatives.latent import lds_on_oscillator
+from experiments.alternatives.problems import WINDOW, Oscillator, keys_of
 from experiments.alternatives.training import BATCH, NETWORKS, RATES, optimiser_of, sized
-from rnnlab.studies.task_training import shapes_of, updates
+from rnnlab.studies.task_training import HELD_OUT, shapes_of, updates
 from rnnlab.training import initial_state, train_step
-from rnnlab.typing import Array, Key, PyTree
+from rnnlab.typing import Array, Key
 
 Record = dict[str, Any]
 
@@ -22,27 +22,36 @@ def at(noise: Any) -> Oscillator:
     return dataclasses.replace(Oscillator(), noise=noise)
 
 
-def by_noise(levels: tuple[float, ...], seeds: int, count: int, size: Record) -> list[Record]:
-    """The share of the variance that is predicted: at best, and by a GRU and an LDS."""
-    losses = gru_losses(levels, seeds, count, size["budget"])
+def exact(levels: tuple[float, ...]) -> list[Record]:
+    """The share of the variance that the best predictors predict."""
     rows = []
-    for level, own in zip(levels, losses, strict=True):
+    for level in levels:
         task = at(level)
         variance = task.variance()
-        fits = [
-            lds_on_oscillator(task, seed, size["em_iterations"], size["em_sequences"])["loss"]
-            for seed in range(seeds)
-        ]
         rows.append(
             {
                 "noise": level,
-                "kalman": 1 - task.floor() / variance,
+                "filter": 1 - task.floor() / variance,
                 "window": 1 - task.window_floor(WINDOW) / variance,
                 "last value": 1 - task.baseline() / variance,
-                "GRU": (1 - own / variance).tolist(),
-                "LDS": [1 - loss / variance for loss in fits],
             }
         )
+    return rows
+
+
+def fitted(levels: tuple[float, ...], size: Record) -> list[Record]:
+    """The share of the variance that a GRU and an LDS predict, for each seed."""
+    seeds = size["seeds"]
+    losses = gru_losses(levels, seeds, size["noise_updates"], size["budget"])
+    rows = []
+    for level, own in zip(levels, losses, strict=True):
+        task = at(level)
+        lds = []
+        for seed in range(seeds):
+            fit = lds_on_oscillator(task, seed, size["em_iterations"], size["em_sequences"])
+            lds.append(1 - fit["loss"] / task.variance())
+        row = {"noise": level, "filter": 1 - task.floor() / task.variance()}
+        rows.append(row | {"GRU": (1 - own / task.variance()).tolist(), "LDS": lds})
     return rows
 
 
@@ -53,16 +62,13 @@ def gru_losses(levels: tuple[float, ...], seeds: int, count: int, budget: int) -
     step = train_step(model.loss, optimiser)
     shapes = shapes_of(Oscillator(), BATCH)
 
-    def train(key: Key, noise: Array) -> Array:
-        k_params, k_train, k_batches, k_held_out = jax.random.split(key, 4)
-        state = initial_state(model.init(k_params, shapes), optimiser, k_train)
-        state = updates(at(noise), step, BATCH)(state, k_batches, 0, count)
-        return evaluate(state.params, k_held_out, noise)
+    def train(keys: Key, noise: Array) -> Array:
+        k_start, k_train, k_held_out = keys
+        state = initial_state(model.init(k_start, shapes), optimiser, k_start)
+        state = updates(at(noise), step, BATCH)(state, k_train, 0, count)
+        return model.loss(state.params, at(noise).sample(k_held_out, HELD_OUT))[0]
 
-    def evaluate(params: PyTree, key: Key, noise: Array) -> Array:
-        return model.loss(params, at(noise).sample(key, HELD_OUT))[0]
-
-    keys = jax.vmap(jax.random.key)(jnp.arange(seeds))
+    keys = jax.vmap(keys_of)(jnp.arange(seeds))
     over_seeds = jax.vmap(train, (0, None))
     losses = jax.jit(jax.vmap(over_seeds, (None, 0)))(keys, jnp.array(levels))
     return np.asarray(losses, float)

@@ -11,6 +11,7 @@ import scipy.linalg
 from jax import lax
 
 from rnnlab.data import Batch
+from rnnlab.studies.task_training import HELD_OUT
 from rnnlab.tasks import CopyMemory, Task, copy_memory, temporal_order
 from rnnlab.tasks.base import Kind
 from rnnlab.theory.linear_gaussian import LinearGaussian
@@ -122,6 +123,21 @@ class Oscillator(Task):
         lags = np.arange(self.length + 1)
         covariances = self.decay**lags * np.cos(2 * math.pi * lags / self.period)
         return covariances + self.noise**2 * (lags == 0)
+
+
+def keys_of(seed: Any) -> Key:
+    """The keys of a seed: of initial weights, of training data, and of held-out sequences."""
+    return jax.random.split(jax.random.key(seed), 3)
+
+
+def held_out(task: Task, seed: int) -> Batch:
+    """The sequences on which all models of a seed are measured."""
+    return jax.device_get(task.sample(keys_of(seed)[2], HELD_OUT))
+
+
+def series(batch: Batch) -> np.ndarray:
+    """y₁ … y_T₊₁ of a batch of the oscillator, ``[T + 1, B, 1]``."""
+    return np.concatenate([batch.xs, batch.targets[-1:]]).astype(float)
 
 
 def bits_task(bits: int = BITS) -> CopyMemory:

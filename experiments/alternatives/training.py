@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 import rnnlab
-from experiments.alternatives.problems import WINDOW
+from experiments.alternatives.problems import WINDOW, keys_of
 from rnnlab.models import (
     Autoregression,
     Network,
@@ -48,6 +48,15 @@ def optimiser_of(rate: float) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
 
 
+def chrono_networks(lag: int) -> dict[str, Make]:
+    """Gated cells that remember about as long as the lag from the start (arXiv 1804.11188)."""
+    biases = rnnlab.initializers.chrono(lag)
+    return {
+        "LSTM, chrono": lambda size: rnnlab.LSTM(size, bias_init=biases, forget_bias=None),
+        "GRU, chrono": lambda size: rnnlab.GRU(size, bias_init=biases),
+    }
+
+
 def sized(task: Task, make: Make, budget: int) -> SequenceModel:
     """The model of a task with the largest even size that has at most ``budget`` parameters."""
     low, high = 1, budget // 2
@@ -79,8 +88,7 @@ def trained(task: Task, model: SequenceModel, rate: float, updates: int, seeds: 
     CPU time is that of all cores; it hardly depends on what else the machine does.
     """
     programs = compiled(task, model, optimiser_of(rate), BATCH, is_measured=False)
-    keys = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed), 3))(jnp.arange(seeds))
-    k_start, k_train, k_held_out = jnp.moveaxis(keys, 1, 0)
+    k_start, k_train, k_held_out = jnp.moveaxis(jax.vmap(keys_of)(jnp.arange(seeds)), 1, 0)
     # One update first, so that compiling is not timed.
     state = programs.advance(programs.start(k_start), k_train, 0, 1)
     jax.block_until_ready(state)
