@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 import rnnlab
-from experiments.comparisons.models import FeedForward, OneStepGRU
-from experiments.comparisons.run import kept
-from rnnlab.tasks import adding, parity
+from experiments.comparisons.models import FeedForward, FewDigits, OneStepGRU
+from experiments.comparisons.run import memory_of, transformer
+from rnnlab.models import Transformer, for_task
+from rnnlab.studies.task_training import count_parameters
+from rnnlab.tasks import adding, digits, parity
 
 XS = jax.random.normal(jax.random.key(1), (6, 2, 3), jnp.float64)
 GRU = rnnlab.GRU(4, param_dtype=jnp.float64)
@@ -72,10 +74,27 @@ def test_a_feed_forward_network_reads_the_flattened_sequence():
 
 
 @pytest.mark.long
-def test_a_gru_keeps_less_for_the_backward_pass_than_an_lstm():
+def test_the_memory_of_a_gradient_grows_with_the_length():
+    short, long = (
+        memory_of(for_task(task, rnnlab.GRU(8)), task) for task in map(adding, (20, 200))
+    )
+    assert long > 5 * short
+
+
+def test_the_transformer_is_the_largest_that_the_budget_allows():
     task = adding(20)
-    assert kept(rnnlab.GRU(8), task) < kept(rnnlab.LSTM(8), task)
-    assert kept(rnnlab.GRU(8), adding(40)) == 2 * kept(rnnlab.GRU(8), task)
+    model = transformer(task, 4000)
+    larger = for_task(task, Transformer(model.cell.hidden_size + 2))
+    assert count_parameters(model, task) <= 4000 < count_parameters(larger, task)
+
+
+def test_a_small_training_set_holds_the_first_images():
+    task = FewDigits(permuted=False, split="train", count=12)
+    batch = task.sample(jax.random.key(0), 200)
+    images = digits().examples()
+    drawn = {tuple(image) for image in np.asarray(batch.xs[..., 0]).T.tolist()}
+    assert drawn == {tuple(image) for image in np.asarray(images.xs[:, :12, 0]).T.tolist()}
+    assert task.held_out() == digits(split="test")
 
 
 @pytest.mark.long

@@ -119,7 +119,7 @@ def log_likelihood(machine, visible):
 
 @pytest.mark.long
 def test_a_machine_learns_the_distribution_of_its_data():
-    # Two patterns, equally likely: the best log-likelihood is ln ½, that of independent units −6 ln 2.
+    # Two patterns, equally likely: the best is ln ½, and independent units have −6 ln 2.
     pattern = np.array([1, 0, 1, 1, 0, 0], float)
     visible = np.stack([pattern, 1 - pattern] * 10)
     machine = belief.trained_machine(jax.random.key(0), jnp.asarray(visible), 4, 2000)

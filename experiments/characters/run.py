@@ -212,7 +212,9 @@ def measured(plan: Plan, folder: Path) -> Record:
         "killed": killed,
         "texts": texts,
         "curves": {
-            name: [history.steps(name), history[name]] for name in SHOWN if name in history.names()
+            name: [history.steps(name).tolist(), history[name].tolist()]
+            for name in SHOWN
+            if name in history
         },
     }
 

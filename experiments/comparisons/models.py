@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import rnnlab
 from rnnlab.cells import GRUParams, GRUState
 from rnnlab.data import Batch
-from rnnlab.tasks import Task
+from rnnlab.tasks import Digits, Task
 from rnnlab.training import cross_entropy
 from rnnlab.typing import Array, Key
 
@@ -77,3 +77,24 @@ class FeedForward:
             return jnp.mean((outputs[:, 0] - batch.targets) ** 2), {}
         accuracy = jnp.mean(outputs.argmax(axis=-1) == batch.targets)
         return cross_entropy(outputs, batch.targets), {"accuracy": accuracy}
+
+
+@dataclasses.dataclass(frozen=True)
+class FewDigits(Digits):
+    """The digits with a small training set.
+
+    Attributes:
+        count: how many images of the training split are drawn from, the first ones.
+    """
+
+    count: int
+
+    def sample(self, key: Key, batch_size: int) -> Batch:
+        """``batch_size`` images, drawn with replacement."""
+        images = self.examples()
+        chosen = jax.random.randint(key, (batch_size,), 0, self.count)
+        return Batch(images.xs[:, chosen], images.targets[chosen])
+
+    def held_out(self) -> Digits:
+        """The digits of the test split, all of them."""
+        return Digits(self.permuted, "test")

@@ -1,4 +1,4 @@
-"""LSTM against GRU, feed-forward against recurrent, and a gradient that is cut after one step.
+"""LSTM against GRU, recurrent against feed-forward and attention, and a gradient that is cut.
 
 python -m experiments.comparisons.run
 """
@@ -15,15 +15,16 @@ from matplotlib.axes import Axes
 
 import rnnlab
 from experiments.common import Record, experiment
-from experiments.comparisons.models import FeedForward, OneStepGRU
-from rnnlab.models import for_task
-from rnnlab.report.figures.style import drawing, grid_lines, look, reference_line, title
+from experiments.comparisons.models import FeedForward, FewDigits, OneStepGRU
+from rnnlab.models import Transformer, for_task
+from rnnlab.report.figures.style import band, drawing, grid_lines, look, reference_line, title
 from rnnlab.studies import memory, task_training
 from rnnlab.studies.memory_settings import MemorySettings
 from rnnlab.studies.records import column, select
 from rnnlab.tasks import Task, adding, delayed_xor, digits
 
 CELLS: dict[str, Callable[[int], Any]] = {"LSTM": rnnlab.LSTM, "GRU": rnnlab.GRU}
+NETWORKS = (*CELLS, "feed-forward", "Transformer")
 BATCH = 32
 
 
@@ -39,6 +40,7 @@ class Plan(NamedTuple):
         delays: of the exclusive or, on which the cut gradient is measured.
         lengths: of temporal order, for the longest lag.
         budget: the parameters of a network there.
+        images: numbers of training images, for the small data sets.
     """
 
     hidden: int = 64
@@ -49,10 +51,19 @@ class Plan(NamedTuple):
     delays: tuple[int, ...] = (0, 1, 3, 10)
     lengths: tuple[int, ...] = (30, 100, 200)
     budget: int = 4000
+    images: tuple[int, ...] = (50, 200, 800)
 
 
 QUICK = Plan(
-    hidden=8, updates=6, parts=3, seeds=2, adding=10, delays=(0,), lengths=(12,), budget=400
+    hidden=8,
+    updates=6,
+    parts=3,
+    seeds=2,
+    adding=10,
+    delays=(0,),
+    lengths=(12,),
+    budget=400,
+    images=(50,),
 )
 
 
@@ -81,28 +92,58 @@ def learn(model: Any, task: Task, plan: Plan) -> Record:
 
 
 def on_sequences(plan: Plan) -> list[Record]:
-    """LSTM, GRU and a feed-forward network of as many parameters as the GRU, on two tasks."""
+    """LSTM and GRU, and what sees the whole sequence at once with as many parameters as the GRU."""
     records = []
     for name, task in (("digits", digits()), (f"adding {plan.adding}", adding(plan.adding))):
-        models = {label: for_task(task, make(plan.hidden)) for label, make in CELLS.items()}
-        budget = task_training.count_parameters(models["GRU"], task)
-        inputs = task.steps * (task.input_size or 1)
-        hidden = (budget - task.outputs) // (inputs + 1 + task.outputs)
-        for label, model in (models | {"feed-forward": FeedForward(task, hidden)}).items():
-            record = {"task": name, "network": label} | learn(model, task, plan)
-            if label in CELLS:
-                record["kept_bytes"] = kept(CELLS[label](plan.hidden), task)
-            records.append(record)
-            print(record, flush=True)
+        for network, model in models_of(task, plan).items():
+            record = {"task": name, "network": network, "bytes": memory_of(model, task)}
+            records.append(record | learn(model, task, plan))
+            print(records[-1], flush=True)
     return records
 
 
-def kept(cell: Any, task: Task) -> int:
-    """Bytes that a cell keeps for the backward pass, on the engine that is chosen for it."""
-    xs: Any = jax.ShapeDtypeStruct((task.steps, BATCH, task.input_size or 1), np.float32)
-    params = jax.eval_shape(lambda key: cell.init(key, xs.shape[-1]), jax.random.key(0))
-    explanation = rnnlab.explain_engine(cell, params, xs)
-    return explanation.residual_bytes[explanation.engine]
+def models_of(task: Task, plan: Plan) -> dict[str, Any]:
+    """The models that are compared on a task."""
+    models: dict[str, Any] = {}
+    for cell, make in CELLS.items():
+        models[cell] = for_task(task, make(plan.hidden))
+    budget = task_training.count_parameters(models["GRU"], task)
+    inputs = task.steps * (task.input_size or 1)
+    hidden = (budget - task.outputs) // (inputs + 1 + task.outputs)
+    models["feed-forward"] = FeedForward(task, hidden)
+    models["Transformer"] = transformer(task, budget)
+    return models
+
+
+def transformer(task: Task, budget: int) -> Any:
+    """The largest Transformer of two layers with at most ``budget`` parameters."""
+    size = 2
+    while True:
+        larger = for_task(task, Transformer(size + 2))
+        if task_training.count_parameters(larger, task) > budget:
+            return for_task(task, Transformer(size))
+        size += 2
+
+
+def memory_of(model: Any, task: Task) -> int:
+    """Bytes that XLA reserves for the intermediate values of one loss and its gradient."""
+    batch = task_training.shapes_of(task, BATCH)
+    params = jax.eval_shape(model.init, jax.random.key(0), batch)
+    gradient = jax.jit(jax.value_and_grad(model.loss, has_aux=True))
+    memory = gradient.lower(params, batch).compile().memory_analysis()
+    return 0 if memory is None else int(memory.temp_size_in_bytes)
+
+
+def on_few_images(plan: Plan) -> list[Record]:
+    """The test accuracy of both cells after training on a few images."""
+    records = []
+    for count in plan.images:
+        task = FewDigits(permuted=False, split="train", count=count)
+        for cell, make in CELLS.items():
+            record = {"images": count, "cell": cell}
+            records.append(record | learn(for_task(task, make(plan.hidden)), task, plan))
+            print(records[-1], flush=True)
+    return records
 
 
 def cut(plan: Plan) -> list[Record]:
@@ -150,42 +191,56 @@ def longest(plan: Plan) -> list[Record]:
 def run(quick: bool) -> Record:
     """All comparisons."""
     plan = QUICK if quick else Plan()
-    sequences = on_sequences(plan)
-    gradients = cut(plan)
-    lags = longest(plan)
-    return {
-        "finding": finding(sequences, gradients, lags, plan),
+    result = {
         "settings": plan._asdict() | {"batch": BATCH},
-        "sequences": sequences,
-        "gradients": gradients,
-        "lags": lags,
+        "sequences": on_sequences(plan),
+        "few": on_few_images(plan),
+        "gradients": cut(plan),
+        "lags": longest(plan),
     }
+    return {"finding": finding(result, plan)} | result
 
 
-def finding(
-    sequences: list[Record], gradients: list[Record], lags: list[Record], plan: Plan
-) -> str:
+def finding(result: Record, plan: Plan) -> str:
     """A sentence for each comparison."""
     return " ".join(
-        [_cells(sequences, lags, plan), _windows(sequences, plan), _cuts(gradients, plan)]
+        [
+            _cells(result["sequences"], plan),
+            _few(result["few"], plan),
+            _lags(result["lags"], plan),
+            _windows(result["sequences"], plan),
+            _cuts(result["gradients"], plan),
+        ]
     )
 
 
-def _cells(sequences: list[Record], lags: list[Record], plan: Plan) -> str:
+def _cells(sequences: list[Record], plan: Plan) -> str:
     (lstm,) = select(sequences, task="digits", network="LSTM")
     (gru,) = select(sequences, task="digits", network="GRU")
-    shares = [
-        f"{gru[name] / lstm[name]:.2f}" for name in ("parameters", "milliseconds", "kept_bytes")
-    ]
-    learned = [f"{_longest(lags, cell, plan)} ({cell})" for cell in CELLS]
-    losses = f"{_span(lstm)} (LSTM) and {_span(gru)} (GRU)"
-    lengths = ", ".join(map(str, plan.lengths))
+    shares = [f"{gru[name] / lstm[name]:.2f}" for name in ("parameters", "milliseconds", "bytes")]
     return (
         f"Of an LSTM with {plan.hidden} units, a GRU has {shares[0]} of the parameters, "
-        f"{shares[1]} of the time per update and {shares[2]} of the memory for the backward pass; "
-        f"on digits read pixel by pixel their test losses after {plan.updates} updates are "
-        f"{losses}, and with {plan.budget} parameters the longest lags of temporal order that "
-        f"they learn, in {lengths} steps, are {' and '.join(learned)}."
+        f"{shares[1]} of the time per update and {shares[2]} of the memory of a gradient."
+    )
+
+
+def _few(few: list[Record], plan: Plan) -> str:
+    parts = []
+    for count in plan.images:
+        rows = select(few, images=count)
+        shares = [f"{np.mean(row['accuracy']):.1%} ({row['cell']})" for row in rows]
+        parts.append(f"{' and '.join(shares)} from {count} images")
+    return (
+        f"Mean test accuracies on digits read pixel by pixel are, after {plan.updates} updates, "
+        f"{'; '.join(parts)}."
+    )
+
+
+def _lags(lags: list[Record], plan: Plan) -> str:
+    learned = [f"{_longest(lags, cell, plan)} ({cell})" for cell in CELLS]
+    return (
+        f"With {plan.budget} parameters the longest lags of temporal order that they learn, among "
+        f"sequences of {', '.join(map(str, plan.lengths))} steps, are {' and '.join(learned)}."
     )
 
 
@@ -199,11 +254,12 @@ def _windows(sequences: list[Record], plan: Plan) -> str:
     parts = []
     for task in ("digits", f"adding {plan.adding}"):
         rows = select(sequences, task=task)
-        shares = [f"{row['network']} {_span(row)}" for row in rows]
+        shares = [f"{row['network']} {_span(row)} ({row['milliseconds']:.1f} ms)" for row in rows]
         parts.append(f"{task}: " + ", ".join(shares))
     return (
-        "With the whole sequence as one input vector and as many parameters as the GRU, a "
-        f"feed-forward network has these test losses beside the others, {'; '.join(parts)}."
+        "Beside a feed-forward network with the whole sequence as one input and a causal "
+        "Transformer, each with at most the GRU's parameters, test losses and times per update "
+        f"are, {'; '.join(parts)}."
     )
 
 
@@ -227,44 +283,59 @@ def _span(row: Record) -> str:
 
 
 def draw(result: Record, path: Path) -> None:
-    """Costs of GRU and LSTM, losses on two tasks, and the accuracy with a cut gradient."""
-    with drawing(path, 1, 3, (13, 4.4)) as (figure, (left, middle, right)):
-        _costs(left, result)
-        _losses(middle, result)
-        _accuracies(right, result["gradients"])
-        for axes in (left, middle, right):
-            grid_lines(axes)
-        title(figure, _headline(result), 120)
+    """Costs, losses on two tasks, accuracies on small data sets and with a cut gradient."""
+    with drawing(path, 2, 2, (11.5, 8.4)) as (figure, axes):
+        (costs, losses), (few, accuracies) = axes
+        _costs(costs, result["sequences"])
+        _losses(losses, result["sequences"])
+        _small(few, result["few"])
+        _accuracies(accuracies, result["gradients"])
+        for panel in (costs, losses, few, accuracies):
+            grid_lines(panel)
+        title(figure, _headline(result), 110)
 
 
-def _costs(axes: Axes, result: Record) -> None:
-    names = {
-        "parameters": "parameters",
-        "milliseconds": "time per update",
-        "kept_bytes": "memory kept",
-    }
-    for index, name in enumerate(names):
-        (lstm,) = select(result["sequences"], task="digits", network="LSTM")
-        (gru,) = select(result["sequences"], task="digits", network="GRU")
-        axes.bar(index, gru[name] / lstm[name], width=0.6, color=look(1)["color"])
+def _costs(axes: Axes, sequences: list[Record]) -> None:
+    names = {"parameters": "parameters", "milliseconds": "time per update", "bytes": "memory"}
+    (lstm,) = select(sequences, task="digits", network="LSTM")
+    for index, network in enumerate(NETWORKS[1:], start=1):
+        (row,) = select(sequences, task="digits", network=network)
+        ratios = [row[name] / lstm[name] for name in names]
+        places = np.arange(len(names)) + 0.27 * (index - 2)
+        axes.bar(places, ratios, 0.25, label=network, color=look(index)["color"])
     reference_line(axes, 1)
-    axes.set_xticks(range(3), list(names.values()))
-    axes.set(ylabel="GRU / LSTM of as many units")
-    axes.set_title("cost", fontsize=10)
+    axes.set_xticks(range(len(names)), list(names.values()))
+    axes.set(ylabel="share of the LSTM's", yscale="log")
+    axes.set_title("cost on the digits", fontsize=10)
+    axes.legend(frameon=False, fontsize=8)
 
 
-def _losses(axes: Axes, result: Record) -> None:
-    places = []
-    labels = []
-    for row in result["sequences"]:
-        place = len(places) + (len(places) >= 3)
-        index = len(places) % 3
-        axes.plot([place] * len(row["loss"]), row["loss"], linestyle="none", **look(index))
-        places.append(place)
-        labels.append(f"{row['network']}\n{row['task']}")
-    axes.set_xticks(places, labels, fontsize=8, rotation=45, ha="right")
+def _losses(axes: Axes, sequences: list[Record]) -> None:
+    tasks = list(dict.fromkeys(column(sequences, "task")))
+    for index, network in enumerate(NETWORKS):
+        for place, task in enumerate(tasks):
+            (row,) = select(sequences, task=task, network=network)
+            places = [place + 0.12 * (index - 1.5)] * len(row["loss"])
+            label = network if place == 0 else None
+            axes.plot(places, row["loss"], linestyle="none", label=label, **look(index))
+    axes.set_xticks(range(len(tasks)), tasks)
     axes.set(ylabel="test loss", yscale="log")
     axes.set_title("test loss of each seed", fontsize=10)
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _small(axes: Axes, few: list[Record]) -> None:
+    for index, cell in enumerate(CELLS):
+        points = []
+        for row in select(few, cell=cell):
+            points += [(row["images"], 100 * accuracy) for accuracy in row["accuracy"]]
+        band(axes, points, 8, cell, **look(index))
+    counts = sorted(set(column(few, "images")))
+    axes.set(xscale="log", xlabel="training images", ylabel="test accuracy (%)")
+    axes.set_xticks(counts, list(map(str, counts)))
+    axes.minorticks_off()
+    axes.set_title("digits from few images; bands: range of the seeds", fontsize=10)
+    axes.legend(frameon=False)
 
 
 def _accuracies(axes: Axes, gradients: list[Record]) -> None:

@@ -48,7 +48,7 @@ def labelled(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 
 class Machine(NamedTuple):
-    """A restricted Boltzmann machine: w ``[V, H]``, visible biases a ``[V]``, hidden biases b ``[H]``.
+    """A restricted Boltzmann machine: w ``[V, H]``, biases of the units a ``[V]``, b ``[H]``.
 
     E(v, h) = −v W h − a v − b h; p(h = 1 | v) = σ(v W + b), p(v = 1 | h) = σ(W h + a).
     """

@@ -72,7 +72,7 @@ def _training(curves: list[Record], summary: list[Record]) -> elements.Figure:
             traces += elements.line(updates, seeds, look, short, median=True)
             findings.append(f"{name} {short(float(median_over_seeds(seeds)[-1]))}")
         layout = elements.axes(
-            {"title": "updates"}, {"title": "loss", "rangemode": "tozero"}, "update %{x}"
+            {"title": "updates"}, {"title": "loss", "type": "log"}, "update %{x}"
         )
         title = f"Last loss on held-out sequences: {', '.join(findings)}"
         key = f"rank {first + 1} to {first + len(names) - 1}"

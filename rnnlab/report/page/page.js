@@ -32,7 +32,11 @@ function template() {
 
 function draw({ figure, picture }, size = {}) {
   const layout = { ...painted(picture.layout), ...size, template: template(), uirevision: ["picture", ...picture.key].join() };
-  const config = { responsive: true, displaylogo: false, modeBarButtons: [["toImage", "resetScale2d"]] };
+  /* On a narrow page the buttons would lie on the legend; a double click resets the axes too. */
+  const config = {
+    responsive: true, displaylogo: false, displayModeBar: innerWidth >= 600,
+    modeBarButtons: [["toImage", "resetScale2d"]],
+  };
   return Plotly.react(figure.querySelector(".plot"), painted(picture.data), layout, config);
 }
 
