@@ -11,6 +11,7 @@ An experiment is a folder with ``run.py``, which is run from the root of the rep
 import argparse
 import importlib.metadata
 import json
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -73,16 +74,22 @@ def experiment(
 
 def table() -> str:
     """The table of all experiments that were run, in Markdown."""
-    lines = ["| question | answer | minutes |", "|---|---|---|"]
+    lines = ["| question | answer | command | minutes | figures |", "|---|---|---|---|---|"]
     for folder in folders():
         result = _result(folder)
         first = (folder / "README.md").read_text(encoding="utf-8").splitlines()[0]
         question = f"[{first.removeprefix('# ')}]({folder.name}/README.md)"
-        answer = result["finding"] + "".join(
-            f" [{name.stem}]({folder.name}/{name.name})" for name in _figures(folder)
-        )
-        lines.append(f"| {question} | {answer} | {_minutes(result)} |")
+        links = [f"[{name.stem}]({folder.name}/{name.name})" for name in _figures(folder)]
+        figures = ", ".join(links) or "–"
+        command = f"`-m experiments.{folder.name}.run`"
+        answer = first_sentence(result["finding"])
+        lines.append(f"| {question} | {answer} | {command} | {_minutes(result)} | {figures} |")
     return "\n".join(lines) + "\n"
+
+
+def first_sentence(text: str) -> str:
+    """The text up to the first full stop that a capital letter follows."""
+    return re.split(r"(?<=\.) (?=[A-Z])", text)[0]
 
 
 def answer(folder: Path) -> str:

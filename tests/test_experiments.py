@@ -44,6 +44,11 @@ def test_the_table_is_that_of_the_results():
     assert path.read_text(encoding="utf-8") == common.with_results(path, common.table())
 
 
+def test_the_table_has_the_first_sentence_of_a_finding():
+    text = "It rests up to g = 1.2 (e.g. at 1). Chaos begins at 2. No more."
+    assert common.first_sentence(text) == "It rests up to g = 1.2 (e.g. at 1)."
+
+
 def test_a_quick_run_writes_nothing_unless_asked(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["run.py", "--quick"])
     file = tmp_path / "run.py"

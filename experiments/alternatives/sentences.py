@@ -13,7 +13,7 @@ Record = dict[str, Any]
 def finding(result: Record) -> str:
     """All that was found."""
     sentences = [bits_sentence, oscillator_sentence, noise_sentence, lag_sentence, cost_sentence]
-    return " ".join(sentence(result) for sentence in sentences)
+    return f"{headline(result)}. " + " ".join(sentence(result) for sentence in sentences)
 
 
 def bits_sentence(result: Record) -> str:

@@ -198,11 +198,20 @@ def tell(group: Record) -> None:
         )
 
 
-def finding(result: Record) -> str:
-    """The count of violations, and where bound and products say that gradients vanish."""
+def headline(result: Record) -> str:
+    """How many products are above the bound, and how far the median one is below it."""
     rows = [row for group in result["random"] for row in group["rows"]] + result["trained"]
-    products = sum(row["products"] for row in rows)
-    violations = sum(row["violations"] for row in rows)
+    count = sum(row["products"] for row in rows)
+    broken = sum(row["violations"] for row in rows)
+    gaps = [row["log_bound"][-1] - row["log_norm"][-1] for row in rows]
+    return (
+        f"{broken} of {count} products of Jacobians are above their bound; over {LAGS[-1]} steps "
+        f"the median network is {np.median(gaps):.0f} nats below it"
+    )
+
+
+def finding(result: Record) -> str:
+    """How far the products are below the bound, and where both say that gradients vanish."""
     weak, strong, logistic, _ = result["random"]
     ratio = np.mean([row["sigma_max"] / row["gain"] for row in weak["rows"]])
     places = [_place(group) for group in (weak, strong, logistic)]
@@ -211,9 +220,9 @@ def finding(result: Record) -> str:
     rate = np.mean([row["rate"] for row in middle])
     before, after = (_phase(result["trained"], phase) for phase in ("before", "after"))
     return (
-        f"The bound was violated by {violations} of {products} products. For tanh it proves that "
-        f"gradients vanish only below g = {1 / ratio:.2f} (σ_max = {ratio:.2f} g), but they "
-        f"vanish {places[0]} with weak inputs and {places[1]} with strong ones. Logistic units "
+        f"{headline(result)}. For tanh the bound proves that gradients vanish only below "
+        f"g = {1 / ratio:.2f} (σ_max = {ratio:.2f} g), but they vanish {places[0]} with weak "
+        f"inputs and {places[1]} with strong ones. Logistic units "
         f"with 3.6/√N have γ σ_max = {factor:.2f}, which allows growth, and a measured change of "
         f"{rate:+.2f} nats per step; they vanish {places[2]}. Training on the flip-flop task "
         f"took γ σ_max from {before[0]:.2f} to {after[0]:.2f}, and the measured change from "
@@ -245,15 +254,7 @@ def draw(result: Record, path: Path) -> None:
         for axes in (left, middle, right):
             grid_lines(axes)
             axes.legend(frameon=False, fontsize=8)
-        rows = [row for group in result["random"] for row in group["rows"]] + result["trained"]
-        count = sum(row["products"] for row in rows)
-        broken = sum(row["violations"] for row in rows)
-        gaps = [row["log_bound"][-1] - row["log_norm"][-1] for row in rows]
-        text = (
-            f"{broken} of {count} products of Jacobians are above their bound; over {LAGS[-1]} "
-            f"steps the median network is {np.median(gaps):.0f} nats below it"
-        )
-        title(figure, text, 130)
+        title(figure, headline(result), 130)
 
 
 def _by_lag(axes: Axes, result: Record) -> None:

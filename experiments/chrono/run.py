@@ -136,7 +136,21 @@ def run(quick: bool) -> Record:
     for init in INITS:
         runs += measure(init, plan)
     settings = plan._asdict() | {"baseline": rnnlab.tasks.adding(plan.length).baseline()}
-    return {"finding": finding(runs, plan), "settings": settings, "runs": runs}
+    return {
+        "finding": f"{headline(runs)}. {finding(runs, plan)}",
+        "settings": settings,
+        "runs": runs,
+    }
+
+
+def headline(runs: list[Record]) -> str:
+    """How many networks of each kind have learned the task."""
+    counts = []
+    for init in INITS:
+        rows = [row for row in runs if row["init"] == init]
+        learned = sum(row["below_1/10"] is not None for row in rows)
+        counts.append(f"{learned} of {len(rows)} seeds with {init}")
+    return f"The error falls below a tenth of that without memory for {', '.join(counts)}"
 
 
 def finding(runs: list[Record], plan: Plan) -> str:
@@ -154,7 +168,7 @@ def finding(runs: list[Record], plan: Plan) -> str:
             f"{len(rows)} seeds below a tenth of the baseline{updates}; "
             f"loss {min(losses):.4f} to {max(losses):.4f} after {plan.updates}"
         )
-    return f"Adding two numbers among {plan.length}. " + ". ".join(map(_capital, parts)) + "."
+    return ". ".join(map(_capital, parts)) + "."
 
 
 def _capital(text: str) -> str:
@@ -183,7 +197,7 @@ def draw(result: Record, path: Path) -> None:
         right.set_title("lags until the gradient is below 1/1000", fontsize=10)
         for axes in (left, right):
             grid_lines(axes)
-        title(figure, _headline(result), 100)
+        title(figure, headline(result["runs"]), 100)
 
 
 def _loss(axes: Axes, rows: list[Record], index: int) -> None:
@@ -200,15 +214,6 @@ def _horizons(axes: Axes, rows: list[Record], index: int) -> None:
         # Moved apart a little, so that equal horizons of two kinds can both be seen.
         places = [0.04 * (2 * index - 1), 1 + 0.04 * (2 * index - 1)]
         axes.plot(places, horizons, linewidth=0.8, **look(index))
-
-
-def _headline(result: Record) -> str:
-    counts: list[Any] = []
-    for init in INITS:
-        rows = [row for row in result["runs"] if row["init"] == init]
-        learned = sum(row["below_1/10"] is not None for row in rows)
-        counts.append(f"{learned} of {len(rows)} seeds with {init}")
-    return "Error below a tenth of the baseline: " + ", ".join(counts)
 
 
 def main() -> None:

@@ -132,7 +132,7 @@ def run(quick: bool) -> Record:
         for cell in CELLS:
             networks += [measure(name, cell, pool, plan) for pool in POOLS]
     return {
-        "finding": finding(sets, networks),
+        "finding": f"{headline(sets, networks)}. {finding(sets, networks)}",
         "settings": plan._asdict() | {"aeon": importlib.metadata.version("aeon")},
         "sets": sets,
         "networks": networks,
@@ -143,6 +143,19 @@ def chosen(networks: list[Record], name: str, cell: str) -> Record:
     """The network with the pooling that was better in the folds; the mean where they are equal."""
     candidates = select(networks, set=name, cell=cell)
     return max(reversed(candidates), key=lambda row: row["left_out"])
+
+
+def headline(sets: list[Record], networks: list[Record]) -> str:
+    """On how many sets a cell is no worse than the nearest neighbour."""
+    counts = []
+    for cell in CELLS:
+        means = [np.mean(chosen(networks, row["set"], cell)["test"]) for row in sets]
+        won = sum(mean >= row["1-NN dtw"] for mean, row in zip(means, sets, strict=True))
+        counts.append(f"{cell} on {won}")
+    return (
+        f"On how many of the {len(sets)} sets the mean accuracy is at least that of the nearest "
+        f"neighbour with dynamic time warping: {', '.join(counts)}"
+    )
 
 
 def finding(sets: list[Record], networks: list[Record]) -> str:
@@ -167,7 +180,7 @@ def draw(result: Record, path: Path) -> None:
         for axes, row in zip(panels, sets, strict=True):
             _panel(axes, row, result["networks"])
         legend_below(figure, panels[0])
-        title(figure, _headline(result), 120)
+        title(figure, headline(sets, result["networks"]), 120)
 
 
 def _panel(axes: Any, row: Record, networks: list[Record]) -> None:
@@ -192,17 +205,6 @@ def _panel(axes: Any, row: Record, networks: list[Record]) -> None:
         fontsize=9,
     )
     grid_lines(axes)
-
-
-def _headline(result: Record) -> str:
-    best = []
-    for cell in CELLS:
-        means = [
-            np.mean(chosen(result["networks"], row["set"], cell)["test"]) for row in result["sets"]
-        ]
-        won = sum(mean >= row["1-NN dtw"] for mean, row in zip(means, result["sets"], strict=True))
-        best.append(f"{cell} on {won} of {len(means)} sets")
-    return "At least as accurate as the nearest neighbour with DTW, on average: " + ", ".join(best)
 
 
 def main() -> None:
