@@ -50,10 +50,19 @@ def _forget_programs():
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Gives all tests of a file to one process, since they share programs and finished runs."""
+    """Gives all tests of a file to one process, since they share programs and finished runs.
+
+    The experiments share none and take long, so each is given to the process that is free first.
+    """
     from xdist.scheduler import LoadFileScheduling
 
-    return LoadFileScheduling(config, log)
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file, _, test = nodeid.partition("::")
+            alone = file.endswith("test_experiments.py") and test.startswith("test_a_quick_run")
+            return nodeid if alone else file
+
+    return Scheduling(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -40,7 +40,7 @@ FRESH = 3
 STARTS = 4
 LARGEST = 1024
 """The largest state whose fixed points and cycles are searched for."""
-NOISE = (0.3, 1.0, 3.0, 10.0)
+NOISE = (0.03, 0.1, 0.3, 1.0)
 """Standard deviations of the noise on which two libraries are compared."""
 NEAR_ZERO = 0.01
 """Nats per step: a factor of e in 100 steps."""
