@@ -16,7 +16,9 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import jax
 
 from rnnlab.studies.records import write_json
 
@@ -70,6 +72,26 @@ def experiment(
     write_json(folder / "result.json", kept | about)
     if draw is not None:
         draw(result, folder / "figure")
+
+
+class Gradient(NamedTuple):
+    """A compiled program.
+
+    Attributes:
+        program: ``(params, batch) -> ((loss, metrics), gradient)``.
+        bytes: what XLA reserves for intermediate values; 0 where it does not say.
+    """
+
+    program: Callable[..., Any]
+    bytes: int
+
+
+def compiled_gradient(model: Any, params: Any, batch: Any) -> Gradient:
+    """The program of a model's loss and its gradient; params and batch may be shapes."""
+    gradient = jax.jit(jax.value_and_grad(model.loss, has_aux=True))
+    program = gradient.lower(params, batch).compile()
+    memory = program.memory_analysis()
+    return Gradient(program, 0 if memory is None else int(memory.temp_size_in_bytes))
 
 
 def table() -> str:

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.alternatives.latent import every_word, hmm_on_bits, words_kept
+from experiments.alternatives.fitted import every_word, hmm_on_bits, kept_by_built, kept_by_fitted
 from experiments.alternatives.problems import Oscillator, bits_task
 from rnnlab.theory.linear_gaussian import kalman_filter
 
@@ -47,8 +47,7 @@ def test_states_keep_what_the_bound_allows():
     pytest.importorskip("hmmlearn")
     assert every_word(2).T.tolist() == [[0, 0], [1, 0], [0, 1], [1, 1]]
     for states in (1, 2, 4):
-        fitted, built = words_kept(states, 2, seed=0)
-        assert built == pytest.approx(math.log(states), abs=1e-12)
-        assert fitted <= math.log(states) + 1e-9
+        assert kept_by_built(states, 2) == pytest.approx(math.log(states), abs=1e-12)
+        assert kept_by_fitted(states, 2, seed=0) <= math.log(states) + 1e-9
     loss = hmm_on_bits(bits_task(2), seed=0, iterations=2)["loss"] * bits_task(2).steps
     assert math.isfinite(loss)

@@ -11,10 +11,10 @@ from experiments.pretraining import belief, compressor
 from rnnlab.tasks import noise_free_long_lag
 
 
-def slow_compress(symbols, probabilities, threshold):
+def slow_compress(symbols, probabilities, expected):
     """Of one sequence: the unexpected symbols, their steps, and the steps since the one before."""
     given = [row[symbol] for row, symbol in zip(probabilities, symbols[1:], strict=True)]
-    kept = [0, *(t for t in range(1, len(symbols)) if given[t - 1] < 1 - threshold)]
+    kept = [0, *(t for t in range(1, len(symbols)) if given[t - 1] < expected)]
     kept = kept[: compressor.ROOM]
     gaps = [t - before for before, t in zip([0, *kept[:-1]], kept, strict=True)]
     return [symbols[t] for t in kept], kept, gaps
@@ -28,9 +28,9 @@ def test_what_is_expected_is_left_out():
     # In the first example all but the last symbol is expected, in the second everything is.
     probabilities[:, :2] = np.eye(alphabet)[symbols[1:, :2]]
     probabilities[-1, 0] = 0.25
-    got = compressor.compress(jnp.asarray(symbols), jnp.asarray(probabilities), 0.3)
+    got = compressor.compress(jnp.asarray(symbols), jnp.asarray(probabilities), 0.7)
     for b in range(batch):
-        wanted, when, gaps = slow_compress(symbols[:, b], probabilities[:, b], 0.3)
+        wanted, when, gaps = slow_compress(symbols[:, b], probabilities[:, b], 0.7)
         count = len(wanted)
         assert got.counts[b] == count
         np.testing.assert_array_equal(got.symbols[:count, b], wanted)
@@ -45,7 +45,7 @@ def test_what_is_expected_is_left_out():
 def test_the_higher_network_predicts_the_next_unexpected_symbol():
     symbols = jnp.array([[0], [1], [2], [0]])
     probabilities = jnp.eye(3)[jnp.array([[2], [2], [0]])]  # 1 comes where 2 was predicted
-    batch = compressor.higher_batch(compressor.compress(symbols, probabilities, 0.3))
+    batch = compressor.higher_batch(compressor.compress(symbols, probabilities, 0.7))
     assert batch.mask[:, 0].tolist() == [True] + [False] * (len(batch.mask) - 1)
     assert batch.targets[0, 0] == 1
 
@@ -79,10 +79,10 @@ def test_both_levels_count_where_the_lower_one_expects_the_end():
 
 def test_as_many_labels_of_each_digit_are_used():
     labels = np.arange(300) % 10
-    weights = belief.labelled(labels, 50, seed=1)
+    weights = belief.label_weights(labels, 50, seed=1)
     assert weights.sum() == pytest.approx(1)
     assert np.bincount(labels[weights > 0]).tolist() == [5] * 10
-    assert np.any(weights != belief.labelled(labels, 50, seed=2))
+    assert np.any(weights != belief.label_weights(labels, 50, seed=2))
 
 
 def test_contrastive_divergence_is_the_difference_of_two_correlations():
@@ -90,7 +90,7 @@ def test_contrastive_divergence_is_the_difference_of_two_correlations():
     w = jax.random.normal(keys[0], (4, 3), jnp.float64)
     machine = belief.Machine(w, jnp.array([0.1, -0.2, 0.3, 0.0]), jnp.array([0.5, -0.5, 0.2]))
     visible = jax.random.uniform(keys[1], (5, 4), jnp.float64)
-    got = belief.contrast(machine, visible, keys[2])
+    got = belief.contrastive_divergence(machine, visible, keys[2])
     w, a, b = map(np.asarray, machine)
     hidden = 1 / (1 + np.exp(-(visible @ w + b)))
     drawn = np.asarray(jax.random.bernoulli(keys[2], hidden))

@@ -48,10 +48,10 @@ def test_the_bands_are_as_many_as_the_beat_tracker_reads():
     assert not sounds.log_bands(np.zeros(4410)).any()
 
 
-def test_a_fresh_network_has_the_shapes_and_the_range_of_pytorch():
+def test_an_untrained_network_has_the_shapes_and_the_range_of_pytorch():
     cell = rnnlab.stack([rnnlab.LSTM(16, recurrent_bias=True)] * 2)
     params = cell.init(jax.random.key(0), 5)
-    drawn = networks.fresh_of(cell, params, 1)
+    drawn = networks.untrained_params(cell, params, 1)
     assert jax.tree.map(jnp.shape, drawn) == jax.tree.map(jnp.shape, params)
     for leaf in jax.tree.leaves(drawn):
         assert 0.2 < jnp.abs(leaf).max() <= 0.25

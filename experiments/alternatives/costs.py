@@ -1,15 +1,13 @@
 """Time and memory of a loss and its gradient against the length of a sequence."""
 
 import time
-from typing import Any
 
 import jax
 import numpy as np
 
 from experiments.alternatives.problems import Oscillator
 from experiments.alternatives.training import NETWORKS, sized
-
-Record = dict[str, Any]
+from experiments.common import Record, compiled_gradient
 
 BUDGET = 20_000
 BATCH = 2
@@ -24,28 +22,26 @@ def costs(names: tuple[str, ...], lengths: tuple[int, ...]) -> list[Record]:
         for length in lengths:
             batch = Oscillator(length=length).sample(jax.random.key(0), BATCH)
             params = model.init(jax.random.key(1), batch)
-            gradient = jax.jit(jax.value_and_grad(model.loss, has_aux=True))
-            program = gradient.lower(params, batch).compile()
-            memory = program.memory_analysis()
-            jax.block_until_ready(program(params, batch))
+            gradient = compiled_gradient(model, params, batch)
+            jax.block_until_ready(gradient.program(params, batch))
             seconds = []
             for _ in range(REPEATS):
                 began = time.process_time()
-                jax.block_until_ready(program(params, batch))
+                jax.block_until_ready(gradient.program(params, batch))
                 seconds.append(time.process_time() - began)
             rows.append(
                 {
                     "model": name,
                     "length": length,
                     "seconds": min(seconds),
-                    "bytes": 0 if memory is None else int(memory.temp_size_in_bytes),
+                    "bytes": gradient.bytes,
                 }
             )
     return rows
 
 
 def growth(rows: list[Record], name: str, what: str) -> float:
-    """The exponent p of what grows as Tᵖ, between half the longest sequence and the longest."""
+    """The exponent p of what grows as Tᵖ, between the two longest sequences."""
     own = [row for row in rows if row["model"] == name]
     before, last = own[-2], own[-1]
     ratio = last[what] / before[what]

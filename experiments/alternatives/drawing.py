@@ -8,13 +8,12 @@ from matplotlib.axes import Axes
 
 from experiments.alternatives.problems import WINDOW
 from experiments.alternatives.sentences import excesses, headline
+from experiments.common import Record
 from rnnlab.report.figures.style import band, drawing, grid_lines, look, plain, title
-
-Record = dict[str, Any]
 
 ORDER = (
     "AR",
-    "window",
+    "feed-forward",
     "TDNN",
     "Transformer",
     "RNN",

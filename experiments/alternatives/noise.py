@@ -7,14 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.alternatives.latent import lds_on_oscillator
+from experiments.alternatives.fitted import lds_on_oscillator
 from experiments.alternatives.problems import WINDOW, Oscillator, keys_of
 from experiments.alternatives.training import BATCH, NETWORKS, RATES, optimiser_of, sized
+from experiments.common import Record
 from rnnlab.studies.task_training import HELD_OUT, shapes_of, updates
 from rnnlab.training import initial_state, train_step
 from rnnlab.typing import Array, Key
-
-Record = dict[str, Any]
 
 
 def at(noise: Any) -> Oscillator:

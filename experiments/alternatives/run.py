@@ -8,12 +8,11 @@ to be stored, a noisy linear oscillator, and a lag beyond the window of 16 input
 """
 
 import math
-from pathlib import Path
 
 import numpy as np
 
 import rnnlab
-from experiments.alternatives import latent, noise
+from experiments.alternatives import fitted, noise
 from experiments.alternatives.costs import costs
 from experiments.alternatives.drawing import figure
 from experiments.alternatives.problems import BITS, WINDOW, Oscillator, bits_task, tasks
@@ -74,7 +73,7 @@ def run(quick: bool) -> Record:
     size = QUICK if quick else FULL
     results = {}
     for name, task in tasks(quick).items():
-        rows = network_rows(name, task, size) + fitted_rows(task, size)
+        rows = network_rows(name, task, size) + rows_of_fits(task, size)
         results[name] = {
             "baseline": task.baseline(),
             "floor": task.floor(),
@@ -87,7 +86,7 @@ def run(quick: bool) -> Record:
     results["oscillator"] |= {
         "window_floor": oscillator.window_floor(WINDOW),
         "filter": [
-            latent.filter_loss(oscillator.system(), oscillator, seed)
+            fitted.filter_loss(oscillator.system(), oscillator, seed)
             for seed in range(size["seeds"])
         ],
     }
@@ -102,7 +101,7 @@ def run(quick: bool) -> Record:
             "fitted": noise.fitted(size["noise"], size),
         },
         "costs": costs(size["measured"], size["lengths"]),
-        "settings": size | {"window": WINDOW, "rates": RATES, "hmm_states": latent.STATES},
+        "settings": size | {"window": WINDOW, "rates": RATES, "hmm_states": fitted.STATES},
         "seeds": list(range(size["seeds"])),
     }
     return {"finding": finding(result)} | result
@@ -127,21 +126,21 @@ def network_rows(name: str, task: Task, size: Record) -> list[Record]:
     return rows
 
 
-def fitted_rows(task: Task, size: Record) -> list[Record]:
+def rows_of_fits(task: Task, size: Record) -> list[Record]:
     """The models that are fitted by EM or by least squares, where they apply to the task."""
     iterations, sequences = size["hmm_iterations"], size["hmm_sequences"]
     em_size = size["em_iterations"], size["em_sequences"]
     fits: dict[str, list[Record]] = {"AR": [], "HMM": [], "LDS": []}
     for seed in range(size["seeds"]):
         if isinstance(task, Oscillator):
-            fits["AR"].append(latent.ar_on_oscillator(task, seed, size["ar_sequences"]))
-            fits["HMM"].append(latent.hmm_on_oscillator(task, seed, iterations, sequences))
-            fits["LDS"].append(latent.lds_on_oscillator(task, seed, *em_size))
+            fits["AR"].append(fitted.ar_on_oscillator(task, seed, size["ar_sequences"]))
+            fits["HMM"].append(fitted.hmm_on_oscillator(task, seed, iterations, sequences))
+            fits["LDS"].append(fitted.lds_on_oscillator(task, seed, *em_size))
         elif isinstance(task, CopyMemory):
-            fits["HMM"].append(latent.hmm_on_bits(task, seed, 5 * iterations))
+            fits["HMM"].append(fitted.hmm_on_bits(task, seed, 5 * iterations))
         else:
-            fits["HMM"].append(latent.hmm_on_order(task, seed, iterations, sequences))
-    carried_by = {"AR": WINDOW - 1, "HMM": latent.STATES - 1, "LDS": 2}
+            fits["HMM"].append(fitted.hmm_on_order(task, seed, iterations, sequences))
+    carried_by = {"AR": WINDOW - 1, "HMM": fitted.STATES - 1, "LDS": 2}
     rows = []
     for name, records in fits.items():
         if not records:
@@ -149,9 +148,9 @@ def fitted_rows(task: Task, size: Record) -> list[Record]:
         rows.append(
             {
                 "model": name,
-                "units": {"HMM": latent.STATES, "LDS": 2}.get(name),
+                "units": {"HMM": fitted.STATES, "LDS": 2}.get(name),
                 "carried": carried_by[name],
-                "parameters": latent.free_parameters(records[0]["model"]),
+                "parameters": fitted.free_parameters(records[0]["model"]),
                 "losses": [record["loss"] for record in records],
                 "seconds_per_fit": min(record["seconds"] for record in records),
             }
@@ -163,11 +162,16 @@ def state_rows(bits: int, size: Record) -> list[Record]:
     """The nats of a word of n bits that hidden Markov models of N states keep."""
     rows = []
     for states in size["states"]:
-        kept = [latent.words_kept(states, bits, seed) for seed in range(size["seeds"])]
-        fitted = [fit for fit, _ in kept]
-        row = {"states": states, "bound": math.log(states), "fitted": fitted, "built": kept[0][1]}
+        row = {
+            "states": states,
+            "bound": math.log(states),
+            "fitted": [fitted.kept_by_fitted(states, bits, seed) for seed in range(size["seeds"])],
+            "built": fitted.kept_by_built(states, bits),
+        }
         rows.append(row)
-        print(f"{states:4} states: at most {row['bound']:.2f} nats, fitted {max(fitted):.2f}")
+        print(
+            f"{states:4} states: at most {row['bound']:.2f} nats, fitted {max(row['fitted']):.2f}"
+        )
     return rows
 
 
@@ -193,16 +197,11 @@ def show(name: str, result: Record) -> None:
         print(f"{row['model']:12}{row['parameters']:7} parameters, {cost:8.2g} s  {losses}")
 
 
-def draw(result: Record, path: Path) -> None:
-    """Losses on the three tasks, what is kept, predictability by noise, and costs by length."""
-    figure(result, path)
-
-
 def main() -> None:
     """Runs the experiment."""
     # Compiling takes longer than training here.
     rnnlab.quick_start()
-    experiment(__file__, __doc__, run, draw)
+    experiment(__file__, __doc__, run, figure)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,11 @@
 """What the numbers of the experiment say, in sentences."""
 
 import math
-from typing import Any
 
 import numpy as np
 
 from experiments.alternatives.costs import growth
-
-Record = dict[str, Any]
+from experiments.common import Record
 
 
 def finding(result: Record) -> str:
@@ -22,10 +20,9 @@ def bits_sentence(result: Record) -> str:
     full = bits * math.log(2)
     most = rows[-1]
     exact = max(abs(row["built"] - row["bound"]) for row in rows)
-    within = "never more" if is_bounded(rows) else "more in places"
     text = (
         f"Of {bits} bits ({full:.2f} nats) hidden Markov models of N states keep ln N when built "
-        f"by hand (to within {exact:.0e}) and {within} when fitted, at best "
+        f"by hand (to within {exact:.0e}); those fitted keep at most "
         f"{max(most['fitted']):.2f} at N = {most['states']}; "
     )
     enough = fewest_units(result)
@@ -39,11 +36,6 @@ def bits_sentence(result: Record) -> str:
         f"no RNN keeps 98 % of them with every seed, that of {best['units']} units at least "
         f"{min(best['kept']):.2f}."
     )
-
-
-def is_bounded(rows: list[Record]) -> bool:
-    """Whether no fitted model keeps more than ln N."""
-    return all(max(row["fitted"]) <= row["bound"] + 1e-9 for row in rows)
 
 
 def fewest_units(result: Record) -> Record | None:
@@ -80,11 +72,10 @@ def noise_sentence(result: Record) -> str:
     """How the predicted share of the variance depends on the noise."""
     exact, fitted = result["noise"]["exact"], result["noise"]["fitted"]
     shares = [row["filter"] for row in exact]
-    falls = "falls" if all(np.diff(shares) < 0) else "goes, not always falling,"
     gaps = [abs(row["filter"] - share) for row in fitted for share in row["GRU"]]
     return (
         f"With the noise of the measurement from {exact[0]['noise']:g} to {exact[-1]['noise']:g} "
-        f"the predictable share of the variance {falls} from {shares[0]:.2f} to {shares[-1]:.2f}; "
+        f"the predictable share of the variance falls from {shares[0]:.2f} to {shares[-1]:.2f}; "
         f"a GRU comes within {max(gaps):.3f} of it."
     )
 
@@ -119,7 +110,11 @@ def cost_sentence(result: Record) -> str:
     rows = result["costs"]
     names = dict.fromkeys(row["model"] for row in rows)
     parts = [f"T^{growth(rows, name, 'bytes'):.1f} for the {name}" for name in names]
-    return f"Up to {rows[-1]['length']} steps the memory of a gradient grows as {listing(parts)}."
+    lengths = sorted({row["length"] for row in rows})[-2:]
+    return (
+        f"Between {lengths[0]} and {lengths[1]} steps the memory of a gradient grows as "
+        f"{listing(parts)}."
+    )
 
 
 def headline(result: Record) -> str:
@@ -128,8 +123,10 @@ def headline(result: Record) -> str:
     best = next(iter(excesses(result["tasks"]["oscillator"])))
     task = result["tasks"]["long lag"]
     yes = [row["model"] for row in task["rows"] if min(closed(task, row)) > 0.9]
-    units = "an RNN of more units" if enough is None else f"an RNN of {enough['units']} units"
+    learned = (
+        "no RNN keeps them" if enough is None else f"an RNN of {enough['units']} units keeps them"
+    )
     return (
-        f"{result['bits']} bits need {2 ** result['bits']} states of an HMM or {units}; nearest to "
-        f"the Kalman filter: {best}; the long lag is bridged by {listing(yes)}"
+        f"{result['bits']} bits need {2 ** result['bits']} states of an HMM, and {learned}; "
+        f"nearest to the Kalman filter: {best}; the long lag is bridged by {listing(yes)}"
     )

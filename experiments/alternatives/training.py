@@ -11,6 +11,7 @@ import optax
 
 import rnnlab
 from experiments.alternatives.problems import WINDOW, keys_of
+from experiments.common import Record
 from rnnlab.models import (
     Autoregression,
     Network,
@@ -20,11 +21,9 @@ from rnnlab.models import (
     for_task,
 )
 from rnnlab.models.sequence import SequenceModel
-from rnnlab.studies.task_training import compiled, count_parameters
+from rnnlab.studies.task_training import compiled, count_parameters, largest
 from rnnlab.tasks import Task
 from rnnlab.typing import Cell
-
-Record = dict[str, Any]
 
 BATCH = 20
 EMBEDDING = 8
@@ -34,7 +33,7 @@ RATES = {"bits": 1e-2, "oscillator": 3e-3, "long lag": 1e-2}
 
 Make = Callable[[int], Cell | Network]
 NETWORKS: dict[str, Make] = {
-    "window": lambda size: WindowNetwork(size, window=WINDOW),
+    "feed-forward": lambda size: WindowNetwork(size, window=WINDOW),
     "TDNN": lambda size: TimeDelayNetwork(size, taps=2, dilations=(1, 2, 4, 8)),
     "Transformer": lambda size: Transformer(size, layers=2, heads=2),
     "RNN": lambda size: rnnlab.RNN(size),
@@ -59,14 +58,8 @@ def chrono_networks(lag: int) -> dict[str, Make]:
 
 def sized(task: Task, make: Make, budget: int) -> SequenceModel:
     """The model of a task with the largest even size that has at most ``budget`` parameters."""
-    low, high = 1, budget // 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        if count_parameters(model_of(task, make(2 * middle)), task) <= budget:
-            low = middle
-        else:
-            high = middle
-    return model_of(task, make(2 * low))
+    sizes = range(2, budget, 2)
+    return largest(lambda size: model_of(task, make(size)), task, sizes, budget)
 
 
 def model_of(task: Task, network: Cell | Network) -> SequenceModel:

@@ -14,7 +14,7 @@ import optax
 from matplotlib.axes import Axes
 
 import rnnlab
-from experiments.common import Record, experiment
+from experiments.common import Record, compiled_gradient, experiment
 from experiments.comparisons.models import FeedForward, FewDigits, OneStepGRU
 from rnnlab.models import Transformer, for_task
 from rnnlab.report.figures.style import band, drawing, grid_lines, look, reference_line, title
@@ -117,21 +117,17 @@ def models_of(task: Task, plan: Plan) -> dict[str, Any]:
 
 def transformer(task: Task, budget: int) -> Any:
     """The largest Transformer of two layers with at most ``budget`` parameters."""
-    size = 2
-    while True:
-        larger = for_task(task, Transformer(size + 2))
-        if task_training.count_parameters(larger, task) > budget:
-            return for_task(task, Transformer(size))
-        size += 2
+    sizes = range(2, budget, 2)
+    return task_training.largest(
+        lambda size: for_task(task, Transformer(size)), task, sizes, budget
+    )
 
 
 def memory_of(model: Any, task: Task) -> int:
     """Bytes that XLA reserves for the intermediate values of one loss and its gradient."""
     batch = task_training.shapes_of(task, BATCH)
     params = jax.eval_shape(model.init, jax.random.key(0), batch)
-    gradient = jax.jit(jax.value_and_grad(model.loss, has_aux=True))
-    memory = gradient.lower(params, batch).compile().memory_analysis()
-    return 0 if memory is None else int(memory.temp_size_in_bytes)
+    return compiled_gradient(model, params, batch).bytes
 
 
 def on_few_images(plan: Plan) -> list[Record]:

@@ -24,8 +24,8 @@ from rnnlab.typing import Array, Cell, PyTree
 STEPS, EXAMPLES = 160, 4
 
 
-class Network(NamedTuple):
-    """A published network, the input that it is measured with.
+class Published(NamedTuple):
+    """A published network, and the input that it is measured with.
 
     Attributes:
         name: what it is.
@@ -49,7 +49,7 @@ class Network(NamedTuple):
     check: str = ""
 
 
-def published() -> Iterator[tuple[str, Callable[[], list[Network]], str]]:
+def published() -> Iterator[tuple[str, Callable[[], list[Published]], str]]:
     """The name of each package, the function that reads it, and what has to be installed."""
     yield "resemblyzer", speaker_encoder, "Resemblyzer==0.1.4"
     yield "silero_vad", voice_activity, "silero-vad==6.2.3"
@@ -91,7 +91,7 @@ def _torch(path: Path) -> Mapping[str, Any]:
     return torch.load(path, weights_only=True, map_location="cpu")
 
 
-def fresh_of(cell: Any, params: PyTree, seed: int) -> PyTree:
+def untrained_params(cell: Any, params: PyTree, seed: int) -> PyTree:
     """Parameters of the same shape as PyTorch draws them: uniform in ±1/√H."""
     uniform = {
         "kernel_init": HiddenUniform(),
@@ -114,17 +114,17 @@ def _crops(frames: np.ndarray, steps: int = STEPS) -> Array:
     return jnp.asarray(np.stack([frames[s : s + steps] for s in starts], axis=1), jnp.float32)
 
 
-def speaker_encoder() -> list[Network]:
+def speaker_encoder() -> list[Published]:
     """Resemblyzer's encoder (Wan et al. 2018): three LSTMs of 256 units on mel frames."""
     state = _torch(_file("resemblyzer", "pretrained.pt"))["model_state"]
     cell, params = rnnlab.interop.from_torch(state, prefix="lstm.")
     wave, what = sounds.speech()
     return [
-        Network(
+        Published(
             name="speaker encoder",
             cell=cell,
             params=params,
-            draw=functools.partial(fresh_of, cell, params),
+            draw=functools.partial(untrained_params, cell, params),
             xs=_crops(sounds.mel_frames(wave)),
             inputs=f"mel frames of {what}",
             rest=jnp.zeros(40),
@@ -133,7 +133,7 @@ def speaker_encoder() -> list[Network]:
     ]
 
 
-def voice_activity() -> list[Network]:
+def voice_activity() -> list[Published]:
     """Silero's detector of speech: an LSTM of 128 units behind a convolutional encoder."""
     from safetensors.numpy import load_file
 
@@ -148,11 +148,11 @@ def voice_activity() -> list[Network]:
     logits = jnp.maximum(hs, 0) @ weights["final_conv.weight"][0, :, 0]
     speech = float(jax.nn.sigmoid(logits + weights["final_conv.bias"]).mean())
     return [
-        Network(
+        Published(
             name="voice activity",
             cell=cell,
             params=params,
-            draw=functools.partial(fresh_of, cell, params),
+            draw=functools.partial(untrained_params, cell, params),
             xs=xs,
             inputs=f"its encoding of {what}",
             rest=jnp.asarray(_encoded(weights, np.zeros(8 * 512))[-1], jnp.float32),
@@ -186,7 +186,7 @@ def convolved(
     return y if bias is None else y + bias[None, :, None]
 
 
-def beat_tracker() -> list[Network]:
+def beat_tracker() -> list[Published]:
     """BeatNet (Heydari, Cwitkowitz & Duan 2021): two LSTMs of 150 units behind a convolution."""
     weights = _torch(_file("BeatNet", "models", "model_1_weights.pt"))
     arrays = {name: np.asarray(value) for name, value in weights.items()}
@@ -198,11 +198,11 @@ def beat_tracker() -> list[Network]:
         frames = sounds.log_bands(sounds.drums(float(tempo), seconds))[:STEPS]
         parts.append(_compressed(arrays, frames))
     return [
-        Network(
+        Published(
             name="beat tracker",
             cell=cell,
             params=params,
-            draw=functools.partial(fresh_of, cell, params),
+            draw=functools.partial(untrained_params, cell, params),
             xs=jnp.asarray(np.stack(parts, axis=1), jnp.float32),
             inputs="its encoding of synthetic drums at 80 to 150 beats a minute",
             rest=jnp.asarray(_compressed(arrays, np.zeros((1, 272)))[0], jnp.float32),
@@ -226,7 +226,7 @@ def words() -> list[str]:
     return re.findall(r"[a-z]{3,20}", prose.lower())
 
 
-def pronunciation() -> list[Network]:
+def pronunciation() -> list[Published]:
     """g2p_en (Park & Kim): a GRU of 256 units that reads letters, one that writes phonemes."""
     with np.load(_file("g2p_en", "checkpoint20.npz")) as file:
         weights = {name: file[name].astype(np.float32) for name in file.files}
@@ -238,19 +238,33 @@ def pronunciation() -> list[Network]:
     letters = [code for word in codes for code in word]
     phonemes = [code for word in spoken for code in word]
     return [
-        Network(
-            name=f"{kind} of words",
+        Published(
+            name=name,
             cell=cell,
             params=params,
-            draw=functools.partial(fresh_of, cell, params),
+            draw=functools.partial(untrained_params, cell, params),
             xs=_crops(weights[f"{short}_emb"][np.array(sequence)]),
             inputs=inputs,
             rest=jnp.asarray(weights[f"{short}_emb"][0]),
             resting="padding",
         )
-        for kind, short, cell, params, sequence, inputs in (
-            ("reader", "enc", encoder, of_encoder, letters, "the letters of English words"),
-            ("speaker", "dec", decoder, of_decoder, phonemes, "the phonemes that it gives words"),
+        for name, short, cell, params, sequence, inputs in (
+            (
+                "grapheme encoder",
+                "enc",
+                encoder,
+                of_encoder,
+                letters,
+                "the letters of English words",
+            ),
+            (
+                "phoneme decoder",
+                "dec",
+                decoder,
+                of_decoder,
+                phonemes,
+                "the phonemes that it gives words",
+            ),
         )
     ]
 
@@ -299,7 +313,7 @@ def _spoken(
     return spoken
 
 
-def characters() -> list[Network]:
+def characters() -> list[Published]:
     """textgenrnn (Woolf 2018): two LSTMs of 128 units on characters, trained on Reddit posts."""
     import h5py
 
@@ -316,7 +330,7 @@ def characters() -> list[Network]:
     bits = _bits(cell, params, arrays, codes[:1200])
     embedding = arrays["embedding/embeddings"]
     return [
-        Network(
+        Published(
             name="text generator",
             cell=cell,
             params=params,

@@ -1,4 +1,4 @@
-"""Published recurrent networks that ship inside pip packages, beside fresh ones of their shape.
+"""Published recurrent networks that ship inside pip packages, beside untrained ones of their shape.
 
     python -m experiments.in_the_wild.run
 
@@ -22,7 +22,7 @@ from matplotlib.axes import Axes
 import rnnlab
 from experiments.common import Record, experiment
 from experiments.in_the_wild import networks, sounds
-from experiments.in_the_wild.networks import Network
+from experiments.in_the_wild.networks import Published
 from rnnlab.diagnostics import (
     attractor_kind,
     decay_per_step,
@@ -35,8 +35,8 @@ from rnnlab.diagnostics import (
 from rnnlab.report.figures.style import COLOURS, drawing, grid_lines, reference_line, title
 from rnnlab.typing import Array, PyTree
 
-FRESH = 3
-"""Fresh networks, whose horizons and exponents are measured."""
+UNTRAINED = 3
+"""Untrained networks, whose horizons and exponents are measured."""
 STARTS = 4
 LARGEST = 1024
 """The largest state whose fixed points and cycles are searched for."""
@@ -51,11 +51,11 @@ REST = 1000
 # One network
 
 
-def measure(network: Network, quick: bool) -> Record:
-    """The trained network and fresh ones under the same instruments."""
-    fresh_seeds = 1 if quick else FRESH
+def measure(network: Published, quick: bool) -> Record:
+    """The trained network and untrained ones under the same instruments."""
+    untrained_seeds = 1 if quick else UNTRAINED
     trained = along_inputs(network, network.params)
-    fresh = [along_inputs(network, network.draw(seed)) for seed in range(fresh_seeds)]
+    untrained = [along_inputs(network, network.draw(seed)) for seed in range(untrained_seeds)]
     record: Record = {
         "name": network.name,
         "inputs": network.inputs,
@@ -64,7 +64,7 @@ def measure(network: Network, quick: bool) -> Record:
         "steps": len(network.xs),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(network.params)),
         "trained": trained | at_rest(network, network.params, quick),
-        "fresh": [fresh[0] | at_rest(network, network.draw(0), quick), *fresh[1:]],
+        "untrained": [untrained[0] | at_rest(network, network.draw(0), quick), *untrained[1:]],
     }
     record["sentence"] = sentence(record)
     print(f"{record['sentence']}\n")
@@ -76,7 +76,7 @@ def last_output(ys: Array, direction: Array) -> Array:
     return jnp.sum(ys[-1] @ direction)
 
 
-def along_inputs(network: Network, params: PyTree) -> Record:
+def along_inputs(network: Published, params: PyTree) -> Record:
     """The horizon and λ₁ on the inputs of the network."""
     cell, xs = network.cell, network.xs
     direction = jax.random.normal(jax.random.key(1), (cell.output_size,))
@@ -95,7 +95,7 @@ def along_inputs(network: Network, params: PyTree) -> Record:
     }
 
 
-def at_rest(network: Network, params: PyTree, quick: bool) -> Record:
+def at_rest(network: Published, params: PyTree, quick: bool) -> Record:
     """The attractors, fixed points and cycles under a constant input."""
     cell, x = network.cell, network.rest
     steps = 200 if quick else REST
@@ -182,18 +182,18 @@ def found(search: Any, *args: Any, **options: Any) -> Any:
 
 def sentence(record: Record) -> str:
     """What training did to one network."""
-    trained, fresh = record["trained"], record["fresh"]
-    horizons = [row["horizon"] for row in fresh]
-    exponents = [row["exponent"] for row in fresh]
+    trained, untrained = record["trained"], record["untrained"]
+    horizons = [row["horizon"] for row in untrained]
+    exponents = [row["exponent"] for row in untrained]
     before, after = float(np.mean(horizons)), trained["horizon"]
     change = "lengthened" if after > before else "shortened" if after < before else "kept"
     rose = "raised" if trained["exponent"] > float(np.mean(exponents)) else "lowered"
     return (
         f"{record['name'].capitalize()} ({record['inputs']}): training {change} the horizon to "
-        f"{after} of {record['steps']} steps (fresh: {_between(horizons)}) and {rose} λ₁ to "
-        f"{trained['exponent']:+.3f} nats per step (fresh: {_between(exponents, '+.3f')}); with "
-        f"{record['resting']} as input its {STARTS} starts end as {_ends(trained)}, those of a "
-        f"fresh one as {_ends(fresh[0])}."
+        f"{after} of {record['steps']} steps (untrained: {_between(horizons)}) and {rose} λ₁ to "
+        f"{trained['exponent']:+.3f} nats per step (untrained: {_between(exponents, '+.3f')}); "
+        f"with {record['resting']} as input its {STARTS} starts end as {_ends(trained)}, those of "
+        f"an untrained one as {_ends(untrained[0])}."
     )
 
 
@@ -238,7 +238,7 @@ def two_libraries(quick: bool) -> list[Record]:
     return records
 
 
-def difference(network: Network, xs: np.ndarray, dtype: np.dtype) -> np.ndarray:
+def difference(network: Published, xs: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """‖h of PyTorch − h of rnnlab‖ / ‖h‖ of the last layer, ``[T, B]``."""
     import torch
 
@@ -270,7 +270,7 @@ def run(quick: bool) -> Record:
         found_networks = read()[: 1 if quick else None]
         records += [measure(network, quick) for network in found_networks]
     result = {
-        "fresh_seeds": 1 if quick else FRESH,
+        "untrained_seeds": 1 if quick else UNTRAINED,
         "starts": STARTS,
         "speech": sounds.speech()[1],
         "networks": records,
@@ -286,25 +286,33 @@ def finding(result: Record) -> str:
     if not records:
         return "None of the packages is installed, so nothing was measured."
     trained = [row["trained"] for row in records]
-    fresh = [one for row in records for one in row["fresh"]]
+    untrained = [one for row in records for one in row["untrained"]]
     ends = {
         kind: [row["name"] for row in records if set(row["trained"]["ends"]) == {kind}]
         for kind in ("point", "oscillation", "chaos")
     }
     steps = records[0]["steps"]
+    reaches = [row["horizon"] for row in trained]
+    whole = sum(reach >= steps for reach in reaches)
     text = (
-        f"Published networks have horizons of {_all(trained, 'horizon')} of {steps} steps and "
-        f"fresh ones of {_all(fresh, 'horizon')}; λ₁ on their inputs is "
-        f"{_all(trained, 'exponent', '+.3f')} nats per step, that of fresh ones "
-        f"{_all(fresh, 'exponent', '+.3f')}: training brought it to within {NEAR_ZERO:g} of zero "
-        f"in {near_zero(records)} of {len(records)}. With a constant input all starts of "
-        f"{_named(ends['point'])} come to rest within {2 * REST} steps, those of "
-        f"{_named(ends['chaos'])} are chaotic, and of the fresh networks "
-        f"{sum(set(row['fresh'][0]['ends']) == {'point'} for row in records)} come to rest."
+        f"In {whole} of {len(records)} published networks the gradient stays above 1/1000 over all "
+        f"{steps} steps, with untrained weights it falls below after "
+        f"{_all(untrained, 'horizon')} steps; λ₁ on their inputs is "
+        f"{_all(trained, 'exponent', '+.3f')} nats per step, that of untrained networks "
+        f"{_all(untrained, 'exponent', '+.3f')}: training brought it to within {NEAR_ZERO:g} of "
+        f"zero in {near_zero(records)}. With a constant input all starts of "
+        f"{_named(ends['point'])} come to rest within {2 * REST} steps, and those of "
+        f"{_named(ends['chaos'])} are chaotic; of the untrained networks one of each shape was "
+        f"followed, and {_resting(records)} of {len(records)} come to rest."
     )
     if result["libraries"]:
         text += f" {_two(result['libraries'])}"
     return text
+
+
+def _resting(records: list[Record]) -> int:
+    """The number of shapes whose untrained network comes to rest from every start."""
+    return sum(set(row["untrained"][0]["ends"]) == {"point"} for row in records)
 
 
 def near_zero(records: list[Record]) -> int:
@@ -354,7 +362,7 @@ def draw(result: Record, path: Path) -> None:
 def _horizons(axes: Axes, records: list[Record]) -> None:
     steps = records[0]["steps"]
     for place, row in enumerate(records):
-        for one in row["fresh"]:
+        for one in row["untrained"]:
             axes.plot(one["horizon"], place, "s", color=COLOURS[5], markersize=7)
         reach = row["trained"]["horizon"]
         axes.plot(reach, place, "o", color=COLOURS[2], markersize=8)
@@ -366,7 +374,7 @@ def _horizons(axes: Axes, records: list[Record]) -> None:
 
 def _exponents(axes: Axes, records: list[Record]) -> None:
     for place, row in enumerate(records):
-        for one in row["fresh"]:
+        for one in row["untrained"]:
             axes.errorbar(
                 one["exponent"], place, xerr=one["spread"], fmt="s", color=COLOURS[5],
                 markersize=7,
@@ -379,7 +387,7 @@ def _exponents(axes: Axes, records: list[Record]) -> None:
     axes.axvline(0, color="0.4", linewidth=0.8, linestyle=":")
     axes.set(xlabel="λ₁ on its inputs (nats per step)")
     axes.plot([], [], "o", color=COLOURS[2], label="as published")
-    axes.plot([], [], "s", color=COLOURS[5], label="fresh")
+    axes.plot([], [], "s", color=COLOURS[5], label="untrained")
     axes.legend(frameon=False, fontsize=9, loc="best")
     _rows(axes, records)
     axes.set_yticklabels([])

@@ -37,7 +37,7 @@ def images(split: str) -> Images:
     return Images(np.asarray(batch.xs[..., 0].T), np.asarray(batch.targets))
 
 
-def labelled(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+def label_weights(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     """``[N]``: 1/count for as many random examples of each digit, 0 for the others."""
     weights = np.zeros(len(labels), np.float32)
     order = np.random.default_rng(seed).permutation(len(labels))
@@ -58,7 +58,7 @@ class Machine(NamedTuple):
     b: Array
 
 
-def contrast(machine: Machine, visible: Array, key: Key) -> Machine:
+def contrastive_divergence(machine: Machine, visible: Array, key: Key) -> Machine:
     """The update of contrastive divergence with one step, ⟨v h⟩₀ − ⟨v h⟩₁ (Hinton 2002).
 
     Hidden units are drawn in the first step; probabilities stand for all others, as in Hinton's "A
@@ -72,13 +72,13 @@ def contrast(machine: Machine, visible: Array, key: Key) -> Machine:
     w, a, b = machine
     hidden = jax.nn.sigmoid(visible @ w + b)
     drawn = jax.random.bernoulli(key, hidden).astype(hidden.dtype)
-    again = jax.nn.sigmoid(drawn @ w.T + a)
-    hidden_again = jax.nn.sigmoid(again @ w + b)
+    reconstruction = jax.nn.sigmoid(drawn @ w.T + a)
+    hidden_reconstruction = jax.nn.sigmoid(reconstruction @ w + b)
     count = len(visible)
     return Machine(
-        w=(visible.T @ hidden - again.T @ hidden_again) / count,
-        a=jnp.mean(visible - again, axis=0),
-        b=jnp.mean(hidden - hidden_again, axis=0),
+        w=(visible.T @ hidden - reconstruction.T @ hidden_reconstruction) / count,
+        a=jnp.mean(visible - reconstruction, axis=0),
+        b=jnp.mean(hidden - hidden_reconstruction, axis=0),
     )
 
 
@@ -98,7 +98,7 @@ def trained_machine(key: Key, visible: Array, size: int, updates: int) -> Machin
         machine, state = carry
         k_batch, k_hidden = jax.random.split(jax.random.fold_in(k_updates, index))
         chosen = jax.random.randint(k_batch, (20,), 0, len(visible))
-        ascent = contrast(machine, visible[chosen], k_hidden)
+        ascent = contrastive_divergence(machine, visible[chosen], k_hidden)
         descent = jax.tree.map(jnp.negative, ascent)
         descent = descent._replace(w=descent.w + 2e-4 * machine.w)
         change, state = optimiser.update(descent, state)

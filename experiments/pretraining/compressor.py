@@ -23,7 +23,7 @@ class Plan(NamedTuple):
     Attributes:
         hidden: H of each network.
         lower, higher: updates of the two levels.
-        threshold: see :func:`compress`.
+        expected: see :func:`compress`.
         rate: the learning rate of Adam.
         batch: B.
     """
@@ -31,7 +31,7 @@ class Plan(NamedTuple):
     hidden: int = 32
     lower: int = 1000
     higher: int = 1000
-    threshold: float = 0.3
+    expected: float = 0.7
     rate: float = 3e-3
     batch: int = 16
 
@@ -71,19 +71,19 @@ def symbols_of(batch: rnnlab.data.Batch) -> Array:
     return jnp.concatenate([batch.xs, batch.targets[-1:]])
 
 
-def compress(symbols: Array, probabilities: Array, threshold: float) -> Compressed:
+def compress(symbols: Array, probabilities: Array, expected: float) -> Compressed:
     """The symbols that were not predicted, and when they came.
 
     Args:
         symbols: ``[T, B]``.
         probabilities: ``[T − 1, B, V]``, the prediction of each symbol but the first.
-        threshold: a symbol is unexpected if the probability it was given is below 1 − threshold;
+        expected: a symbol is unexpected if the probability it was given is below this;
             the first always is.
     """
     steps, batch_size = symbols.shape
     given = jnp.take_along_axis(probabilities, symbols[1:, :, None], axis=-1)[..., 0]
     first = jnp.ones((1, batch_size), bool)
-    is_unexpected = jnp.concatenate([first, given < 1 - threshold])
+    is_unexpected = jnp.concatenate([first, given < expected])
     # A stable sort of False before True puts the unexpected steps first, in their order.
     when = jnp.argsort(~is_unexpected, axis=0, stable=True)[:ROOM]
     counts = jnp.minimum(is_unexpected.sum(axis=0), ROOM)
@@ -100,7 +100,7 @@ def compress(symbols: Array, probabilities: Array, threshold: float) -> Compress
 def read(levels: Networks, lower: Any, batch: rnnlab.data.Batch, plan: Plan) -> Compressed:
     """What the lower network passes on; no gradient flows back to it."""
     probabilities = jax.nn.softmax(levels.lower.apply(lower, batch))
-    compressed = compress(symbols_of(batch), probabilities, plan.threshold)
+    compressed = compress(symbols_of(batch), probabilities, plan.expected)
     return jax.tree.map(lax.stop_gradient, compressed)
 
 

@@ -73,7 +73,7 @@ def digits(plan: Plan) -> list[Record]:
     weights = []
     for count in plan.counts:
         for seed in range(plan.seeds):
-            labelled = belief.labelled(train.labels, count, seed)
+            labelled = belief.label_weights(train.labels, count, seed)
             for method, stacked in layers.items():
                 networks.append(_of_seed(stacked, seed))
                 weights.append(labelled)
@@ -111,7 +111,7 @@ def _logistic(train: Images, test: Images, layers: list[Layer], key: Record) -> 
     """Logistic regression on the pixels, and on the activities of the last pre-trained layer."""
     from sklearn.linear_model import LogisticRegression
 
-    chosen = belief.labelled(train.labels, key["labels"], key["seed"]) > 0
+    chosen = belief.label_weights(train.labels, key["labels"], key["seed"]) > 0
     records = []
     for method, depth in zip(METHODS[2:], (0, len(layers)), strict=True):
         features = belief.activities(layers[:depth], train.pixels[chosen])
@@ -226,14 +226,15 @@ def _headline(result: Record) -> str:
     fewest = min(result["settings"]["counts"])
     longest = max(result["settings"]["delays"])
     means = []
-    for method in METHODS[:2]:
+    for method in METHODS[:3]:
         rows = select(result["digits"], method=method, labels=fewest)
         means.append(f"{np.mean(column(rows, 'accuracy')):.0%}")
     rows = select(result["lags"], lag=longest)
     shares = [f"{np.mean(column(rows, name)):.0%}" for name in ("compressor", "single")]
     return (
-        f"{fewest} labels: {means[0]} with pre-training, {means[1]} without. Lag {longest}: "
-        f"{shares[0]} with a history compressor, {shares[1]} without. Bands: range of the seeds"
+        f"{fewest} labels: {means[0]} with pre-training, {means[1]} without, {means[2]} with "
+        f"logistic regression. Lag {longest}: {shares[0]} with a history compressor, {shares[1]} "
+        "without. Bands: range of the seeds"
     )
 
 

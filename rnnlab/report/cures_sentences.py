@@ -34,21 +34,28 @@ def advice(summary: list[Record]) -> str:
     best, plain = summary[0], _plain(summary)
     goal = f"{best['task']} at a lag of {best['lag']} steps"
     gradient = f"its gradient {reach(plain, 'before')}" if plain else ""
-    if best["cure"] == PLAIN:
-        return f"{_learned(best, goal)} without any cure, and no cure is faster; {gradient}."
     if not best["solved"]:
+        failed = f"No cure makes the network learn {goal} in {_most(summary)} updates"
+        if best["cure"] == PLAIN:
+            return (
+                f"{failed}, and none closes more of the gap than the unchanged network; {gradient}."
+            )
         closed = percent(max(best["skill"] or 0.0, 0.0))
         return (
-            f"No cure makes the network learn {goal} in {_most(summary)} updates; {best['cure']} "
-            f"comes closest and closes {closed} of the gap between memoryless and perfect."
+            f"{failed}; {best['cure']} comes closest and closes {closed} of the gap between "
+            "memoryless and perfect."
         )
+    if best["cure"] == PLAIN:
+        return f"{_learned(best, goal)} without any cure, and no cure is faster; {gradient}."
     # No parentheses inside of parentheses.
     about = CURES[best["cure"]].replace(" (", ", ").replace(")", "")
     text = f"Take {best['cure']} ({about}): {_learned(best, goal)}{_cost(best)}"
     if plain is None:
         return f"{text}."
     if plain["solved"]:
-        return f"{text}; the unchanged network needs {plain['solved_after']}, and {gradient}."
+        return (
+            f"{text}; the unchanged network needs {plain['solved_after']} updates, and {gradient}."
+        )
     return f"{text}; the unchanged network does not learn it, and {gradient}."
 
 

@@ -4,7 +4,7 @@ Every network is trained from the gradient of its task alone; before and after, 
 gradient and the first Lyapunov exponent are measured on the same held-out sequences.
 """
 
-import bisect
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -91,18 +91,16 @@ class Sized(NamedTuple):
 
 def model_for(settings: MemorySettings, unit: Unit) -> Sized:
     """The task of a unit and the largest network that the budget allows."""
-    sizes = range(1, LARGEST_HIDDEN + 1)
-
-    def parameters(hidden_size: int) -> int:
-        return _sized(settings, unit, hidden_size).parameters
-
-    fitting = bisect.bisect_right(sizes, unit.budget, key=parameters)
-    return _sized(settings, unit, sizes[fitting - 1])
+    task = make_task(unit.task, unit.length)
+    make = functools.partial(_model, settings, unit.cell, task)
+    model = task_training.largest(make, task, range(1, LARGEST_HIDDEN + 1), unit.budget)
+    return Sized(task, model, task_training.count_parameters(model, task))
 
 
 def _check_budget(settings: MemorySettings, unit: Unit) -> None:
     """ValueError for a length that the task cannot have, and a budget that no network meets."""
-    least = _sized(settings, unit, 1).parameters
+    task = make_task(unit.task, unit.length)
+    least = task_training.count_parameters(_model(settings, unit.cell, task, 1), task)
     if least > unit.budget:
         raise ValueError(
             f"a budget of {unit.budget} parameters is too small for {unit.cell} on {unit.task}; "
@@ -110,18 +108,16 @@ def _check_budget(settings: MemorySettings, unit: Unit) -> None:
         )
 
 
-def _sized(settings: MemorySettings, unit: Unit, hidden_size: int) -> Sized:
-    task = make_task(unit.task, unit.length)
-    cell = make_cell(
-        unit.cell,
+def _model(settings: MemorySettings, cell: str, task: Task, hidden_size: int) -> SequenceModel:
+    made = make_cell(
+        cell,
         hidden_size,
         init=settings.init,
         max_lag=task.steps,
         param_dtype=settings.precision,
     )
     # The embedding is as wide as the alphabet, whatever the size of the cell.
-    model = for_task(task, cell, embedding_size=task.vocabulary_size)
-    return Sized(task, model, task_training.count_parameters(model, task))
+    return for_task(task, made, embedding_size=task.vocabulary_size)
 
 
 def _measure_unit(settings: MemorySettings, unit: Unit, progress: Callable[[str], None]) -> Records:

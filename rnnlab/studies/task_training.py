@@ -1,9 +1,10 @@
 """Training on a synthetic task, all seeds in one program, with the reach before and after."""
 
+import bisect
 import functools
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -235,6 +236,23 @@ def count_parameters(model: Any, task: Task) -> int:
     batch = shapes_of(task, 1)
     params = jax.eval_shape(lambda: model.init(jax.random.key(0), batch))
     return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def largest(
+    make: Callable[[int], SequenceModel], task: Task, sizes: Sequence[int], budget: int
+) -> SequenceModel:
+    """The model ``make(size)`` of the largest size with at most ``budget`` parameters.
+
+    Args:
+        make: gives the model of a size, with more parameters for a larger one.
+        task: what the model is for.
+        sizes: in increasing order; the first one where even this has too many parameters.
+        budget: a number of parameters.
+    """
+    fitting = bisect.bisect_right(
+        sizes, budget, key=lambda size: count_parameters(make(size), task)
+    )
+    return make(sizes[max(fitting - 1, 0)])
 
 
 def shapes_of(task: Task, batch_size: int) -> Batch:

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from experiments.alternatives.problems import WINDOW, Oscillator, held_out, keys_of, series
+from experiments.common import Record
 from rnnlab.data import Batch
 from rnnlab.models import Autoregression
 from rnnlab.tasks import CopyMemory, Task
@@ -17,8 +18,6 @@ from rnnlab.theory.hidden_markov import (
     next_symbols,
 )
 from rnnlab.theory.linear_gaussian import LinearGaussian, em, kalman_filter
-
-Record = dict[str, Any]
 
 STATES = 32
 LEVELS = 16
@@ -125,20 +124,26 @@ def free_parameters(model: Any) -> int:
     return sum(np.size(array) for array in model)
 
 
-def words_kept(states: int, bits: int, seed: int) -> tuple[float, float]:
-    """The nats that an HMM keeps of a word, a single symbol: fitted, and at best.
+def kept_by_fitted(states: int, bits: int, seed: int) -> float:
+    """The nats that a fitted HMM keeps of a word, which is a single symbol.
 
-    It reads the word four times, so all that the HMM has to do is not to forget it. At best a state
-    stands for 2ⁿ/N words.
+    It reads the word four times, so all that it has to do is not to forget it.
     """
+    codes = np.tile(np.arange(2**bits), (4, 1))
+    fit = baum_welch(codes, states, 2**bits, iterations=300, tolerance=1e-3, seed=seed)
+    return kept(fit.model, bits)
+
+
+def kept_by_built(states: int, bits: int) -> float:
+    """The same of an HMM that is built by hand: each state stands for 2ⁿ/N words."""
     count = 2**bits
-    codes = np.tile(np.arange(count), (4, 1))
-    fit = baum_welch(codes, states, count, iterations=300, tolerance=1e-3, seed=seed)
     group = np.arange(count) * states // count
     emissions = (group == np.arange(states)[:, None]) * states / count
-    built = HiddenMarkov(np.full(states, 1 / states), np.eye(states), emissions)
-    kept = []
-    for model in (fit.model, built):
-        nats = log_likelihood(model, codes[:1]) - log_likelihood(model, codes[:2])
-        kept.append(bits * np.log(2) - float(nats.mean()))
-    return kept[0], kept[1]
+    return kept(HiddenMarkov(np.full(states, 1 / states), np.eye(states), emissions), bits)
+
+
+def kept(model: HiddenMarkov, bits: int) -> float:
+    """The nats by which the word that was read makes its repetition more likely."""
+    codes = np.tile(np.arange(2**bits), (2, 1))
+    nats = log_likelihood(model, codes[:1]) - log_likelihood(model, codes)
+    return bits * np.log(2) - float(nats.mean())
