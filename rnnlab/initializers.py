@@ -17,6 +17,7 @@ Identity(scale=0.5)
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -113,7 +114,8 @@ class Orthogonal:
     scale: float = 1.0
 
     def __call__(self, key: Key, shape: Shape, dtype: Dtype = jnp.float32) -> Array:
-        return jax.nn.initializers.orthogonal(self.scale)(key, shape, dtype)
+        init = jax.nn.initializers.orthogonal(self.scale)
+        return _one_by_one(lambda key: init(key, shape, dtype), key)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,9 +161,13 @@ class SpectralRadius:
 
     def __call__(self, key: Key, shape: Shape, dtype: Dtype = jnp.float32) -> Array:
         _square("spectral_radius", shape)
-        w = jax.random.normal(key, shape, dtype)
-        moduli = jnp.abs(jnp.linalg.eigvals(w))
-        return self.radius * w / moduli.max().astype(dtype)
+
+        def draw(key: Key) -> Array:
+            w = jax.random.normal(key, shape, dtype)
+            moduli = jnp.abs(jnp.linalg.eigvals(w))
+            return self.radius * w / moduli.max().astype(dtype)
+
+        return _one_by_one(draw, key)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,6 +225,16 @@ gaussian_gain = GaussianGain
 spectral_radius = SpectralRadius
 logistic = Logistic
 chrono = Chrono
+
+
+def _one_by_one(draw: Callable[[Key], Array], key: Key) -> Array:
+    """``draw(key)``; under ``vmap`` one key after the other.
+
+    On CPUs a decomposition of several matrices waits for threads of the pool that runs it. Two such
+    decompositions in one program, such as those of two gates, can wait for each other for ever
+    (jaxlib 0.10.2).
+    """
+    return jax.custom_batching.sequential_vmap(draw)(key)
 
 
 def _square(name: str, shape: Shape) -> None:

@@ -278,3 +278,16 @@ def test_a_second_bias_is_drawn_only_where_there_is_one():
         "recurrent_bias_init",
         "recurrent_bias=True",
     )
+
+
+@pytest.mark.parametrize("init", [initializers.orthogonal(), initializers.spectral_radius(0.9)])
+def test_vmap_decomposes_one_matrix_after_the_other(init):
+    # Two decompositions of several matrices in one program can wait for each other for ever.
+    keys = jax.random.split(jax.random.key(0), 3)
+
+    def draw(key):
+        return init(key, (6, 6), jnp.float64)
+
+    traced = jax.make_jaxpr(jax.vmap(draw))(keys)
+    assert [equation.primitive.name for equation in traced.eqns] == ["scan"]
+    np.testing.assert_allclose(jax.vmap(draw)(keys), jnp.stack([draw(key) for key in keys]))

@@ -17,12 +17,10 @@ from matplotlib.axes import Axes
 
 import rnnlab
 from experiments.common import Record, experiment
-from rnnlab.data import Batch
 from rnnlab.models import for_task
 from rnnlab.report.figures.style import band, drawing, grid_lines, look, reference_line, title
 from rnnlab.studies import task_training
 from rnnlab.tasks import Task
-from rnnlab.training import TrainState, initial_state
 from rnnlab.typing import Array, Key, PyTree
 
 INITS = ("forget bias 1", "chrono")
@@ -65,7 +63,7 @@ def measure(init: str, plan: Plan) -> list[Record]:
     optimiser = optax.rmsprop(1e-3)
     programs = task_training.compiled(task, model, optimiser, plan.batch, is_measured=False)
     keys = jax.random.split(jax.random.key(0), plan.seeds)
-    state = initial_states(model, optimiser, keys, task_training.shapes_of(task, plan.batch))
+    state = programs.start(keys)
     horizons = jax.jit(jax.vmap(functools.partial(horizon_of, task, model)))
     before = horizons(state.params, keys)
     curves = [programs.evaluate(state.params, keys)["loss"]]
@@ -91,22 +89,6 @@ def measure(init: str, plan: Plan) -> list[Record]:
             record[f"below_1/{part}"] = first_below(curve, task.baseline() / part)
         records.append(record | {"curve": curve})
     return records
-
-
-def initial_states(
-    model: Any, optimiser: optax.GradientTransformation, keys: Key, batch: Batch
-) -> TrainState:
-    """The states of all seeds before the training.
-
-    One seed after the other: in jaxlib 0.10.2 several QR decompositions of batches of this size,
-    which ``vmap`` would make of the orthogonal weights, can wait for one another for ever.
-    """
-
-    def start(key: Key) -> TrainState:
-        k_params, k_train = jax.random.split(key)
-        return initial_state(model.init(k_params, batch), optimiser, k_train)
-
-    return jax.jit(lambda keys: jax.lax.map(start, keys))(keys)
 
 
 def horizon_of(task: Task, model: Any, params: PyTree, key: Key) -> Array:
