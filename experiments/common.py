@@ -13,6 +13,7 @@ import importlib.metadata
 import json
 import re
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -52,16 +53,17 @@ def experiment(
     parser.add_argument("--quick", action="store_true", help="a small run that writes nothing")
     parser.add_argument("--out", type=Path, help="directory of the results; default: this folder")
     options = parser.parse_args()
+    folder = options.out
+    if folder is None and not options.quick:
+        folder = Path(file).parent
+    if folder is not None:
+        _writable(parser, folder)
     started = time.perf_counter()
     result = run(options.quick)
     seconds = time.perf_counter() - started
     print(result["finding"])
-    folder = options.out
     if folder is None:
-        if options.quick:
-            return
-        folder = Path(file).parent
-    folder.mkdir(parents=True, exist_ok=True)
+        return
     about = {
         "quick": options.quick,
         "seconds": round(seconds),
@@ -72,6 +74,16 @@ def experiment(
     write_json(folder / "result.json", kept | about)
     if draw is not None:
         draw(result, folder / "figure")
+
+
+def _writable(parser: argparse.ArgumentParser, folder: Path) -> None:
+    """Makes the directory of the results, so that a wrong one is reported before hours of work."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as fault:
+        parser.error(f"{folder} cannot be written to: {fault.strerror}")
 
 
 class Gradient(NamedTuple):

@@ -231,7 +231,23 @@ def test_a_given_network_is_refused_in_one_sentence(lstm_file, tmp_path):
     torch.save(torch.nn.LSTM(3, 4, proj_size=2).state_dict(), narrow)
     one_sentence(reads(narrow), "has a projection")
     one_sentence(reads(tmp_path), "holds no training run")
-    one_sentence(lambda: CuresSettings(prefix="rnn."), "network names no file")
+    one_sentence(lambda: CuresSettings(prefix="rnn."), "no file of weights is given", "--from")
+    one_sentence(reads(tmp_path, "rnn."), "is a training run", "leave it out")
+    diverged = tmp_path / "diverged.pt"
+    state_dict = torch.nn.LSTM(3, 4).state_dict()
+    torch.save(state_dict | {"bias_ih_l0": torch.full((16,), np.nan)}, diverged)
+    one_sentence(reads(diverged), ".b of the network", "diverged.pt", "not finite")
+    numbered = tmp_path / "numbered.pt"
+    torch.save(dict(enumerate(state_dict.values())), numbered)
+    one_sentence(reads(numbered), "numbered.pt cannot be used", "the key 0")
+
+
+def test_a_state_dict_is_recognised_by_its_content(lstm_file, tmp_path):
+    path, w_h = lstm_file
+    renamed = tmp_path / "lstm.ckpt"
+    renamed.write_bytes(path.read_bytes())
+    given = cures_network.read(CuresSettings(network=str(renamed), prefix="rnn."))
+    np.testing.assert_array_equal(given.params.w_h, w_h)
 
 
 RECORD = {
@@ -260,14 +276,39 @@ def test_the_advice():
         "cure, and no cure is faster; its gradient is below 1/1000 after 21 steps."
     )
     assert "No cure makes the network learn" in cures_sentences.advice([RECORD | {"cure": "gru"}])
+    nothing_helps = cures_sentences.advice([RECORD, RECORD | {"cure": "gru"}])
+    assert nothing_helps == (
+        "No cure makes the network learn temporal-order at a lag of 45 steps in 600 updates, and "
+        "none closes more of the gap than the unchanged network; its gradient is below 1/1000 "
+        "after 21 steps."
+    )
+    worse = [RECORD | {"cure": "gru", "skill": -0.2}, RECORD | {"skill": -0.3}]
+    assert "gru comes closest: its loss is no lower than" in cures_sentences.advice(worse)
     assert cures_sentences.finding([gru, RECORD]) == (
         "temporal-order, lag 45: rnn learns it with: gru"
     )
 
 
+def test_a_cure_that_diverges_is_no_better():
+    plain = RECORD | {"skill": -6.0}
+    lines = cures_sentences.sentences([plain, RECORD | {"cure": "momentum", "skill": None}])
+    assert lines[1:] == [
+        "No better than the unchanged network: momentum.",
+        "The loss of most seeds is not finite with: momentum.",
+    ]
+
+
+def test_batch_normalisation_needs_a_batch():
+    settings = CuresSettings(cell="lstm", batch_size=1)
+    assert Unit("batch-norm") not in cures.units(settings)
+    with pytest.raises(ValueError, match="set batch_size to 2"):
+        cures.units(CuresSettings(cell="lstm", batch_size=1, cures=("batch-norm",)))
+
+
 @pytest.mark.parametrize(
     ("change", "word"),
     [
+        ({"steps": 10**10}, "steps is 10000000000; it must be at most"),
         ({"cell": "rnnn"}, "rnnn"),
         ({"task": "add"}, "add"),
         ({"cures": ("magic",)}, "magic"),

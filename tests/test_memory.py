@@ -188,6 +188,8 @@ def test_sentences():
         ({"lengths": (0,)}, ("a length is 0",)),
         ({"budgets": (0,)}, ("a budget is 0",)),
         ({"seeds": 0}, ("seeds is 0",)),
+        ({"seeds": 10**11}, ("seeds is 100000000000", "at most")),
+        ({"lengths": (3 * 10**9,)}, ("a length is 3000000000", "at most")),
         ({"check_every": 0}, ("check_every is 0",)),
         ({"learning_rate": float("nan")}, ("learning_rate is nan",)),
         ({"clip": -1.0}, ("clip is -1",)),
@@ -207,8 +209,26 @@ def test_a_budget_that_no_network_meets_is_refused():
 
 
 def test_a_length_that_a_task_cannot_have_is_refused():
-    with pytest.raises(ValueError, match="length is 1"):
+    with pytest.raises(ValueError, match="length 1 does not suit adding: length is 1"):
         memory.units(MemorySettings(lengths=(1,), tasks=("adding",)))
+
+
+def test_a_seed_that_diverged_counts_as_the_lowest():
+    names = ("skill", "horizon_before", "horizon_after", "exponent_before", "exponent_after")
+    rows = [dict.fromkeys(names, value) for value in (None, None, 0.9)]
+    assert task_training.medians(rows)["skill"] is None
+    assert task_training.medians([*rows, *rows[2:], *rows[2:]])["skill"] == 0.9
+
+
+def test_a_network_that_diverged_has_no_horizon():
+    settings = MemorySettings(**SMALL)
+    sized = memory.model_for(settings, Unit("rnn", "adding", 12, 300))
+    key = jax.random.key(0)
+    params = sized.model.init(key, sized.task.sample(key, 2))
+    params = jax.tree.map(lambda leaf: leaf * np.nan, params)
+    reach_of = jax.jit(task_training.reach_of, static_argnums=(0, 1))
+    reached = reach_of(sized.task, sized.model, params, key)
+    assert not reached.is_finite
 
 
 @pytest.mark.long

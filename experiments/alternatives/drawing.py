@@ -21,8 +21,8 @@ ORDER = (
     "GRU",
     "HMM",
     "LDS",
-    "LSTM, chrono",
-    "GRU, chrono",
+    "chrono LSTM",
+    "chrono GRU",
 )
 
 
@@ -83,8 +83,8 @@ def excess(axes: Axes, task: Record) -> None:
     window = 100 * (task["window_floor"] / task["floor"] - 1)
     axes.axvline(window, color="0.6", linestyle="-.", label=f"best window of {WINDOW}")
     baseline = 100 * (task["baseline"] / task["floor"] - 1)
-    axes.set_xlabel(f"squared error above the optimum (%); last value only: {baseline:.0f} %")
-    axes.set_title("Oscillator (parameters, numbers carried from step to step)", fontsize=10)
+    axes.set_xlabel(f"error above the optimum (%); last value only: {baseline:.0f} %")
+    axes.set_title("Oscillator (parameters, numbers carried)", fontsize=10)
     axes.legend(frameon=False, fontsize=8, loc="center right")
 
 
@@ -102,7 +102,7 @@ def memory(axes: Axes, result: Record) -> None:
     plain(axes.xaxis, (1, 2, 4, 8))
     axes.set_xticks(states, list(map(str, states)))
     axes.set(xlabel="states N of the HMM, units of the RNN", ylabel="kept (nats)")
-    axes.set_title("What N states keep, and what N units keep", fontsize=10)
+    axes.set_title("What N states or units keep", fontsize=10)
     axes.legend(frameon=False, fontsize=8)
 
 

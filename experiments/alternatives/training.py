@@ -51,8 +51,8 @@ def chrono_networks(lag: int) -> dict[str, Make]:
     """Gated cells that remember about as long as the lag from the start (arXiv 1804.11188)."""
     biases = rnnlab.initializers.chrono(lag)
     return {
-        "LSTM, chrono": lambda size: rnnlab.LSTM(size, bias_init=biases, forget_bias=None),
-        "GRU, chrono": lambda size: rnnlab.GRU(size, bias_init=biases),
+        "chrono LSTM": lambda size: rnnlab.LSTM(size, bias_init=biases, forget_bias=None),
+        "chrono GRU": lambda size: rnnlab.GRU(size, bias_init=biases),
     }
 
 

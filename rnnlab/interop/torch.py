@@ -269,13 +269,19 @@ def to_arrays(cell: Cell, params: PyTree) -> dict[str, np.ndarray]:
 
 def _arrays(state_dict: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Numpy arrays under the names of ``nn.LSTM``: without prefix, and with "_l0" for a cell."""
-    if not isinstance(state_dict, Mapping) or not state_dict:
+    if not isinstance(state_dict, Mapping):
         raise ValueError(
             f"state_dict is {type(state_dict).__name__}, not names and arrays; "
             "give module.state_dict()"
         )
+    if not state_dict:
+        raise ValueError("state_dict is empty; give module.state_dict()")
     matches = {}
     for key in state_dict:
+        if not isinstance(key, str):
+            raise ValueError(
+                f"state_dict has the key {key!r}, which is no name; give module.state_dict()"
+            )
         match = _NAME.fullmatch(key)
         if match is None:
             raise ValueError(

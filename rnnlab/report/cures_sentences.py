@@ -4,8 +4,7 @@ from typing import Any
 
 from rich.table import Table
 
-from rnnlab._wording import percent
-from rnnlab.report.memory_sentences import horizon, reach
+from rnnlab.report.memory_sentences import gap, horizon, reach
 from rnnlab.report.sentences import short
 from rnnlab.studies.cures_settings import CURES, PLAIN
 
@@ -40,11 +39,7 @@ def advice(summary: list[Record]) -> str:
             return (
                 f"{failed}, and none closes more of the gap than the unchanged network; {gradient}."
             )
-        closed = percent(max(best["skill"] or 0.0, 0.0))
-        return (
-            f"{failed}; {best['cure']} comes closest and closes {closed} of the gap between "
-            "memoryless and perfect."
-        )
+        return f"{failed}; {best['cure']} comes closest: its {gap(best)}."
     if best["cure"] == PLAIN:
         return f"{_learned(best, goal)} without any cure, and no cure is faster; {gradient}."
     # No parentheses inside of parentheses.
@@ -73,6 +68,9 @@ def sentences(summary: list[Record]) -> list[str]:
         lines.append(f"Better than the unchanged network, the best first: {', '.join(helpful)}.")
     if useless:
         lines.append(f"No better than the unchanged network: {', '.join(useless)}.")
+    diverged = [record["cure"] for record in summary if record["skill"] is None]
+    if diverged:
+        lines.append(f"The loss of most seeds is not finite with: {', '.join(diverged)}.")
     return lines
 
 
@@ -85,7 +83,10 @@ def _helps(record: Record, plain: Record) -> bool:
         return record["solved"] > plain["solved"]
     if record["solved"]:
         return record["solved_after"] < plain["solved_after"]
-    return (record["skill"] or 0.0) >= (plain["skill"] or 0.0) + BETTER
+    if record["skill"] is None or plain["skill"] is None:
+        # A loss that is not finite is worse than any other.
+        return record["skill"] is not None
+    return record["skill"] >= plain["skill"] + BETTER
 
 
 def _named(cure: str) -> str:

@@ -60,11 +60,16 @@ def _learned(record: Record) -> str:
         text = "not learned at any length"
     else:
         text = f"learned up to length {record['length']} (lag {record['lag']})"
-    text += f"; at length {tried}, {seeds} learn it"
+    return f"{text}; at length {tried}, {seeds} learn it, and the {gap(record)}"
+
+
+def gap(record: Record) -> str:
+    """The share of the gap between memoryless and perfect that is closed, in words."""
     if record["skill"] is None:
-        return f"{text} (their loss is not finite)"
-    closed = percent(max(record["skill"], 0.0))
-    return f"{text}, and the loss closes {closed} of the gap between memoryless and perfect"
+        return "loss is not finite"
+    if record["skill"] <= 0:
+        return "loss is no lower than without memory"
+    return f"loss closes {percent(record['skill'])} of the gap between memoryless and perfect"
 
 
 def reach(record: Record, side: str) -> str:

@@ -129,6 +129,11 @@ def units(settings: CuresSettings) -> list[Unit]:
     """The unchanged network, and each cure; ValueError for one that does not apply to the cell."""
     task_of(settings)
     names = [name for name in CURES if applies(name, settings.cell)]
+    if settings.batch_size == 1 and "batch-norm" in names:
+        # It normalises over the batch.
+        names.remove("batch-norm")
+        if "batch-norm" in settings.cures:
+            raise ValueError("batch-norm needs more than one sequence; set batch_size to 2 or more")
     for name in settings.cures:
         if name not in names:
             raise ValueError(

@@ -47,6 +47,11 @@ def read(settings: CuresSettings) -> GivenNetwork | None:
     path = Path(settings.network)
     # Not Path.is_dir, which raises OSError for a name that is too long.
     if _is_folder(path):
+        if settings.prefix:
+            raise ValueError(
+                f"prefix is {settings.prefix!r}, but {path} is a training run, which needs none; "
+                "leave it out"
+            )
         name, cell, params = _of_run(path, settings.precision)
     else:
         name, cell, params = _of_file(path, settings.prefix)
@@ -61,6 +66,7 @@ def read(settings: CuresSettings) -> GivenNetwork | None:
         raise ValueError(
             f"the LSTM in {path} has a projection, which the cures do not; give one without"
         )
+    _check_finite(path, params)
     about = {"network": str(path), "params_sha256": fingerprint(params)}
 
     def converted(leaf: Array) -> Array:
@@ -89,6 +95,15 @@ def resolve(settings: CuresSettings, given: GivenNetwork | None) -> CuresSetting
     return dataclasses.replace(settings, **fixed)
 
 
+def _check_finite(path: Path, params: Any) -> None:
+    for names, leaf in jax.tree.leaves_with_path(params):
+        if not jnp.isfinite(leaf).all():
+            raise ValueError(
+                f"the parameter {jax.tree_util.keystr(names)} of the network in {path} is not "
+                "finite; give a network whose training did not diverge"
+            )
+
+
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
@@ -114,8 +129,17 @@ def _of_file(path: Path, prefix: str) -> tuple[str | None, Any, Any]:
             f"{path} is neither a training run nor a file; give the --out directory of "
             "rnnlab train, or a safetensors file or a state_dict of PyTorch"
         )
-    source = _state_dict(path) if path.suffix in ZIPPED else path
-    return None, *from_torch(source, prefix=prefix)
+    source = _state_dict(path) if _is_from_torch(path) else path
+    try:
+        return None, *from_torch(source, prefix=prefix)
+    except ValueError as fault:
+        raise ValueError(f"the weights in {path} cannot be used: {fault}") from None
+
+
+def _is_from_torch(path: Path) -> bool:
+    """Whether ``torch.save`` wrote a file: its archives begin as those of zip."""
+    with path.open("rb") as file:
+        return path.suffix in ZIPPED or file.read(2) == b"PK"
 
 
 def _state_dict(path: Path) -> Any:

@@ -106,7 +106,7 @@ class CuresSettings:
             whole(name, getattr(self, name), 1)
         if self.prefix and self.network is None:
             raise ValueError(
-                f"prefix is {self.prefix!r}, but network names no file of weights; give one"
+                f"prefix is {self.prefix!r}, but no file of weights is given; give one with --from"
             )
         positive("learning_rate", self.learning_rate)
         check_weights(self.init, self.precision)

@@ -99,7 +99,10 @@ def model_for(settings: MemorySettings, unit: Unit) -> Sized:
 
 def _check_budget(settings: MemorySettings, unit: Unit) -> None:
     """ValueError for a length that the task cannot have, and a budget that no network meets."""
-    task = make_task(unit.task, unit.length)
+    try:
+        task = make_task(unit.task, unit.length)
+    except ValueError as fault:
+        raise ValueError(f"the length {unit.length} does not suit {unit.task}: {fault}") from None
     least = task_training.count_parameters(_model(settings, unit.cell, task, 1), task)
     if least > unit.budget:
         raise ValueError(
@@ -181,7 +184,9 @@ def _summary_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
     solved = [seeds for seeds in by_length.values() if _is_solved(seeds)]
     best = max(solved, key=lambda seeds: seeds[0]["length"], default=None)
     longest = by_length[max(by_length)]
-    skills = [row["skill"] for row in longest if row["skill"] is not None]
+    skills = [row["skill"] for row in longest]
+    # A skill is missing where the loss is not finite.
+    finite = [skill for skill in skills if skill is not None]
     first = longest[0]
     return {
         "hidden_size": first["hidden_size"],
@@ -193,8 +198,8 @@ def _summary_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "lags": first["lags"],
         "seeds": len(longest),
         "solved": sum(row["solved_after"] is not None for row in longest),
-        "skill_low": min(skills, default=None),
-        "skill_high": max(skills, default=None),
+        "skill_low": None if None in skills else min(finite),
+        "skill_high": max(finite, default=None),
         **task_training.medians(longest),
     }
 

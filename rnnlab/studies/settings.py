@@ -10,6 +10,8 @@ from rnnlab.tasks.registry import TASKS
 
 UNTRAINED, TRAINED = "untrained", "trained"
 """The phases in which a network is measured."""
+MOST = 2**31 - 1
+"""The largest whole number of a setting: sizes and steps are 32-bit integers on the device."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -252,10 +254,12 @@ def check_tasks(tasks: tuple[str, ...]) -> None:
 
 
 def whole(name: str, value: int, least: int) -> None:
-    """ValueError unless ``value`` is a whole number of at least ``least``."""
+    """ValueError unless ``value`` is a whole number from ``least`` to that of 31 bits."""
     # In Python True is an int.
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(f"{name} is {value}; it must be an integer of at least {least}")
+    if value > MOST:
+        raise ValueError(f"{name} is {value}; it must be at most {MOST}")
 
 
 def positive(name: str, value: float) -> None:

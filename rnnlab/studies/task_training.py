@@ -2,6 +2,7 @@
 
 import bisect
 import functools
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -36,11 +37,13 @@ class Reach(NamedTuple):
         horizon: lags until the gradient of the last target's loss is below 1/1000, ``[S]``.
         lags: the number of lags, ``[S]``.
         exponent: λ₁ on the sequences of the task, nats per step, ``[S]``.
+        is_finite: whether the gradient has no NaN, ``[S]``; otherwise it has no horizon.
     """
 
     horizon: Array
     lags: Array
     exponent: Array
+    is_finite: Array
 
 
 class Programs(NamedTuple):
@@ -212,7 +215,8 @@ def reach_of(task: Task, model: SequenceModel, params: PyTree, key: Key) -> Reac
     # Of layers, the last one: what follows it in time is what the loss sees.
     horizon = jnp.atleast_1d(flow.horizon)[-1]
     lags = jnp.atleast_1d(jnp.asarray(flow.lags))[-1]
-    return Reach(horizon, lags, jnp.mean(spectrum.exponents))
+    is_finite = ~jnp.any(jnp.isnan(flow.log_norm_by_lag))
+    return Reach(horizon, lags, jnp.mean(spectrum.exponents), is_finite)
 
 
 def embedded(model: SequenceModel, params: PyTree, xs: Array) -> Array:
@@ -273,8 +277,11 @@ def score(task: Task, outcome: Outcome, seed: int) -> dict[str, Any]:
         "lags": task.steps if outcome.before is None else int(outcome.before.lags[seed]),
     }
     for side, reach in (("before", outcome.before), ("after", outcome.after)):
-        record[f"horizon_{side}"] = None if reach is None else int(reach.horizon[seed])
-        exponent = None if reach is None else number(float(reach.exponent[seed]))
+        horizon, exponent = None, None
+        if reach is not None:
+            horizon = int(reach.horizon[seed]) if reach.is_finite[seed] else None
+            exponent = number(float(reach.exponent[seed]))
+        record[f"horizon_{side}"] = horizon
         record[f"exponent_{side}"] = exponent
     return record
 
@@ -286,11 +293,15 @@ def curve(outcome: Outcome, seed: int) -> list[dict[str, Any]]:
 
 
 def medians(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The lower median over the seeds of what :func:`score` measures; None where all lack it."""
+    """The lower median over the seeds of what :func:`score` measures.
+
+    A value that is missing, since it was not finite, counts as the lowest.
+    """
     record = {}
     for name in ("skill", "horizon_before", "horizon_after", "exponent_before", "exponent_after"):
-        values = [row[name] for row in rows if row[name] is not None]
-        record[name] = statistics.median_low(values) if values else None
+        values = [-math.inf if row[name] is None else row[name] for row in rows]
+        middle = statistics.median_low(values)
+        record[name] = None if middle == -math.inf else middle
     return record
 
 

@@ -92,7 +92,7 @@ def _by_length(scores: list[Record]) -> elements.Figure:
         title = f"{task}: gap closed at length {lengths[-1]}: {', '.join(findings)}"
         pictures.append(elements.picture((task, str(budget)), title, traces, layout))
     about = (
-        "Share of the gap between the exact loss of the best predictor without memory (0) and the "
+        "Share of the gap between the exact loss of the memoryless predictor (0) and the "
         f"lowest loss (1) that training closes{elements.bands(scores, 'median')}."
     )
     return elements.Figure(about, ("task", "parameters"), pictures)
@@ -102,7 +102,9 @@ def _horizons(scores: list[Record]) -> elements.Figure:
     """The share of the gap that each network closes, against its horizon before training."""
     traces = []
     for (cell,), rows in groups(scores, "cell").items():
-        shown = [row for row in rows if row["horizon_before"] and row["skill"] is not None]
+        shown = [
+            row for row in rows if row["horizon_before"] and row["lag"] and row["skill"] is not None
+        ]
         texts = [f"{cell}, {row['task']}, length {row['length']}" for row in shown]
         relative = [row["horizon_before"] / row["lag"] for row in shown]
         skills = list(map(shown_skill, shown))
