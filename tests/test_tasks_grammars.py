@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rnnlab.tasks.counting import EOS, A, B, accepted, anbn
+from rnnlab.tasks.context_free import EOS, A, B, accepted, anbn
 from rnnlab.tasks.planting import matches
 from rnnlab.tasks.reber import embedded_reber, legal, passed
 from rnnlab.tasks.reber_grammar import SYMBOLS
