@@ -34,7 +34,7 @@ class AnBn(Task):
     max_n: int
 
     def __post_init__(self) -> None:
-        _check.at_least("max_n", self.max_n, 2)
+        self._store(max_n=_check.at_least("max_n", self.max_n, 2))
 
     @property
     def steps(self) -> int:

@@ -31,6 +31,13 @@ class CopyMemory(Task):
     symbols: int
     items: int
 
+    def __post_init__(self) -> None:
+        self._store(
+            delay=_check.positive_int("delay", self.delay),
+            symbols=_check.at_least("symbols", self.symbols, 2),
+            items=_check.positive_int("items", self.items),
+        )
+
     @property
     def steps(self) -> int:
         return self.delay + 2 * self.items
@@ -145,7 +152,7 @@ def copy_memory(delay: int = 100, symbols: int = 8, items: int = 10) -> CopyMemo
     Raises:
         ValueError: for a delay below 1, fewer than 2 symbols, and no items.
     """
-    return CopyMemory(**_sizes(delay, symbols, items))
+    return CopyMemory(delay, symbols, items)
 
 
 def copy_with_padding(delay: int = 100, symbols: int = 8, items: int = 10) -> CopyWithPadding:
@@ -177,12 +184,4 @@ def copy_with_padding(delay: int = 100, symbols: int = 8, items: int = 10) -> Co
     Raises:
         ValueError: for a delay below 1, fewer than 2 symbols, and no items.
     """
-    return CopyWithPadding(**_sizes(delay, symbols, items))
-
-
-def _sizes(delay: int, symbols: int, items: int) -> dict[str, int]:
-    return {
-        "delay": _check.positive_int("delay", delay),
-        "symbols": _check.at_least("symbols", symbols, 2),
-        "items": _check.positive_int("items", items),
-    }
+    return CopyWithPadding(delay, symbols, items)

@@ -28,6 +28,13 @@ class NoiseFreeLongLag(Task):
     delay: int
     only_last: bool = False
 
+    def __post_init__(self) -> None:
+        _check.flag("only_last", self.only_last)
+        self._store(
+            delay=_check.at_least("delay", self.delay, 2),
+            only_last=bool(self.only_last),
+        )
+
     @property
     def steps(self) -> int:
         return self.delay
@@ -90,5 +97,4 @@ def noise_free_long_lag(delay: int = 100, *, only_last: bool = False) -> NoiseFr
     Raises:
         ValueError: for a delay below 2.
     """
-    _check.flag("only_last", only_last)
-    return NoiseFreeLongLag(_check.at_least("delay", delay, 2), bool(only_last))
+    return NoiseFreeLongLag(delay, only_last)

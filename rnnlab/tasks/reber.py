@@ -40,7 +40,7 @@ class EmbeddedReber(Task):
     max_length: int
 
     def __post_init__(self) -> None:
-        _check.at_least("max_length", self.max_length, SHORTEST)
+        self._store(max_length=_check.at_least("max_length", self.max_length, SHORTEST))
 
     @property
     def steps(self) -> int:
