@@ -72,11 +72,11 @@ class Task:
         return self
 
     def baseline(self) -> float:
-        """The exact expected loss of the best predictor without memory."""
+        """The exact loss of the memoryless predictor that the task's docstring names."""
         raise NotImplementedError
 
     def floor(self) -> float:
-        """The exact expected loss of the best predictor with unlimited memory."""
+        """The exact loss of the best predictor with unlimited memory."""
         return 0.0
 
     def solved(self, metrics: Mapping[str, float]) -> bool:
