@@ -51,9 +51,10 @@ def make_task(name: str, length: int | None = None) -> "Task":
 
     Args:
         name: one of ``TASKS``.
-        length: what the task calls its length: steps for most, the delay of copying, of the
-            noise-free task and of the delayed XOR, pairs, the most letters a. None for its default;
-            of no effect for a task of fixed length.
+        length: what the task calls its length: steps for most; the delay for copying, the
+            noise-free task and the delayed XOR; pairs for associative recall; the largest n for
+            aⁿbⁿ; the symbols of the longest string for the Reber grammar. None for its default; of
+            no effect for a task of fixed length.
 
     Raises:
         ValueError: for a name that is not in ``TASKS``, and a length that the task cannot have.
