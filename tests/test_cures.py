@@ -1,5 +1,6 @@
 """The study of cures: which apply, how each is trained, its sentences, and the command."""
 
+import contextlib
 import json
 
 import jax
@@ -15,7 +16,9 @@ from rnnlab.report import cures_sentences
 from rnnlab.studies import cures, cures_network
 from rnnlab.studies.cures import Unit
 from rnnlab.studies.cures_settings import CURES, PLAIN, CuresSettings
+from rnnlab.studies.memory_settings import MemorySettings
 from rnnlab.tasks import make_task
+from rnnlab.tasks.registry import TASKS, is_fixed
 from tests.reference import one_sentence
 
 SMALL = CuresSettings(
@@ -46,6 +49,37 @@ def test_the_task_is_the_shortest_that_reaches_the_lag(task, lag):
     assert found.lag >= lag
     # The task one step shorter has a shorter lag, or does not exist.
     assert found.lag == lag or found.lag - lag < 3
+
+
+@pytest.mark.parametrize("task", [name for name in TASKS if not is_fixed(name)])
+def test_the_shortest_length_is_that_of_a_search_through_all(task):
+    made = {}
+    for length in range(1, 80):
+        with contextlib.suppress(ValueError):
+            made[length] = make_task(task, length)
+    for lag in (1, 2, 5, 6, 20, 54, 55):
+        shortest = next((made[length] for length in made if made[length].lag >= lag), None)
+        settings = CuresSettings(task=task, lag=lag)
+        if shortest is None:
+            one_sentence(lambda s=settings: cures.task_of(s), f"no length with a lag of {lag}")
+        else:
+            assert cures.task_of(settings) == shortest
+
+
+def test_a_task_with_a_largest_length_reaches_the_lags_below_it():
+    """Of 26 keys, so many pairs; the longest lag is from the first key to the last step."""
+    for lag, pairs in [(20, 9), (21, 10), (50, 24), (54, 26)]:
+        settings = CuresSettings(task="associative-recall", lag=lag)
+        assert cures.task_of(settings) == make_task("associative-recall", pairs)
+    beyond = CuresSettings(task="associative-recall", lag=55)
+    one_sentence(lambda: cures.task_of(beyond), "associative-recall has no length with a lag of 55")
+
+
+def test_the_help_names_every_task():
+    listed = {word.strip(".,;") for word in (MemorySettings.__doc__ or "").split()}
+    assert set(TASKS) <= listed
+    listed = {word.strip(".,;") for word in (CuresSettings.__doc__ or "").split()}
+    assert {name for name in TASKS if not is_fixed(name)} <= listed
 
 
 def test_a_lag_that_a_task_cannot_have_is_refused():

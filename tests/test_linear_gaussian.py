@@ -27,9 +27,9 @@ def drawn(seed=0):
 
     return LinearGaussian(
         transition=rng.normal(size=(S, S)) / 2,
-        state_noise=covariance(S),
+        state_covariance=covariance(S),
         readout=rng.normal(size=(O, S)),
-        output_noise=covariance(O),
+        output_covariance=covariance(O),
         start_mean=rng.normal(size=S),
         start_covariance=covariance(S),
     )
@@ -50,10 +50,10 @@ def joint(model, steps):
             blocks[t, :, s] = model.transition @ blocks[t - 1, :, s]
             blocks[s, :, t] = blocks[t, :, s].T
         blocks[t, :, t] = model.transition @ blocks[t - 1, :, t - 1] @ model.transition.T
-        blocks[t, :, t] += model.state_noise
+        blocks[t, :, t] += model.state_covariance
     states = blocks.reshape(steps * S, steps * S)
     readout = np.kron(np.eye(steps), model.readout)
-    outputs = readout @ states @ readout.T + np.kron(np.eye(steps), model.output_noise)
+    outputs = readout @ states @ readout.T + np.kron(np.eye(steps), model.output_covariance)
     covariance = np.block([[states, states @ readout.T], [readout @ states, outputs]])
     return np.concatenate([mean.ravel(), readout @ mean.ravel()]), covariance
 
@@ -151,8 +151,8 @@ def test_em_finds_the_predictions_of_the_system_that_made_the_data():
 
 
 def test_a_stationary_covariance_stays_what_it_is():
-    turned = stationary_covariance(MODEL.transition / 2, MODEL.state_noise)
-    again = MODEL.transition / 2 @ turned @ MODEL.transition.T / 2 + MODEL.state_noise
+    turned = stationary_covariance(MODEL.transition / 2, MODEL.state_covariance)
+    again = MODEL.transition / 2 @ turned @ MODEL.transition.T / 2 + MODEL.state_covariance
     np.testing.assert_allclose(again, turned)
 
 

@@ -43,9 +43,9 @@ each_network = pytest.mark.parametrize("name", NETWORKS)
 
 
 @each_network
-def test_an_output_depends_on_the_inputs_in_its_reach_and_on_no_others(name):
+def test_an_output_depends_on_the_inputs_in_its_receptive_field_and_on_no_others(name):
     """The gradient is exactly zero for later inputs, and for those beyond a window."""
-    network, reach = NETWORKS[name]
+    network, receptive_field = NETWORKS[name]
     params = draw_params(network, I)
 
     def output(xs, step):
@@ -54,10 +54,10 @@ def test_an_output_depends_on_the_inputs_in_its_reach_and_on_no_others(name):
     slopes = np.asarray(jax.jit(jax.vmap(jax.grad(output), (None, 0)))(LONG, jnp.arange(20)))
     steps = np.arange(20)
     back = steps[:, None] - steps
-    is_seen = (back >= 0) & (back < reach)
+    is_seen = (back >= 0) & (back < receptive_field)
     np.testing.assert_array_equal(np.any(slopes[:, :, 0] != 0, axis=-1), is_seen)
     assert not slopes[:, :, 1].any()  # another example
-    assert getattr(network, "reach", 20) == reach
+    assert getattr(network, "receptive_field", 20) == receptive_field
 
 
 @each_network

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from rnnlab.tasks.algorithms import modular_counting, parity
+from rnnlab.tasks.modular import modular_counting, parity
 from rnnlab.tasks.recall import associative_recall
 from rnnlab.tasks.selection import selective_copy
 from tests.reference import one_sentence

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rnnlab.tasks.counting import EOS, A, B, accepted, anbn
+from rnnlab.tasks.context_free import EOS, A, B, accepted, anbn
 from rnnlab.tasks.planting import matches
 from rnnlab.tasks.reber import embedded_reber, legal, passed
 from rnnlab.tasks.reber_grammar import SYMBOLS
@@ -64,10 +64,10 @@ def test_strings_of_a_and_b():
     assert_uniform(np.bincount((batch.lengths - 1) // 2, minlength=6)[1:])
 
 
-@pytest.mark.parametrize("most", [2, 3, 5, 12])
-def test_the_losses_of_anbn_by_enumeration(most):
+@pytest.mark.parametrize("max_n", [2, 3, 5, 12])
+def test_the_losses_of_anbn_by_enumeration(max_n):
     """All strings are equally probable; both predictors know only what they may see."""
-    strings = ["$" + "a" * n + "b" * n + "$" for n in range(1, most + 1)]
+    strings = ["$" + "a" * n + "b" * n + "$" for n in range(1, max_n + 1)]
     after = collections.defaultdict(collections.Counter)
     for string in strings:
         for symbol, successor in itertools.pairwise(string):
@@ -77,7 +77,7 @@ def test_the_losses_of_anbn_by_enumeration(most):
         for step in range(1, len(string)):
             seen[string[:step]][string[step]] += 1
     targets = sum(len(string) - 1 for string in strings)
-    task = anbn(most)
+    task = anbn(max_n)
     assert task.baseline() == pytest.approx(code_length(after) / targets, rel=1e-12)
     assert task.floor() == pytest.approx(code_length(seen) / targets, rel=1e-12)
 
@@ -247,41 +247,41 @@ REBER = {
 }
 
 
-def reber_strings(longest, text="", state="start"):
+def reber_strings(max_length, text="", state="start"):
     """``(probability, string)`` of all strings of the inner grammar, its arcs being equal."""
     if state == "end":
         yield 1.0, text + "E"
         return
     # A string is completed by at least one more symbol and E.
-    if len(text) + 2 > longest:
+    if len(text) + 2 > max_length:
         return
     arcs = REBER[state]
     for symbol, after in arcs.items():
-        for rest, whole in reber_strings(longest, text + symbol, after):
+        for rest, whole in reber_strings(max_length, text + symbol, after):
             yield rest / len(arcs), whole
 
 
-def embedded_strings(longest):
+def embedded_strings(max_length):
     """``{string: probability}`` of the embedded grammar, given that strings are short enough."""
     strings = {}
-    for probability, inner in reber_strings(longest - 4):
+    for probability, inner in reber_strings(max_length - 4):
         for symbol in "TP":
             strings["B" + symbol + inner + symbol + "E"] = probability / 2
     total = sum(strings.values())
     return {string: probability / total for string, probability in strings.items()}
 
 
-@pytest.mark.parametrize("longest", [9, 10, 13, 18])
-def test_the_losses_of_the_grammar_by_enumeration(longest):
-    strings = embedded_strings(longest)
-    assert all(9 <= len(string) <= longest for string in strings)
+@pytest.mark.parametrize("max_length", [9, 10, 13, 18])
+def test_the_losses_of_the_grammar_by_enumeration(max_length):
+    strings = embedded_strings(max_length)
+    assert all(9 <= len(string) <= max_length for string in strings)
     pairs = collections.defaultdict(collections.Counter)
     for string, probability in strings.items():
         for symbol, successor in itertools.pairwise(string):
             pairs[symbol][successor] += probability
     targets = sum(p * (len(string) - 1) for string, p in strings.items())
     entropy = -sum(p * math.log(p) for p in strings.values())
-    task = embedded_reber(longest)
+    task = embedded_reber(max_length)
     assert task.baseline() == pytest.approx(code_length(pairs) / targets, rel=1e-12)
     assert task.floor() == pytest.approx(entropy / targets, rel=1e-12)
 
@@ -393,8 +393,8 @@ def test_without_the_second_symbol_the_grammar_is_not_solved():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: anbn(0), "most is 0; it must be"),
-        (lambda: anbn(1), "most is 1; it must be an integer of at least 2"),
+        (lambda: anbn(0), "max_n is 0; it must be"),
+        (lambda: anbn(1), "max_n is 1; it must be an integer of at least 2"),
         (lambda: anbn(5).strings([]), "counts is empty; give at least one n"),
         (lambda: anbn(5).strings([3, 0]), "a count is 0"),
         (
@@ -407,7 +407,7 @@ def test_without_the_second_symbol_the_grammar_is_not_solved():
         (lambda: word_detection(length=6), "length is 6, too short for 'UDACITY'; give at least 7"),
         (lambda: word_detection(planted=0.0), "planted is 0.0; it must be above 0"),
         (lambda: word_detection(misspelled=1.0), "misspelled is 1.0; it must be at least 0"),
-        (lambda: embedded_reber(8), "longest is 8; it must be an integer of at least 9"),
+        (lambda: embedded_reber(8), "max_length is 8; it must be an integer of at least 9"),
         (lambda: legal(jnp.zeros(3)), "codes are float"),
     ],
 )

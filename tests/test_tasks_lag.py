@@ -26,13 +26,13 @@ from tests.reference.long_lag import (
 )
 from tests.reference.tasks import check_contract
 
-COPY = copy_memory(lag=5, symbols=4, items=3)
-PADDED = copy_with_padding(lag=5, symbols=4, items=3)
+COPY = copy_memory(delay=5, symbols=4, items=3)
+PADDED = copy_with_padding(delay=5, symbols=4, items=3)
 ORDERS = [temporal_order(20), temporal_order(30, symbols=3)]
 NOISE_FREE = [noise_free_long_lag(6), noise_free_long_lag(6, only_last=True)]
 XORS = [delayed_xor(9, delay=3), delayed_xor(5, delay=0)]
 TWINS = [
-    *[(task, copied) for task in (COPY, PADDED, copy_with_padding(lag=1, symbols=2, items=1))],
+    *[(task, copied) for task in (COPY, PADDED, copy_with_padding(delay=1, symbols=2, items=1))],
     *[(task, order) for task in ORDERS],
     *[(task, repeated) for task in NOISE_FREE],
     *[(task, xor) for task in XORS],
@@ -103,7 +103,7 @@ def test_what_counts(task):
 
 def test_form_of_the_copy_task():
     """Ten symbols, T − 1 blanks, the delimiter and ten blanks, as in Arjovsky et al. 2016."""
-    task = copy_memory(lag=20)
+    task = copy_memory(delay=20)
     xs, targets, *_ = draw(task)
     assert (task.steps, task.vocabulary_size, task.outputs) == (40, 10, 9)
     assert set(xs[:10].ravel()) == set(range(8))
@@ -115,9 +115,9 @@ def test_form_of_the_copy_task():
 
 
 def test_baseline_of_the_copy_task():
-    for lag in (1, 100, 1000):
-        expected = 10 * math.log(8) / (lag + 20)
-        assert copy_memory(lag).baseline() == pytest.approx(expected, rel=1e-15)
+    for delay in (1, 100, 1000):
+        expected = 10 * math.log(8) / (delay + 20)
+        assert copy_memory(delay).baseline() == pytest.approx(expected, rel=1e-15)
 
 
 def test_with_one_delay_to_draw_it_is_the_copy_task():
@@ -151,7 +151,7 @@ def test_delays_are_uniform():
 
 
 def test_accuracy_does_not_tell_whether_a_long_copy_is_solved():
-    task = copy_memory(lag=5000)
+    task = copy_memory(delay=5000)
     assert not task.solved({"accuracy": 0.998, "loss": task.baseline()})
     assert task.solved({"accuracy": 1.0, "loss": task.baseline() / 101})
 
@@ -237,12 +237,12 @@ def test_models_take_the_batches():
 
 
 BAD = {
-    "lag": (copy_memory, (0,), "lag is 0; it must be an integer of at least 1"),
+    "copy": (copy_memory, (0,), "delay is 0; it must be an integer of at least 1"),
     "one symbol": (copy_memory, (5, 1), "symbols is 1; it must be an integer of at least 2"),
     "items": (copy_with_padding, (5, 8, 0), "items is 0"),
     "length": (temporal_order, (9,), "length is 9; it must be an integer of at least 10"),
     "symbols": (temporal_order, (20, 4), "symbols is 4; give 2 or 3"),
-    "noise-free": (noise_free_long_lag, (1,), "lag is 1; it must be an integer of at least 2"),
+    "noise-free": (noise_free_long_lag, (1,), "delay is 1; it must be an integer of at least 2"),
     "delay": (delayed_xor, (5, -1), "delay is -1; it must be an integer of at least 0"),
     "short": (delayed_xor, (5, 4), "length is 5; it must be an integer of at least 6"),
 }

@@ -9,7 +9,7 @@ import pytest
 
 import rnnlab
 from rnnlab.models import regressor
-from rnnlab.tasks.bits import flip_flop
+from rnnlab.tasks.holding import flip_flop
 from rnnlab.tasks.sine import sine_wave
 from rnnlab.tasks.sums import adding, multiplication
 from tests.reference import one_sentence

@@ -102,9 +102,9 @@ class Oscillator(Task):
         """The parameters of the system itself."""
         return LinearGaussian(
             transition=self._turn(),
-            state_noise=(1 - self.decay**2) * np.eye(2),
+            state_covariance=(1 - self.decay**2) * np.eye(2),
             readout=np.eye(1, 2),
-            output_noise=np.array([[self.noise**2]]),
+            output_covariance=np.array([[self.noise**2]]),
             start_mean=np.zeros(2),
             start_covariance=np.eye(2),
         )

@@ -114,7 +114,7 @@ def carried(model: SequenceModel, steps: int) -> int:
         return 2 * cell.layers * cell.hidden_size * steps
     if isinstance(cell, Network):
         size = model.embedding.size if model.embedding is not None else 1
-        reach: int = cell.reach  # pyright: ignore[reportAttributeAccessIssue]
-        return (reach - 1) * size
+        seen: int = cell.receptive_field  # pyright: ignore[reportAttributeAccessIssue]
+        return (seen - 1) * size
     state = cell.initial_state(())
     return sum(leaf.size for leaf in jax.tree.leaves(state))

@@ -27,7 +27,7 @@ class Transformer(Network):
 
     >>> import jax, rnnlab
     >>> from rnnlab.models import Transformer, for_task
-    >>> task = rnnlab.tasks.copy_memory(lag=10)
+    >>> task = rnnlab.tasks.copy_memory(delay=10)
     >>> model = for_task(task, Transformer(16, layers=1))
     >>> batch = task.sample(jax.random.key(0), 4)
     >>> params = model.init(jax.random.key(1), batch)

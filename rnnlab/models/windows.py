@@ -18,7 +18,7 @@ class DelayParams(NamedTuple):
     layers: tuple[ReadoutParams, ...]
 
 
-class WindowParams(NamedTuple):
+class AutoregressionParams(NamedTuple):
     """Nothing: the weights of a linear model on a window are those of the readout."""
 
 
@@ -46,8 +46,8 @@ class DelayNetwork(Network):
         raise NotImplementedError
 
     @property
-    def reach(self) -> int:
-        """The number of last inputs on which an output depends."""
+    def receptive_field(self) -> int:
+        """The number of last inputs on which an output depends, in steps."""
         return 1 + sum(max(delays) for delays in self.delays)
 
     @property
@@ -119,10 +119,10 @@ class TimeDelayNetwork(DelayNetwork):
     hˡₜ = φ(Σ_{j<taps} Wˡⱼ hˡ⁻¹_{t−j·dₗ} + bˡ), with h⁰ = x (Waibel et al. 1989, "Phoneme
     recognition using time-delay neural networks", IEEE Trans. ASSP 37). With two taps and dilations
     1, 2, 4, … the number of inputs that are seen doubles with each layer (van den Oord et al. 2016,
-    arXiv 1609.03499); it is ``reach`` = 1 + (taps − 1) Σ dₗ.
+    arXiv 1609.03499); it is ``receptive_field`` = 1 + (taps − 1) Σ dₗ.
 
     >>> from rnnlab.models import TimeDelayNetwork
-    >>> TimeDelayNetwork(32, taps=2, dilations=(1, 2, 4, 8)).reach
+    >>> TimeDelayNetwork(32, taps=2, dilations=(1, 2, 4, 8)).receptive_field
     16
 
     Attributes:
@@ -161,7 +161,7 @@ class Autoregression(Network):
     model, ŷₜ = Σ_{j<k} Aⱼ xₜ₋ⱼ + b; where the target is the next input this is an autoregression of
     order k. A classifier or tagger on it is a logistic regression on the window.
 
-    >>> import rnnlab
+    >>> import jax, rnnlab
     >>> from rnnlab.models import Autoregression, step_regressor
     >>> model = step_regressor(Autoregression(1, window=9), 1)
     >>> xs = jax.numpy.ones((20, 4, 1))
@@ -191,8 +191,8 @@ class Autoregression(Network):
         return self.input_size
 
     @property
-    def reach(self) -> int:
-        """The number of last inputs on which an output depends."""
+    def receptive_field(self) -> int:
+        """The number of last inputs on which an output depends, in steps."""
         return self.window
 
     @property
@@ -206,8 +206,8 @@ class Autoregression(Network):
                 f"xs has {input_size} features, but the autoregression is for {self.input_size}; "
                 f"give Autoregression({input_size}, window={self.window})"
             )
-        return WindowParams()
+        return AutoregressionParams()
 
-    def run(self, params: WindowParams, xs: Array, starts: Array | None) -> Array:
+    def run(self, params: AutoregressionParams, xs: Array, starts: Array | None) -> Array:
         del params
         return delayed(xs, tuple(range(self.window)), starts)

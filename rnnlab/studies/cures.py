@@ -48,8 +48,8 @@ KEEPING = frozenset(
     }
 )  # fmt: skip
 """The cures that keep the structure of the network."""
-LONGEST = 100_000
-"""The longest sequence that is searched for a lag."""
+LONGEST = 2**17
+"""The largest length that is searched for a lag, a power of two."""
 
 
 class Unit(NamedTuple):
@@ -108,21 +108,48 @@ def task_of(settings: CuresSettings) -> Task:
             "as temporal-order"
         )
 
-    def reaches(length: int) -> bool:
-        try:
-            return make_task(settings.task, length).lag >= settings.lag
-        except ValueError:
-            # Below the shortest length of the task.
-            return False
-
-    if not reaches(LONGEST):
+    task = _shortest(settings.task, settings.lag)
+    if task is None:
         raise ValueError(
             f"{settings.task} has no length with a lag of {settings.lag} steps; give another task, "
             "such as temporal-order, or a shorter lag"
         )
-    lengths = range(1, LONGEST + 1)
-    shortest = lengths[bisect.bisect_left(lengths, True, key=reaches)]
-    return make_task(settings.task, shortest)
+    return task
+
+
+def _shortest(name: str, lag: int) -> Task | None:
+    """The task at the shortest length that has the lag; None if no length up to LONGEST has it."""
+    # A task refuses lengths that are too small and lengths that are too large for it. Doubling
+    # tells them apart: one that is refused is too large if its half was not.
+    length = 1
+    allows_half = False
+    while length <= LONGEST:
+        task = _made(name, length)
+        if task is None and allows_half:
+            break
+        if task is not None and task.lag >= lag:
+            break
+        allows_half = task is not None
+        length *= 2
+    else:
+        return None
+
+    def is_enough(length: int) -> bool:
+        """Whether a length has the lag or is too large for the task."""
+        task = _made(name, length)
+        return allows_half if task is None else task.lag >= lag
+
+    lengths = range(length // 2 + 1, length + 1)
+    shortest = lengths[bisect.bisect_left(lengths, True, key=is_enough)]
+    return _made(name, shortest)
+
+
+def _made(name: str, length: int) -> Task | None:
+    """The task at a length; None if it cannot have it."""
+    try:
+        return make_task(name, length)
+    except ValueError:
+        return None
 
 
 def units(settings: CuresSettings) -> list[Unit]:

@@ -54,7 +54,8 @@ class CuresSettings:
         lag: how far back what is to be learned lies, in steps.
         task: any of adding, multiplication, temporal-order, temporal-order-3, copy-memory,
             copy-padding, noise-free, delayed-xor, flip-flop, parity, modular-counting,
-            selective-copy, at the shortest length whose longest lag is at least that.
+            selective-copy, associative-recall, anbn, reber, at the shortest length whose longest
+            lag is at least that; word and sine for lags of at most 6 and 2 steps.
         cures: any of none, forget-bias, chrono, orthogonal, identity-relu, logistic, layer-norm,
             batch-norm, residual, leaky, independent, gru, lstm, omega, flossing, clipping,
             truncation, pre-training, rmsprop, momentum; all that apply to the cell by default.
@@ -66,8 +67,8 @@ class CuresSettings:
             since a task has inputs of its own.
         prefix: where the recurrent module is in a file of a whole model, such as encoder.rnn.
         seeds: number of seeds, counted from 0; each draws its own weights and sequences.
-        steps: the most updates of a network. Its training ends before where all seeds have solved
-            the task.
+        steps: maximum number of updates of a network; training stops earlier once all seeds have
+            solved the task.
         check_every: updates between two measurements of the loss on held-out sequences.
         batch_size: sequences per update B.
         learning_rate: learning rate of the optimiser.

@@ -28,13 +28,13 @@ class MemorySettings:
             copy-padding, noise-free, delayed-xor, flip-flop, parity, modular-counting,
             selective-copy, associative-recall, anbn, word, reber, sine, digits, digits-permuted.
         lengths: lengths of the sequences, in steps; the delay in steps for copy-memory,
-            copy-padding, noise-free and delayed-xor, pairs for associative-recall, letters a for
-            anbn. Those of digits have 64 steps.
+            copy-padding, noise-free and delayed-xor, pairs for associative-recall, the largest n
+            for anbn, the symbols of the longest string for reber. Those of digits have 64 steps.
         budgets: numbers of parameters of a network; its hidden size H is the largest that needs no
             more.
         seeds: number of seeds, counted from 0; each draws its own weights and sequences.
-        steps: the most updates of a network. Its training ends before where all seeds have solved
-            the task.
+        steps: maximum number of updates of a network; training stops earlier once all seeds have
+            solved the task.
         check_every: updates between two measurements of the loss on held-out sequences.
         batch_size: sequences per update B.
         learning_rate: learning rate of Adam.

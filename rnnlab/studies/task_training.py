@@ -153,7 +153,7 @@ def train(
     Args:
         programs: from :func:`compiled`.
         seeds: counted from 0.
-        steps: the most updates.
+        steps: maximum number of updates.
         check_every: updates between two measurements of the loss.
         progress: called with a few words on the current step.
     """

@@ -6,20 +6,20 @@ from rnnlab._lazy import lazily
 
 if TYPE_CHECKING:
     from rnnlab.tasks import registry as registry
-    from rnnlab.tasks.algorithms import ModularCounting as ModularCounting
-    from rnnlab.tasks.algorithms import modular_counting as modular_counting
-    from rnnlab.tasks.algorithms import parity as parity
     from rnnlab.tasks.base import Task as Task
-    from rnnlab.tasks.bits import FlipFlop as FlipFlop
-    from rnnlab.tasks.bits import flip_flop as flip_flop
+    from rnnlab.tasks.context_free import AnBn as AnBn
+    from rnnlab.tasks.context_free import anbn as anbn
     from rnnlab.tasks.copying import CopyMemory as CopyMemory
     from rnnlab.tasks.copying import CopyWithPadding as CopyWithPadding
     from rnnlab.tasks.copying import copy_memory as copy_memory
     from rnnlab.tasks.copying import copy_with_padding as copy_with_padding
-    from rnnlab.tasks.counting import AnBn as AnBn
-    from rnnlab.tasks.counting import anbn as anbn
+    from rnnlab.tasks.holding import FlipFlop as FlipFlop
+    from rnnlab.tasks.holding import flip_flop as flip_flop
     from rnnlab.tasks.images import Digits as Digits
     from rnnlab.tasks.images import digits as digits
+    from rnnlab.tasks.modular import ModularCounting as ModularCounting
+    from rnnlab.tasks.modular import modular_counting as modular_counting
+    from rnnlab.tasks.modular import parity as parity
     from rnnlab.tasks.noise_free import NoiseFreeLongLag as NoiseFreeLongLag
     from rnnlab.tasks.noise_free import noise_free_long_lag as noise_free_long_lag
     from rnnlab.tasks.ordering import TemporalOrder as TemporalOrder
@@ -44,15 +44,15 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Adding": "sums",
-    "AnBn": "counting",
+    "AnBn": "context_free",
     "AssociativeRecall": "recall",
     "CopyMemory": "copying",
     "CopyWithPadding": "copying",
     "DelayedXor": "xor",
     "Digits": "images",
     "EmbeddedReber": "reber",
-    "FlipFlop": "bits",
-    "ModularCounting": "algorithms",
+    "FlipFlop": "holding",
+    "ModularCounting": "modular",
     "Multiplication": "sums",
     "NoiseFreeLongLag": "noise_free",
     "SelectiveCopy": "selection",
@@ -61,19 +61,19 @@ _HOME = {
     "TemporalOrder": "ordering",
     "WordDetection": "word",
     "adding": "sums",
-    "anbn": "counting",
+    "anbn": "context_free",
     "associative_recall": "recall",
     "copy_memory": "copying",
     "copy_with_padding": "copying",
     "delayed_xor": "xor",
     "digits": "images",
     "embedded_reber": "reber",
-    "flip_flop": "bits",
+    "flip_flop": "holding",
     "make_task": "registry",
-    "modular_counting": "algorithms",
+    "modular_counting": "modular",
     "multiplication": "sums",
     "noise_free_long_lag": "noise_free",
-    "parity": "algorithms",
+    "parity": "modular",
     "selective_copy": "selection",
     "sine_wave": "sine",
     "temporal_order": "ordering",

@@ -16,7 +16,8 @@ class Task:
     """A synthetic task: batches from a key, and the exact loss that shows whether it is learned.
 
     Frozen and hashable. ``sample`` is a pure function: equal keys give equal batches, and it can be
-    compiled and mapped.
+    compiled and mapped. ``__post_init__`` checks the fields, so that :func:`dataclasses.replace`
+    raises the errors of the function that makes the task.
 
     Attributes:
         kind: what a model gives: "classes" and "numbers" for each sequence, or for each step. The
@@ -24,6 +25,15 @@ class Task:
     """
 
     kind: ClassVar[Kind]
+
+    def _store(self, **fields: object) -> None:
+        """Sets fields to what their checks return, plain numbers of Python.
+
+        A NumPy integer has a dtype of its own, so that JAX would make batches of int64 from it.
+        """
+        for name, value in fields.items():
+            # The dataclass is frozen.
+            object.__setattr__(self, name, value)
 
     @property
     def steps(self) -> int:
@@ -62,11 +72,11 @@ class Task:
         return self
 
     def baseline(self) -> float:
-        """The exact expected loss of the best predictor without memory."""
+        """The exact loss of the memoryless predictor that the task's docstring names."""
         raise NotImplementedError
 
     def floor(self) -> float:
-        """The exact expected loss of the best predictor with unlimited memory."""
+        """The exact loss of the best predictor with unlimited memory."""
         return 0.0
 
     def solved(self, metrics: Mapping[str, float]) -> bool:

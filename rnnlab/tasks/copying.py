@@ -31,6 +31,13 @@ class CopyMemory(Task):
     symbols: int
     items: int
 
+    def __post_init__(self) -> None:
+        self._store(
+            delay=_check.positive_int("delay", self.delay),
+            symbols=_check.at_least("symbols", self.symbols, 2),
+            items=_check.positive_int("items", self.items),
+        )
+
     @property
     def steps(self) -> int:
         return self.delay + 2 * self.items
@@ -117,43 +124,43 @@ def _entropy(p: np.ndarray) -> np.ndarray:
     return -p * np.log(np.where(p > 0, p, 1))
 
 
-def copy_memory(lag: int = 100, symbols: int = 8, items: int = 10) -> CopyMemory:
+def copy_memory(delay: int = 100, symbols: int = 8, items: int = 10) -> CopyMemory:
     """The copy task: recall a list of symbols after a fixed delay.
 
-    xs ``[T, B]``, T = lag + 2 items: codes of random ``items`` out of ``symbols``, then lag − 1
-    blanks, the delimiter, and ``items`` blanks. Symbols are 0, 1, …, then comes the blank, then the
-    delimiter. targets ``[T, B]``: blank until the delimiter has been read, then the items in their
-    order; the classes are the symbols and the blank, and all steps count. Item i is recalled
-    lag + items steps later. In the form of Arjovsky, Shah & Bengio (2016, arXiv 1511.06464), after
-    Hochreiter & Schmidhuber (1997, Neural Computation 9).
+    xs ``[T, B]``, T = delay + 2 items: codes of random ``items`` out of ``symbols``, then
+    delay − 1 blanks, the delimiter, and ``items`` blanks. Symbols are 0, 1, …, then comes the
+    blank, then the delimiter. targets ``[T, B]``: blank until the delimiter has been read, then the
+    items in their order; the classes are the symbols and the blank, and all steps count. Item i is
+    recalled delay + items steps later. In the form of Arjovsky, Shah & Bengio (2016, arXiv
+    1511.06464), after Hochreiter & Schmidhuber (1997, Neural Computation 9).
 
     The baseline is items ln(symbols)/T: a predictor that knows the step but has no memory says
     blank before the recall, which it cannot miss, and gives all symbols the same probability
     during the recall. The floor is 0. Solved means a loss of at most a hundredth of the baseline.
 
     >>> import jax
-    >>> task = copy_memory(lag=100)
+    >>> task = copy_memory(delay=100)
     >>> batch = task.sample(jax.random.key(0), 4)
     >>> batch.xs.shape, task.vocabulary_size, task.outputs, round(task.baseline(), 4)
     ((120, 4), 10, 9, 0.1733)
 
     Args:
-        lag: the steps between the end of the list and the first that is recalled; Arjovsky's T.
+        delay: the steps between the end of the list and the first that is recalled; Arjovsky's T.
         symbols: the number of symbols in lists, at least 2.
         items: the length of a list.
 
     Raises:
-        ValueError: for a lag below 1, fewer than 2 symbols, and no items.
+        ValueError: for a delay below 1, fewer than 2 symbols, and no items.
     """
-    return CopyMemory(**_sizes(lag, symbols, items))
+    return CopyMemory(delay, symbols, items)
 
 
-def copy_with_padding(lag: int = 100, symbols: int = 8, items: int = 10) -> CopyWithPadding:
+def copy_with_padding(delay: int = 100, symbols: int = 8, items: int = 10) -> CopyWithPadding:
     """The copy task with another delay in each example, so that counting steps does not help.
 
-    As :func:`copy_memory`, with a delay d of each example that is uniform in 1, …, lag: ``items``
+    As :func:`copy_memory`, with a delay d of each example that is uniform in 1, …, delay: ``items``
     codes, d − 1 blanks, the delimiter, and ``items`` blanks during which the items are the
-    targets. Blanks pad xs and targets ``[T, B]`` to T = lag + 2 items, and all steps count: a
+    targets. Blanks pad xs and targets ``[T, B]`` to T = delay + 2 items, and all steps count: a
     model must learn when to recall, and when to stop. Such delays are in Henaff, Szlam & LeCun
     (2016, arXiv 1602.06662) and Tallec & Ollivier (2018, arXiv 1804.11188).
 
@@ -164,25 +171,17 @@ def copy_with_padding(lag: int = 100, symbols: int = 8, items: int = 10) -> Copy
     floor is 0. Solved means a loss of at most a hundredth of the baseline.
 
     >>> import jax
-    >>> task = copy_with_padding(lag=100)
+    >>> task = copy_with_padding(delay=100)
     >>> batch = task.sample(jax.random.key(0), 4)
     >>> batch.xs.shape, round(task.baseline(), 2)
     ((120, 4), 0.45)
 
     Args:
-        lag: the longest delay.
+        delay: the longest delay.
         symbols: the number of symbols in lists, at least 2.
         items: the length of a list.
 
     Raises:
-        ValueError: for a lag below 1, fewer than 2 symbols, and no items.
+        ValueError: for a delay below 1, fewer than 2 symbols, and no items.
     """
-    return CopyWithPadding(**_sizes(lag, symbols, items))
-
-
-def _sizes(lag: int, symbols: int, items: int) -> dict[str, int]:
-    return {
-        "delay": _check.positive_int("lag", lag),
-        "symbols": _check.at_least("symbols", symbols, 2),
-        "items": _check.positive_int("items", items),
-    }
+    return CopyWithPadding(delay, symbols, items)

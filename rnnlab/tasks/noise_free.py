@@ -28,6 +28,13 @@ class NoiseFreeLongLag(Task):
     delay: int
     only_last: bool = False
 
+    def __post_init__(self) -> None:
+        _check.flag("only_last", self.only_last)
+        self._store(
+            delay=_check.at_least("delay", self.delay, 2),
+            only_last=bool(self.only_last),
+        )
+
     @property
     def steps(self) -> int:
         return self.delay
@@ -63,7 +70,7 @@ class NoiseFreeLongLag(Task):
         return self.is_near_floor(metrics)
 
 
-def noise_free_long_lag(lag: int = 100, *, only_last: bool = False) -> NoiseFreeLongLag:
+def noise_free_long_lag(delay: int = 100, *, only_last: bool = False) -> NoiseFreeLongLag:
     """The noise-free long time lag: predict each next symbol, and the last is the first again.
 
     The sequences are (y, a₁, …, aₙ, y) and (x, a₁, …, aₙ, x), equally likely, with n = p − 1
@@ -84,11 +91,10 @@ def noise_free_long_lag(lag: int = 100, *, only_last: bool = False) -> NoiseFree
     ((5, 8), [0, 1, 2, 3], 0.1386)
 
     Args:
-        lag: p, the steps between the first symbol and its repetition; at least 2.
+        delay: p, the steps between the first symbol and its repetition; at least 2.
         only_last: whether the last symbol is the only target that counts.
 
     Raises:
-        ValueError: for a lag below 2.
+        ValueError: for a delay below 2.
     """
-    _check.flag("only_last", only_last)
-    return NoiseFreeLongLag(_check.at_least("lag", lag, 2), bool(only_last))
+    return NoiseFreeLongLag(delay, only_last)

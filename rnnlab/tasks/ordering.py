@@ -32,6 +32,16 @@ class TemporalOrder(Task):
     length: int
     symbols: int
 
+    def __post_init__(self) -> None:
+        self._store(
+            length=_check.at_least("length", self.length, 10),
+            symbols=_check.positive_int("symbols", self.symbols),
+        )
+        if self.symbols not in WINDOWS:
+            raise ValueError(
+                f"symbols is {self.symbols}; give 2 or 3, the numbers of the experiments"
+            )
+
     @property
     def steps(self) -> int:
         return self.length
@@ -109,8 +119,4 @@ def temporal_order(length: int = 100, symbols: int = 2) -> TemporalOrder:
     Raises:
         ValueError: for a length below 10, and another number of symbols.
     """
-    length = _check.at_least("length", length, 10)
-    symbols = _check.positive_int("symbols", symbols)
-    if symbols not in WINDOWS:
-        raise ValueError(f"symbols is {symbols}; give 2 or 3, the numbers of the experiments")
     return TemporalOrder(length, symbols)

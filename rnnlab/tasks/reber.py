@@ -32,24 +32,24 @@ class EmbeddedReber(Task):
     """Strings of the embedded Reber grammar; see :func:`embedded_reber`.
 
     Attributes:
-        longest: the largest number of symbols in a string.
+        max_length: the largest number of symbols in a string.
     """
 
     kind: ClassVar[Kind] = "class each step"
 
-    longest: int
+    max_length: int
 
     def __post_init__(self) -> None:
-        _check.at_least("longest", self.longest, SHORTEST)
+        self._store(max_length=_check.at_least("max_length", self.max_length, SHORTEST))
 
     @property
     def steps(self) -> int:
-        return self.longest - 1
+        return self.max_length - 1
 
     @property
     def lag(self) -> int:
-        # The second symbol, at step 1, is the target of step longest − 3.
-        return self.longest - 4
+        # The second symbol, at step 1, is the target of step max_length − 3.
+        return self.max_length - 4
 
     @property
     def vocabulary_size(self) -> int:
@@ -60,9 +60,9 @@ class EmbeddedReber(Task):
         return len(SYMBOLS)
 
     def sample(self, key: Key, batch_size: int) -> Batch:
-        """``batch_size`` strings of at most ``longest`` symbols."""
-        chances = jnp.asarray(grammar(self.longest).choice[:, :, 1], jnp.float32)
-        uniforms = jax.random.uniform(key, (self.longest, batch_size), jnp.float32)
+        """``batch_size`` strings of at most ``max_length`` symbols."""
+        chances = jnp.asarray(grammar(self.max_length).choice[:, :, 1], jnp.float32)
+        uniforms = jax.random.uniform(key, (self.max_length, batch_size), jnp.float32)
         symbols, nexts = jnp.asarray(SYMBOL), jnp.asarray(NEXT)
 
         def step(state: Array, inputs: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
@@ -78,11 +78,11 @@ class EmbeddedReber(Task):
 
     def baseline(self) -> float:
         """H(next symbol | symbol) in nats, averaged over the targets."""
-        return conditional_entropy(bigrams(self.longest))
+        return conditional_entropy(bigrams(self.max_length))
 
     def floor(self) -> float:
         """The entropy of a string, divided by the mean number of its targets, in nats."""
-        return conditional_entropy(symbols_by_state(self.longest))
+        return conditional_entropy(symbols_by_state(self.max_length))
 
     def solved(self, metrics: Mapping[str, float]) -> bool:
         """Whether "passed" is 1; without it, whether the loss is near the floor.
@@ -142,18 +142,18 @@ def passed(logits: Array, batch: Batch) -> Array:
     return legal_first(logits, legal(batch.xs), batch.mask)
 
 
-def embedded_reber(longest: int = 40) -> EmbeddedReber:
+def embedded_reber(max_length: int = 40) -> EmbeddedReber:
     """Strings of the embedded Reber grammar: predict the next symbol at each step.
 
     A string is B, then T or P, a string of Reber's grammar, the same T or P again, and E
     (Hochreiter & Schmidhuber 1997, "Long short-term memory", Neural Computation 9, section 5.1).
     Where two symbols are legal, each has probability ½. Strings have 9 symbols at least, 12 on
-    average, and can be of any length; those of more than ``longest`` symbols, one in 787 at 30 and
-    one in 17 639 at 40, are left out, as if they were drawn again. This is exact and has no loop of
-    unknown length: near the limit the choices have the probabilities that they have in strings that
-    end in time.
+    average, and can be of any length; those of more than ``max_length`` symbols, one in 787 at 30
+    and one in 17 639 at 40, are left out, as if they were drawn again. This is exact and has no
+    loop of unknown length: near the limit the choices have the probabilities that they have in
+    strings that end in time.
 
-    Inputs are codes ``[T, B]``, T = longest − 1: all symbols of a string but the last, padded.
+    Inputs are codes ``[T, B]``, T = max_length − 1: all symbols of a string but the last, padded.
     Targets ``[T, B]`` are the symbols one step later; those of the string count (``mask`` and
     ``lengths``). The codes are those of ``SYMBOLS``, B T P S X V E. The longest lag is that from
     the second symbol to its repetition.
@@ -175,9 +175,9 @@ def embedded_reber(longest: int = 40) -> EmbeddedReber:
     True
 
     Args:
-        longest: the largest number of symbols, at least 9.
+        max_length: the largest number of symbols, at least 9.
 
     Raises:
-        ValueError: for a ``longest`` below 9.
+        ValueError: for a ``max_length`` below 9.
     """
-    return EmbeddedReber(longest)
+    return EmbeddedReber(max_length)

@@ -78,8 +78,8 @@ class Grammar(NamedTuple):
 
 
 @functools.cache
-def grammar(longest: int) -> Grammar:
-    """Strings whose choices have probability ½, given that they have at most ``longest`` symbols.
+def grammar(max_length: int) -> Grammar:
+    """Choices of probability ½, given that a string has at most ``max_length`` symbols.
 
     That is the distribution of drawing until a string is short enough (rejection), as a Markov
     chain: an arc has a probability proportional to that of ending in time after it.
@@ -87,8 +87,8 @@ def grammar(longest: int) -> Grammar:
     # The probability of ending within so many symbols more.
     ends = np.zeros(END + 1)
     ends[END] = 1.0
-    choice = np.full((longest, END + 1, 2), 0.5)
-    for step in reversed(range(longest)):
+    choice = np.full((max_length, END + 1, 2), 0.5)
+    for step in reversed(range(max_length)):
         in_time = ends[NEXT]
         either = in_time.sum(1, keepdims=True)
         np.divide(in_time, either, out=choice[step], where=either > 0)
@@ -96,18 +96,18 @@ def grammar(longest: int) -> Grammar:
     flow = np.zeros_like(choice)
     visits = np.zeros(END + 1)
     visits[0] = 1.0
-    for step in range(longest):
+    for step in range(max_length):
         visits[END] = 0.0
         flow[step] = visits[:, None] * choice[step]
         visits = np.bincount(NEXT.ravel(), flow[step].ravel(), END + 1)
     return Grammar(choice, flow)
 
 
-def bigrams(longest: int) -> np.ndarray:
+def bigrams(max_length: int) -> np.ndarray:
     """``[7, 7]``: how often a symbol follows another in a string, expected."""
-    choice, flow = grammar(longest)
+    choice, flow = grammar(max_length)
     counts = np.zeros((len(SYMBOLS), len(SYMBOLS)))
-    for step in range(longest - 1):
+    for step in range(max_length - 1):
         # [state, arc, next arc]
         pairs = flow[step][:, :, None] * choice[step + 1][NEXT]
         pairs[NEXT == END] = 0.0
@@ -116,12 +116,12 @@ def bigrams(longest: int) -> np.ndarray:
     return counts
 
 
-def symbols_by_state(longest: int) -> np.ndarray:
+def symbols_by_state(max_length: int) -> np.ndarray:
     """``[(N − 1) · S, 7]``: how often a symbol leaves a state at a step after the first, expected.
 
     State and step are all that the symbols before say about the next one.
     """
-    flow = grammar(longest).flow[1:]
+    flow = grammar(max_length).flow[1:]
     step, state, _ = np.indices(flow.shape)
     counts = np.zeros((*flow.shape[:2], len(SYMBOLS)))
     np.add.at(counts, (step, state, np.broadcast_to(SYMBOL, flow.shape)), flow)

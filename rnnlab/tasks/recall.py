@@ -30,9 +30,12 @@ class AssociativeRecall(Task):
     values: int
 
     def __post_init__(self) -> None:
-        _check.positive_int("keys", self.keys)
-        _check.at_least("values", self.values, 2)
-        if _check.positive_int("pairs", self.pairs) > self.keys:
+        self._store(
+            keys=_check.positive_int("keys", self.keys),
+            values=_check.at_least("values", self.values, 2),
+            pairs=_check.positive_int("pairs", self.pairs),
+        )
+        if self.pairs > self.keys:
             raise ValueError(
                 f"pairs is {self.pairs}, but there are only {self.keys} keys, and each comes once; "
                 "give fewer pairs, or more keys"

@@ -28,18 +28,18 @@ TASKS: dict[str, Entry] = {
     "multiplication": Entry("multiplication"),
     "temporal-order": Entry("temporal_order"),
     "temporal-order-3": Entry("temporal_order", options={"symbols": 3}),
-    "copy-memory": Entry("copy_memory", "lag"),
-    "copy-padding": Entry("copy_with_padding", "lag"),
-    "noise-free": Entry("noise_free_long_lag", "lag"),
+    "copy-memory": Entry("copy_memory", "delay"),
+    "copy-padding": Entry("copy_with_padding", "delay"),
+    "noise-free": Entry("noise_free_long_lag", "delay"),
     "delayed-xor": Entry("delayed_xor", "delay"),
     "flip-flop": Entry("flip_flop"),
     "parity": Entry("parity"),
     "modular-counting": Entry("modular_counting", options={"modulus": 5}),
     "selective-copy": Entry("selective_copy"),
     "associative-recall": Entry("associative_recall", "pairs"),
-    "anbn": Entry("anbn", "most"),
+    "anbn": Entry("anbn", "max_n"),
     "word": Entry("word_detection"),
-    "reber": Entry("embedded_reber", "longest"),
+    "reber": Entry("embedded_reber", "max_length"),
     "sine": Entry("sine_wave"),
     "digits": Entry("digits", None),
     "digits-permuted": Entry("digits", None, {"permuted": True}),
@@ -51,9 +51,10 @@ def make_task(name: str, length: int | None = None) -> "Task":
 
     Args:
         name: one of ``TASKS``.
-        length: what the task calls its length: steps for most, the delay of copying, of the
-            noise-free task and of the delayed XOR, pairs, the most letters a. None for its default;
-            of no effect for a task of fixed length.
+        length: what the task calls its length: steps for most; the delay for copying, the
+            noise-free task and the delayed XOR; pairs for associative recall; the largest n for
+            aⁿbⁿ; the symbols of the longest string for the Reber grammar. None for its default; of
+            no effect for a task of fixed length.
 
     Raises:
         ValueError: for a name that is not in ``TASKS``, and a length that the task cannot have.

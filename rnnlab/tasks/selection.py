@@ -30,9 +30,12 @@ class SelectiveCopy(Task):
     symbols: int
 
     def __post_init__(self) -> None:
-        _check.positive_int("length", self.length)
-        _check.at_least("symbols", self.symbols, 2)
-        if _check.positive_int("items", self.items) > self.length:
+        self._store(
+            length=_check.positive_int("length", self.length),
+            symbols=_check.at_least("symbols", self.symbols, 2),
+            items=_check.positive_int("items", self.items),
+        )
+        if self.items > self.length:
             raise ValueError(
                 f"items is {self.items}, but the stream has only {self.length} positions; give at "
                 "most that many, or a longer stream"

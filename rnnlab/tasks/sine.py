@@ -22,15 +22,29 @@ class SineWave(Task):
 
     Attributes:
         length: T.
-        periods: the shortest and the longest period, in steps; equal where it is fixed.
+        period: in steps, where it is fixed; else the shortest and the longest.
         noise: the standard deviation of the noise.
     """
 
     kind: ClassVar[Kind] = "numbers each step"
 
     length: int
-    periods: tuple[float, float]
+    period: float | tuple[float, float]
     noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._store(
+            length=_check.positive_int("length", self.length),
+            period=_period(self.period),
+            noise=_noise(self.noise),
+        )
+        # The lag depends on the period.
+        _check.at_least("length", self.length, self.lag + 1)
+
+    @property
+    def periods(self) -> tuple[float, float]:
+        """The shortest and the longest period, in steps; equal where it is fixed."""
+        return self.period if isinstance(self.period, tuple) else (self.period, self.period)
 
     @property
     def steps(self) -> int:
@@ -152,13 +166,11 @@ def sine_wave(
     Raises:
         ValueError: for a shorter length, a period of at most 2, and a negative noise.
     """
-    task = SineWave(_check.positive_int("length", length), _periods(period), _noise(noise))
-    _check.at_least("length", length, task.lag + 1)
-    return task
+    return SineWave(length, period, noise)
 
 
-def _periods(period: Any) -> tuple[float, float]:
-    """The shortest and the longest period; ValueError unless both are above 2."""
+def _period(period: Any) -> float | tuple[float, float]:
+    """One period, or the shortest and the longest; ValueError unless they are above 2."""
     pair = period if isinstance(period, tuple | list) else (period, period)
     are_numbers = all(isinstance(value, Real) and math.isfinite(value) for value in pair)
     if len(pair) != 2 or not are_numbers or not 2 < pair[0] <= pair[1]:
@@ -166,7 +178,8 @@ def _periods(period: Any) -> tuple[float, float]:
             f"period is {_check.brief(period)}; it must be a number of steps above 2, or the "
             "shortest and the longest, such as (10.0, 50.0)"
         )
-    return float(pair[0]), float(pair[1])
+    low, high = map(float, pair)
+    return low if low == high else (low, high)
 
 
 def _noise(noise: float) -> float:

@@ -53,6 +53,10 @@ class Adding(MarkedNumbers):
 
     scaling: str = "sum"
 
+    def __post_init__(self) -> None:
+        _check.one_of("scaling", self.scaling, tuple(SCALES))
+        self._store(length=_check.at_least("length", self.length, LEAST_LENGTH[self.scaling]))
+
     @property
     def lag(self) -> int:
         # Hochreiter's first pair is never one of the two.
@@ -93,6 +97,9 @@ class Adding(MarkedNumbers):
 @dataclasses.dataclass(frozen=True)
 class Multiplication(MarkedNumbers):
     """The multiplication problem; see :func:`multiplication`."""
+
+    def __post_init__(self) -> None:
+        self._store(length=_check.at_least("length", self.length, 2))
 
     def sample(self, key: Key, batch_size: int) -> Batch:
         k_values, k_positions = jax.random.split(key)
@@ -164,8 +171,7 @@ def adding(length: int = 200, scaling: str = "sum") -> Adding:
     Raises:
         ValueError: for a length below that, and an unknown scaling.
     """
-    _check.one_of("scaling", scaling, tuple(SCALES))
-    return Adding(_check.at_least("length", length, LEAST_LENGTH[scaling]), scaling)
+    return Adding(length, scaling)
 
 
 def multiplication(length: int = 200) -> Multiplication:
@@ -191,4 +197,4 @@ def multiplication(length: int = 200) -> Multiplication:
     Raises:
         ValueError: for a length below 2.
     """
-    return Multiplication(_check.at_least("length", length, 2))
+    return Multiplication(length)

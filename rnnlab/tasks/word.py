@@ -37,13 +37,16 @@ class WordDetection(Task):
 
     def __post_init__(self) -> None:
         _check_letters(self.word, self.others)
-        if _check.positive_int("length", self.length) < len(self.word):
+        self._store(length=_check.positive_int("length", self.length))
+        if self.length < len(self.word):
             raise ValueError(
                 f"length is {self.length}, too short for {self.word!r}; give at least "
                 f"{len(self.word)}"
             )
-        _check.fraction("planted", self.planted, closed=True)
-        _check.fraction("misspelled", self.misspelled, closed=False)
+        self._store(
+            planted=float(_check.fraction("planted", self.planted, closed=True)),
+            misspelled=float(_check.fraction("misspelled", self.misspelled, closed=False)),
+        )
 
     @property
     def alphabet(self) -> tuple[str, ...]:

@@ -27,6 +27,10 @@ class DelayedXor(Task):
     length: int
     delay: int
 
+    def __post_init__(self) -> None:
+        delay = _check.natural("delay", self.delay)
+        self._store(delay=delay, length=_check.at_least("length", self.length, delay + 2))
+
     @property
     def steps(self) -> int:
         return self.length
@@ -81,7 +85,7 @@ def delayed_xor(length: int | None = None, delay: int = 10) -> DelayedXor:
     Raises:
         ValueError: for a negative delay, and a length below delay + 2.
     """
-    delay = _check.natural("delay", delay)
     if length is None:
-        length = 2 * (delay + 1)
-    return DelayedXor(_check.at_least("length", length, delay + 2), delay)
+        # A wrong delay is refused as one, not for the length that would follow from it.
+        length = 2 * (_check.natural("delay", delay) + 1)
+    return DelayedXor(length, delay)

@@ -87,7 +87,22 @@ def log_likelihood(model: HiddenMarkov, codes: Any, lengths: Any = None) -> np.n
 
 
 def smooth(model: HiddenMarkov, codes: Any) -> np.ndarray:
-    """P(sₜ | x₁ … x_T), by the forward–backward algorithm, ``[T, B, N]``; raises as above."""
+    """P(sₜ | x₁ … x_T) of each sequence by the forward–backward algorithm, ``[T, B, N]``.
+
+    >>> import numpy as np
+    >>> emissions = np.array([[1.0, 0.0], [0.5, 0.5]])
+    >>> constant = HiddenMarkov(np.full(2, 0.5), np.eye(2), emissions)
+    >>> smooth(constant, [[0], [1]])[:, 0].round(3).tolist()  # only the second state emits 1
+    [[0.0, 1.0], [0.0, 1.0]]
+
+    Args:
+        model: the parameters.
+        codes: symbols ``[T, B]``, whole numbers in 0..V−1.
+
+    Raises:
+        ValueError: for parameters that are no distributions, and symbols that the model lacks.
+        ImportError: where hmmlearn is not installed.
+    """
     estimator, sequences = _prepared(model, codes, None)
     columns = [estimator.predict_proba(sequence) for sequence in sequences]
     return np.stack(columns, axis=1)
@@ -110,8 +125,18 @@ def next_symbols(model: HiddenMarkov, codes: Any) -> np.ndarray:
 
     This is the filter, which hmmlearn does not offer: its posteriors are given all of a sequence.
 
+    >>> import numpy as np
+    >>> emissions = np.array([[1.0, 0.0], [0.5, 0.5]])
+    >>> constant = HiddenMarkov(np.full(2, 0.5), np.eye(2), emissions)
+    >>> next_symbols(constant, [[0], [1]])[:, 0].round(3).tolist()
+    [[0.833, 0.167], [0.5, 0.5]]
+
+    Args:
+        model: the parameters.
+        codes: symbols ``[T, B]``, whole numbers in 0..V−1.
+
     Raises:
-        ValueError: as :func:`log_likelihood`.
+        ValueError: for parameters that are no distributions, and symbols that the model lacks.
     """
     _check_model(model)
     codes = _codes(codes, model.emissions.shape[1])
@@ -153,18 +178,23 @@ def baum_welch(
         states: N.
         vocabulary_size: V.
         lengths: ``[B]``, in 1..T; None where all sequences have T steps.
-        iterations: the most iterations.
-        tolerance: the gain of the whole log-likelihood, in nats, below which the fit ends.
+        iterations: maximum number of iterations.
+        tolerance: the gain of the whole log-likelihood, in nats, below which the fit ends; at least
+            0.
         pseudocount: added to the expected counts of each transition, emission and first state, so
-            that nothing becomes impossible; the likelihood may then fall.
+            that nothing becomes impossible; the likelihood may then fall. At least 0.
         seed: of the random start.
 
     Raises:
-        ValueError: for sizes below 1, and symbols outside of the vocabulary.
+        ValueError: for sizes below 1, a negative or infinite tolerance or pseudocount, and symbols
+            outside of the vocabulary.
         ImportError: where hmmlearn is not installed.
     """
     states = _check.positive_int("states", states)
     size = _check.positive_int("vocabulary_size", vocabulary_size)
+    iterations = _check.positive_int("iterations", iterations)
+    _check_not_negative("tolerance", tolerance)
+    _check_not_negative("pseudocount", pseudocount)
     sequences = _sequences(codes, size, lengths)
     prior = 1.0 + pseudocount
     estimator = _estimator()(
@@ -173,7 +203,7 @@ def baum_welch(
         startprob_prior=prior,
         transmat_prior=prior,
         emissionprob_prior=prior,
-        n_iter=_check.positive_int("iterations", iterations),
+        n_iter=iterations,
         tol=tolerance,
         random_state=seed,
         implementation="scaling",
@@ -186,6 +216,13 @@ def baum_welch(
         emissions=_distributions(estimator.emissionprob_),
     )
     return HiddenMarkovFit(model, np.array(estimator.monitor_.history))
+
+
+def _check_not_negative(name: str, value: float) -> None:
+    """ValueError unless ``value`` is a finite number of at least 0."""
+    _check.number(name, value)
+    if value < 0:
+        raise ValueError(f"{name} is {value}; it must be at least 0")
 
 
 @contextlib.contextmanager

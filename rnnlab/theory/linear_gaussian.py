@@ -23,17 +23,17 @@ class LinearGaussian(NamedTuple):
 
     Attributes:
         transition: A, ``[S, S]``.
-        state_noise: Q, ``[S, S]``.
+        state_covariance: Q, the covariance of wₜ, ``[S, S]``.
         readout: C, ``[O, S]``.
-        output_noise: R, ``[O, O]``.
+        output_covariance: R, the covariance of vₜ, ``[O, O]``.
         start_mean: m, ``[S]``.
         start_covariance: P, ``[S, S]``.
     """
 
     transition: np.ndarray
-    state_noise: np.ndarray
+    state_covariance: np.ndarray
     readout: np.ndarray
-    output_noise: np.ndarray
+    output_covariance: np.ndarray
     start_mean: np.ndarray
     start_covariance: np.ndarray
 
@@ -85,7 +85,7 @@ class LinearGaussianFit(NamedTuple):
     log_likelihoods: np.ndarray
 
 
-def stationary_covariance(transition: Any, state_noise: Any) -> np.ndarray:
+def stationary_covariance(transition: Any, state_covariance: Any) -> np.ndarray:
     """P = A P Aᵀ + Q ``[S, S]``: the covariance of a state that has long been running.
 
     >>> stationary_covariance([[0.5]], [[3.0]])
@@ -101,7 +101,7 @@ def stationary_covariance(transition: Any, state_noise: Any) -> np.ndarray:
             f"the spectral radius of transition is {radius:.3g}, so that no covariance is "
             "stationary; it must be below 1"
         )
-    return scipy.linalg.solve_discrete_lyapunov(transition, np.asarray(state_noise, float))
+    return scipy.linalg.solve_discrete_lyapunov(transition, np.asarray(state_covariance, float))
 
 
 def kalman_filter(model: LinearGaussian, ys: Any) -> Filtered:
@@ -200,9 +200,9 @@ def _random(ys: np.ndarray, states: int, seed: int) -> LinearGaussian:
     scale = ys.std(axis=(0, 1)) + 1e-6
     return LinearGaussian(
         transition=0.9 * rotation,
-        state_noise=0.2 * np.eye(states),
+        state_covariance=0.2 * np.eye(states),
         readout=scale[:, None] * rng.normal(size=(outputs, states)) / np.sqrt(states),
-        output_noise=np.diag(scale**2) / 2,
+        output_covariance=np.diag(scale**2) / 2,
         start_mean=np.zeros(states),
         start_covariance=np.eye(states),
     )
@@ -219,14 +219,14 @@ def _maximised(ys: np.ndarray, smoothed: Smoothed) -> LinearGaussian:
     before, after = squares[:-1].sum(axis=0), squares[1:].sum(axis=0)
     transition = np.linalg.solve(before, lagged.T).T  # A = Σ E[zₜ₊₁ zₜᵀ] (Σ E[zₜ zₜᵀ])⁻¹
     readout = np.linalg.solve(squares.sum(axis=0), outputs.T).T  # C = Σ y E[z]ᵀ (Σ E[z zᵀ])⁻¹
-    state_noise = (after - transition @ lagged.T) / (batch * (steps - 1))
-    output_noise = (np.einsum("tbo,tbp->op", ys, ys) - readout @ outputs.T) / (batch * steps)
+    state_covariance = (after - transition @ lagged.T) / (batch * (steps - 1))
+    output_covariance = (np.einsum("tbo,tbp->op", ys, ys) - readout @ outputs.T) / (batch * steps)
     mean = z[0].mean(axis=0)
     return LinearGaussian(
         transition=transition,
-        state_noise=_symmetric(state_noise),
+        state_covariance=_symmetric(state_covariance),
         readout=readout,
-        output_noise=_symmetric(output_noise),
+        output_covariance=_symmetric(output_covariance),
         start_mean=mean,
         start_covariance=_symmetric(squares[0] / batch - np.outer(mean, mean)),
     )
@@ -255,9 +255,9 @@ def _systems(model: LinearGaussian, ys: Any) -> Iterator[Any]:
         system = KalmanSmoother(ys.shape[-1], states, k_posdef=states, tolerance=0)
         system["transition"] = model.transition
         system["selection"] = np.eye(states)
-        system["state_cov"] = model.state_noise
+        system["state_cov"] = model.state_covariance
         system["design"] = model.readout
-        system["obs_cov"] = model.output_noise
+        system["obs_cov"] = model.output_covariance
         system.initialize_known(np.asarray(model.start_mean), np.asarray(model.start_covariance))
         system.bind(np.ascontiguousarray(sequence))
         yield system

@@ -26,24 +26,24 @@ class AnBn(Task):
     """Strings aⁿbⁿ; see :func:`anbn`.
 
     Attributes:
-        most: the largest n.
+        max_n: the largest n.
     """
 
     kind: ClassVar[Kind] = "class each step"
 
-    most: int
+    max_n: int
 
     def __post_init__(self) -> None:
-        _check.at_least("most", self.most, 2)
+        self._store(max_n=_check.at_least("max_n", self.max_n, 2))
 
     @property
     def steps(self) -> int:
-        return 2 * self.most + 1
+        return 2 * self.max_n + 1
 
     @property
     def lag(self) -> int:
         # From the first a, at step 1, to the end, which is the target of step 2n.
-        return 2 * self.most - 1
+        return 2 * self.max_n - 1
 
     @property
     def vocabulary_size(self) -> int:
@@ -54,8 +54,8 @@ class AnBn(Task):
         return len(SYMBOLS)
 
     def sample(self, key: Key, batch_size: int) -> Batch:
-        """``batch_size`` strings, each with an n of its own, uniform in 1..most."""
-        counts = jax.random.randint(key, (batch_size,), 1, self.most + 1, jnp.int32)
+        """``batch_size`` strings, each with an n of its own, uniform in 1..max_n."""
+        counts = jax.random.randint(key, (batch_size,), 1, self.max_n + 1, jnp.int32)
         return _strings(counts, self.steps)
 
     def strings(self, counts: Iterable[int]) -> Batch:
@@ -73,8 +73,8 @@ class AnBn(Task):
         return _strings(jnp.array(counts, jnp.int32), 2 * max(counts) + 1)
 
     def baseline(self) -> float:
-        """2m H(1/m) / (2m + 1) with m = (most + 1) / 2; see :func:`anbn`."""
-        mean = (self.most + 1) / 2
+        """2m H(1/m) / (2m + 1) with m = (max_n + 1) / 2; see :func:`anbn`."""
+        mean = (self.max_n + 1) / 2
         # Expected successors in a string: its start is followed by an a, an a by m − 1 a's and
         # one b, and a b by m − 1 b's and the end.
         after_start = [1, 0, 0]
@@ -83,8 +83,8 @@ class AnBn(Task):
         return conditional_entropy([after_start, after_a, after_b])
 
     def floor(self) -> float:
-        """ln(most) / (most + 2), the entropy of n in a string of most + 2 targets on average."""
-        return math.log(self.most) / (self.most + 2)
+        """ln(max_n) / (max_n + 2), the entropy of n in a string of max_n + 2 targets on average."""
+        return math.log(self.max_n) / (self.max_n + 2)
 
     def solved(self, metrics: Mapping[str, float]) -> bool:
         """Whether the loss exceeds the floor by at most a hundredth of the baseline."""
@@ -127,20 +127,20 @@ def accepted(logits: Array, batch: Batch) -> Array:
     return legal_first(logits, is_next, is_determined)
 
 
-def anbn(most: int = 5) -> AnBn:
-    """Strings aⁿbⁿ, n uniform in 1..most: predict the next symbol at each step.
+def anbn(max_n: int = 5) -> AnBn:
+    """Strings aⁿbⁿ, n uniform in 1..max_n: predict the next symbol at each step.
 
     Gers & Schmidhuber 2001 ("LSTM recurrent networks learn simple context-free and
     context-sensitive languages", IEEE Transactions on Neural Networks 12).
 
-    Inputs are codes ``[T, B]``, T = 2 most + 1: EOS a … a b … b, padded with EOS. Targets
+    Inputs are codes ``[T, B]``, T = 2 max_n + 1: EOS a … a b … b, padded with EOS. Targets
     ``[T, B]`` are the symbols one step later, the last of them EOS; the 2n + 1 of each string count
     (``mask`` and ``lengths``). The codes are those of ``SYMBOLS``: a = 0, b = 1, EOS = 2, UNK = 3.
 
-    With m = (most + 1) / 2, the mean of n, and H(p) = −p ln p − (1 − p) ln(1 − p), a counted target
-    costs the best predictor that sees the current symbol alone 2m H(1/m) / (2m + 1) nats. One with
-    memory pays only for n, since after k a's a b follows with probability 1/(most − k + 1): the
-    floor is ln(most) / (2m + 1).
+    With m = (max_n + 1) / 2, the mean of n, and H(p) = −p ln p − (1 − p) ln(1 − p), a counted
+    target costs the best predictor that sees the current symbol alone 2m H(1/m) / (2m + 1) nats.
+    One with memory pays only for n, since after k a's a b follows with probability
+    1/(max_n − k + 1): the floor is ln(max_n) / (2m + 1).
 
     Solved is a loss of at most the floor plus a hundredth of the baseline; "accuracy" is no
     measure, since no network can predict the first b. In the paper a network must predict every
@@ -155,6 +155,6 @@ def anbn(most: int = 5) -> AnBn:
     (0.5456, 0.2299)
 
     Raises:
-        ValueError: for ``most`` below 2.
+        ValueError: for a ``max_n`` below 2.
     """
-    return AnBn(most)
+    return AnBn(max_n)

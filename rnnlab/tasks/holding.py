@@ -28,6 +28,13 @@ class FlipFlop(Task):
     bits: int
     probability: float
 
+    def __post_init__(self) -> None:
+        self._store(
+            length=_check.at_least("length", self.length, 2),
+            bits=_check.positive_int("bits", self.bits),
+            probability=float(_check.fraction("probability", self.probability, closed=False)),
+        )
+
     @property
     def steps(self) -> int:
         return self.length
@@ -86,8 +93,4 @@ def flip_flop(length: int = 64, bits: int = 3, probability: float = 0.5) -> Flip
     Raises:
         ValueError: for a length below 2, no bits and a probability outside [0, 1).
     """
-    return FlipFlop(
-        length=_check.at_least("length", length, 2),
-        bits=_check.positive_int("bits", bits),
-        probability=float(_check.fraction("probability", probability, closed=False)),
-    )
+    return FlipFlop(length, bits, probability)

@@ -29,8 +29,10 @@ class ModularCounting(Task):
     modulus: int
 
     def __post_init__(self) -> None:
-        _check.positive_int("length", self.length)
-        _check.at_least("modulus", self.modulus, 2)
+        self._store(
+            length=_check.positive_int("length", self.length),
+            modulus=_check.at_least("modulus", self.modulus, 2),
+        )
 
     @property
     def steps(self) -> int:
