@@ -3,6 +3,7 @@
 import itertools
 import math
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -184,6 +185,8 @@ def test_a_state_for_each_word_reaches_the_bound():
         np.testing.assert_allclose(loss, math.log(8 / states), atol=1e-12)
 
 
+LISTS: Any = [0.5, 0.5], [[1, 0], [0, 1]], [[1, 0], [0, 1]]
+NO_MODEL: Any = (1, 2)
 FAULTS = {
     "symbols": (lambda: next_symbols(MODEL, [[0], [5]]), "0..1", "5"),
     "floats": (lambda: next_symbols(MODEL, [[0.5]]), "float64", "whole"),
@@ -191,6 +194,11 @@ FAULTS = {
     "shapes": (lambda: next_symbols(MODEL._replace(transitions=np.eye(2)), ALL), "[N, N]"),
     "rows": (lambda: next_symbols(MODEL._replace(start=np.ones(N)), ALL), "start", "sum"),
     "lengths": (lambda: log_likelihood(MODEL, ALL, np.zeros(32, int)), "lengths", "1..5"),
+    "no model": (lambda: log_likelihood(NO_MODEL, ALL), "model is (1, 2)", "HiddenMarkov("),
+    "impossible": (
+        lambda: smooth(HiddenMarkov(*LISTS), [[0, 1], [0, 0]]),
+        "sequence 1 has probability 0",
+    ),
     "states": (lambda: baum_welch(ALL, 0, V), "states"),
     "a vocabulary": (lambda: baum_welch(ALL, 2, 1), "0..0"),
     "iterations": (lambda: baum_welch(ALL, 2, V, iterations=0), "iterations is 0"),

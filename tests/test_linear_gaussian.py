@@ -1,6 +1,7 @@
 """Linear dynamical systems by statsmodels, against the joint Gaussian of all outputs."""
 
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -156,6 +157,8 @@ def test_a_stationary_covariance_stays_what_it_is():
     np.testing.assert_allclose(again, turned)
 
 
+NO_MODEL: Any = None
+NO_READOUT = np.full((O, S), np.nan)
 FAULTS = {
     "no batch": (lambda: kalman_filter(MODEL, YS[:, 0]), "[T, B, O]"),
     "a gap": (lambda: kalman_filter(MODEL, YS * np.nan), "ys", "NaN"),
@@ -163,8 +166,43 @@ FAULTS = {
     "a matrix": (lambda: kalman_smoother(MODEL._replace(transition=np.eye(2)), YS), "transition"),
     "states": (lambda: em(YS, 0), "states"),
     "one step": (lambda: em(YS[:1], 2), "one step"),
+    "constant": (lambda: em(np.ones((30, 2, 1)), 1), "output 0 of ys is constant"),
+    "no model": (lambda: kalman_filter(NO_MODEL, YS), "model is None", "LinearGaussian"),
+    "no states": (lambda: kalman_filter(MODEL._replace(start_mean=[]), YS), "one state at least"),
+    "nan": (lambda: kalman_filter(MODEL._replace(readout=NO_READOUT), YS), "readout holds NaN"),
+    "negative": (
+        lambda: kalman_filter(MODEL._replace(output_covariance=-np.eye(O)), YS),
+        "output_covariance has a negative eigenvalue",
+    ),
+    "asymmetric": (
+        lambda: stationary_covariance(np.eye(2) / 2, [[1.0, 0.5], [0.0, 1.0]]),
+        "state_covariance is not symmetric",
+    ),
     "growth": (lambda: stationary_covariance(np.eye(2), np.eye(2)), "spectral radius", "below 1"),
 }
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-7, 1e-12])
+def test_small_outputs_are_filtered_as_large_ones_are(scale):
+    one = np.ones((1, 1))
+    ys = np.random.default_rng(0).normal(size=(30, 2, 1)).cumsum(axis=0)
+    walk = LinearGaussian(one, one, one, one, np.zeros(1), one)
+    small = walk._replace(readout=scale * one, output_covariance=scale**2 * one)
+    expected, got = kalman_filter(walk, ys), kalman_filter(small, scale * ys)
+    np.testing.assert_allclose(got.predictions, scale * expected.predictions, rtol=1e-9)
+    likelihoods = got.log_likelihood + len(ys) * np.log(scale)
+    np.testing.assert_allclose(likelihoods, expected.log_likelihood, rtol=1e-9)
+    smoothed = kalman_smoother(small, scale * ys)
+    np.testing.assert_allclose(smoothed.states, kalman_smoother(walk, ys).states, rtol=1e-9)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-6])
+def test_em_ends_where_an_output_has_no_noise(scale):
+    ys = scale * np.sin(np.arange(50) / 3)[:, None, None]
+    fit = em(ys, states=2)
+    assert len(fit.log_likelihoods) < 100
+    assert (np.diff(fit.log_likelihoods) > 0).all()
+    assert fit.model.output_covariance[0, 0] >= 1e-8 * ys.var()
 
 
 @pytest.mark.parametrize("fault", FAULTS)

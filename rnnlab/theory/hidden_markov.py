@@ -100,11 +100,19 @@ def smooth(model: HiddenMarkov, codes: Any) -> np.ndarray:
         codes: symbols ``[T, B]``, whole numbers in 0..V−1.
 
     Raises:
-        ValueError: for parameters that are no distributions, and symbols that the model lacks.
+        ValueError: for parameters that are no distributions, symbols that the model lacks, and
+            sequences that it cannot emit.
         ImportError: where hmmlearn is not installed.
     """
     estimator, sequences = _prepared(model, codes, None)
-    columns = [estimator.predict_proba(sequence) for sequence in sequences]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        columns = [estimator.predict_proba(sequence) for sequence in sequences]
+    for index, column in enumerate(columns):
+        if np.isnan(column).any():
+            raise ValueError(
+                f"sequence {index} has probability 0 under the model, so that its states have no "
+                "distribution; fit the model with a pseudocount"
+            )
     return np.stack(columns, axis=1)
 
 
@@ -138,7 +146,7 @@ def next_symbols(model: HiddenMarkov, codes: Any) -> np.ndarray:
     Raises:
         ValueError: for parameters that are no distributions, and symbols that the model lacks.
     """
-    _check_model(model)
+    model = _checked(model)
     codes = _codes(codes, model.emissions.shape[1])
     belief = np.broadcast_to(model.start, (codes.shape[1], model.start.size))
     predictions = []
@@ -257,13 +265,13 @@ def _estimator() -> Any:
 
 def _prepared(model: HiddenMarkov, codes: Any, lengths: Any) -> tuple[Any, list[np.ndarray]]:
     """hmmlearn's estimator with these parameters, and the sequences as it takes them."""
-    _check_model(model)
+    model = _checked(model)
     states, size = model.emissions.shape
     sequences = _sequences(codes, size, lengths)
     estimator = _estimator()(n_components=states, n_features=size)
-    estimator.startprob_ = np.asarray(model.start, float)
-    estimator.transmat_ = np.asarray(model.transitions, float)
-    estimator.emissionprob_ = np.asarray(model.emissions, float)
+    estimator.startprob_ = model.start
+    estimator.transmat_ = model.transitions
+    estimator.emissionprob_ = model.emissions
     return estimator, sequences
 
 
@@ -295,8 +303,12 @@ def _codes(codes: Any, size: int) -> np.ndarray:
     return codes
 
 
-def _check_model(model: HiddenMarkov) -> None:
-    """ValueError unless shapes fit and every row is a distribution."""
+def _checked(model: Any) -> HiddenMarkov:
+    """The model with arrays of floats; ValueError unless shapes fit and rows are distributions."""
+    if not isinstance(model, HiddenMarkov):
+        raise ValueError(
+            f"model is {_check.brief(model)}; give HiddenMarkov(start, transitions, emissions)"
+        )
     shapes = [np.shape(array) for array in model]
     states = shapes[0][0] if len(shapes[0]) == 1 else 0
     if shapes[1] != (states, states) or len(shapes[2]) != 2 or shapes[2][0] != states:
@@ -304,10 +316,11 @@ def _check_model(model: HiddenMarkov) -> None:
             f"start, transitions and emissions have the shapes {', '.join(map(str, shapes))}; give "
             "[N], [N, N] and [N, V]"
         )
-    for name, rows in zip(model._fields, model, strict=True):
-        rows = np.asarray(rows, float)
+    arrays = [np.asarray(array, float) for array in model]
+    for name, rows in zip(model._fields, arrays, strict=True):
         if (rows < 0).any() or not np.allclose(rows.sum(axis=-1), 1):
             raise ValueError(
                 f"{name} has a row that is no distribution; its entries must be at least 0 and sum "
                 "to 1"
             )
+    return HiddenMarkov(*arrays)

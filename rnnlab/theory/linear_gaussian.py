@@ -16,6 +16,9 @@ import scipy.linalg
 from rnnlab import _check
 from rnnlab._results import result
 
+LEAST_NOISE = 1e-8
+"""EM ends where the noise of an output falls below this share of its variance."""
+
 
 @result
 class LinearGaussian(NamedTuple):
@@ -92,16 +95,20 @@ def stationary_covariance(transition: Any, state_covariance: Any) -> np.ndarray:
     array([[4.]])
 
     Raises:
-        ValueError: for a system that does not decay.
+        ValueError: for a system that does not decay, and a Q that is no covariance.
     """
     transition = np.asarray(transition, float)
+    if transition.ndim != 2 or transition.shape[0] != transition.shape[1]:
+        raise ValueError(f"transition has shape {transition.shape}; it must be [S, S]")
+    _check.finite("transition", transition)
+    state_covariance = _covariance("state_covariance", state_covariance)
     radius = np.abs(np.linalg.eigvals(transition)).max()
     if radius >= 1:
         raise ValueError(
             f"the spectral radius of transition is {radius:.3g}, so that no covariance is "
             "stationary; it must be below 1"
         )
-    return scipy.linalg.solve_discrete_lyapunov(transition, np.asarray(state_covariance, float))
+    return scipy.linalg.solve_discrete_lyapunov(transition, state_covariance)
 
 
 def kalman_filter(model: LinearGaussian, ys: Any) -> Filtered:
@@ -115,30 +122,40 @@ def kalman_filter(model: LinearGaussian, ys: Any) -> Filtered:
     (array([0. , 0.5]), array([2. , 2.5]))
 
     Raises:
-        ValueError: for shapes that do not fit, and outputs that are not finite.
+        ValueError: for shapes that do not fit, matrices that are no covariances, and numbers that
+            are not finite.
         ImportError: where statsmodels is not installed.
     """
+    ys = _outputs(ys)
+    model = _checked(model, ys.shape[-1])
     predictions, states, values = [], [], []
     covariances = np.zeros(0)
-    for system in _systems(model, ys):
+    scales = _scales(model)
+    for system in _systems(model, ys, scales):
         found = system.filter()
-        predictions.append(found.forecasts.T)
+        predictions.append(found.forecasts.T * scales)
         states.append(found.filtered_state.T)
         values.append(found.llf)
-        covariances = np.moveaxis(found.forecasts_error_cov, -1, 0)
+        covariances = np.moveaxis(found.forecasts_error_cov, -1, 0) * np.outer(scales, scales)
     return Filtered(
         predictions=np.stack(predictions, axis=1),
         prediction_covariances=covariances,
         states=np.stack(states, axis=1),
-        log_likelihood=np.array(values),
+        log_likelihood=np.array(values) - len(ys) * np.log(scales).sum(),
     )
 
 
 def kalman_smoother(model: LinearGaussian, ys: Any) -> Smoothed:
     """The states given all outputs ``[T, B, O]``; raises as :func:`kalman_filter`."""
+    ys = _outputs(ys)
+    return _smoothed(_checked(model, ys.shape[-1]), ys)
+
+
+def _smoothed(model: LinearGaussian, ys: np.ndarray) -> Smoothed:
     states, values = [], []
     covariances = lag_covariances = np.zeros(0)
-    for system in _systems(model, ys):
+    scales = _scales(model)
+    for system in _systems(model, ys, scales):
         found = system.smooth()
         states.append(found.smoothed_state.T)
         values.append(found.llf)
@@ -149,7 +166,7 @@ def kalman_smoother(model: LinearGaussian, ys: Any) -> Smoothed:
         states=np.stack(states, axis=1),
         covariances=covariances,
         lag_covariances=lag_covariances,
-        log_likelihood=np.array(values),
+        log_likelihood=np.array(values) - len(ys) * np.log(scales).sum(),
     )
 
 
@@ -159,34 +176,45 @@ def em(ys: Any, states: int, *, iterations: int = 100, seed: int = 0) -> LinearG
     The smoother gives the moments of the states, and the parameters that are most likely with these
     have a closed form (Shumway & Stoffer 1982, J. Time Series Analysis 3; Ghahramani & Hinton 1996,
     "Parameter estimation for linear dynamical systems"). No iteration lowers the likelihood, but
-    the maximum that is reached depends on the start.
+    the maximum that is reached depends on the start. Without noise in an output the likelihood has
+    no maximum: the fit ends where the noise falls below 1e-8 of the variance of the output.
 
     >>> import numpy as np
     >>> ys = np.sin(np.arange(50) / 3)[:, None, None]
-    >>> fit = em(ys, states=2, iterations=20)
+    >>> fit = em(ys, states=2)
     >>> bool(np.all(np.diff(fit.log_likelihoods) > 0))
     True
 
     Args:
         ys: outputs ``[T, B, O]``, T at least 2.
         states: S.
-        iterations: their number.
+        iterations: maximum number of iterations.
         seed: of the random start.
 
     Raises:
-        ValueError: for sizes below 1, shapes that do not fit, and outputs that are not finite.
+        ValueError: for sizes below 1, shapes that do not fit, and outputs that are constant or not
+            finite.
         ImportError: where statsmodels is not installed.
     """
     states = _check.positive_int("states", states)
     ys = _outputs(ys)
     if len(ys) < 2:
         raise ValueError("ys has one step; give at least two, since a transition is to be fitted")
+    variances = ys.var(axis=(0, 1))
+    if not variances.all():
+        raise ValueError(
+            f"output {int(np.argmin(variances))} of ys is constant; leave it out, since it tells "
+            "nothing"
+        )
     model = _random(ys, states, seed)
     values = []
     for _ in range(_check.positive_int("iterations", iterations)):
-        smoothed = kalman_smoother(model, ys)
+        smoothed = _smoothed(model, ys)
         values.append(smoothed.log_likelihood.sum())
-        model = _maximised(ys, smoothed)
+        new = _maximised(ys, smoothed)
+        if (np.diag(new.output_covariance) < LEAST_NOISE * variances).any():
+            break
+        model = new
     return LinearGaussianFit(model, np.array(values))
 
 
@@ -197,7 +225,7 @@ def _random(ys: np.ndarray, states: int, seed: int) -> LinearGaussian:
     # Antisymmetric, so that the states turn: from a reflection EM does not find oscillations.
     rotation = scipy.linalg.expm(np.tril(speeds, -1) - np.tril(speeds, -1).T)
     outputs = ys.shape[-1]
-    scale = ys.std(axis=(0, 1)) + 1e-6
+    scale = ys.std(axis=(0, 1))
     return LinearGaussian(
         transition=0.9 * rotation,
         state_covariance=0.2 * np.eye(states),
@@ -237,10 +265,18 @@ def _symmetric(matrix: np.ndarray) -> np.ndarray:
     return (matrix + matrix.T) / 2
 
 
-def _systems(model: LinearGaussian, ys: Any) -> Iterator[Any]:
-    """The system as statsmodels takes it, with each of the sequences ``[T, B, O]``."""
-    ys = _outputs(ys)
-    _check_model(model, ys.shape[-1])
+def _scales(model: LinearGaussian) -> np.ndarray:
+    """The standard deviations of the first outputs ``[O]``; 1 for a constant."""
+    of_states = model.readout @ model.start_covariance @ model.readout.T
+    variances = np.diag(of_states + model.output_covariance)
+    return np.sqrt(np.where(variances > 0, variances, 1))
+
+
+def _systems(model: LinearGaussian, ys: np.ndarray, scales: np.ndarray) -> Iterator[Any]:
+    """The system as statsmodels takes it, with each of the sequences ``[T, B, O]``.
+
+    The outputs are divided by ``scales``: statsmodels takes variances below 1e-13 for zero.
+    """
     try:
         from statsmodels.tsa.statespace.kalman_smoother import KalmanSmoother
     except ImportError:
@@ -256,10 +292,10 @@ def _systems(model: LinearGaussian, ys: Any) -> Iterator[Any]:
         system["transition"] = model.transition
         system["selection"] = np.eye(states)
         system["state_cov"] = model.state_covariance
-        system["design"] = model.readout
-        system["obs_cov"] = model.output_covariance
+        system["design"] = model.readout / scales[:, None]
+        system["obs_cov"] = model.output_covariance / np.outer(scales, scales)
         system.initialize_known(np.asarray(model.start_mean), np.asarray(model.start_covariance))
-        system.bind(np.ascontiguousarray(sequence))
+        system.bind(np.ascontiguousarray(sequence / scales))
         yield system
 
 
@@ -272,13 +308,40 @@ def _outputs(ys: Any) -> np.ndarray:
     return ys
 
 
-def _check_model(model: LinearGaussian, outputs: int) -> None:
+def _checked(model: Any, outputs: int) -> LinearGaussian:
+    """The model with arrays of floats; ValueError for shapes and values that cannot be."""
+    if not isinstance(model, LinearGaussian):
+        raise ValueError(f"model is {_check.brief(model)}; give a LinearGaussian")
     states = np.shape(model.start_mean)[0] if np.ndim(model.start_mean) == 1 else 0
+    if not states:
+        raise ValueError(
+            f"start_mean has shape {np.shape(model.start_mean)}; it must be [S], with one state at "
+            "least"
+        )
     square = states, states
     wanted = square, square, (outputs, states), (outputs, outputs), (states,), square
+    arrays = []
     for name, value, shape in zip(model._fields, model, wanted, strict=True):
-        if np.shape(value) != shape or not states:
+        array = np.asarray(value, float)
+        if array.shape != shape:
             raise ValueError(
-                f"{name} has shape {np.shape(value)}, but {shape} is needed for {states} states "
-                f"and {outputs} outputs; give all parameters one size"
+                f"{name} has shape {array.shape}, but {shape} is needed for {states} states and "
+                f"{outputs} outputs; give all parameters one size"
             )
+        _check.finite(name, array)
+        arrays.append(_covariance(name, array) if name.endswith("covariance") else array)
+    return LinearGaussian(*arrays)
+
+
+def _covariance(name: str, value: Any) -> np.ndarray:
+    """``value`` as floats; ValueError unless it is symmetric without negative eigenvalues."""
+    matrix = np.asarray(value, float)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise ValueError(f"{name} has shape {matrix.shape}; a covariance is a square matrix")
+    _check.finite(name, matrix)
+    rounding = 1e-9 * np.abs(matrix).max(initial=0.0)
+    if np.abs(matrix - matrix.T).max(initial=0.0) > rounding:
+        raise ValueError(f"{name} is not symmetric; a covariance is, so give (M + M.T) / 2")
+    if np.linalg.eigvalsh(matrix).min(initial=0.0) < -rounding:
+        raise ValueError(f"{name} has a negative eigenvalue; a covariance has none")
+    return matrix
