@@ -386,6 +386,15 @@ def test_wrong_input_gives_one_sentence(fault):
     one_sentence(call, *words)
 
 
+@each_network
+def test_inputs_that_do_not_fit_are_refused(name):
+    network, _ = NETWORKS[name]
+    params = network.init(jax.random.key(0), I)
+    one_sentence(lambda: network(params, jnp.zeros((5, 2, I + 1))), f"xs has {I + 1} features")
+    for shape in ((5, I), (5, 2, 2, I)):
+        one_sentence(lambda shape=shape: network(params, jnp.zeros(shape)), "[T, B, I]")
+
+
 def test_networks_are_no_cells():
     """An instrument of recurrence says so."""
     network = WindowNetwork(3)

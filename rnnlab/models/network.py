@@ -38,6 +38,10 @@ class Network:
         """Initial parameters for inputs of ``input_size`` features."""
         raise NotImplementedError
 
+    def features(self, params: Any) -> int:
+        """I, the number of features that these parameters read."""
+        raise NotImplementedError
+
     def run(self, params: Any, xs: Array, starts: Array | None) -> Array:
         """The outputs ``[T, B, H]``.
 
@@ -69,6 +73,17 @@ class Network:
             ValueError: for inputs, lengths and resets that do not fit.
         """
         _check.sequence(xs)
+        if xs.ndim != 3:
+            raise ValueError(
+                f"xs has shape {xs.shape}; a network without recurrence takes [T, B, I], with one "
+                "axis for the batch"
+            )
+        features = self.features(params)
+        if xs.shape[-1] != features:
+            raise ValueError(
+                f"xs has {xs.shape[-1]} features, but the parameters are for {features}; give "
+                "inputs of that size, or new parameters"
+            )
         steps, batch = xs.shape[0], xs.shape[1:-1]
         starts = None
         if resets is not None:

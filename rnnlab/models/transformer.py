@@ -86,6 +86,9 @@ class Transformer(Network):
         variables = self._blocks.init(key, xs, jnp.zeros((1, 1), int), mask)
         return variables["params"]
 
+    def features(self, params: Any) -> int:
+        return params["input"]["kernel"].shape[0]
+
     def run(self, params: Any, xs: Array, starts: Array | None) -> Array:
         steps = jnp.arange(xs.shape[0])
         positions = steps[None]

@@ -68,6 +68,9 @@ class DelayNetwork(Network):
             size = self.hidden_size
         return DelayParams(tuple(layers))
 
+    def features(self, params: DelayParams) -> int:
+        return params.layers[0].w.shape[0] // len(self.delays[0])
+
     def run(self, params: DelayParams, xs: Array, starts: Array | None) -> Array:
         phi = activation_function(self.activation)
         for delays, layer in zip(self.delays, params.layers, strict=True):
@@ -207,6 +210,10 @@ class Autoregression(Network):
                 f"give Autoregression({input_size}, window={self.window})"
             )
         return AutoregressionParams()
+
+    def features(self, params: AutoregressionParams) -> int:
+        del params
+        return self.input_size
 
     def run(self, params: AutoregressionParams, xs: Array, starts: Array | None) -> Array:
         del params
