@@ -213,6 +213,11 @@ def test_a_length_that_a_task_cannot_have_is_refused():
         memory.units(MemorySettings(lengths=(1,), tasks=("adding",)))
 
 
+def test_a_length_without_a_lag_is_refused():
+    settings = MemorySettings(lengths=(1,), tasks=("parity",))
+    one_sentence(lambda: memory.units(settings), "parity needs no memory at length 1")
+
+
 def test_a_seed_that_diverged_counts_as_the_lowest():
     names = ("skill", "horizon_before", "horizon_after", "exponent_before", "exponent_after")
     rows = [dict.fromkeys(names, value) for value in (None, None, 0.9)]

@@ -60,7 +60,7 @@ def test_baselines_in_closed_form():
     same, other = 1 / 40 + 39 / 40 / 2, 39 / 40 / 2
     running = -same * math.log(same) - other * math.log(other)
     assert parity(40, each_step=True).baseline() == pytest.approx(running, rel=1e-14)
-    assert parity(1, each_step=True).baseline() == 0
+    assert parity(1, each_step=True).baseline() == parity(1).baseline() == 0
 
 
 @pytest.mark.parametrize("task", TASKS[:4], ids=str)

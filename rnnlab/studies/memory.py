@@ -103,6 +103,10 @@ def _check_budget(settings: MemorySettings, unit: Unit) -> None:
         task = make_task(unit.task, unit.length)
     except ValueError as fault:
         raise ValueError(f"the length {unit.length} does not suit {unit.task}: {fault}") from None
+    if task.lag < 1:
+        raise ValueError(
+            f"{unit.task} needs no memory at length {unit.length}; give a longer length"
+        )
     least = task_training.count_parameters(_model(settings, unit.cell, task, 1), task)
     if least > unit.budget:
         raise ValueError(

@@ -56,8 +56,8 @@ class ModularCounting(Task):
         return jnp.sum(xs, axis=0, dtype=jnp.int32) % self.modulus
 
     def baseline(self) -> float:
-        """ln m: the sum is uniform."""
-        return math.log(self.modulus)
+        """ln m: the sum is uniform; 0 for one digit, which is the sum itself."""
+        return math.log(self.modulus) if self.length > 1 else 0.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -69,7 +69,7 @@ def _horizons(axes: Axes, scores: list[Record], cells: list[str]) -> None:
         records = select(scores, cell=cell)
         xs, ys = [], []
         for record in records:
-            if record["skill"] is not None and record["horizon_before"] and record["lag"]:
+            if record["skill"] is not None and record["horizon_before"]:
                 xs.append(record["horizon_before"] / record["lag"])
                 ys.append(shown_skill(record))
         axes.plot(xs, ys, linestyle="none", markersize=5, alpha=0.7, **look(index))
