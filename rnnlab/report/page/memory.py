@@ -103,7 +103,7 @@ def _horizons(scores: list[Record]) -> elements.Figure:
     traces = []
     for (cell,), rows in groups(scores, "cell").items():
         shown = [
-            row for row in rows if row["horizon_before"] and row["lag"] and row["skill"] is not None
+            row for row in rows if row["horizon_before"] and row["skill"] is not None
         ]
         texts = [f"{cell}, {row['task']}, length {row['length']}" for row in shown]
         relative = [row["horizon_before"] / row["lag"] for row in shown]
