@@ -132,16 +132,15 @@ def draw(result: Record, path: Path) -> None:
         for axes in (left, right):
             grid_lines(axes)
         left.legend(frameon=False)
-        title(figure, headline(result["rows"]["LSTM"]), 100)
+        title(figure, headline(result["rows"]), 100)
 
 
-def headline(row: Record) -> str:
-    """Where the decay is smallest during the training of a network."""
-    least = int(np.argmin(row["decay"]))
-    return (
-        f"The LSTM's gradient decays least at update {row['steps'][least]}, where the loss is "
-        f"{row['loss'][least]:.2f} nats; it ends at {row['loss'][-1]:.2g}"
-    )
+def headline(rows: Record) -> str:
+    """The decay of each network before and after the training."""
+    parts = []
+    for name, row in rows.items():
+        parts.append(f"{name} {row['decay'][0]:.1f} before training, {row['decay'][-1]:.1f} after")
+    return f"Decay of the gradient over all lags, in nats: {'; '.join(parts)}"
 
 
 def main() -> None:
