@@ -358,8 +358,8 @@ def _headline(result: Record) -> str:
     (gru,) = select(result["sequences"], task="digits", network="GRU")
     share = gru["milliseconds"] / lstm["milliseconds"]
     return (
-        f"A GRU takes {share:.2f} of an LSTM's CPU time per update; at lag {rows[0]['lag']} the full "
-        f"gradient reaches {shares[0]}, one step of it {shares[1]}"
+        f"A GRU takes {share:.2f} of an LSTM's CPU time; at lag {rows[0]['lag']} the full gradient "
+        f"reaches {shares[0]}, one step of it {shares[1]}"
     )
 
 
