@@ -174,6 +174,8 @@ class Command(abc.ABC):
             run.open(config, self.resume, units, study.finished)
         if run.is_whole:
             return
+        if self.resume and len(run.missing) == len(units):
+            terminal.note(f"note: {run.folder} holds no results to resume; starting a new run")
         if remark := self.remark():
             terminal.note(f"note: {remark}")
         terminal.say_when_interrupted(lambda: self._farewell(run, arguments))

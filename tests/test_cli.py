@@ -251,6 +251,11 @@ def test_the_command_again_keeps_the_finished_run_until_the_new_one_is_done(
     assert set(contents(out)) == RUN
 
 
+def test_resume_says_where_there_is_nothing_to_resume(tmp_path, capsys):
+    assert cli.main([*TINY, "--out", str(tmp_path / "new"), "--resume"]) == 0
+    assert f"{tmp_path}/new holds no results to resume; starting" in capsys.readouterr().err
+
+
 def test_resume_draws_again_what_is_missing(tiny, tmp_path):
     out = tmp_path / "out"
     shutil.copytree(tiny, out)

@@ -24,6 +24,7 @@ from rnnlab.tasks import (
     temporal_order,
     word_detection,
 )
+from tests.reference import one_sentence
 
 # For each task arguments that are right, each with a value that is wrong beside the others.
 ARGUMENTS = {
@@ -93,3 +94,12 @@ def test_numbers_of_other_types_make_the_same_task(make):
     assert all(type(value) in (int, float, bool, str, tuple) for value in vars(twin).values())
     batches = [jax.eval_shape(lambda key, t=t: t.sample(key, 2), KEY) for t in (task, twin)]
     assert batches[0] == batches[1]
+
+
+@pytest.mark.parametrize("task", [adding(10), copy_memory(3), embedded_reber(12)], ids=repr)
+def test_a_sample_needs_a_key_and_a_size(task):
+    key = jax.random.key(0)
+    for size in (0, -1, 2.5, "4", True):
+        one_sentence(lambda size=size: task.sample(key, size), "batch_size is", "at least 1")
+    for wrong in (0, None, "k", 1.5):
+        one_sentence(lambda wrong=wrong: task.sample(wrong, 2), "key is", "jax.random.key(")

@@ -59,7 +59,7 @@ class Oscillator(Task):
     def outputs(self) -> int:
         return 1
 
-    def sample(self, key: Key, batch_size: int) -> Batch:
+    def draw(self, key: Key, batch_size: int) -> Batch:
         k_start, k_state, k_noise = jax.random.split(key, 3)
         turn = jnp.asarray(self._turn(), jnp.float32)
         shocks = jax.random.normal(k_state, (self.length + 1, batch_size, 2))

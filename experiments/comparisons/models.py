@@ -89,7 +89,7 @@ class FewDigits(Digits):
 
     count: int
 
-    def sample(self, key: Key, batch_size: int) -> Batch:
+    def draw(self, key: Key, batch_size: int) -> Batch:
         """``batch_size`` images, drawn with replacement."""
         images = self.examples()
         chosen = jax.random.randint(key, (batch_size,), 0, self.count)

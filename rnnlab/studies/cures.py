@@ -111,8 +111,8 @@ def task_of(settings: CuresSettings) -> Task:
     task = _shortest(settings.task, settings.lag)
     if task is None:
         raise ValueError(
-            f"{settings.task} has no length with a lag of {settings.lag} steps; give another task, "
-            "such as temporal-order, or a shorter lag"
+            f"{settings.task} has no length with a lag of {settings.lag} steps; give a shorter lag "
+            "or another task"
         )
     return task
 

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
+from rnnlab import _check
 from rnnlab.data.batch import Batch
 from rnnlab.data.synthetic import Generated, generated
 from rnnlab.typing import Key
@@ -64,7 +65,15 @@ class Task:
         raise NotImplementedError
 
     def sample(self, key: Key, batch_size: int) -> Batch:
-        """A fresh batch of ``batch_size`` examples."""
+        """A fresh batch of ``batch_size`` examples.
+
+        ValueError for what is no JAX key, and a size below 1.
+        """
+        _check.key("key", key)
+        return self.draw(key, _check.positive_int("batch_size", batch_size))
+
+    def draw(self, key: Key, batch_size: int) -> Batch:
+        """The batch, for arguments that were checked: what each task defines."""
         raise NotImplementedError
 
     def held_out(self) -> "Task":

@@ -53,7 +53,7 @@ class AnBn(Task):
     def outputs(self) -> int:
         return len(SYMBOLS)
 
-    def sample(self, key: Key, batch_size: int) -> Batch:
+    def draw(self, key: Key, batch_size: int) -> Batch:
         """``batch_size`` strings, each with an n of its own, uniform in 1..max_n."""
         counts = jax.random.randint(key, (batch_size,), 1, self.max_n + 1, jnp.int32)
         return _strings(counts, self.steps)

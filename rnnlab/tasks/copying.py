@@ -64,7 +64,7 @@ class CopyMemory(Task):
         """The code of the signal to recall."""
         return self.symbols + 1
 
-    def sample(self, key: Key, batch_size: int) -> Batch:
+    def draw(self, key: Key, batch_size: int) -> Batch:
         k_items, k_delays = jax.random.split(key)
         size = (self.items, batch_size)
         items = jax.random.randint(k_items, size, 0, self.symbols, dtype=jnp.int32)

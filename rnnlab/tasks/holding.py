@@ -47,7 +47,7 @@ class FlipFlop(Task):
     def outputs(self) -> int:
         return self.bits
 
-    def sample(self, key: Key, batch_size: int) -> Batch:
+    def draw(self, key: Key, batch_size: int) -> Batch:
         k_time, k_sign = jax.random.split(key)
         shape = (self.length, batch_size, self.bits)
         has_pulse = jax.random.bernoulli(k_time, jnp.float32(self.probability), shape)

@@ -62,7 +62,7 @@ class Digits(Task):
     def outputs(self) -> int:
         return CLASSES
 
-    def sample(self, key: Key, batch_size: int) -> Batch:
+    def draw(self, key: Key, batch_size: int) -> Batch:
         """``batch_size`` images of the split, drawn with replacement."""
         pixels, labels = _examples(self.permuted, self.split)
         chosen = jax.random.randint(key, (batch_size,), 0, len(labels), jnp.int32)

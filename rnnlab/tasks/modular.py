@@ -46,7 +46,7 @@ class ModularCounting(Task):
     def outputs(self) -> int:
         return self.modulus
 
-    def sample(self, key: Key, batch_size: int) -> Batch:
+    def draw(self, key: Key, batch_size: int) -> Batch:
         """``batch_size`` strings of uniform digits."""
         shape = (self.length, batch_size)
         xs = jax.random.randint(key, shape, 0, self.modulus, jnp.int32)

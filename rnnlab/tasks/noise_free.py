@@ -47,7 +47,7 @@ class NoiseFreeLongLag(Task):
     def outputs(self) -> int:
         return self.delay + 1
 
-    def sample(self, key: Key, batch_size: int) -> Batch:
+    def draw(self, key: Key, batch_size: int) -> Batch:
         p = self.delay
         ends = jax.random.randint(key, (1, batch_size), p - 1, p + 1, dtype=jnp.int32)
         middle = jnp.arange(p - 1, dtype=jnp.int32)[:, None]

@@ -63,7 +63,7 @@ class TemporalOrder(Task):
         """The first step of each window."""
         return tuple(percent * self.length // 100 for percent in WINDOWS[self.symbols])
 
-    def sample(self, key: Key, batch_size: int) -> Batch:
+    def draw(self, key: Key, batch_size: int) -> Batch:
         k_positions, k_relevant, k_distractors = jax.random.split(key, 3)
         size = (self.symbols, batch_size)
         relevant = jax.random.randint(k_relevant, size, 0, RELEVANT, dtype=jnp.int32)

@@ -59,7 +59,7 @@ class EmbeddedReber(Task):
     def outputs(self) -> int:
         return len(SYMBOLS)
 
-    def sample(self, key: Key, batch_size: int) -> Batch:
+    def draw(self, key: Key, batch_size: int) -> Batch:
         """``batch_size`` strings of at most ``max_length`` symbols."""
         chances = jnp.asarray(grammar(self.max_length).choice[:, :, 1], jnp.float32)
         uniforms = jax.random.uniform(key, (self.max_length, batch_size), jnp.float32)

@@ -53,7 +53,7 @@ class AssociativeRecall(Task):
     def outputs(self) -> int:
         return self.values
 
-    def sample(self, key: Key, batch_size: int) -> Batch:
+    def draw(self, key: Key, batch_size: int) -> Batch:
         """``batch_size`` sequences of pairs and a query."""
         k_key, k_value, k_query = jax.random.split(key, 3)
         all_keys = jnp.arange(self.keys, dtype=jnp.int32)[:, None]

@@ -58,7 +58,7 @@ class SelectiveCopy(Task):
     def outputs(self) -> int:
         return self.symbols
 
-    def sample(self, key: Key, batch_size: int) -> Batch:
+    def draw(self, key: Key, batch_size: int) -> Batch:
         """``batch_size`` streams, each with items at positions of its own."""
         k_place, k_item = jax.random.split(key)
         first = jnp.arange(self.length)[:, None] < self.items

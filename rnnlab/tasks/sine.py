@@ -63,7 +63,7 @@ class SineWave(Task):
     def outputs(self) -> int:
         return 1
 
-    def sample(self, key: Key, batch_size: int) -> Batch:
+    def draw(self, key: Key, batch_size: int) -> Batch:
         k_phase, k_period, k_noise = jax.random.split(key, 3)
         phase = jax.random.uniform(k_phase, (batch_size,), jnp.float32)
         low, high = self.periods

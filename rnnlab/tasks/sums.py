@@ -62,7 +62,7 @@ class Adding(MarkedNumbers):
         # Hochreiter's first pair is never one of the two.
         return self.length - 2 if self.scaling == "hochreiter" else self.length - 1
 
-    def sample(self, key: Key, batch_size: int) -> Batch:
+    def draw(self, key: Key, batch_size: int) -> Batch:
         k_values, k_positions = jax.random.split(key)
         first, second = self._positions(k_positions, batch_size)
         is_marked = marks(first, second, self.length)
@@ -101,7 +101,7 @@ class Multiplication(MarkedNumbers):
     def __post_init__(self) -> None:
         self._store(length=_check.at_least("length", self.length, 2))
 
-    def sample(self, key: Key, batch_size: int) -> Batch:
+    def draw(self, key: Key, batch_size: int) -> Batch:
         k_values, k_positions = jax.random.split(key)
         half = self.length // 2
         first, second = draw_two(k_positions, batch_size, (0, half), (half, self.length))

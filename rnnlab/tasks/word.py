@@ -74,7 +74,7 @@ class WordDetection(Task):
     def outputs(self) -> int:
         return 2
 
-    def sample(self, key: Key, batch_size: int) -> Batch:
+    def draw(self, key: Key, batch_size: int) -> Batch:
         """``batch_size`` streams, each of which begins outside of a planted word."""
         k_start, k_letter, k_wrong, k_shift = jax.random.split(key, 4)
         shape = (self.length, batch_size)

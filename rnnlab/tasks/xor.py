@@ -47,7 +47,7 @@ class DelayedXor(Task):
     def outputs(self) -> int:
         return 2
 
-    def sample(self, key: Key, batch_size: int) -> Batch:
+    def draw(self, key: Key, batch_size: int) -> Batch:
         shape = (self.length, batch_size)
         bits = jax.random.randint(key, shape, 0, 2, dtype=jnp.int32)
         differs = bits[1:] ^ bits[:-1]

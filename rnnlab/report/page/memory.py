@@ -102,9 +102,7 @@ def _horizons(scores: list[Record]) -> elements.Figure:
     """The share of the gap that each network closes, against its horizon before training."""
     traces = []
     for (cell,), rows in groups(scores, "cell").items():
-        shown = [
-            row for row in rows if row["horizon_before"] and row["skill"] is not None
-        ]
+        shown = [row for row in rows if row["horizon_before"] and row["skill"] is not None]
         texts = [f"{cell}, {row['task']}, length {row['length']}" for row in shown]
         relative = [row["horizon_before"] / row["lag"] for row in shown]
         skills = list(map(shown_skill, shown))
