@@ -135,7 +135,7 @@ def test_fine_tuning_uses_no_other_label():
     layers = belief.random_layers(jax.random.key(0), 64, (16,))
 
     def tuned(labels):
-        return belief.fine_tuned(layers, pixels, labels, weights, jax.random.key(1), 30, 1e-2)
+        return belief.fine_tuned(layers, pixels, labels, weights, jax.random.key(1), 300, 1e-2)
 
     other = labels.copy()
     other[20:] = (other[20:] + 1) % 10

@@ -167,7 +167,8 @@ def draw(path: Path, result: Record) -> None:
         right.set_title("Lag at which the gradient is below 1/1000", fontsize=10)
         for axes in (left, right):
             grid_lines(axes)
-        right.legend(frameon=False, fontsize=8)
+        if right.lines:  # a quick run measures no horizons
+            right.legend(frameon=False, fontsize=8)
         legend_below(figure, left)
 
 

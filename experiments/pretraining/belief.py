@@ -52,7 +52,6 @@ class Machine(NamedTuple):
 
     E(v, h) = −v W h − a v − b h; p(h = 1 | v) = σ(v W + b), p(v = 1 | h) = σ(W h + a).
     """
-
     w: Array
     a: Array
     b: Array
@@ -90,8 +89,8 @@ def trained_machine(key: Key, visible: Array, size: int, updates: int) -> Machin
     """
     k_w, k_updates = jax.random.split(key)
     mean = jnp.clip(jnp.mean(visible, axis=0), 0.01, 0.99)
-    w = 0.01 * jax.random.normal(k_w, (visible.shape[1], size))
-    machine = Machine(w, jnp.log(mean / (1 - mean)), jnp.zeros(size))
+    w = 0.01 * jax.random.normal(k_w, (visible.shape[1], size), visible.dtype)
+    machine = Machine(w, jnp.log(mean / (1 - mean)), jnp.zeros_like(w[0]))
     optimiser = optax.sgd(0.1, momentum=0.9)
 
     def once(index: Array, carry: Any) -> Any:
@@ -128,7 +127,7 @@ def random_layers(key: Key, inputs: int, sizes: Sequence[int]) -> list[Layer]:
     for size in sizes:
         key, k_layer = jax.random.split(key)
         w = initializers.glorot_uniform()(k_layer, (inputs, size))
-        layers.append(Layer(w, jnp.zeros(size)))
+        layers.append(Layer(w, jnp.zeros_like(w[0])))
         inputs = size
     return layers
 
@@ -169,6 +168,7 @@ def fine_tuned(
         updates: of Adam.
         rate: its learning rate.
     """
+    pixels, labels = jnp.asarray(pixels), jnp.asarray(labels)
 
     def loss(params: list[Layer], batch: tuple[Array, Array], key: Key) -> tuple[Array, Any]:
         del key
@@ -177,7 +177,8 @@ def fine_tuned(
 
     optimiser = optax.adam(rate)
     step = train_step(loss, optimiser)
-    readout = Layer(jnp.zeros((layers[-1].b.size, CLASSES)), jnp.zeros(CLASSES))
+    last = layers[-1].b
+    readout = Layer(jnp.zeros((last.size, CLASSES), last.dtype), jnp.zeros(CLASSES, last.dtype))
     state = initial_state([*layers, readout], optimiser, key)
 
     def once(index: Array, state: Any) -> Any:
