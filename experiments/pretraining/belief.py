@@ -52,6 +52,7 @@ class Machine(NamedTuple):
 
     E(v, h) = −v W h − a v − b h; p(h = 1 | v) = σ(v W + b), p(v = 1 | h) = σ(W h + a).
     """
+
     w: Array
     a: Array
     b: Array
