@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rnnlab import report as report
     from rnnlab import studies as studies
     from rnnlab import tasks as tasks
+    from rnnlab import text as text
     from rnnlab import theory as theory
     from rnnlab import training as training
     from rnnlab.cells import GRU as GRU
@@ -89,6 +90,7 @@ _MODULES = (
     "report",
     "studies",
     "tasks",
+    "text",
     "theory",
     "training",
 )

@@ -1,0 +1,187 @@
+"""Documents as vectors of term counts: bag of words and TF-IDF, by scikit-learn."""
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rnnlab import _check
+from rnnlab.text.packages import package
+from rnnlab.text.saved import read_saved, write_saved
+from rnnlab.text.tokens import as_documents
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class BagOfWords:
+    """Documents as vectors ``[N, V]``, see :func:`bag_of_words` and :func:`tf_idf`.
+
+    Attributes:
+        terms: V terms, words or n-grams of words joined by a space.
+        ngrams: the least and the greatest number of words in a term.
+        idf: ``[V]``, the weight of each term; None for plain counts.
+        sublinear: whether a count c is replaced by 1 + ln c.
+    """
+
+    terms: tuple[str, ...]
+    ngrams: tuple[int, int] = (1, 1)
+    idf: np.ndarray | None = None
+    sublinear: bool = False
+
+    def __repr__(self) -> str:
+        weights = "counts" if self.idf is None else "TF-IDF"
+        return _check.summary(self, terms=len(self.terms), ngrams=self.ngrams, weights=weights)
+
+    @functools.cached_property
+    def _vectorizer(self) -> Any:
+        return _vectorizer(self.ngrams, vocabulary=self.terms)
+
+    def __call__(self, documents: Iterable[Sequence[str]]) -> Any:
+        """The vectors of documents, a sparse matrix ``[N, V]`` of scipy.
+
+        Terms that are not among ``terms`` are left out. With weights, each row has length 1, or is
+        zero.
+        """
+        counts = self._vectorizer.transform(as_documents(documents))
+        if self.idf is None:
+            return counts
+        return _weighter(self).transform(counts)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the terms and their weights as JSON."""
+        idf = None if self.idf is None else self.idf.tolist()
+        content = {"terms": list(self.terms), "ngrams": list(self.ngrams), "idf": idf}
+        write_saved(path, "bag of words", content | {"sublinear": self.sublinear})
+
+
+def load_bag_of_words(path: str | Path) -> BagOfWords:
+    """The bag of words of :meth:`BagOfWords.save`.
+
+    Raises:
+        ValueError: for a file that is unreadable, of another kind, or of another version.
+    """
+    content = read_saved(path, "bag of words")
+    try:
+        idf = None if content["idf"] is None else np.array(content["idf"], float)
+        low, high = content["ngrams"]
+        return BagOfWords(tuple(content["terms"]), (low, high), idf, content["sublinear"])
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(f"{path} lacks terms or weights; save the bag of words again") from None
+
+
+def bag_of_words(
+    documents: Iterable[Sequence[str]],
+    *,
+    ngrams: tuple[int, int] = (1, 1),
+    min_documents: int = 1,
+    max_terms: int | None = None,
+) -> BagOfWords:
+    """The terms of documents, in alphabetical order, for counting them.
+
+    >>> documents = [["a", "cat", "a"], ["a", "dog"]]
+    >>> bag = bag_of_words(documents)
+    >>> bag.terms, bag(documents).toarray().tolist()
+    (('a', 'cat', 'dog'), [[2, 1, 0], [1, 0, 1]])
+
+    Args:
+        documents: for each document its tokens.
+        ngrams: the least and the greatest number of words in a term, such as (1, 2) for words and
+            pairs.
+        min_documents: the number of documents that a term must occur in.
+        max_terms: V at most, the most frequent terms; None for all.
+
+    Raises:
+        ValueError: for documents without a term, and bad limits.
+        ImportError: where scikit-learn is not installed.
+    """
+    vectorizer, _ = _fitted(documents, ngrams, min_documents, max_terms)
+    low, high = ngrams
+    return BagOfWords(tuple(vectorizer.get_feature_names_out().tolist()), (low, high))
+
+
+def tf_idf(
+    documents: Iterable[Sequence[str]],
+    *,
+    ngrams: tuple[int, int] = (1, 1),
+    min_documents: int = 1,
+    max_terms: int | None = None,
+    sublinear: bool = False,
+) -> BagOfWords:
+    """The terms of N documents, with their inverse document frequency as weight.
+
+    idf(t) = ln((1 + N) / (1 + n(t))) + 1, where n(t) documents have the term; a document is the
+    vector of count · idf, divided by its length (Salton & Buckley 1988, smoothed as scikit-learn
+    does).
+
+    >>> documents = [["a", "cat"], ["a", "dog"]]
+    >>> weights = tf_idf(documents)
+    >>> weights(documents).toarray().round(3).tolist()
+    [[0.58, 0.815, 0.0], [0.58, 0.0, 0.815]]
+
+    Args:
+        documents, ngrams, min_documents, max_terms: as for :func:`bag_of_words`.
+        sublinear: True replaces a count c by 1 + ln c.
+
+    Raises:
+        ValueError: for documents without a term, and bad limits.
+        ImportError: where scikit-learn is not installed.
+    """
+    _check.flag("sublinear", sublinear)
+    vectorizer, counts = _fitted(documents, ngrams, min_documents, max_terms)
+    weighter = package("scikit-learn", "sklearn.feature_extraction.text").TfidfTransformer()
+    idf = weighter.fit(counts).idf_
+    terms = tuple(vectorizer.get_feature_names_out().tolist())
+    low, high = ngrams
+    return BagOfWords(terms, (low, high), idf, bool(sublinear))
+
+
+def _fitted(
+    documents: Iterable[Sequence[str]],
+    ngrams: tuple[int, int],
+    min_documents: int,
+    max_terms: int | None,
+) -> tuple[Any, Any]:
+    """A vectoriser that knows the terms, and the counts of the documents."""
+    _check.positive_int("min_documents", min_documents)
+    if max_terms is not None:
+        _check.positive_int("max_terms", max_terms)
+    documents = list(as_documents(documents))
+    if min_documents > max(len(documents), 1):
+        raise ValueError(
+            f"min_documents is {min_documents}, but there are {len(documents)} documents; give less"
+        )
+    vectorizer = _vectorizer(ngrams, min_df=min_documents, max_features=max_terms)
+    try:
+        return vectorizer, vectorizer.fit_transform(documents)
+    except ValueError:
+        raise ValueError(
+            f"no term is in {min_documents} or more documents; give documents with tokens, or a "
+            "smaller min_documents"
+        ) from None
+
+
+def _vectorizer(ngrams: tuple[int, int], **options: Any) -> Any:
+    try:
+        low, high = ngrams
+    except (TypeError, ValueError):
+        raise ValueError(f"ngrams is {ngrams!r}; give two numbers, such as (1, 2)") from None
+    _check.at_least("ngrams[1]", high, _check.positive_int("ngrams[0]", low))
+    library = package("scikit-learn", "sklearn.feature_extraction.text")
+    # The documents are split into tokens already.
+    return library.CountVectorizer(
+        tokenizer=list,
+        preprocessor=list,
+        token_pattern=None,
+        lowercase=False,
+        ngram_range=(int(low), int(high)),
+        **options,
+    )
+
+
+def _weighter(bag: BagOfWords) -> Any:
+    library = package("scikit-learn", "sklearn.feature_extraction.text")
+    weighter = library.TfidfTransformer(sublinear_tf=bag.sublinear)
+    weighter.idf_ = bag.idf
+    return weighter

@@ -1,0 +1,156 @@
+"""Documents with labels, from a folder of files or a CSV file."""
+
+import collections
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from rnnlab import _check
+from rnnlab.data.text import as_path, decode_utf8, read_bytes
+
+
+class Documents(NamedTuple):
+    """N texts, each with a label.
+
+    Attributes:
+        texts: N strings.
+        labels: ``[N]``, whole numbers in 0..C−1.
+        label_names: the C names of the labels.
+        sources: where each text comes from: its file, and the line in a CSV file.
+    """
+
+    texts: tuple[str, ...]
+    labels: np.ndarray
+    label_names: tuple[str, ...]
+    sources: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        counts = collections.Counter(self.label_names[label] for label in self.labels)
+        return _check.summary(self, texts=len(self.texts), labels=dict(counts))
+
+
+class _Labelled(NamedTuple):
+    text: str
+    label: str
+    source: str
+
+
+def read_folder(folder: str | Path, *, suffix: str = ".txt", skip_empty: bool = False) -> Documents:
+    """The texts of a folder that has a folder for each label, as the reviews of Maas et al. have.
+
+    The order is that of the names of labels and files.
+
+    >>> import pathlib, tempfile
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> for label, text in (("neg", "dull"), ("pos", "great")):
+    ...     (folder / label).mkdir()
+    ...     _ = (folder / label / "0.txt").write_text(text)
+    >>> read_folder(folder)
+    Documents(texts=2, labels={'neg': 1, 'pos': 1})
+
+    Args:
+        folder: its folders are the labels; files beside them, and folders without such files, are
+            not read.
+        suffix: of the files that are read.
+        skip_empty: True leaves out files without text.
+
+    Raises:
+        ValueError: for a folder that cannot be read or has no such files, and a file that is empty
+            or no UTF-8, with its line.
+    """
+    folder = as_path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is no folder; give one that has a folder for each label")
+    found = []
+    for path in sorted(folder.glob(f"*/*{suffix}")):
+        text = decode_utf8(path, read_bytes(path, "a UTF-8 text file"))
+        found.append(_Labelled(text, path.parent.name, str(path)))
+    if not found:
+        raise ValueError(
+            f"{folder} has no files */*{suffix}; give a folder that has a folder for each label, "
+            "or another suffix"
+        )
+    return _collected(found, skip_empty)
+
+
+def read_csv(
+    path: str | Path,
+    *,
+    text: str = "text",
+    label: str = "label",
+    delimiter: str = ",",
+    skip_empty: bool = False,
+) -> Documents:
+    """The texts of a CSV file (RFC 4180) with a header.
+
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "reviews.csv")
+    >>> _ = path.write_text('label,text\\npos,"great, really"\\nneg,dull\\n')
+    >>> documents = read_csv(path)
+    >>> documents.texts, documents.label_names, documents.labels.tolist()
+    (('great, really', 'dull'), ('neg', 'pos'), [1, 0])
+
+    Args:
+        path: a UTF-8 file.
+        text, label: the names of the two columns.
+        delimiter: the character between cells, such as "\\t".
+        skip_empty: True leaves out rows without text.
+
+    Raises:
+        ValueError: for a file that is unreadable, no UTF-8 or without rows, a column that is not in
+            the header, and a row that is too short, too long or without text, with its line.
+    """
+    path = as_path(path)
+    if not isinstance(delimiter, str) or len(delimiter) != 1:
+        raise ValueError(f"delimiter is {delimiter!r}; give one character")
+    content = decode_utf8(path, read_bytes(path, "a CSV file"))
+    found = list(_rows(path, content, text, label, delimiter))
+    if not found:
+        raise ValueError(f"{path} has no rows below its header; give at least one")
+    return _collected(found, skip_empty)
+
+
+def _rows(path: Path, content: str, text: str, label: str, delimiter: str) -> Iterator[_Labelled]:
+    reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
+    try:
+        header = next(reader, [])
+        for column in (text, label):
+            if column not in header:
+                raise ValueError(
+                    f"{path}, line 1: there is no column {column!r} among {', '.join(header)}; "
+                    "give the names of the text and the label"
+                )
+        start = reader.line_num + 1
+        for row in reader:
+            if row and len(row) != len(header):
+                raise ValueError(
+                    f"{path}, line {start}: {len(row)} cells, but the header has {len(header)}; "
+                    "put a text with the delimiter in it in quotes"
+                )
+            if row:
+                source = f"{path}, line {start}"
+                yield _Labelled(row[header.index(text)], row[header.index(label)], source)
+            start = reader.line_num + 1
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.line_num}: {error}; close its quotes") from None
+
+
+def _collected(found: list[_Labelled], skip_empty: bool) -> Documents:
+    _check.flag("skip_empty", skip_empty)
+    kept = []
+    for document in found:
+        if document.text.strip():
+            kept.append(document)
+        elif not skip_empty:
+            raise ValueError(
+                f"{document.source}: the document is empty; remove it, or give skip_empty=True"
+            )
+    names = tuple(sorted({document.label for document in kept}))
+    codes = {name: code for code, name in enumerate(names)}
+    labels = np.array([codes[document.label] for document in kept], np.int32)
+    texts = tuple(document.text for document in kept)
+    return Documents(texts, labels, names, tuple(document.source for document in kept))

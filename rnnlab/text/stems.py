@@ -1,0 +1,75 @@
+"""Words in their base form: stems by rules, lemmas by dictionaries."""
+
+from collections.abc import Callable, Sequence
+
+from rnnlab import _check
+from rnnlab.text.languages import lemma_language, stemmer_language
+from rnnlab.text.packages import package
+from rnnlab.text.tokens import as_tokens
+
+ALGORITHMS = ("porter", "lancaster", "snowball")
+
+
+def stem(tokens: Sequence[str], algorithm: str = "porter", language: str = "en") -> list[str]:
+    """The stem of each word, in lower case, by rules that cut off endings.
+
+    Stems need not be words: the rules are fast, and equal stems are what matters.
+
+    >>> stem(["studies", "studying", "universal", "university"])
+    ['studi', 'studi', 'univers', 'univers']
+    >>> stem(["Häuser", "gelaufen"], "snowball", language="de")
+    ['haus', 'gelauf']
+
+    Args:
+        tokens: any number of words.
+        algorithm: "porter" (Porter 1980) and the more aggressive "lancaster" (Paice & Husk 1990)
+            are for English; "snowball" (Porter 2001) has 15 languages. All are nltk's.
+        language: an ISO 639-1 code.
+
+    Raises:
+        ValueError: for an unknown algorithm or language, or one that do not go together.
+        ImportError: where nltk is not installed.
+    """
+    _check.one_of("algorithm", algorithm, ALGORITHMS)
+    name = stemmer_language(language)
+    if algorithm != "snowball" and language != "en":
+        raise ValueError(
+            f"algorithm is {algorithm!r}, which is for English, but language is {language!r}; take "
+            "'snowball'"
+        )
+    package("nltk")
+    if algorithm == "porter":
+        stemmer = package("nltk", "nltk.stem.porter").PorterStemmer()
+    elif algorithm == "lancaster":
+        stemmer = package("nltk", "nltk.stem.lancaster").LancasterStemmer()
+    else:
+        stemmer = package("nltk", "nltk.stem.snowball").SnowballStemmer(name)
+    return _each_word_once(stemmer.stem, as_tokens(tokens))
+
+
+def lemmatize(tokens: Sequence[str], language: str = "en") -> list[str]:
+    """The lemma of each word, its form in a dictionary, by simplemma.
+
+    Slower than :func:`stem`, and its results are words. The word alone decides, not its part of
+    speech in the sentence: "saw" is one lemma, be it a noun or a verb.
+
+    >>> lemmatize(["mice", "went", "better", "studies"])
+    ['mouse', 'go', 'good', 'study']
+
+    Args:
+        tokens: any number of words.
+        language: a code of simplemma's, such as "de"; there are more than 50.
+
+    Raises:
+        ValueError: for a language without a dictionary.
+        ImportError: where simplemma is not installed.
+    """
+    code = lemma_language(language)
+    simplemma = package("simplemma")
+    return _each_word_once(lambda word: simplemma.lemmatize(word, lang=code), as_tokens(tokens))
+
+
+def _each_word_once(function: Callable[[str], str], tokens: list[str]) -> list[str]:
+    # A text has many more words than different words.
+    forms = {token: function(token) for token in set(tokens)}
+    return [forms[token] for token in tokens]
