@@ -34,6 +34,8 @@ from tests.reference.models import (
     padded,
 )
 
+LABELLED = ["classifier", "tagger", "crf tagger", "language model", "conditioned decoder"]
+
 # Padding and masks
 
 
@@ -107,7 +109,7 @@ def test_codes_may_be_narrower_than_the_vocabulary(size):
     close(model.loss(params, bytes_)[0], model.loss(params, batch)[0])
 
 
-@pytest.mark.parametrize("name", ["classifier", "tagger", "language model", "conditioned decoder"])
+@pytest.mark.parametrize("name", LABELLED)
 def test_a_label_outside_the_classes_is_nan(name):
     model, batch = CASES[name]
     targets = batch.targets.copy()

@@ -8,6 +8,7 @@ from rnnlab.models.conditioned_decoder import (
     ConditionedDecoderParams,
     conditioned_decoder,
 )
+from rnnlab.models.crf_tagger import ChainParams, CrfTagger, CrfTaggerParams, crf_tagger
 from rnnlab.models.dot_product import attention
 from rnnlab.models.encoder_decoder import EncoderDecoder, EncoderDecoderParams, encoder_decoder
 from rnnlab.models.forecaster import Forecaster, ForecasterParams, forecaster
@@ -18,6 +19,7 @@ from rnnlab.models.language_model import (
     TiedReadoutParams,
     language_model,
 )
+from rnnlab.models.linear_chain import Labelling, LinearChain
 from rnnlab.models.network import Network
 from rnnlab.models.sequence import SequenceParams
 from rnnlab.models.stepwise import StepRegressor, Tagger, step_regressor, tagger
@@ -29,15 +31,20 @@ from rnnlab.models.windows import Autoregression, TimeDelayNetwork, WindowNetwor
 __all__ = [
     "Autoregression",
     "Beam",
+    "ChainParams",
     "Classifier",
     "ConditionedDecoder",
     "ConditionedDecoderParams",
+    "CrfTagger",
+    "CrfTaggerParams",
     "EncoderDecoder",
     "EncoderDecoderParams",
     "Forecaster",
     "ForecasterParams",
+    "Labelling",
     "LanguageModel",
     "LanguageModelParams",
+    "LinearChain",
     "Model",
     "Network",
     "Part",
@@ -54,6 +61,7 @@ __all__ = [
     "beam_search",
     "classifier",
     "conditioned_decoder",
+    "crf_tagger",
     "encoder_decoder",
     "filtered",
     "for_task",

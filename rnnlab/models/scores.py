@@ -41,20 +41,25 @@ def classification(logits: Array, labels: Array, counts: Array | None) -> Scored
     Raises:
         ValueError: for labels that are no whole numbers or have another shape.
     """
+    check_labels(labels, logits.shape)
+    value = cross_entropy(logits, labels, counts)
+    is_right = (_first_largest(logits) == labels).astype(value.dtype)
+    metrics = {"accuracy": masked_mean(is_right, counts), "count": _count(counts, labels)}
+    return value, metrics
+
+
+def check_labels(labels: Array, shape: tuple[int, ...]) -> None:
+    """ValueError unless labels are whole numbers, one for each of the outputs ``[..., V]``."""
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise ValueError(
             f"targets are {labels.dtype}, but classes are whole numbers; cast them, or use a "
             "regressor for numbers"
         )
-    if labels.shape != logits.shape[:-1]:
+    if labels.shape != shape[:-1]:
         raise ValueError(
-            f"targets has shape {labels.shape}, but the outputs {logits.shape} need a label for "
-            f"each position; give {logits.shape[:-1]}"
+            f"targets has shape {labels.shape}, but the outputs {shape} need a label for each "
+            f"position; give {shape[:-1]}"
         )
-    value = cross_entropy(logits, labels, counts)
-    is_right = (_first_largest(logits) == labels).astype(value.dtype)
-    metrics = {"accuracy": masked_mean(is_right, counts), "count": _count(counts, labels)}
-    return value, metrics
 
 
 def _first_largest(logits: Array) -> Array:

@@ -14,6 +14,7 @@ from rnnlab.models import (
     Transformer,
     classifier,
     conditioned_decoder,
+    crf_tagger,
     encoder_decoder,
     forecaster,
     language_model,
@@ -63,6 +64,7 @@ CASES = {
         tagger(bidirectional(GRU(3)), C, vocabulary_size=V, embedding_size=2),
         Batch(CODES, TAGS, VALID, LENGTHS),
     ),
+    "crf tagger": Case(crf_tagger(GRU(3), C), Batch(VECTORS, TAGS, VALID, LENGTHS)),
     "step regressor": Case(step_regressor(GRU(3), O), Batch(VECTORS, STEP_NUMBERS, VALID, LENGTHS)),
     "classifier, transformer": Case(
         classifier(Transformer(4, layers=1), C, vocabulary_size=V, pool="mean"),
