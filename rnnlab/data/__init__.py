@@ -20,9 +20,15 @@ if TYPE_CHECKING:
     from rnnlab.data.files import TextSplit as TextSplit
     from rnnlab.data.files import corpora as corpora
     from rnnlab.data.files import split_files as split_files
+    from rnnlab.data.gaps import Observations as Observations
+    from rnnlab.data.gaps import forward_fill as forward_fill
+    from rnnlab.data.gaps import interpolate as interpolate
+    from rnnlab.data.gaps import observations as observations
     from rnnlab.data.order import Order as Order
     from rnnlab.data.packing import Packed as Packed
     from rnnlab.data.packing import packed as packed
+    from rnnlab.data.resampling import regular_grid as regular_grid
+    from rnnlab.data.resampling import resample as resample
     from rnnlab.data.series import Series as Series
     from rnnlab.data.series import Standardizer as Standardizer
     from rnnlab.data.series import sunspots as sunspots
@@ -36,6 +42,8 @@ if TYPE_CHECKING:
     from rnnlab.data.text import read_text as read_text
     from rnnlab.data.text import standard_library as standard_library
     from rnnlab.data.text import standard_library_files as standard_library_files
+    from rnnlab.data.time_files import read_time_table as read_time_table
+    from rnnlab.data.time_tables import TimeTable as TimeTable
     from rnnlab.data.windowing import Forecasting as Forecasting
     from rnnlab.data.windowing import forecasting as forecasting
     from rnnlab.data.windowing import windows as windows
@@ -47,6 +55,7 @@ _HOME = {
     "Corpus": "alphabet",
     "Forecasting": "windowing",
     "Generated": "synthetic",
+    "Observations": "gaps",
     "Order": "order",
     "Packed": "packing",
     "Series": "series",
@@ -55,6 +64,7 @@ _HOME = {
     "Table": "tables",
     "TextFile": "text",
     "TextSplit": "files",
+    "TimeTable": "time_tables",
     "batches": "batching",
     "bucket_boundaries": "boundaries",
     "bucketed": "bucketing",
@@ -64,10 +74,16 @@ _HOME = {
     "encode": "alphabet",
     "encode_with": "alphabet",
     "forecasting": "windowing",
+    "forward_fill": "gaps",
     "generated": "synthetic",
+    "interpolate": "gaps",
+    "observations": "gaps",
     "packed": "packing",
     "read_table": "tables",
     "read_text": "text",
+    "read_time_table": "time_files",
+    "regular_grid": "resampling",
+    "resample": "resampling",
     "split_files": "files",
     "standard_library": "text",
     "standard_library_files": "text",

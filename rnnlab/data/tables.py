@@ -58,12 +58,12 @@ def read_table(
         raise ValueError(f"{path} is empty; give a file with at least one row of numbers")
     _, first = rows[0]
     header = None
-    if not any(map(_is_number, first)):
+    if not any(map(is_number, first)):
         header = [cell.strip() for cell in first]
         rows = rows[1:]
     if not rows:
         raise ValueError(f"{path} holds only a header; give at least one row of numbers")
-    chosen = _chosen(path, columns, header, len(first))
+    chosen = chosen_columns(path, columns, header, len(first))
     values = np.empty((len(rows), len(chosen)))
     for place, (line, cells) in enumerate(rows):
         if len(cells) != len(first):
@@ -89,7 +89,8 @@ def _read_rows(path: Path, delimiter: str) -> list[tuple[int, list[str]]]:
     return [(line, cells) for line, cells in rows if "".join(cells).strip()]
 
 
-def _is_number(cell: str) -> bool:
+def is_number(cell: str) -> bool:
+    """Whether a cell is a number, "nan" and "inf" among them."""
     # Python's own literals may hold underscores, which in a file are rather a slip.
     try:
         float(cell)
@@ -102,7 +103,7 @@ def _numbers(path: Path, line: int, cells: list[str], chosen: list[int]) -> list
     values = []
     for index in chosen:
         cell = cells[index]
-        if not _is_number(cell) or not math.isfinite(float(cell)):
+        if not is_number(cell) or not math.isfinite(float(cell)):
             raise ValueError(
                 f"{path}:{line} has {cell!r} in column {index}; give a finite number, or read "
                 "other columns"
@@ -111,10 +112,10 @@ def _numbers(path: Path, line: int, cells: list[str], chosen: list[int]) -> list
     return values
 
 
-def _chosen(
+def chosen_columns(
     path: Path, columns: Sequence[str | int] | None, header: list[str] | None, width: int
 ) -> list[int]:
-    """The indices of ``columns``."""
+    """The indices of columns that are given by name or index; ValueError for unknown ones."""
     if columns is None:
         return list(range(width))
     columns = [] if isinstance(columns, str | int) else list(columns)
