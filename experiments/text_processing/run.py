@@ -25,7 +25,7 @@ from sklearn.linear_model import LogisticRegression
 
 import rnnlab
 from experiments import snippets
-from experiments.common import Record, experiment
+from experiments.common import Record, experiment, first_sentence
 from experiments.snippets import Snippets
 from rnnlab import text
 from rnnlab.data import Batch, batches
@@ -314,7 +314,7 @@ def change(records: list[Record], task: str, way: str, model: str) -> str:
     """The difference that a way makes, in words."""
     record = chosen(records, task, way, model)
     low, high = record["gain_95"]
-    return f"{record['gain']:+.1f} ({low:+.1f} to {high:+.1f})"
+    return f"{record['gain']:+.1f} ({low:+.1f} to {high:+.1f})".replace("-", "−")
 
 
 def finding(records: list[Record], stems: list[Record]) -> str:
@@ -355,7 +355,7 @@ def draw(result: Record, path: Path) -> None:
         draw_gains(left, records)
         draw_stems(middle, result["stems"])
         draw_errors(right, records)
-        title(figure, result["finding"], 150)
+        title(figure, first_sentence(result["finding"]), 150)
 
 
 def draw_gains(axes: Axes, records: list[Record]) -> None:
@@ -396,7 +396,6 @@ def draw_stems(axes: Axes, stems: list[Record]) -> None:
     )
     axes.set_title("Stems against lemmas", fontsize=10)
     axes.legend(frameon=False, fontsize=8)
-    grid_lines(axes)
 
 
 def draw_errors(axes: Axes, records: list[Record]) -> None:
