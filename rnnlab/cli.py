@@ -161,8 +161,11 @@ class Command(abc.ABC):
         """Measures the missing units, draws the figures, and replaces an earlier run."""
         from rnnlab.studies.environment import environment
 
+        def summarise(rows: records.Records) -> list[dict[str, Any]]:
+            return study.summarise(settings, rows)
+
+        study = self.study
         with checking():
-            study = self.study
             data, about = self._source(settings)
             config = {
                 "settings": dataclasses.asdict(settings),
@@ -171,7 +174,7 @@ class Command(abc.ABC):
                 "command": shlex.join(["rnnlab", *arguments]),
             }
             units = study.units(settings)
-            run.open(config, self.resume, units, study.finished)
+            run.open(config, self.resume, units, study.finished, summarise)
         if run.is_whole:
             return
         if self.resume and len(run.missing) == len(units):
@@ -181,10 +184,6 @@ class Command(abc.ABC):
         terminal.say_when_interrupted(lambda: self._farewell(run, arguments))
         # Importing Matplotlib takes a second, in which this thread mostly waits for compiled code.
         threading.Thread(target=_import_ahead, args=(self.drawing,), daemon=True).start()
-
-        def summarise(rows: records.Records) -> list[dict[str, Any]]:
-            return study.summarise(settings, rows)
-
         done = len(units) - len(run.missing)
         with terminal.progress(done, len(units)) as (say, advance):
             try:

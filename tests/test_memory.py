@@ -206,6 +206,8 @@ def test_settings_refuse_in_one_sentence(change, words):
 def test_a_budget_that_no_network_meets_is_refused():
     settings = MemorySettings(budgets=(3,))
     one_sentence(lambda: memory.units(settings), "a budget of 3 parameters is too small for rnn")
+    settings = MemorySettings(budgets=(10**9,))
+    one_sentence(lambda: memory.units(settings), "is too large for rnn on adding", "give at most")
 
 
 def test_a_length_that_a_task_cannot_have_is_refused():

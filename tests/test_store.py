@@ -30,7 +30,7 @@ def measure(folder, value, resume=False, until=None):
     config = {"settings": SETTINGS, "data": "text", "value": value}
     with Run(folder, "study", ["norms"]) as run:
         run.admit(SETTINGS)
-        run.open(config, resume, UNITS, finished)
+        run.open(config, resume, UNITS, finished, summarise)
         missing = list(run.missing)[:until]
         for cell, length in missing:
             row = {"cell": cell, "length": length, "value": run.config["value"]}
@@ -243,6 +243,27 @@ def test_a_directory_that_cannot_be_written_is_refused_and_left_as_it_was(
     assert [path.name for path in tmp_path.iterdir()] == ["before"]
 
 
+@pytest.mark.parametrize(
+    "rows", [[{"cell": "rnn", "length": 1, "value": None}], [None], 3, [{"cell": "rnn"}], None]
+)
+def test_records_that_cannot_be_summarised_are_refused(tmp_path, rows):
+    measure(tmp_path, 1, until=1)
+    path = tmp_path / store.UNFINISHED / "study.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"norms": rows}))
+    with pytest.raises(ValueError, match=r"study\.json is damaged; remove it"):
+        measure(tmp_path, 1, resume=True)
+    assert path.exists()
+
+
+def test_a_directory_among_the_results_stays(tmp_path):
+    measure(tmp_path, 1, until=1)
+    mine = tmp_path / store.UNFINISHED / "mine"
+    mine.mkdir()
+    assert measure(tmp_path, 1, resume=True) == 2
+    assert_whole(tmp_path, 1)
+    assert mine.is_dir()
+
+
 def test_a_save_takes_at_most_a_tenth_of_the_time(tmp_path, monkeypatch):
     """A clock that moves by one second at each look, so that each save takes one."""
     clock = itertools.count()
@@ -250,7 +271,7 @@ def test_a_save_takes_at_most_a_tenth_of_the_time(tmp_path, monkeypatch):
     units, written = [("rnn", length) for length in range(100)], []
     with Run(tmp_path / "run", "study", ["norms"]) as run:
         run.admit(SETTINGS)
-        run.open({"settings": SETTINGS, "data": "text"}, False, units, finished)
+        run.open({"settings": SETTINGS, "data": "text"}, False, units, finished, summarise)
         for unit in units:
             run.add(unit, {"norms": [{"cell": "rnn", "length": unit[1]}]})
             run.save(lambda records: written.append(len(records["norms"])) or [], when_due=True)

@@ -107,11 +107,19 @@ def _check_budget(settings: MemorySettings, unit: Unit) -> None:
         raise ValueError(
             f"{unit.task} needs no memory at length {unit.length}; give a longer length"
         )
-    least = task_training.count_parameters(_model(settings, unit.cell, task, 1), task)
+    least, most = (
+        task_training.count_parameters(_model(settings, unit.cell, task, size), task)
+        for size in (1, LARGEST_HIDDEN)
+    )
     if least > unit.budget:
         raise ValueError(
             f"a budget of {unit.budget} parameters is too small for {unit.cell} on {unit.task}; "
             f"give at least {least}"
+        )
+    if most < unit.budget:
+        raise ValueError(
+            f"a budget of {unit.budget} parameters is too large for {unit.cell} on {unit.task}, of "
+            f"which the largest network has {LARGEST_HIDDEN} units; give at most {most}"
         )
 
 

@@ -94,10 +94,12 @@ class Run:
         resume: bool,
         units: Iterable[Any],
         finished: Callable[[Records], set[Any]],
+        summarise: Callable[[Records], list[dict[str, Any]]],
     ) -> None:
         """Starts a run, or resumes one: ``missing`` then lacks the units that are ``finished``.
 
-        ValueError for a run that must not be overwritten or continued.
+        ValueError for a run that must not be overwritten or continued, and for damaged records,
+        which cannot be summarised.
         """
         self.config = config
         self.missing = list(units)
@@ -119,7 +121,7 @@ class Run:
             )
         source = partial if partial.exists() else whole
         if resume and source.exists():
-            self._load(source, finished)
+            self._load(source, finished, summarise)
             self.is_whole = source == whole and not self.missing and not faults(self.folder)
             # Records of a finished run are not in ``unfinished`` yet, where a new run needs them.
             self._unsaved = source == whole
@@ -156,7 +158,8 @@ class Run:
         """Replaces an earlier run by this one, with its figures and tables."""
         lines = ""
         for path in sorted(self.unfinished.iterdir()):
-            if not _is_rest(path):
+            # A directory is nothing of a run's; it stays where it is.
+            if path.is_file() and not _is_rest(path):
                 lines += f"{_files.digest(path)}  {path.name}\n"
         # From the moment at which the list is written, this run is the one to keep.
         write_text(self.unfinished / CHECKSUMS, lines)
@@ -214,14 +217,21 @@ class Run:
             )
         return config
 
-    def _load(self, path: Path, finished: Callable[[Records], set[Any]]) -> None:
+    def _load(
+        self,
+        path: Path,
+        finished: Callable[[Records], set[Any]],
+        summarise: Callable[[Records], list[dict[str, Any]]],
+    ) -> None:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             self.config, self.summary = content["config"], content["summary"]
             for kind in self.records:
                 self.records[kind] = list(content[kind])
             done = finished(self.records)
-        except (ValueError, KeyError, TypeError):
+            # Hours of work would otherwise end in an error at the first summary.
+            summarise(self.records)
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, OSError):
             raise ValueError(f"{path} is damaged; remove it, or choose another --out") from None
         self.missing = [unit for unit in self.missing if unit not in done]
 
