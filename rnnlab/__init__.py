@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rnnlab import cells as cells
     from rnnlab import data as data
     from rnnlab import diagnostics as diagnostics
+    from rnnlab import embeddings as embeddings
     from rnnlab import engines as engines
     from rnnlab import initializers as initializers
     from rnnlab import interop as interop
@@ -81,6 +82,7 @@ _MODULES = (
     "cells",
     "data",
     "diagnostics",
+    "embeddings",
     "engines",
     "initializers",
     "interop",

@@ -5,6 +5,7 @@ from rnnlab.training.checkpoints import Checkpoints
 from rnnlab.training.clipping import ThresholdRange, threshold_range
 from rnnlab.training.evaluation import Validation, evaluate
 from rnnlab.training.faults import CheckpointError, Interrupted, NonFiniteError
+from rnnlab.training.freezing import frozen
 from rnnlab.training.loop import TrainingRun, Watch, fit
 from rnnlab.training.losses import cross_entropy
 from rnnlab.training.metrics import read_metrics
@@ -41,6 +42,7 @@ __all__ = [
     "evaluate",
     "fit",
     "flossing_loss",
+    "frozen",
     "initial_state",
     "inverse_sigmoid",
     "load_weights",

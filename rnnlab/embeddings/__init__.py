@@ -1,0 +1,30 @@
+"""Words as vectors: files of GloVe, word2vec and FastText, neighbours and analogies."""
+
+from typing import TYPE_CHECKING
+
+from rnnlab._lazy import lazily
+
+if TYPE_CHECKING:
+    from rnnlab.embeddings.binary_files import read_fasttext as read_fasttext
+    from rnnlab.embeddings.binary_files import read_word2vec_binary as read_word2vec_binary
+    from rnnlab.embeddings.text_files import read_glove as read_glove
+    from rnnlab.embeddings.text_files import read_word2vec_text as read_word2vec_text
+    from rnnlab.embeddings.vectors import Embeddings as Embeddings
+    from rnnlab.embeddings.vectors import Neighbour as Neighbour
+    from rnnlab.embeddings.vectors import Selected as Selected
+    from rnnlab.embeddings.vectors import load_embeddings as load_embeddings
+
+_HOME = {
+    "Embeddings": "vectors",
+    "Neighbour": "vectors",
+    "Selected": "vectors",
+    "load_embeddings": "vectors",
+    "read_fasttext": "binary_files",
+    "read_glove": "text_files",
+    "read_word2vec_binary": "binary_files",
+    "read_word2vec_text": "text_files",
+}
+
+__all__ = [*_HOME]
+
+__getattr__, __dir__ = lazily("rnnlab.embeddings", _HOME)

@@ -1,0 +1,116 @@
+"""Embeddings from binary files: word2vec's, and FastText's by gensim."""
+
+import mmap
+from pathlib import Path
+
+import numpy as np
+
+from rnnlab import _check
+from rnnlab.data.text import as_path
+from rnnlab.embeddings.text_files import header
+from rnnlab.embeddings.vectors import Embeddings
+from rnnlab.text.vocabulary import Vocabulary
+
+
+def read_word2vec_binary(
+    path: str | Path,
+    *,
+    limit: int | None = None,
+    errors: str = "strict",
+    unknown: str = "zero",
+) -> Embeddings:
+    """Vectors from a binary file of word2vec: "V D", then V times a word and D float32.
+
+    Args:
+        path: the file.
+        limit: the number of words to read, in the order of the file; None for all.
+        errors: "replace" puts U+FFFD in place of bytes that are not UTF-8; "strict" refuses them.
+        unknown: see :class:`Embeddings`.
+
+    Raises:
+        ValueError: for a file that is unreadable, cut short or of another form, and a word that is
+            repeated or no UTF-8.
+    """
+    path = as_path(path)
+    if limit is not None:
+        _check.positive_int("limit", limit)
+    _check.one_of("errors", errors, ("strict", "replace"))
+    try:
+        with path.open("rb") as file:
+            first = file.readline(100)
+            count, size = header(path, first)
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                return _read(path, content, len(first), count, size, limit, errors, unknown)
+    except OSError as error:
+        raise ValueError(
+            f"{path} cannot be read ({error.strerror}); give a file with vectors"
+        ) from None
+
+
+def _read(
+    path: Path,
+    content: mmap.mmap,
+    start: int,
+    count: int,
+    size: int,
+    limit: int | None,
+    errors: str,
+    unknown: str,
+) -> Embeddings:
+    wanted = count if limit is None else min(count, limit)
+    # Each row has a word of at least one byte, a space and the numbers: V of the first line is
+    # checked before that much memory is asked for.
+    if wanted * (4 * size + 2) > len(content) - start + 1:
+        raise ValueError(
+            f"{path} has {len(content)} bytes, too few for {count} words of {size} numbers; it was "
+            "cut short, or is no binary file of word2vec"
+        )
+    vectors = np.empty((wanted, size), np.float32)
+    words: dict[str, int] = {}
+    for row in range(wanted):
+        end = content.find(b" ", start)
+        stop = end + 1 + 4 * size
+        if end < 0 or stop > len(content):
+            raise ValueError(f"{path} ends in word {row + 1} of {count}; it was cut short")
+        # Some writers put a line end behind each vector.
+        word = content[start:end].lstrip(b"\n")
+        vectors[row] = np.frombuffer(content[end + 1 : stop], "<f4")
+        try:
+            decoded = word.decode("utf-8", errors)
+        except UnicodeDecodeError:
+            raise ValueError(
+                f"{path}: word {row + 1}, {word!r}, is not UTF-8; choose errors='replace'"
+            ) from None
+        if decoded in words:
+            raise ValueError(f"{path}: word {row + 1}, {decoded!r}, is there twice")
+        words[decoded] = row
+        start = stop
+    return Embeddings(Vocabulary(tuple(words)), vectors, unknown)
+
+
+def read_fasttext(path: str | Path) -> Embeddings:
+    """Vectors from a binary model of FastText (``.bin``), by gensim.
+
+    Unknown words get the mean of the vectors of their n-grams.
+
+    Raises:
+        ValueError: for a file that is unreadable or no model of FastText.
+        ImportError: where gensim is not installed.
+    """
+    path = as_path(path)
+    if not path.is_file():
+        raise ValueError(f"{path} cannot be read (no such file); give a model of FastText")
+    try:
+        from gensim.models.fasttext import load_facebook_vectors
+    except ModuleNotFoundError:
+        raise ImportError(
+            "FastText's binary models are read by gensim, which is not installed; pip install "
+            "'rnnlab[fasttext]'"
+        ) from None
+    try:
+        loaded = load_facebook_vectors(str(path))
+    # gensim raises whatever the bytes lead to.
+    except Exception as error:
+        raise ValueError(f"{path} is no binary model of FastText ({error})") from None
+    words = Vocabulary(tuple(map(str, loaded.index_to_key)))
+    return Embeddings(words, loaded.vectors, subwords=loaded.get_vector)
