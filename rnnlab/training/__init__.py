@@ -7,7 +7,7 @@ from rnnlab.training.evaluation import Validation, evaluate
 from rnnlab.training.faults import CheckpointError, Interrupted, NonFiniteError
 from rnnlab.training.freezing import frozen
 from rnnlab.training.loop import TrainingRun, Watch, fit
-from rnnlab.training.losses import cross_entropy
+from rnnlab.training.losses import cross_entropy, gaussian_nll, pinball
 from rnnlab.training.metrics import read_metrics
 from rnnlab.training.monitors import (
     GradientLooks,
@@ -43,6 +43,7 @@ __all__ = [
     "fit",
     "flossing_loss",
     "frozen",
+    "gaussian_nll",
     "initial_state",
     "inverse_sigmoid",
     "load_weights",
@@ -52,6 +53,7 @@ __all__ = [
     "monitors",
     "pack",
     "pascanu_omega",
+    "pinball",
     "range_test",
     "read_metrics",
     "read_monitor",
