@@ -34,7 +34,14 @@ from tests.reference.models import (
     padded,
 )
 
-LABELLED = ["classifier", "tagger", "crf tagger", "language model", "conditioned decoder"]
+LABELLED = [
+    "classifier",
+    "tagger",
+    "crf tagger",
+    "ctc transcriber",
+    "language model",
+    "conditioned decoder",
+]
 
 # Padding and masks
 

@@ -9,7 +9,10 @@ from rnnlab.models.conditioned_decoder import (
     conditioned_decoder,
 )
 from rnnlab.models.crf_tagger import ChainParams, CrfTagger, CrfTaggerParams, crf_tagger
+from rnnlab.models.ctc import Transcription
+from rnnlab.models.ctc_transcriber import CtcTranscriber, ctc_transcriber
 from rnnlab.models.dot_product import attention
+from rnnlab.models.edits import edit_distance
 from rnnlab.models.encoder_decoder import EncoderDecoder, EncoderDecoderParams, encoder_decoder
 from rnnlab.models.forecaster import Forecaster, ForecasterParams, forecaster
 from rnnlab.models.generation import filtered, sample
@@ -37,6 +40,7 @@ __all__ = [
     "ConditionedDecoderParams",
     "CrfTagger",
     "CrfTaggerParams",
+    "CtcTranscriber",
     "EncoderDecoder",
     "EncoderDecoderParams",
     "Forecaster",
@@ -55,6 +59,7 @@ __all__ = [
     "Tagger",
     "TiedReadoutParams",
     "TimeDelayNetwork",
+    "Transcription",
     "Transformer",
     "WindowNetwork",
     "attention",
@@ -62,6 +67,8 @@ __all__ = [
     "classifier",
     "conditioned_decoder",
     "crf_tagger",
+    "ctc_transcriber",
+    "edit_distance",
     "encoder_decoder",
     "filtered",
     "for_task",

@@ -93,6 +93,7 @@ def log_likelihood(chain: LinearChain, labels: Array, known: Array) -> Array:
     return log_partition(chain._replace(emissions=clamped)) - log_partition(chain)
 
 
+@jax.jit
 def marginals(chain: LinearChain) -> Array:
     """P(yₜ | x) of each label at each step, ``[T, B, C]``; 0 in the padding.
 
@@ -106,6 +107,7 @@ def marginals(chain: LinearChain) -> Array:
     return jax.grad(total)(chain.emissions)
 
 
+@jax.jit
 def viterbi(chain: LinearChain) -> Labelling:
     """The labels with the largest s(y), by the Viterbi algorithm; the first one of equal labels."""
     classes = jnp.arange(chain.emissions.shape[-1])

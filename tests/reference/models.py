@@ -15,6 +15,7 @@ from rnnlab.models import (
     classifier,
     conditioned_decoder,
     crf_tagger,
+    ctc_transcriber,
     encoder_decoder,
     forecaster,
     language_model,
@@ -37,6 +38,9 @@ STEP_NUMBERS = np.random.default_rng(1).normal(size=(T, B, O))
 AFTER = RNG.normal(size=(AHEAD, B, I))
 WRITTEN = RNG.integers(0, C, (AHEAD, B))
 SHORT = np.arange(AHEAD)[:, None] < np.array([3, 1, 2])
+FEW = np.arange(AHEAD)[:, None] < np.array([2, 3, 1])
+"""Labels that the frames can hold."""
+SPOKEN = np.array([[1, 3, 2], [1, 2, 1], [1, 2, 1]])
 VALID = np.arange(T)[:, None] < LENGTHS
 EACH = np.ones(B, bool)
 
@@ -65,6 +69,7 @@ CASES = {
         Batch(CODES, TAGS, VALID, LENGTHS),
     ),
     "crf tagger": Case(crf_tagger(GRU(3), C), Batch(VECTORS, TAGS, VALID, LENGTHS)),
+    "ctc transcriber": Case(ctc_transcriber(GRU(3), C), Batch(VECTORS, SPOKEN, FEW, LENGTHS)),
     "step regressor": Case(step_regressor(GRU(3), O), Batch(VECTORS, STEP_NUMBERS, VALID, LENGTHS)),
     "classifier, transformer": Case(
         classifier(Transformer(4, layers=1), C, vocabulary_size=V, pool="mean"),
