@@ -1,4 +1,4 @@
-"""Words as vectors: files of GloVe, word2vec and FastText, neighbours and analogies."""
+"""Words as vectors: trained or from files, neighbours and analogies."""
 
 from typing import TYPE_CHECKING
 
@@ -7,6 +7,12 @@ from rnnlab._lazy import lazily
 if TYPE_CHECKING:
     from rnnlab.embeddings.binary_files import read_fasttext as read_fasttext
     from rnnlab.embeddings.binary_files import read_word2vec_binary as read_word2vec_binary
+    from rnnlab.embeddings.character_ngrams import NGramVectors as NGramVectors
+    from rnnlab.embeddings.cooccurrence import glove as glove
+    from rnnlab.embeddings.skip_gram import Trained as Trained
+    from rnnlab.embeddings.skip_gram import char_ngrams as char_ngrams
+    from rnnlab.embeddings.skip_gram import fasttext as fasttext
+    from rnnlab.embeddings.skip_gram import word2vec as word2vec
     from rnnlab.embeddings.text_files import read_glove as read_glove
     from rnnlab.embeddings.text_files import read_word2vec_text as read_word2vec_text
     from rnnlab.embeddings.vectors import Embeddings as Embeddings
@@ -16,13 +22,19 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Embeddings": "vectors",
+    "NGramVectors": "character_ngrams",
     "Neighbour": "vectors",
     "Selected": "vectors",
+    "Trained": "skip_gram",
+    "char_ngrams": "skip_gram",
+    "fasttext": "skip_gram",
+    "glove": "cooccurrence",
     "load_embeddings": "vectors",
     "read_fasttext": "binary_files",
     "read_glove": "text_files",
     "read_word2vec_binary": "binary_files",
     "read_word2vec_text": "text_files",
+    "word2vec": "skip_gram",
 }
 
 __all__ = [*_HOME]

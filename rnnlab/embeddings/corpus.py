@@ -1,0 +1,73 @@
+"""Documents as one row of codes, for training word vectors."""
+
+import collections
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from rnnlab import _check
+from rnnlab.text.tokens import as_documents
+from rnnlab.text.vocabulary import Vocabulary, build_vocabulary
+
+
+class CodedCorpus(NamedTuple):
+    """N tokens that are in the vocabulary, of all documents in a row.
+
+    Attributes:
+        vocabulary: V words, the most frequent first.
+        codes: ``[N]``, int32.
+        documents: ``[N]``, the document of each token, int32.
+        counts: ``[V]``, how often each word occurs.
+    """
+
+    vocabulary: Vocabulary
+    codes: np.ndarray
+    documents: np.ndarray
+    counts: np.ndarray
+
+
+def coded(documents: Iterable[Sequence[str]], min_count: int, max_words: int | None) -> CodedCorpus:
+    """The codes of documents; words that occur less than ``min_count`` times are left out.
+
+    Raises:
+        ValueError: for documents that are no lists of strings, and where fewer than two words are
+            left.
+    """
+    lists = list(as_documents(documents))
+    _check.positive_int("min_count", min_count)
+    often = [token for token, n in _counts(lists).items() if n >= min_count]
+    if len(often) < 2:
+        raise ValueError(
+            f"only {len(often)} words occur at least {min_count} times; give more text, or a "
+            "smaller min_count"
+        )
+    vocabulary = build_vocabulary(lists, min_count=min_count, max_size=max_words, special=())
+    parts, owners = [], []
+    for index, tokens in enumerate(lists):
+        codes = [vocabulary.code(token) for token in tokens]
+        kept = np.array([code for code in codes if code is not None], np.int32)
+        parts.append(kept)
+        owners.append(np.full(kept.size, index, np.int32))
+    codes = np.concatenate(parts)
+    counts = np.bincount(codes, minlength=len(vocabulary))
+    return CodedCorpus(vocabulary, codes, np.concatenate(owners), counts)
+
+
+def _counts(lists: list[list[str]]) -> collections.Counter:
+    counts = collections.Counter()
+    for tokens in lists:
+        counts.update(tokens)
+    return counts
+
+
+def subsampled(corpus: CodedCorpus, threshold: float, random: np.random.Generator) -> np.ndarray:
+    """The places of the tokens that are kept in an epoch.
+
+    A word of frequency f is kept with probability min(1, √(t/f) + t/f), as in word2vec's code.
+    """
+    if threshold == 0:
+        return np.arange(corpus.codes.size)
+    ratio = threshold * corpus.codes.size / np.maximum(corpus.counts, 1)
+    keep = np.sqrt(ratio) + ratio
+    return np.flatnonzero(random.random(corpus.codes.size) < keep[corpus.codes])

@@ -1,0 +1,375 @@
+"""Skip-gram with negative sampling: word2vec, FastText and vectors of n-grams alone."""
+
+import functools
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from rnnlab import _check
+from rnnlab.embeddings.character_ngrams import NGramVectors
+from rnnlab.embeddings.corpus import CodedCorpus, coded, subsampled
+from rnnlab.embeddings.vectors import Embeddings
+from rnnlab.typing import Array
+
+BLOCK = 32
+"""Centres whose contexts are scored in one matrix product."""
+MOST_BLOCKS = 16
+"""Blocks of one update, if no word is frequent."""
+OCCURRENCES = 8
+"""How often the most frequent word may occur in an update, about.
+
+Its gradients are summed; many of them at once would overshoot, and in small vocabularies diverge.
+"""
+SHARED = 32
+"""Negative words that the centres of a block share."""
+
+
+class Trained(NamedTuple):
+    """Word vectors, and how the training went.
+
+    Attributes:
+        embeddings: the vectors.
+        losses: the mean loss of a pair with its negatives in each epoch, in nats, ``[epochs]``.
+    """
+
+    embeddings: Embeddings
+    losses: np.ndarray
+
+
+class Plan(NamedTuple):
+    """What is equal in all updates.
+
+    Attributes:
+        window: the greatest distance of a pair, W.
+        negatives: for each pair.
+    """
+
+    window: int
+    negatives: int
+
+
+class Tables(NamedTuple):
+    """What is trained: rows that make up words as centres, and contexts ``[V, D]``."""
+
+    centres: Array
+    contexts: Array
+
+
+class Parts(NamedTuple):
+    """The rows that make up each word, side by side; None in their place where each word has one.
+
+    Attributes:
+        rows: ``[V, G]``, indices into the table of centres.
+        weights: ``[V, G]``, 1 / number of rows of the word, 0 beyond them.
+    """
+
+    rows: Array
+    weights: Array
+
+
+def word2vec(
+    documents: Iterable[Sequence[str]],
+    *,
+    size: int = 100,
+    window: int = 5,
+    negatives: int = 5,
+    min_count: int = 5,
+    max_words: int | None = None,
+    sample: float = 1e-3,
+    epochs: int = 5,
+    learning_rate: float = 0.025,
+    seed: int = 0,
+) -> Trained:
+    """Word vectors by skip-gram with negative sampling (Mikolov et al. 2013).
+
+    For each pair of a centre i and a word o within a random distance of 1 to W steps,
+
+        loss = −ln σ(uᵢ · cₒ) − Σₖ ln σ(−uᵢ · cₖ),
+
+    with k negatives drawn by frequency^0.75. In contrast to the original, the gradients of up to
+    512 centres are added up before an update, and 32 centres in a row share 32 negatives, whose
+    terms are weighted so that each pair counts k of them: the scores are then products of matrices.
+
+    >>> documents = [["the", "cat", "sat"], ["the", "dog", "sat"]] * 50
+    >>> trained = word2vec(documents, size=8, min_count=1, sample=0, epochs=3)
+    >>> trained.embeddings, trained.losses.shape
+    (Embeddings(words=4, size=8, unknown='zero'), (3,))
+
+    Args:
+        documents: for each document, such as a sentence, its tokens; windows end with it.
+        size: D.
+        window: W.
+        negatives: k.
+        min_count: how often a word must occur.
+        max_words: V at most, the most frequent; None for all.
+        sample: words of a larger frequency are left out at random; 0 keeps all.
+        epochs: passes over the text.
+        learning_rate: at the start; it falls linearly to a ten thousandth.
+        seed: of the initial vectors and of all draws.
+
+    Returns:
+        The vectors uᵢ, and the losses.
+
+    Raises:
+        ValueError: for too little text, and numbers out of range.
+    """
+    plan = _checked(size, window, negatives, sample, epochs, learning_rate)
+    corpus = coded(documents, min_count, max_words)
+    count = len(corpus.vocabulary)
+    tables, losses = _train(corpus, plan, None, count, size, sample, epochs, learning_rate, seed)
+    return Trained(Embeddings(corpus.vocabulary, np.asarray(tables.centres)), losses)
+
+
+def fasttext(
+    documents: Iterable[Sequence[str]],
+    *,
+    size: int = 100,
+    window: int = 5,
+    negatives: int = 5,
+    min_count: int = 5,
+    max_words: int | None = None,
+    sample: float = 1e-3,
+    epochs: int = 5,
+    learning_rate: float = 0.025,
+    low: int = 3,
+    high: int = 6,
+    buckets: int = 200_000,
+    whole_words: bool = True,
+    seed: int = 0,
+) -> Trained:
+    """Word vectors by skip-gram over character n-grams (Bojanowski et al. 2017).
+
+    As :func:`word2vec`, but uᵢ is the mean of a vector of the word and those of its n-grams, so
+    that unknown words get the mean of those of their n-grams.
+
+    >>> documents = [["the", "cat", "sat"], ["the", "dog", "sat"]] * 50
+    >>> trained = fasttext(documents, size=8, min_count=1, sample=0, epochs=1, buckets=100)
+    >>> bool(trained.embeddings.vector("cats").any())
+    True
+
+    Args:
+        documents, size, window, negatives, min_count, max_words, sample, epochs, learning_rate,
+            seed: as for :func:`word2vec`.
+        low, high: the least and the greatest number of characters of an n-gram.
+        buckets: B; n-grams share rows by their hash.
+        whole_words: False leaves out the vectors of words, as in CharNGram embeddings.
+
+    Raises:
+        ValueError: for too little text, and numbers out of range.
+    """
+    plan = _checked(size, window, negatives, sample, epochs, learning_rate)
+    _check.at_least("high", high, _check.positive_int("low", low))
+    _check.positive_int("buckets", buckets)
+    _check.flag("whole_words", whole_words)
+    corpus = coded(documents, min_count, max_words)
+    first = len(corpus.vocabulary) if whole_words else 0
+    hashed = NGramVectors(np.zeros((buckets, 1), np.float32), low, high)
+    lists = []
+    for code, word in enumerate(corpus.vocabulary.tokens):
+        own = [code] if whole_words else []
+        lists.append(own + [first + row for row in hashed.rows(word)])
+    parts = _side_by_side(lists)
+    count = first + buckets
+    tables, losses = _train(corpus, plan, parts, count, size, sample, epochs, learning_rate, seed)
+    vectors = np.asarray(_composed(tables.centres, parts, np.arange(len(corpus.vocabulary))))
+    spelled = NGramVectors(np.asarray(tables.centres[first:]), low, high)
+    return Trained(Embeddings(corpus.vocabulary, vectors, subwords=spelled), losses)
+
+
+def char_ngrams(documents: Iterable[Sequence[str]], **options: float) -> Trained:
+    """Word vectors from their character n-grams alone (Hashimoto et al. 2017).
+
+    :func:`fasttext` without vectors of words, so that known and unknown words are treated alike.
+
+    >>> documents = [["the", "cat", "sat"], ["the", "dog", "sat"]] * 50
+    >>> trained = char_ngrams(documents, size=8, min_count=1, sample=0, epochs=1, buckets=100)
+    >>> vector = trained.embeddings.vector("cat")
+    >>> bool(np.allclose(vector, trained.embeddings.subwords("cat"), atol=1e-6))
+    True
+    """
+    return fasttext(documents, whole_words=False, **options)  # type: ignore[arg-type]
+
+
+def _checked(
+    size: int, window: int, negatives: int, sample: float, epochs: int, learning_rate: float
+) -> Plan:
+    values = {"size": size, "window": window, "negatives": negatives, "epochs": epochs}
+    for name, value in values.items():
+        _check.positive_int(name, value)
+    _check.number("learning_rate", learning_rate)
+    _check.number("sample", sample)
+    if not learning_rate > 0 or not sample >= 0:
+        raise ValueError(
+            f"learning_rate is {learning_rate} and sample is {sample}; the first must be above 0, "
+            "the second at least 0"
+        )
+    return Plan(int(window), int(negatives))
+
+
+def _side_by_side(lists: list[list[int]]) -> Parts:
+    width = max(1, *map(len, lists))
+    rows = np.zeros((len(lists), width), np.int32)
+    weights = np.zeros((len(lists), width), np.float32)
+    for code, entries in enumerate(lists):
+        rows[code, : len(entries)] = entries
+        weights[code, : len(entries)] = 1 / max(len(entries), 1)
+    return Parts(jnp.asarray(rows), jnp.asarray(weights))
+
+
+def _train(
+    corpus: CodedCorpus,
+    plan: Plan,
+    parts: Parts | None,
+    row_count: int,
+    size: int,
+    sample: float,
+    epochs: int,
+    learning_rate: float,
+    seed: int,
+) -> tuple[Tables, np.ndarray]:
+    """The trained tables, and the mean loss of each epoch."""
+    random = np.random.default_rng(seed)
+    centres = (random.random((row_count, size), np.float32) - 0.5) / size
+    tables = Tables(jnp.asarray(centres), jnp.zeros((len(corpus.vocabulary), size), jnp.float32))
+    weights = corpus.counts**0.75
+    # Negatives are looked up in a table, as in the original: a search for each would take longer.
+    negative_table = np.repeat(
+        np.arange(corpus.counts.size, dtype=np.int32),
+        np.ceil(2e6 * weights / weights.sum()).astype(int),
+    )
+    losses = []
+    for epoch in range(epochs):
+        batches = _batches(corpus, plan, sample, negative_table, random)
+        steps = batches[0].shape[0]
+        progress = (epoch + np.arange(steps, dtype=np.float32) / steps) / epochs
+        rates = learning_rate * np.maximum(1 - progress, 1e-4)
+        tables, sums, pairs = _epoch(plan, parts, tables, batches, rates.astype(np.float32))
+        losses.append(float(sums) / max(float(pairs), 1.0))
+    return tables, np.array(losses)
+
+
+class Batches(NamedTuple):
+    """S updates of R blocks each; P tokens are padding where the document is −1.
+
+    Attributes:
+        codes, documents: ``[S, R, BLOCK + 2 W]``; the centres are those in the middle.
+        reach: ``[S, R, BLOCK]``, the greatest distance of a pair of each centre.
+        negatives: ``[S, R, SHARED]``.
+    """
+
+    codes: np.ndarray
+    documents: np.ndarray
+    reach: np.ndarray
+    negatives: np.ndarray
+
+
+def _batches(
+    corpus: CodedCorpus,
+    plan: Plan,
+    sample: float,
+    negative_table: np.ndarray,
+    random: np.random.Generator,
+) -> Batches:
+    """The updates of an epoch; blocks are in random order."""
+    kept = subsampled(corpus, sample, random)
+    blocks = _blocks(np.bincount(corpus.codes[kept]).max() / max(kept.size, 1))
+    per_update = BLOCK * blocks
+    steps = max(1, -(-kept.size // per_update))
+    padded = steps * per_update + 2 * plan.window
+    codes = np.zeros(padded, np.int32)
+    documents = np.full(padded, -1, np.int32)
+    inside = slice(plan.window, plan.window + kept.size)
+    codes[inside], documents[inside] = corpus.codes[kept], corpus.documents[kept]
+    width = BLOCK + 2 * plan.window
+    # A word that occurs in neighbouring blocks would otherwise be in all of one update.
+    starts = BLOCK * random.permutation(steps * blocks)
+    places = (starts[:, None] + np.arange(width)).reshape(steps, blocks, width)
+    reach = random.integers(1, plan.window + 1, (steps, blocks, BLOCK), dtype=np.int32)
+    drawn = random.integers(negative_table.size, size=(steps, blocks, SHARED))
+    return Batches(codes[places], documents[places], reach, negative_table[drawn])
+
+
+def _blocks(frequency: float) -> int:
+    """The number of blocks of an update, a power of two, by the frequency of the commonest word."""
+    blocks = MOST_BLOCKS
+    while blocks > 1 and blocks * BLOCK * frequency > OCCURRENCES:
+        blocks //= 2
+    return blocks
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
+def _epoch(
+    plan: Plan, parts: Parts | None, tables: Tables, batches: Batches, rates: Array
+) -> tuple[Tables, Array, Array]:
+    """The tables after all updates, the sum of the losses, and the number of pairs."""
+
+    def advance(tables: Tables, update: tuple[Batches, Array]) -> tuple[Tables, Array]:
+        batch, rate = update
+        step = gradients(plan, parts, tables, batch)
+        centres = step.centres * rate
+        if parts is None:
+            new = tables.centres.at[step.codes].add(-centres)
+        else:
+            rows, weights = parts.rows[step.codes], parts.weights[step.codes]
+            new = tables.centres.at[rows].add(-centres[..., None, :] * weights[..., None])
+        contexts = tables.contexts.at[batch.codes].add(-rate * step.contexts)
+        contexts = contexts.at[batch.negatives].add(-rate * step.negatives)
+        return Tables(new, contexts), jnp.stack([step.loss, step.pairs])
+
+    tables, sums = lax.scan(advance, tables, (Batches(*map(jnp.asarray, batches)), rates))
+    loss, pairs = jnp.sum(sums, axis=0)
+    return tables, loss, pairs
+
+
+class Step(NamedTuple):
+    """The gradients of an update: those of centres, contexts and negatives, row by row."""
+
+    codes: Array
+    centres: Array
+    contexts: Array
+    negatives: Array
+    loss: Array
+    pairs: Array
+
+
+def gradients(plan: Plan, parts: Parts | None, tables: Tables, batch: Batches) -> Step:
+    """The loss of an update ``[R, ...]`` and its gradients, written out."""
+    window = plan.window
+    codes = batch.codes[:, window : window + BLOCK]
+    u = _composed(tables.centres, parts, codes)
+    c = tables.contexts[batch.codes]
+    n = tables.contexts[batch.negatives]
+    centre = jnp.arange(BLOCK)[:, None] + window
+    distance = jnp.abs(centre - jnp.arange(BLOCK + 2 * window))
+    documents = batch.documents
+    own = documents[:, window : window + BLOCK, None]
+    is_pair = (distance > 0) & (distance <= batch.reach[..., None])
+    is_pair &= (own == documents[:, None, :]) & (own >= 0)
+    pairs = is_pair.astype(u.dtype)
+    scores = jnp.einsum("rbd,rcd->rbc", u, c)
+    per_centre = pairs.sum(axis=2, keepdims=True)
+    share = per_centre * (plan.negatives / SHARED)
+    noise = jnp.einsum("rbd,rkd->rbk", u, n)
+    # ∂(−ln σ(s))/∂s = σ(s) − 1, ∂(−ln σ(−s))/∂s = σ(s).
+    to_scores = pairs * (jax.nn.sigmoid(scores) - 1)
+    to_noise = share * jax.nn.sigmoid(noise)
+    loss = jnp.sum(pairs * jax.nn.softplus(-scores)) + jnp.sum(share * jax.nn.softplus(noise))
+    return Step(
+        codes=codes,
+        centres=jnp.einsum("rbc,rcd->rbd", to_scores, c) + jnp.einsum("rbk,rkd->rbd", to_noise, n),
+        contexts=jnp.einsum("rbc,rbd->rcd", to_scores, u),
+        negatives=jnp.einsum("rbk,rbd->rkd", to_noise, u),
+        loss=loss,
+        pairs=jnp.sum(per_centre),
+    )
+
+
+def _composed(centres: Array, parts: Parts | None, codes: Array) -> Array:
+    """The vectors of words as centres, ``[..., D]``."""
+    if parts is None:
+        return centres[codes]
+    return jnp.einsum("...gd,...g->...d", centres[parts.rows[codes]], parts.weights[codes])
