@@ -108,9 +108,9 @@ class State(NamedTuple):
 class Pairs(NamedTuple):
     """S updates of B pairs, ``[S, B]``; x is 0 for those that fill the last."""
 
-    rows: np.ndarray
-    columns: np.ndarray
-    x: np.ndarray
+    rows: Any
+    columns: Any
+    x: Any
 
 
 def _initial(count: int, size: int, random: np.random.Generator) -> State:

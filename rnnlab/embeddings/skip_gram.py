@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -261,10 +261,10 @@ class Batches(NamedTuple):
         negatives: ``[S, R, SHARED]``.
     """
 
-    codes: np.ndarray
-    documents: np.ndarray
-    reach: np.ndarray
-    negatives: np.ndarray
+    codes: Any
+    documents: Any
+    reach: Any
+    negatives: Any
 
 
 def _batches(
@@ -303,7 +303,7 @@ def _blocks(frequency: float) -> int:
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
 def _epoch(
-    plan: Plan, parts: Parts | None, tables: Tables, batches: Batches, rates: Array
+    plan: Plan, parts: Parts | None, tables: Tables, batches: Batches, rates: Any
 ) -> tuple[Tables, Array, Array]:
     """The tables after all updates, the sum of the losses, and the number of pairs."""
 
@@ -328,7 +328,7 @@ def _epoch(
 class Step(NamedTuple):
     """The gradients of an update: those of centres, contexts and negatives, row by row."""
 
-    codes: Array
+    codes: Any
     centres: Array
     contexts: Array
     negatives: Array
@@ -368,7 +368,7 @@ def gradients(plan: Plan, parts: Parts | None, tables: Tables, batch: Batches) -
     )
 
 
-def _composed(centres: Array, parts: Parts | None, codes: Array) -> Array:
+def _composed(centres: Array, parts: Parts | None, codes: Any) -> Array:
     """The vectors of words as centres, ``[..., D]``."""
     if parts is None:
         return centres[codes]
