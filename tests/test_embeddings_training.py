@@ -130,7 +130,7 @@ def test_skip_grams_gradients_are_those_of_its_loss():
                     total += share * jnp.sum(jax.nn.softplus(tables.contexts[negatives] @ u))
         return total
 
-    step = skip_gram.gradients(plan, None, tables, batch)
+    step = skip_gram.gradients(plan, tables, batch)
     value, wanted = jax.value_and_grad(loss)(tables)
     np.testing.assert_allclose(step.loss, value, rtol=1e-10)
     centres = jnp.zeros_like(tables.centres).at[step.codes].add(step.centres)
@@ -138,6 +138,20 @@ def test_skip_grams_gradients_are_those_of_its_loss():
     contexts = contexts.at[batch.negatives].add(step.negatives)
     np.testing.assert_allclose(centres, wanted.centres, atol=1e-10)
     np.testing.assert_allclose(contexts, wanted.contexts, atol=1e-10)
+
+
+def test_a_centre_is_the_mean_of_its_rows():
+    random = np.random.default_rng(0)
+    lists = [[0, 3], [1], [2, 4, 5]]
+    codes = random.integers(3, size=(2, 1, 4))
+    table = random.normal(size=(6, 3))
+    pieces = skip_gram._pieces(skip_gram._parts(lists), codes)
+    for step in range(2):
+        own = jax.tree.map(lambda array, step=step: array[step], pieces)
+        found = skip_gram._centres(jnp.asarray(table), codes[step], own)
+        wanted = [[table[lists[code]].mean(axis=0) for code in row] for row in codes[step]]
+        # The weights are in single precision.
+        np.testing.assert_allclose(found, wanted, atol=1e-7)
 
 
 @pytest.mark.parametrize("word", ["cat", "naïve", "a", "文字", "universities"])

@@ -60,15 +60,31 @@ class Tables(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """The rows that make up each word, side by side; None in their place where each word has one.
+    """The rows of the table of centres that make up each word, one after the other.
 
     Attributes:
-        rows: ``[V, G]``, indices into the table of centres.
-        weights: ``[V, G]``, 1 / number of rows of the word, 0 beyond them.
+        rows: indices of rows, those of each word in a row.
+        starts: ``[V]``, where those of each word start.
+        counts: ``[V]``, how many they are.
     """
 
-    rows: Array
-    weights: Array
+    rows: np.ndarray
+    starts: np.ndarray
+    counts: np.ndarray
+
+
+class Pieces(NamedTuple):
+    """The rows of the centres of S updates, ``[S, N]``; N is that of the longest update.
+
+    Attributes:
+        rows: indices into the table of centres.
+        owners: the centre that each belongs to, rising; one more than the last for padding.
+        weights: 1 / number of rows of the centre, 0 for padding.
+    """
+
+    rows: Any
+    owners: Any
+    weights: Any
 
 
 def word2vec(
@@ -172,11 +188,12 @@ def fasttext(
     for code, word in enumerate(corpus.vocabulary.tokens):
         own = [code] if whole_words else []
         lists.append(own + [first + row for row in hashed.rows(word)])
-    parts = _side_by_side(lists)
+    parts = _parts(lists)
     count = first + buckets
     tables, losses = _train(corpus, plan, parts, count, size, sample, epochs, learning_rate, seed)
-    vectors = np.asarray(_composed(tables.centres, parts, np.arange(len(corpus.vocabulary))))
-    spelled = NGramVectors(np.asarray(tables.centres[first:]), low, high)
+    rows = np.asarray(tables.centres)
+    vectors = np.stack([rows[own].mean(axis=0) if own else 0 * rows[0] for own in lists])
+    spelled = NGramVectors(rows[first:], low, high)
     return Trained(Embeddings(corpus.vocabulary, vectors, subwords=spelled), losses)
 
 
@@ -210,14 +227,27 @@ def _checked(
     return Plan(int(window), int(negatives))
 
 
-def _side_by_side(lists: list[list[int]]) -> Parts:
-    width = max(1, *map(len, lists))
-    rows = np.zeros((len(lists), width), np.int32)
-    weights = np.zeros((len(lists), width), np.float32)
-    for code, entries in enumerate(lists):
-        rows[code, : len(entries)] = entries
-        weights[code, : len(entries)] = 1 / max(len(entries), 1)
-    return Parts(jnp.asarray(rows), jnp.asarray(weights))
+def _parts(lists: list[list[int]]) -> Parts:
+    counts = np.array(list(map(len, lists)))
+    rows = np.array([row for own in lists for row in own], np.int32)
+    return Parts(rows, np.cumsum(counts) - counts, counts)
+
+
+def _pieces(parts: Parts, codes: np.ndarray) -> Pieces:
+    """The rows of the centres ``codes [S, R, BLOCK]``."""
+    codes = codes.reshape(len(codes), -1)
+    counts = parts.counts[codes]
+    longest = int(counts.sum(axis=1).max())
+    rows = np.zeros((len(codes), longest), np.int32)
+    owners = np.full(rows.shape, codes.shape[1], np.int32)
+    weights = np.zeros(rows.shape, np.float32)
+    for step, (words, sizes) in enumerate(zip(codes, counts, strict=True)):
+        own = np.repeat(np.arange(words.size), sizes)
+        within = np.arange(own.size) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        rows[step, : own.size] = parts.rows[parts.starts[words][own] + within]
+        owners[step, : own.size] = own
+        weights[step, : own.size] = 1 / sizes[own]
+    return Pieces(rows, owners, weights)
 
 
 def _train(
@@ -247,7 +277,10 @@ def _train(
         steps = batches[0].shape[0]
         progress = (epoch + np.arange(steps, dtype=np.float32) / steps) / epochs
         rates = learning_rate * np.maximum(1 - progress, 1e-4)
-        tables, sums, pairs = _epoch(plan, parts, tables, batches, rates.astype(np.float32))
+        pieces = None
+        if parts is not None:
+            pieces = _pieces(parts, batches.codes[..., plan.window : plan.window + BLOCK])
+        tables, sums, pairs = _epoch(plan, tables, batches, pieces, rates.astype(np.float32))
         losses.append(float(sums) / max(float(pairs), 1.0))
     return tables, np.array(losses)
 
@@ -301,26 +334,28 @@ def _blocks(frequency: float) -> int:
     return blocks
 
 
-@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
 def _epoch(
-    plan: Plan, parts: Parts | None, tables: Tables, batches: Batches, rates: Any
+    plan: Plan, tables: Tables, batches: Batches, pieces: Pieces | None, rates: Any
 ) -> tuple[Tables, Array, Array]:
     """The tables after all updates, the sum of the losses, and the number of pairs."""
 
-    def advance(tables: Tables, update: tuple[Batches, Array]) -> tuple[Tables, Array]:
-        batch, rate = update
-        step = gradients(plan, parts, tables, batch)
-        centres = step.centres * rate
-        if parts is None:
-            new = tables.centres.at[step.codes].add(-centres)
+    def advance(tables: Tables, update: Any) -> tuple[Tables, Array]:
+        batch, pieces, rate = update
+        step = gradients(plan, tables, batch, pieces)
+        change = -rate * step.centres
+        if pieces is None:
+            centres = tables.centres.at[step.codes].add(change)
         else:
-            rows, weights = parts.rows[step.codes], parts.weights[step.codes]
-            new = tables.centres.at[rows].add(-centres[..., None, :] * weights[..., None])
+            # Padding has the weight 0, whatever row it takes.
+            of_rows = change.reshape(-1, change.shape[-1])[pieces.owners]
+            centres = tables.centres.at[pieces.rows].add(of_rows * pieces.weights[:, None])
         contexts = tables.contexts.at[batch.codes].add(-rate * step.contexts)
         contexts = contexts.at[batch.negatives].add(-rate * step.negatives)
-        return Tables(new, contexts), jnp.stack([step.loss, step.pairs])
+        return Tables(centres, contexts), jnp.stack([step.loss, step.pairs])
 
-    tables, sums = lax.scan(advance, tables, (Batches(*map(jnp.asarray, batches)), rates))
+    updates = jax.tree.map(jnp.asarray, (batches, pieces, rates))
+    tables, sums = lax.scan(advance, tables, updates)
     loss, pairs = jnp.sum(sums, axis=0)
     return tables, loss, pairs
 
@@ -336,11 +371,11 @@ class Step(NamedTuple):
     pairs: Array
 
 
-def gradients(plan: Plan, parts: Parts | None, tables: Tables, batch: Batches) -> Step:
+def gradients(plan: Plan, tables: Tables, batch: Batches, pieces: Pieces | None = None) -> Step:
     """The loss of an update ``[R, ...]`` and its gradients, written out."""
     window = plan.window
     codes = batch.codes[:, window : window + BLOCK]
-    u = _composed(tables.centres, parts, codes)
+    u = _centres(tables.centres, codes, pieces)
     c = tables.contexts[batch.codes]
     n = tables.contexts[batch.negatives]
     centre = jnp.arange(BLOCK)[:, None] + window
@@ -368,8 +403,12 @@ def gradients(plan: Plan, parts: Parts | None, tables: Tables, batch: Batches) -
     )
 
 
-def _composed(centres: Array, parts: Parts | None, codes: Any) -> Array:
-    """The vectors of words as centres, ``[..., D]``."""
-    if parts is None:
-        return centres[codes]
-    return jnp.einsum("...gd,...g->...d", centres[parts.rows[codes]], parts.weights[codes])
+def _centres(table: Array, codes: Any, pieces: Pieces | None) -> Array:
+    """The vectors of centres ``[R, BLOCK, D]``: a row each, or the mean of their rows."""
+    if pieces is None:
+        return table[codes]
+    weighted = table[pieces.rows] * pieces.weights[:, None]
+    sums = jax.ops.segment_sum(
+        weighted, pieces.owners, num_segments=codes.size + 1, indices_are_sorted=True
+    )
+    return sums[:-1].reshape(*codes.shape, table.shape[1])
