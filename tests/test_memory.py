@@ -1,5 +1,6 @@
 """The memory study: its networks, its records, its sentences, and the command."""
 
+import itertools
 import json
 
 import jax
@@ -11,6 +12,7 @@ import rnnlab
 from rnnlab import cli
 from rnnlab.models import for_task
 from rnnlab.report import memory_sentences
+from rnnlab.report.figures import memory as figure
 from rnnlab.studies import memory, task_training
 from rnnlab.studies.memory import Unit
 from rnnlab.studies.memory_settings import MemorySettings
@@ -271,3 +273,40 @@ def test_a_name_that_does_not_exist_is_refused_with_those_that_do():
     one_sentence(lambda: MemorySettings(tasks=("parityy",)), "(did you mean 'parity'?)")
     wrong = rnnlab.cells.registry.make_cell
     one_sentence(lambda: wrong("lstmm", 3), "cell 'lstmm' is unknown (did you mean 'lstm'?)")
+
+
+def test_tasks_of_one_length_are_drawn_as_a_grid(tmp_path):
+    scores = []
+    for task, cell, seed in itertools.product(("adding", "parity"), ("rnn", "gru"), (0, 1)):
+        skill = None if (task, cell) == ("parity", "gru") else 0.25 + 0.5 * (cell == "gru")
+        scores.append(
+            {
+                "task": task,
+                "cell": cell,
+                "seed": seed,
+                "budget": 1000,
+                "length": 50,
+                "lag": 49,
+                "skill": skill,
+                "solved_after": 100 if (task, cell) == ("adding", "gru") else None,
+                "horizon_before": 20,
+            }
+        )
+    figure.draw(scores, tmp_path)
+    drawn = (tmp_path / "memory.svg").read_text(encoding="utf-8")
+    for text in ("1000 parameters", "adding", "parity", ">25<", ">75<", ">(2)<", ">0<"):
+        assert text in drawn, text
+
+
+def test_many_networks_are_counted_and_not_listed():
+    summary = [
+        {"cell": cell, "task": f"task {n}", "budget": 1000, "length": length, "tried": 50}
+        for n in range(15)
+        for cell, length in (("rnn", None), ("gru", 50 if n < 9 else 20))
+    ]
+    text = memory_sentences.finding(summary)
+    assert text.startswith(
+        "Of 15 tasks, at the longest length, at least half of the seeds learn: gru 9, rnn 0. "
+        "No cell learns task 9; task 10;"
+    )
+    assert memory_sentences.sentences(summary) == []

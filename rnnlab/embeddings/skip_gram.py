@@ -160,7 +160,8 @@ def fasttext(
     """Word vectors by skip-gram over character n-grams (Bojanowski et al. 2017).
 
     As :func:`word2vec`, but uᵢ is the mean of a vector of the word and those of its n-grams, so
-    that unknown words get the mean of those of their n-grams.
+    that unknown words get the mean of those of their n-grams. As in the code of FastText, each of
+    these vectors moves by the whole gradient of uᵢ, not by its share of it.
 
     >>> documents = [["the", "cat", "sat"], ["the", "dog", "sat"]] * 50
     >>> trained = fasttext(documents, size=8, min_count=1, sample=0, epochs=1, buckets=100)
@@ -347,9 +348,11 @@ def _epoch(
         if pieces is None:
             centres = tables.centres.at[step.codes].add(change)
         else:
-            # Padding has the weight 0, whatever row it takes.
+            # Each row gets all of the gradient of the mean, as in FastText's code: divided by the
+            # number of rows, n-grams would hardly move in a few epochs. Padding gets none.
             of_rows = change.reshape(-1, change.shape[-1])[pieces.owners]
-            centres = tables.centres.at[pieces.rows].add(of_rows * pieces.weights[:, None])
+            is_row = pieces.weights[:, None] > 0
+            centres = tables.centres.at[pieces.rows].add(of_rows * is_row)
         contexts = tables.contexts.at[batch.codes].add(-rate * step.contexts)
         contexts = contexts.at[batch.negatives].add(-rate * step.negatives)
         return Tables(centres, contexts), jnp.stack([step.loss, step.pairs])

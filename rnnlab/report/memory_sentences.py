@@ -22,8 +22,14 @@ def count_budgets(records: list[Record]) -> int:
     return len({record["budget"] for record in records})
 
 
+MANY = 24
+"""More cells, tasks and budgets than this are counted in the finding, and not listed."""
+
+
 def finding(summary: list[Record]) -> str:
     """The result of a memory study, in one line."""
+    if len(summary) > MANY:
+        return _counted(summary)
     budgets = count_budgets(summary)
     tasks: dict[str, list[str]] = {}
     for record in summary:
@@ -33,8 +39,29 @@ def finding(summary: list[Record]) -> str:
     return f"Longest sequences that at least half of the seeds learn. {'; '.join(parts)}"
 
 
+def _counted(summary: list[Record]) -> str:
+    """How many tasks each cell learns at the longest length, the best cell first."""
+    budgets = count_budgets(summary)
+    learned: dict[str, int] = {}
+    tasks: dict[str, int] = {}
+    for record in summary:
+        is_learned = record["length"] == record["tried"]
+        learned[record["cell"]] = learned.get(record["cell"], 0) + is_learned
+        name = group(record, budgets)
+        tasks[name] = tasks.get(name, 0) + is_learned
+    ranked = sorted(learned.items(), key=lambda entry: -entry[1])
+    kinds = "tasks" if budgets == 1 else "tasks and budgets"
+    text = f"Of {len(tasks)} {kinds}, at the longest length, at least half of the seeds learn: "
+    text += ", ".join(f"{cell} {count}" for cell, count in ranked)
+    if never := [name for name, count in tasks.items() if count == 0]:
+        text += f". No cell learns {'; '.join(never)}"
+    return text
+
+
 def sentences(summary: list[Record]) -> list[str]:
-    """One sentence for each cell and task."""
+    """One sentence for each cell and task; none where they are too many to be read."""
+    if len(summary) > MANY:
+        return []
     budgets = count_budgets(summary)
     return [sentence(record, budgets) for record in summary]
 

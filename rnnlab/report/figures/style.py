@@ -83,9 +83,11 @@ def layout(count: int) -> tuple[int, int]:
 
 def look(index: int) -> Record:
     """Colour and marker of the cell with this index."""
+    # Where colours repeat, the marker is another one.
+    shift = index // len(COLOURS)
     return {
         "color": COLOURS[index % len(COLOURS)],
-        "marker": MARKERS[index % len(MARKERS)],
+        "marker": MARKERS[(index + shift) % len(MARKERS)],
     }
 
 
