@@ -17,21 +17,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
-import optax
 from matplotlib.axes import Axes
-from sklearn.linear_model import LogisticRegression
 
 import rnnlab
 from experiments import snippets
 from experiments.common import Record, experiment, first_sentence
+from experiments.sentences import Predict, Size, Task, linear, network
 from experiments.snippets import Snippets
 from rnnlab import text
-from rnnlab.data import Batch, batches
-from rnnlab.models import classifier
 from rnnlab.report.figures.style import drawing, grid_lines, look, title
-from rnnlab.training import sweep
 
 NEGATIONS = ("no", "not", "nor", "never", "none", "nothing", "cannot", "without", "but", "hardly")
 """Stop words that turn a sentiment round."""
@@ -48,7 +43,7 @@ class Plan(NamedTuple):
     """The size of the experiment.
 
     Attributes:
-        count: sentences of each task at most.
+        sentences: of each task at most.
         length: tokens of a sentence that the network reads; more are cut off.
         vocabulary: V at most, of words and of subwords.
         hidden: H, the units of the GRU and the size of its embedding.
@@ -57,7 +52,7 @@ class Plan(NamedTuple):
         ways: the ways of processing.
     """
 
-    count: int = 10_000
+    sentences: int = 10_000
     length: int = 40
     vocabulary: int = 6000
     hidden: int = 48
@@ -67,7 +62,7 @@ class Plan(NamedTuple):
 
 
 QUICK = Plan(
-    count=300,
+    sentences=300,
     length=12,
     vocabulary=320,
     hidden=8,
@@ -75,24 +70,6 @@ QUICK = Plan(
     seeds=2,
     ways=(PLAIN, STOPPED, KEPT, SUBWORDS),
 )
-BATCH = 64
-LEARNING_RATE = 3e-3
-
-
-class Task(NamedTuple):
-    """Sentences and labels, in three parts.
-
-    Attributes:
-        texts: N sentences, in random order.
-        labels: ``[N]``.
-        training, validation, test: their places, 60, 10 and 30 of 100.
-    """
-
-    texts: tuple[str, ...]
-    labels: np.ndarray
-    training: slice
-    validation: slice
-    test: slice
 
 
 def tasks(data: Snippets, plan: Plan) -> dict[str, Task]:
@@ -101,7 +78,7 @@ def tasks(data: Snippets, plan: Plan) -> dict[str, Task]:
     clear = np.abs(data.ratings) > 0.5
     random = np.random.default_rng(0)
     # As many sentences of each source, so that no source is the right guess.
-    least = min(np.bincount(data.sources).min(), plan.count // len(snippets.SOURCES))
+    least = min(np.bincount(data.sources).min(), plan.sentences // len(snippets.SOURCES))
     kinds = [np.flatnonzero(data.sources == source) for source in range(len(snippets.SOURCES))]
     balanced = [random.permutation(places)[:least] for places in kinds]
     chosen = {
@@ -110,7 +87,7 @@ def tasks(data: Snippets, plan: Plan) -> dict[str, Task]:
     }
     result = {}
     for name, (places, labels) in chosen.items():
-        places = random.permutation(places)[: plan.count]
+        places = random.permutation(places)[: plan.sentences]
         texts = tuple(data.texts[place] for place in places)
         first, second = int(0.6 * len(texts)), int(0.7 * len(texts))
         parts = slice(0, first), slice(first, second), slice(second, len(texts))
@@ -136,65 +113,9 @@ def ways(task: Task, plan: Plan) -> dict[str, Process]:
     }
 
 
-def linear(task: Task, tokens: Sequence[list[str]]) -> Callable[[Sequence[list[str]]], np.ndarray]:
-    """Labels by TF-IDF and logistic regression, fitted on the training part."""
-    weights = text.tf_idf(tokens[task.training], min_documents=2, sublinear=True)
-    vectors = weights(tokens[task.training])
-    best: tuple[float, Any] = (-1.0, None)
-    for strength in (0.3, 1.0, 3.0, 10.0):
-        model = LogisticRegression(C=strength, max_iter=1000)
-        model.fit(vectors, task.labels[task.training])
-        score = model.score(weights(tokens[task.validation]), task.labels[task.validation])
-        best = max(best, (float(score), model), key=lambda entry: entry[0])
-    return lambda documents: best[1].predict(weights(documents))
-
-
-def network(
-    task: Task, tokens: Sequence[list[str]], plan: Plan
-) -> Callable[[Sequence[list[str]]], np.ndarray]:
-    """Labels ``[seeds, N]`` by a GRU, trained on the training part."""
-    vocabulary = text.build_vocabulary(tokens[task.training], min_count=2, max_size=plan.vocabulary)
-
-    def encoded(documents: Sequence[list[str]]) -> tuple[np.ndarray, np.ndarray]:
-        codes = np.zeros((plan.length, len(documents)), np.int32)
-        lengths = np.ones(len(documents), np.int32)
-        for column, document in enumerate(documents):
-            kept = vocabulary.encode(document[: plan.length])
-            codes[: kept.size, column] = kept
-            # A sentence of stop words alone is one step of padding.
-            lengths[column] = max(kept.size, 1)
-        return codes, lengths
-
-    xs, lengths = encoded(tokens[task.training])
-    examples = Batch(xs, task.labels[task.training], lengths=lengths)
-    data = batches(examples, BATCH, seed=0)
-    model = classifier(
-        rnnlab.GRU(plan.hidden),
-        int(task.labels.max()) + 1,
-        pool="max",
-        # The same for every way, so that one compiled program serves all.
-        vocabulary_size=plan.vocabulary,
-        embedding_size=plan.hidden,
-        dropout=0.3,
-    )
-    schedule = optax.cosine_decay_schedule(LEARNING_RATE, plan.updates)
-    trained = sweep(
-        lambda key: model.init(key, data[0]),
-        model.loss,
-        data,
-        lambda: optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule)),
-        {"seed": range(plan.seeds)},
-        steps=plan.updates,
-        average=0.98,
-    )
-    apply = jax.jit(jax.vmap(model.apply, in_axes=(0, None)))
-
-    def predict(documents: Sequence[list[str]]) -> np.ndarray:
-        codes, counts = encoded(documents)
-        logits = apply(trained.params, Batch(codes, None, lengths=counts))
-        return np.argmax(np.asarray(logits), axis=-1)
-
-    return predict
+def size(plan: Plan) -> Size:
+    """The size of the networks."""
+    return Size(plan.length, plan.vocabulary, plan.hidden, plan.hidden, plan.updates, plan.seeds)
 
 
 def misspelled(sentence: str, share: float, random: np.random.Generator) -> str:
@@ -218,7 +139,7 @@ def scored(name: str, task: Task, plan: Plan) -> list[Record]:
         known = set().union(*tokens[task.training])
         held_out = [token for document in tokens[task.test] for token in document]
         unknown = np.mean([token not in known for token in held_out])
-        models = {"TF-IDF": linear(task, tokens), "GRU": network(task, tokens, plan)}
+        models = {"TF-IDF": linear(task, tokens), "GRU": network(task, tokens, size(plan)).predict}
         for model, predict in models.items():
             correct = np.atleast_2d(predict(tokens[task.test])) == truth
             record = {
@@ -238,9 +159,7 @@ def scored(name: str, task: Task, plan: Plan) -> list[Record]:
     return records
 
 
-def with_errors(
-    task: Task, process: Process, predict: Callable[[Sequence[list[str]]], np.ndarray]
-) -> dict[str, float]:
+def with_errors(task: Task, process: Process, predict: Predict) -> dict[str, float]:
     """The accuracy on misspelled sentences, by the share of words with an error."""
     truth = task.labels[task.test]
     scores = {}
@@ -368,7 +287,7 @@ def draw_gains(axes: Axes, records: list[Record]) -> None:
         gains = np.array([row["gain"] for row in rows])
         ends = np.abs(np.array([row["gain_95"] for row in rows]).T - gains)
         heights = np.arange(len(names)) + 0.18 * (index - 1.5)
-        style = look(index) | {"linestyle": "none"}
+        style: Record = look(index) | {"linestyle": "none"}
         axes.errorbar(gains, heights, xerr=ends, label=f"{task}, {model}", **style)
     axes.axvline(0, color="0.45", linewidth=0.8)
     axes.set_yticks(range(len(names)), names)
@@ -431,8 +350,7 @@ def run(quick: bool) -> Record:
         "finding": finding(records, stems),
         "data": "generated" if quick else "vaderSentiment 0.5, hutto_ICWSM_2014",
         "plan": plan._asdict(),
-        "batch": BATCH,
-        "learning_rate": LEARNING_RATE,
+        "network": size(plan)._asdict(),
         "records": records,
         "stems": stems,
     }
