@@ -10,11 +10,17 @@ import pytest
 import rnnlab
 from rnnlab.embeddings import (
     Embeddings,
+    RatedPair,
+    analogy_accuracy,
+    gensim_data,
     load_embeddings,
+    read_analogies,
     read_fasttext,
     read_glove,
+    read_pairs,
     read_word2vec_binary,
     read_word2vec_text,
+    word_similarity,
 )
 from rnnlab.text import UNK, Vocabulary, build_vocabulary
 
@@ -270,3 +276,50 @@ def test_a_part_that_does_not_exist_cannot_be_frozen():
         optimiser.init({"embedding": np.ones(2)})
     with pytest.raises(ValueError, match="give a list"):
         rnnlab.training.frozen(optax.sgd(0.1), "embedding")
+
+
+def test_similarity_is_the_rank_correlation_of_known_pairs(embeddings):
+    pairs = [
+        RatedPair("king", "queen", 9.0),
+        RatedPair("king", "man", 7.0),
+        RatedPair("man", "woman", 6.0),
+        RatedPair("queen", "apple", 1.0),
+        RatedPair("king", "child", 5.0),
+    ]
+    found = word_similarity(embeddings, pairs)
+    cosines = [embeddings.similarity(a, b) for a, b, _ in pairs[:4]]
+    ranks = np.argsort(np.argsort(cosines))
+    # Spearman's formula for ranks without ties.
+    wanted = 1 - 6 * np.sum((ranks - np.array([3, 2, 1, 0])) ** 2) / (4 * 15)
+    assert found.correlation == pytest.approx(wanted, abs=1e-6)
+    assert (found.known, found.pairs) == (4, 5)
+    assert np.isnan(word_similarity(embeddings, pairs[4:]).correlation)
+
+
+def test_analogies_are_counted_by_section(embeddings):
+    sections = {
+        "royal": [("man", "king", "woman", "queen"), ("man", "king", "woman", "apple")],
+        "other": [("man", "king", "child", "prince")],
+    }
+    found = analogy_accuracy(embeddings, sections)
+    assert found.by_section == {"royal": 0.5}
+    assert (found.accuracy, found.known, found.questions) == (0.5, 2, 3)
+
+
+def test_the_sets_of_gensim_have_their_sizes():
+    pytest.importorskip("gensim")
+    assert len(read_pairs(gensim_data("wordsim353"))) == 353
+    assert len(read_pairs(gensim_data("simlex999"))) == 999
+    sections = read_analogies(gensim_data("analogies"))
+    assert sum(map(len, sections.values())) == 19_544
+    assert len(sections) == 14
+
+
+def test_bad_sets_are_refused_with_the_line(tmp_path):
+    path = tmp_path / "pairs.txt"
+    path.write_text("# pairs\nfirst\tsecond\trating\ncat\tdog\t3\ncat dog 3\n")
+    with pytest.raises(ValueError, match="line 4: 'cat dog 3' is not two words and a rating"):
+        read_pairs(path)
+    path.write_text(": capitals\nrome italy oslo norway\nrome italy oslo\n")
+    with pytest.raises(ValueError, match="line 3: 'rome italy oslo' is not four words"):
+        read_analogies(path)

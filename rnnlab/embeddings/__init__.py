@@ -9,6 +9,14 @@ if TYPE_CHECKING:
     from rnnlab.embeddings.binary_files import read_word2vec_binary as read_word2vec_binary
     from rnnlab.embeddings.character_ngrams import NGramVectors as NGramVectors
     from rnnlab.embeddings.cooccurrence import glove as glove
+    from rnnlab.embeddings.judging import AnalogyScore as AnalogyScore
+    from rnnlab.embeddings.judging import RatedPair as RatedPair
+    from rnnlab.embeddings.judging import Similarity as Similarity
+    from rnnlab.embeddings.judging import analogy_accuracy as analogy_accuracy
+    from rnnlab.embeddings.judging import gensim_data as gensim_data
+    from rnnlab.embeddings.judging import read_analogies as read_analogies
+    from rnnlab.embeddings.judging import read_pairs as read_pairs
+    from rnnlab.embeddings.judging import word_similarity as word_similarity
     from rnnlab.embeddings.skip_gram import Trained as Trained
     from rnnlab.embeddings.skip_gram import char_ngrams as char_ngrams
     from rnnlab.embeddings.skip_gram import fasttext as fasttext
@@ -21,20 +29,28 @@ if TYPE_CHECKING:
     from rnnlab.embeddings.vectors import load_embeddings as load_embeddings
 
 _HOME = {
+    "AnalogyScore": "judging",
     "Embeddings": "vectors",
     "NGramVectors": "character_ngrams",
     "Neighbour": "vectors",
+    "RatedPair": "judging",
     "Selected": "vectors",
+    "Similarity": "judging",
     "Trained": "skip_gram",
+    "analogy_accuracy": "judging",
     "char_ngrams": "skip_gram",
     "fasttext": "skip_gram",
+    "gensim_data": "judging",
     "glove": "cooccurrence",
     "load_embeddings": "vectors",
+    "read_analogies": "judging",
     "read_fasttext": "binary_files",
     "read_glove": "text_files",
+    "read_pairs": "judging",
     "read_word2vec_binary": "binary_files",
     "read_word2vec_text": "text_files",
     "word2vec": "skip_gram",
+    "word_similarity": "judging",
 }
 
 __all__ = [*_HOME]
