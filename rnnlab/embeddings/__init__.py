@@ -5,6 +5,12 @@ from typing import TYPE_CHECKING
 from rnnlab._lazy import lazily
 
 if TYPE_CHECKING:
+    from rnnlab.embeddings.bert_inputs import Encoded as Encoded
+    from rnnlab.embeddings.bert_model import Bert as Bert
+    from rnnlab.embeddings.bert_model import Contextual as Contextual
+    from rnnlab.embeddings.bert_model import bert as bert
+    from rnnlab.embeddings.bert_network import BertConfig as BertConfig
+    from rnnlab.embeddings.bert_network import BertParams as BertParams
     from rnnlab.embeddings.binary_files import read_fasttext as read_fasttext
     from rnnlab.embeddings.binary_files import read_word2vec_binary as read_word2vec_binary
     from rnnlab.embeddings.character_ngrams import NGramVectors as NGramVectors
@@ -30,7 +36,12 @@ if TYPE_CHECKING:
 
 _HOME = {
     "AnalogyScore": "judging",
+    "Bert": "bert_model",
+    "BertConfig": "bert_network",
+    "BertParams": "bert_network",
+    "Contextual": "bert_model",
     "Embeddings": "vectors",
+    "Encoded": "bert_inputs",
     "NGramVectors": "character_ngrams",
     "Neighbour": "vectors",
     "RatedPair": "judging",
@@ -38,6 +49,7 @@ _HOME = {
     "Similarity": "judging",
     "Trained": "skip_gram",
     "analogy_accuracy": "judging",
+    "bert": "bert_model",
     "char_ngrams": "skip_gram",
     "fasttext": "skip_gram",
     "gensim_data": "judging",
