@@ -1,5 +1,7 @@
 """Training of word vectors: counts and gradients against plain code, and what is learned."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +18,7 @@ from rnnlab.embeddings import (
     word2vec,
 )
 from rnnlab.embeddings.character_ngrams import bucket, ngrams
+from rnnlab.embeddings.vectors import load_embeddings
 from tests.reference import one_sentence
 
 WORDS = "the a cat dog sat ran on mat"
@@ -161,6 +164,17 @@ def test_ngrams_and_buckets_are_fasttexts(word):
     assert sorted(ngrams(word, 3, 6)) == sorted(grams)
     for gram in grams:
         assert bucket(gram, 2_000_000) == inner.ft_hash_bytes(gram.encode()) % 2_000_000
+
+
+def test_saved_embeddings_keep_their_ngrams(tmp_path):
+    embeddings = fasttext(documents(), size=6, min_count=1, epochs=1, buckets=50).embeddings
+    embeddings.save(tmp_path / "words.npz")
+    loaded = load_embeddings(tmp_path / "words.npz")
+    np.testing.assert_array_equal(loaded.vector("cats"), embeddings.vector("cats"))
+    other = dataclasses.replace(embeddings, subwords=lambda _: np.zeros(6))
+    one_sentence(lambda: other.save(tmp_path / "other.npz"), "come from another library")
+    dataclasses.replace(other, subwords=None).save(tmp_path / "other.npz")
+    assert len(load_embeddings(tmp_path / "other.npz")) == len(embeddings)
 
 
 def test_the_vector_of_a_word_is_the_mean_of_its_parts():

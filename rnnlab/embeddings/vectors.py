@@ -10,6 +10,7 @@ import numpy as np
 
 from rnnlab import _check
 from rnnlab.data.text import as_path
+from rnnlab.embeddings.character_ngrams import NGramVectors
 from rnnlab.text.tokens import as_tokens
 from rnnlab.text.vocabulary import Vocabulary
 
@@ -206,12 +207,28 @@ class Embeddings:
         return embed
 
     def save(self, path: str | Path) -> None:
-        """Writes words and vectors as an ``.npz`` file; vectors of n-grams are not kept."""
-        words = np.array("\n".join(self.vocabulary.tokens).encode("utf-8"))
+        """Writes words and vectors as an ``.npz`` file, with those of n-grams that rnnlab trained.
+
+        ValueError for other subwords, such as those of a model that gensim read, and for a word
+        with a line end.
+        """
         if any("\n" in word for word in self.vocabulary.tokens):
             raise ValueError("a word holds a line end, so that the words cannot be saved as lines")
+        arrays: dict[str, Any] = {
+            "words": np.array("\n".join(self.vocabulary.tokens).encode("utf-8")),
+            "vectors": self.vectors,
+            "unknown": np.array(self.unknown),
+        }
+        if isinstance(self.subwords, NGramVectors):
+            arrays["ngrams"] = self.subwords.vectors
+            arrays["bounds"] = np.array([self.subwords.low, self.subwords.high])
+        elif self.subwords is not None:
+            raise ValueError(
+                "the vectors of unknown words come from another library and cannot be saved; save "
+                "dataclasses.replace(embeddings, subwords=None), which keeps the words"
+            )
         with as_path(path).open("wb") as file:
-            np.savez(file, words=words, vectors=self.vectors, unknown=np.array(self.unknown))
+            np.savez(file, **arrays)
 
 
 def _direction(vector: np.ndarray) -> np.ndarray:
@@ -229,6 +246,9 @@ def load_embeddings(path: str | Path) -> Embeddings:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             words = arrays["words"].item().decode("utf-8").split("\n")
             vectors, unknown = arrays["vectors"], str(arrays["unknown"])
+            subwords = None
+            if "ngrams" in arrays:
+                subwords = NGramVectors(arrays["ngrams"], *map(int, arrays["bounds"]))
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror or error})") from None
     # NumPy raises zipfile's and pickle's errors as they come.
@@ -236,4 +256,4 @@ def load_embeddings(path: str | Path) -> Embeddings:
         raise ValueError(
             f"{path} holds no embeddings; give a file that they were saved to"
         ) from None
-    return Embeddings(Vocabulary(tuple(words)), vectors, unknown)
+    return Embeddings(Vocabulary(tuple(words)), vectors, unknown, subwords)
