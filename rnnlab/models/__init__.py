@@ -2,6 +2,7 @@
 
 from rnnlab.models.base import Model
 from rnnlab.models.beam import Beam, beam_search
+from rnnlab.models.beam_decoding import beam_decode
 from rnnlab.models.classifier import Classifier, Regressor, classifier, regressor
 from rnnlab.models.conditioned_decoder import (
     ConditionedDecoder,
@@ -63,6 +64,7 @@ __all__ = [
     "Transformer",
     "WindowNetwork",
     "attention",
+    "beam_decode",
     "beam_search",
     "classifier",
     "conditioned_decoder",

@@ -13,12 +13,13 @@ from rnnlab.typing import Array, PyTree
 
 
 class Beam(NamedTuple):
-    """The result of :func:`beam_search`.
+    """The result of :func:`beam_search` and, for B inputs, of :func:`beam_decode`.
 
     Attributes:
-        codes: ``[beams, steps]``, the most likely sequence first.
-        log_probability: ``[beams]``, of each given the prompt, in nats. Where there are fewer
-            possible sequences than beams, the rest have −∞, and their codes are meaningless.
+        codes: ``[beams, steps]`` or ``[beams, steps, B]``, the most likely sequence first.
+        log_probability: ``[beams]`` or ``[beams, B]``, of each given the prompt or the input, in
+            nats. Where there are fewer possible sequences than beams, the rest have −∞, and their
+            codes are meaningless.
     """
 
     codes: Array

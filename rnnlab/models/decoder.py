@@ -131,7 +131,7 @@ class DecoderModel(Model):
             return jax.random.categorical(key, logits).astype(codes.dtype)
 
         assert k_loop is not None
-        advance = self._to_logits(params, memory)
+        advance = self.to_logits(params, memory)
         logits = sample_inputs(advance, feed, state, codes, k_loop, sampling)
         return self.score(logits, batch)
 
@@ -142,7 +142,7 @@ class DecoderModel(Model):
         """
         steps = _check.positive_int("steps", steps)
         memory, state = self.begin(params, batch, None)
-        to_logits = self._to_logits(params, memory)
+        to_logits = self.to_logits(params, memory)
         first = jnp.full(flat_state(state).shape[:1], self.start, jnp.int32)
 
         def advance(state: PyTree, codes: Array, key: Key | None) -> tuple[PyTree, Array]:
@@ -186,7 +186,7 @@ class DecoderModel(Model):
         with jax.named_scope("readout"):
             return self.readout(params.readout, drop(key, self.dropout, features))
 
-    def _to_logits(self, params: Any, memory: PyTree) -> Advance:
+    def to_logits(self, params: Any, memory: PyTree) -> Advance:
         """One step from codes ``[B]`` to logits ``[B, V]``."""
 
         def advance(state: PyTree, codes: Array, key: Key | None) -> tuple[PyTree, Array]:
