@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import rnnlab
-from rnnlab.cells import GRU, ConvGRU, ConvLSTM, LSTMState
+from rnnlab.cells import GRU, ConvGRU, ConvLSTM, LSTMState, conv
 from tests.reference import close, loop, one_sentence
 from tests.reference.cells import draw_params, draw_state
 from tests.reference.images import IMAGES
@@ -144,6 +144,35 @@ def test_values_and_gradients_are_those_of_flax(shape, kernel_size):
     inputs = params, *map(jnp.asarray, (images, c, h))
     both = (jax.value_and_grad(f, argnums=(0, 1, 2, 3), has_aux=True) for f in (ours, flax))
     close(*(jax.jit(f)(*inputs) for f in both))
+
+
+# One product in place of a convolution
+
+
+@pytest.mark.parametrize("kernel_size", [(3,), (3, 2), (2, 1, 4), (5, 5)], ids=str)
+def test_the_product_of_patches_is_the_convolution(kernel_size):
+    shape = (4, 3, 5)[: len(kernel_size)]
+    images, kernel = noise(2, *shape, 3), noise(*kernel_size, 3, 4, seed=4)
+
+    def both(how):
+        def slope(images, kernel):
+            return jax.grad(lambda i, k: jnp.sum(jnp.sin(how(i, k))), argnums=(0, 1))(
+                images, kernel
+            )
+
+        second = jax.jacfwd(lambda k: slope(images, k)[0].sum())(kernel)
+        return how(images, kernel), slope(images, kernel), second
+
+    close(both(conv._product), both(conv._convolution))
+
+
+def test_a_gpu_gets_a_convolution_and_a_cpu_a_product():
+    cell = ConvLSTM(2, shape=(4, 4))
+    params = cell.init(jax.random.key(0), 16)
+    traced = jax.jit(cell.step).trace(params, cell.initial_state(), jnp.ones(16))
+    for platform, has_convolution in (("cpu", False), ("cuda", True)):
+        text = traced.lower(lowering_platforms=(platform,)).as_text()
+        assert ("stablehlo.convolution" in text) == has_convolution
 
 
 # Exact facts
