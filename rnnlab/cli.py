@@ -21,6 +21,7 @@ from rnnlab._usage import RunError, UsageError, checking, existing_folder
 from rnnlab._version import __version__
 from rnnlab.startup import kept_programs, quick_start
 from rnnlab.studies import records
+from rnnlab.studies.cures_registry import CURES
 from rnnlab.studies.cures_settings import CuresSettings
 from rnnlab.studies.memory_settings import MemorySettings
 from rnnlab.studies.settings import (
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
 
 CLOSER = ("singular_values", "contributions", "truncation")
 """The kinds of records, and the figures, of ``--detail``."""
+
+HELP_ON_CURES = f"any of {', '.join(CURES)}; all that apply to the cell by default."
 
 DONE, FAILED, USAGE = 0, 1, 2
 """Exit codes, with ``terminal.INTERRUPTED``."""
@@ -478,6 +481,7 @@ class Cures(TaskCommand, CuresSettings):
     """
 
     out: Annotated[str, tyro.conf.arg(metavar="DIR")] = "runs/cures"
+    cures: Annotated[tuple[str, ...], tyro.conf.arg(help=HELP_ON_CURES)] = ()
     network: Annotated[str | None, tyro.conf.arg(name="from", metavar="PATH")] = None
 
     name: ClassVar = "cures"

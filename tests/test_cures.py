@@ -13,9 +13,10 @@ from rnnlab import cli
 from rnnlab.cells import BatchNormLSTM
 from rnnlab.cells.registry import REGISTRY
 from rnnlab.report import cures_sentences
-from rnnlab.studies import cures, cures_network
+from rnnlab.studies import cures, cures_changes, cures_network
 from rnnlab.studies.cures import Unit
-from rnnlab.studies.cures_settings import CURES, PLAIN, CuresSettings
+from rnnlab.studies.cures_registry import CURES, PLAIN
+from rnnlab.studies.cures_settings import CuresSettings
 from rnnlab.studies.memory_settings import MemorySettings
 from rnnlab.tasks import make_task
 from rnnlab.tasks.registry import TASKS, is_fixed
@@ -36,8 +37,15 @@ def test_every_cell_has_cures(cell):
 
 
 def test_every_cure_applies_to_a_cell():
-    applied = {name for name in CURES for cell in ("rnn", "lstm") if cures.applies(name, cell)}
-    assert applied == set(CURES)
+    for cure in CURES.values():
+        assert cure.applies("rnn") or cure.applies("lstm"), cure.name
+
+
+def test_a_cure_is_one_record():
+    """What a record names exists, and the records alone give the help."""
+    for name, cure in CURES.items():
+        assert cure.name == name
+        assert cure.change is None or hasattr(cures_changes, cure.change), name
 
 
 @pytest.mark.parametrize(
@@ -159,7 +167,7 @@ def test_omega_is_added_to_the_loss(trained):
 
     xs = model.embedding(params.embedding, batch.xs)
     omega = rnnlab.training.pascanu_omega(model.cell, params.cell, xs, loss)
-    np.testing.assert_allclose(value - plain, cures.OMEGA * omega, rtol=1e-9)
+    np.testing.assert_allclose(value - plain, cures_changes.OMEGA * omega, rtol=1e-9)
 
 
 @pytest.mark.long

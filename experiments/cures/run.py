@@ -26,7 +26,8 @@ from rnnlab.report.figures.style import (
     title,
 )
 from rnnlab.studies import cures, task_training
-from rnnlab.studies.cures_settings import PLAIN, CuresSettings
+from rnnlab.studies.cures_registry import PLAIN
+from rnnlab.studies.cures_settings import CuresSettings
 
 NO_START = ("clipping", "truncation", "rmsprop", "momentum", "omega")
 """Cures that change the training alone: their gradient begins as that of the unchanged network."""

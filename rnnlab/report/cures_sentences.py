@@ -6,7 +6,7 @@ from rich.table import Table
 
 from rnnlab.report.memory_sentences import gap, horizon, reach
 from rnnlab.report.sentences import short
-from rnnlab.studies.cures_settings import CURES, PLAIN
+from rnnlab.studies.cures_registry import CURES, PLAIN
 
 Record = dict[str, Any]
 
@@ -43,7 +43,7 @@ def advice(summary: list[Record]) -> str:
     if best["cure"] == PLAIN:
         return f"{_learned(best, goal)} without any cure, and no cure is faster; {gradient}."
     # No parentheses inside of parentheses.
-    about = CURES[best["cure"]].replace(" (", ", ").replace(")", "")
+    about = CURES[best["cure"]].about.replace(" (", ", ").replace(")", "")
     text = f"Take {best['cure']} ({about}): {_learned(best, goal)}{_cost(best)}"
     if plain is None:
         return f"{text}."

@@ -7,47 +7,25 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
-from jax import lax
 
-from rnnlab import initializers
 from rnnlab._json import number
-from rnnlab.cells import BatchNormLSTM
-from rnnlab.cells.registry import REGISTRY, make_cell
-from rnnlab.data import Batch
-from rnnlab.diagnostics import forget_bias
-from rnnlab.driver import unroll
+from rnnlab.cells.registry import make_cell
 from rnnlab.explain import explain_engine
-from rnnlab.layers import stack
 from rnnlab.models import for_task
 from rnnlab.models.sequence import SequenceModel
-from rnnlab.studies import task_training
+from rnnlab.studies import cures_changes, task_training
+from rnnlab.studies.cures_changes import Candidate, Prepare
 from rnnlab.studies.cures_network import GivenNetwork
-from rnnlab.studies.cures_settings import CURES, PLAIN, CuresSettings
+from rnnlab.studies.cures_registry import CURES, PLAIN, Cure
+from rnnlab.studies.cures_settings import CuresSettings
 from rnnlab.studies.records import Records, select
 from rnnlab.studies.study import Measured
 from rnnlab.studies.task_training import Outcome
 from rnnlab.tasks import Task, make_task
 from rnnlab.tasks.registry import is_fixed
-from rnnlab.training import flossing_loss, pascanu_omega
-from rnnlab.training.losses import cross_entropy
-from rnnlab.training.step import Loss, initial_state, train_step
-from rnnlab.typing import Array, Key, PyTree
+from rnnlab.typing import Key, PyTree
 
-OMEGA = 2.0
-"""The weight of Ω in the loss; its authors take .5 to 4."""
-FLOSSED = 8
-"""The number of exponents that flossing brings to zero."""
-BEFORE = 100
-"""Updates of flossing and of pre-training."""
-KEEPING = frozenset(
-    {
-        PLAIN, "forget-bias", "chrono", "orthogonal", "omega", "flossing", "clipping", "truncation",
-        "pre-training", "rmsprop", "momentum",
-    }
-)  # fmt: skip
-"""The cures that keep the structure of the network."""
 LONGEST = 2**17
 """The largest length that is searched for a lag, a power of two."""
 
@@ -56,45 +34,6 @@ class Unit(NamedTuple):
     """One measurement, for all seeds: the network with one cure."""
 
     cure: str
-
-
-class Candidate(NamedTuple):
-    """A network with a cure, and how it is trained.
-
-    Attributes:
-        model: the model of the task.
-        optimiser: any optax transformation.
-        loss: what is minimised; None for the loss of the model.
-        prepare: what is done before the training; None for nothing.
-        is_measured: whether the instruments take the cell.
-    """
-
-    model: SequenceModel
-    optimiser: optax.GradientTransformation
-    loss: Loss | None = None
-    prepare: Callable[[PyTree, Key], PyTree] | None = None
-    is_measured: bool = True
-
-
-def applies(cure: str, cell: str) -> bool:
-    """Whether a cure can be tried on a cell.
-
-    >>> applies("forget-bias", "lstm"), applies("forget-bias", "rnn")
-    (True, False)
-    """
-    kind, options = REGISTRY[cell]
-    is_elman = kind == "RNN" and not options
-    if cure in ("forget-bias", "batch-norm"):
-        return kind == "LSTM"
-    if cure in ("chrono", "layer-norm"):
-        return kind in ("LSTM", "GRU") and not options.get("layer_norm")
-    if cure in ("identity-relu", "logistic", "leaky", "independent"):
-        return is_elman
-    if cure == "orthogonal":
-        return kind != "IndRNN"
-    if cure in ("gru", "lstm"):
-        return cure != cell
-    return True
 
 
 def task_of(settings: CuresSettings) -> Task:
@@ -155,18 +94,19 @@ def _made(name: str, length: int) -> Task | None:
 def units(settings: CuresSettings) -> list[Unit]:
     """The unchanged network, and each cure; ValueError for one that does not apply to the cell."""
     task_of(settings)
-    names = [name for name in CURES if applies(name, settings.cell)]
-    if settings.batch_size == 1 and "batch-norm" in names:
-        # It normalises over the batch.
-        names.remove("batch-norm")
-        if "batch-norm" in settings.cures:
-            raise ValueError("batch-norm needs more than one sequence; set batch_size to 2 or more")
+    names = [name for name, cure in CURES.items() if cure.applies(settings.cell)]
     for name in settings.cures:
         if name not in names:
             raise ValueError(
                 f"{name} is no cure for {settings.cell}; choose from {', '.join(names)}"
             )
-    chosen = settings.cures or tuple(names)
+        least = CURES[name].least_batch
+        if settings.batch_size < least:
+            raise ValueError(
+                f"{name} needs more than one sequence; set batch_size to {least} or more"
+            )
+    possible = (name for name in names if CURES[name].least_batch <= settings.batch_size)
+    chosen = settings.cures or possible
     # Every cure is compared with the unchanged network.
     return [Unit(PLAIN), *(Unit(name) for name in chosen if name != PLAIN)]
 
@@ -193,202 +133,42 @@ def measure(
 
 
 def candidate(
-    settings: CuresSettings, task: Task, cure: str, given: GivenNetwork | None = None
+    settings: CuresSettings, task: Task, name: str, given: GivenNetwork | None = None
 ) -> Candidate:
     """The network with a cure, and how it is trained.
 
     ``given`` is the network that the training starts from, where the cure keeps its structure.
     """
-    drawn = _cell(settings, task, cure)
-    is_kept = given is not None and cure in KEEPING
-    cell = given.cell if given is not None and is_kept else drawn
+    cure = CURES[name]
+    arguments = {"name": settings.cell, "init": settings.init, **cure.cell(settings.lag)}
+    drawn = make_cell(
+        hidden_size=settings.hidden_size,
+        max_lag=task.steps,
+        param_dtype=settings.precision,
+        **arguments,
+    )
+    cell, prepare = drawn, None
+    if given is not None and cure.keeps_structure:
+        cell, prepare = given.cell, _started(cure, settings.lag, given, drawn)
     model = for_task(task, cell, embedding_size=task.vocabulary_size)
     optimiser = optax.adam(settings.learning_rate)
-    if cure == "rmsprop":
-        optimiser = optax.rmsprop(settings.learning_rate)
-    elif cure == "momentum":
-        # The step of Adam is about the learning rate; that of gradient descent needs a larger one.
-        optimiser = optax.sgd(10 * settings.learning_rate, momentum=0.9)
-    elif cure == "clipping":
-        optimiser = optax.chain(optax.clip_by_global_norm(1.0), optimiser)
-    loss = None
-    prepare = None
-    start = None
-    if given is not None and is_kept:
-        start = _started(settings, cure, given, drawn)
-    if cure == "omega":
-        loss = _with_omega(model)
-    elif cure == "truncation":
-        loss = _truncated(model, max(settings.lag // 2, 1))
-    elif cure == "flossing":
-        prepare = _flossed(settings, task, model)
-    elif cure == "pre-training":
-        prepare = _pre_trained(settings, task, model)
-    return Candidate(
-        model, optimiser, loss, _in_turn(start, prepare), is_measured=cure != "batch-norm"
-    )
+    plain = Candidate(settings, task, model, optimiser, prepare=prepare)
+    return plain if cure.change is None else getattr(cures_changes, cure.change)(plain)
 
 
-def _started(
-    settings: CuresSettings, cure: str, given: GivenNetwork, drawn: Any
-) -> Callable[[PyTree, Key], PyTree]:
+def _started(cure: Cure, lag: int, given: GivenNetwork, drawn: Any) -> Prepare:
     """Parameters with the recurrent weights and biases of the given network.
 
     ``drawn`` is the cell with the cure, which initial weights or biases are taken from.
     """
 
     def prepare(params: PyTree, key: Key) -> PyTree:
-        fresh = params.cell
-        cell_params = given.params._replace(w_x=fresh.w_x)
-        if cure == "forget-bias":
-            cell_params = forget_bias(cell_params, jnp.asarray(math.log(max(settings.lag, 2))))
-        elif cure in ("chrono", "orthogonal"):
-            new = drawn.init(key, fresh.w_x.shape[0])
-            if cure == "orthogonal":
-                cell_params = cell_params._replace(w_h=new.w_h)
-            else:
-                # Of two biases only the sum counts.
-                second = None if cell_params.c is None else jnp.zeros_like(cell_params.c)
-                cell_params = cell_params._replace(b=new.b, c=second)
-        return params._replace(cell=cell_params)
+        w_x = params.cell.w_x
+        new = drawn.init(key, w_x.shape[0])
+        start = cure.start(given.params, new, lag)
+        return params._replace(cell=start._replace(w_x=w_x))
 
     return prepare
-
-
-def _in_turn(
-    first: Callable[[PyTree, Key], PyTree] | None,
-    second: Callable[[PyTree, Key], PyTree] | None,
-) -> Callable[[PyTree, Key], PyTree] | None:
-    """Both preparations, one after the other."""
-    if first is None or second is None:
-        return first or second
-    return lambda params, key: second(first(params, key), key)
-
-
-def _cell(settings: CuresSettings, task: Task, cure: str) -> Any:
-    """The cell of a network with a cure."""
-    name = settings.cell
-    options: dict[str, Any] = {}
-    init = settings.init
-    if cure == "forget-bias":
-        options = {"forget_bias": math.log(max(settings.lag, 2))}
-        # A forget bias cannot be given beside another start of the biases.
-        init = "rnnlab"
-    elif cure == "chrono":
-        init = "chrono"
-    elif cure == "orthogonal":
-        options = {"recurrent_init": "orthogonal"}
-    elif cure == "identity-relu":
-        name, init = "irnn", "rnnlab"
-    elif cure == "logistic":
-        logistic = initializers.logistic()
-        options = {"activation": "sigmoid", "kernel_init": logistic, "recurrent_init": logistic}
-    elif cure == "layer-norm":
-        options = {"layer_norm": True}
-    elif cure == "leaky":
-        name, options = "leaky-rnn", {"alpha": 1 / settings.lag}
-    elif cure == "independent":
-        name = "indrnn"
-    elif cure in ("gru", "lstm"):
-        name = cure
-    if cure == "batch-norm":
-        return BatchNormLSTM(settings.hidden_size, param_dtype=settings.precision)
-    cell = make_cell(
-        name,
-        settings.hidden_size,
-        init=init,
-        max_lag=task.steps,
-        param_dtype=settings.precision,
-        **options,
-    )
-    return stack([cell, cell], residual=True) if cure == "residual" else cell
-
-
-def _with_omega(model: SequenceModel) -> Loss:
-    """The loss of the model and Ω of its cell."""
-
-    def loss(params: PyTree, batch: Batch, key: Key | None) -> tuple[Array, dict[str, Array]]:
-        def of_outputs(ys: Array, params: PyTree, batch: Batch) -> Array:
-            return model.score(model.head(params, ys, batch), batch)[0]
-
-        value, metrics = model.loss(params, batch, key)
-        xs = task_training.embedded(model, params, batch.xs)
-        omega = pascanu_omega(model.cell, params.cell, xs, of_outputs, params, batch)
-        return value + OMEGA * omega, metrics
-
-    return loss
-
-
-def _truncated(model: SequenceModel, window: int) -> Loss:
-    """The loss of the model, whose gradient ends ``window`` steps before the end."""
-
-    def loss(params: PyTree, batch: Batch, key: Key | None) -> tuple[Array, dict[str, Array]]:
-        del key
-        xs = task_training.embedded(model, params, batch.xs)
-        cut = max(xs.shape[0] - window, 0)
-        state, early = unroll(model.cell, params.cell, xs[:cut])
-        _, late = unroll(model.cell, params.cell, xs[cut:], lax.stop_gradient(state))
-        ys = jnp.concatenate([lax.stop_gradient(early), late])
-        return model.score(model.head(params, ys, batch), batch)
-
-    return loss
-
-
-def _flossed(
-    settings: CuresSettings, task: Task, model: SequenceModel
-) -> Callable[[PyTree, Key], PyTree]:
-    """Parameters whose first exponents on sequences of the task are near zero."""
-    count = min(FLOSSED, settings.hidden_size)
-
-    def loss(params: PyTree, batch: Batch) -> Array:
-        xs = task_training.embedded(model, params, batch.xs[:, :2])
-        return flossing_loss(model.cell, params.cell, xs, count=count)
-
-    return _minimised(settings, task, loss)
-
-
-def _pre_trained(
-    settings: CuresSettings, task: Task, model: SequenceModel
-) -> Callable[[PyTree, Key], PyTree]:
-    """Parameters of a cell that has learned to predict the next input of the task."""
-
-    def loss(both: tuple[PyTree, Array], batch: Batch) -> Array:
-        params, readout = both
-        xs = task_training.embedded(model, params, batch.xs)
-        _, ys = unroll(model.cell, params.cell, xs)
-        predicted = ys[:-1] @ readout
-        if model.embedding is None:
-            return jnp.mean((predicted - xs[1:]) ** 2)
-        return cross_entropy(predicted, batch.xs[1:])
-
-    minimise = _minimised(settings, task, loss)
-    predicted_size = task.vocabulary_size or task.input_size
-
-    def prepare(params: PyTree, key: Key) -> PyTree:
-        shape = model.cell.output_size, predicted_size
-        readout = jnp.zeros(shape, settings.precision)
-        return minimise((params, readout), key)[0]
-
-    return prepare
-
-
-def _minimised(
-    settings: CuresSettings, task: Task, loss: Callable[[Any, Batch], Array]
-) -> Callable[[Any, Key], Any]:
-    """``BEFORE`` updates of Adam on ``loss(params, batch)``."""
-    optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(settings.learning_rate))
-
-    def with_metrics(params: Any, batch: Batch, key: Key | None) -> tuple[Array, dict]:
-        del key
-        return loss(params, batch), {}
-
-    step = train_step(with_metrics, optimiser)
-    advance = task_training.updates(task, step, settings.batch_size)
-
-    def minimise(params: Any, key: Key) -> Any:
-        return advance(initial_state(params, optimiser, key), key, 0, BEFORE).params
-
-    return minimise
 
 
 def _measure_unit(

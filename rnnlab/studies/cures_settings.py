@@ -5,6 +5,7 @@ from typing import Literal
 
 from rnnlab._wording import unknown
 from rnnlab.cells.registry import Init
+from rnnlab.studies.cures_registry import CURES
 from rnnlab.studies.settings import (
     check_cells,
     check_tasks,
@@ -13,33 +14,6 @@ from rnnlab.studies.settings import (
     positive,
     whole,
 )
-
-PLAIN = "none"
-"""The name of the unchanged network, with which every cure is compared."""
-
-CURES: dict[str, str] = {
-    PLAIN: "the unchanged network",
-    "forget-bias": "forget bias ln(lag), of an LSTM",
-    "chrono": "biases of the gates for lags up to the length (Tallec & Ollivier 2018)",
-    "orthogonal": "orthogonal recurrent weights (Saxe et al. 2014)",
-    "identity-relu": "ReLU, recurrent weights start from the identity (Le et al. 2015)",
-    "logistic": "logistic units with Gaussian weights of standard deviation 3.6/√N",
-    "layer-norm": "layer normalisation (Ba et al. 2016)",
-    "batch-norm": "recurrent batch normalisation (Cooijmans et al. 2017)",
-    "residual": "two layers with a residual connection around the second",
-    "leaky": "leaky units with a time constant of the lag (Jaeger et al. 2007)",
-    "independent": "independent units, IndRNN (Li et al. 2018)",
-    "gru": "the gates of a GRU",
-    "lstm": "the gates of an LSTM",
-    "omega": "Pascanu's Ω in the loss",
-    "flossing": "gradient flossing before the training (Engelken 2023)",
-    "clipping": "the gradient clipped to the norm 1",
-    "truncation": "backpropagation truncated to half the lag",
-    "pre-training": "training on the next input first",
-    "rmsprop": "RMSprop in place of Adam",
-    "momentum": "gradient descent with momentum in place of Adam",
-}
-"""What each cure changes, by its name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,9 +30,7 @@ class CuresSettings:
             copy-padding, noise-free, delayed-xor, flip-flop, parity, modular-counting,
             selective-copy, associative-recall, anbn, reber, at the shortest length whose longest
             lag is at least that; word and sine for lags of at most 6 and 2 steps.
-        cures: any of none, forget-bias, chrono, orthogonal, identity-relu, logistic, layer-norm,
-            batch-norm, residual, leaky, independent, gru, lstm, omega, flossing, clipping,
-            truncation, pre-training, rmsprop, momentum; all that apply to the cell by default.
+        cures: names in ``CURES``; all that apply to the cell by default.
         hidden_size: hidden units H.
         network: a directory of a run of "rnnlab train", or a file of weights of PyTorch's RNN, LSTM
             or GRU (safetensors, or a state_dict that torch.save wrote). Its first layer is what is

@@ -6,7 +6,7 @@ from rnnlab.report.memory_sentences import horizon
 from rnnlab.report.page import elements
 from rnnlab.report.page.elements import Record, Section, Table, groups
 from rnnlab.report.sentences import short
-from rnnlab.studies.cures_settings import CURES, PLAIN
+from rnnlab.studies.cures_registry import CURES, PLAIN
 
 SUMMARY = {
     "cure": "cure",
@@ -50,7 +50,7 @@ def _summary_table(summary: list[Record]) -> Table:
             horizons.append(None if steps is None else (steps, horizon(record, side)))
         size = record["kept_bytes"]
         memory = None if size is None else (size, cures_sentences.kept(record))
-        about = CURES[record["cure"]]
+        about = CURES[record["cure"]].about
         rows.append((*map(record.get, SUMMARY), *horizons, memory, about))
     return Table("All cures, the best first: medians over the seeds", columns, rows)
 
