@@ -61,7 +61,7 @@ def recurrent_gain(params: PyTree, gain: Array) -> PyTree:
     return new
 
 
-def forget_bias(params: PyTree, bias: Array) -> PyTree:
+def forget_bias(params: PyTree, bias: Array | float) -> PyTree:
     """``params`` with the forget gate's bias of every LSTM at ``bias``.
 
     An LSTM from PyTorch has two biases, of which only the sum matters: b takes the value and c
