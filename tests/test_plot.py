@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from matplotlib.figure import Figure
 
 import rnnlab
 from rnnlab import diagnostics, training
 from rnnlab.report.figures import unfolded as figures_unfolded
-from rnnlab.report.figures.style import COLOURS
+from rnnlab.report.figures.style import COLOURS, grid_lines
 from tests.reference import one_sentence
 
 CELL = rnnlab.RNN(5, param_dtype=jnp.float64)
@@ -60,6 +61,13 @@ def test_every_result_has_a_figure(name, tmp_path):
         assert axes.get_xlabel() or axes.get_ylabel()
     figure.savefig(tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 5000
+
+
+def test_grid_lines_are_behind_bars():
+    axes = Figure().subplots()
+    (bar,) = axes.bar(0, 1)
+    grid_lines(axes)
+    assert axes.yaxis.get_zorder() < bar.get_zorder()
 
 
 def test_a_symbol_at_the_start_of_a_title_stays_what_it_is():

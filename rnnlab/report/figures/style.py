@@ -200,7 +200,8 @@ def decade_ticks(axes: Axes) -> None:
 
 
 def grid_lines(axes: Axes) -> None:
-    """Light grid lines."""
+    """Light grid lines, behind bars and bands."""
+    axes.set_axisbelow(True)
     axes.grid(visible=True, color="0.9", linewidth=0.6)
 
 
