@@ -1,6 +1,6 @@
 """Sentences with a rating of their sentiment: Hutto & Gilbert 2014, in an archive of a package.
 
-The source archive of vaderSentiment 0.5 (MIT licence) holds 23 698 sentences from film reviews,
+The source archive of vaderSentiment 0.5 (MIT licence) holds 23 703 sentences from film reviews,
 product reviews, editorials and tweets; twenty people rated each from −4 (very negative) to +4.
 """
 
