@@ -48,7 +48,7 @@ WEEK, CONTEXT = 7, 3
 """Days: those before a day that are its inputs, and those that the network reads in a row."""
 NAMES = ("the last hour", "a day before", "a week before", "mean of seven days", "ridge", "GRU")
 PERSISTENCE, DAY, SEASONAL_WEEK, MEAN, RIDGE, GRU = NAMES
-STRENGTHS = (10.0, 100.0, 1000.0, 10_000.0)
+STRENGTHS = (10.0, 100.0, 1000.0, 10_000.0, 100_000.0)
 model = step_regressor(rnnlab.GRU(32), outputs=1, dropout=0.2)
 
 
