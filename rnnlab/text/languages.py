@@ -1,5 +1,6 @@
 """The languages of each step, by their ISO 639 codes."""
 
+import re
 from collections.abc import Collection
 
 from rnnlab.text.packages import package
@@ -62,8 +63,17 @@ def lemma_language(language: str) -> str:
     return _checked(language, factory.SUPPORTED_LANGUAGES, "a dictionary of lemmas")
 
 
+def sentence_language(language: str) -> str:
+    """``language``; ValueError unless it has the form of a code, such as "en"."""
+    if not isinstance(language, str) or not re.fullmatch("[a-z]{2,3}", language):
+        raise ValueError(
+            f"language is {language!r}; give its code of ISO 639 in small letters, such as 'en'"
+        )
+    return language
+
+
 def _checked(language: str, known: Collection[str], what: str) -> str:
-    if language not in known:
+    if not isinstance(language, str) or language not in known:
         raise ValueError(
             f"language is {language!r}; choose from those with {what}: {', '.join(sorted(known))}"
         )

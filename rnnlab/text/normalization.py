@@ -1,10 +1,12 @@
 """Normalisation: texts in one canonical form, each step a function from text to text."""
 
+import functools
 import re
 import unicodedata
 from typing import Literal, get_args
 
 from rnnlab import _check
+from rnnlab.text.marks import extenders
 from rnnlab.text.tokens import as_text
 
 Form = Literal["NFC", "NFD", "NFKC", "NFKD"]
@@ -24,7 +26,8 @@ _CONTRACTIONS = (
     (re.compile(rf"\b({_SUBJECTS})'s\b", re.IGNORECASE), r"\1 is"),
     (re.compile(r"\b(i|you|he|she|it|we|they|that|there|who)'d\b", re.IGNORECASE), r"\1 would"),
 )
-_IRREGULAR_WORD = re.compile(rf"\b({'|'.join(_IRREGULAR)})\b", re.IGNORECASE)
+# Letters of ASCII alone: without regard to case, the long s would pass for an s.
+_IRREGULAR_WORD = re.compile(rf"\b((?ai:{'|'.join(_IRREGULAR)}))\b")
 _ENDING = re.compile(rf"(?<=\w)({'|'.join(_ENDINGS)})\b", re.IGNORECASE)
 
 
@@ -54,6 +57,8 @@ def lower_case(text: str) -> str:
 
 def strip_accents(text: str) -> str:
     """Letters without their diacritics; those that are no combination, such as ø, stay.
+
+    The points of Hebrew and some vowel signs of Hindi or Thai are diacritics too.
 
     >>> strip_accents("Ångström, naïve café")
     'Angstrom, naive cafe'
@@ -98,7 +103,7 @@ def replace_numbers(text: str, token: str = "<number>") -> str:
 def remove_punctuation(text: str, keep: str = "") -> str:
     """A space in place of each character that is neither a letter, a digit nor white space.
 
-    Placeholders such as "<number>" stay.
+    Placeholders such as "<number>" stay, and so do marks and joiners inside of a word.
 
     >>> remove_punctuation("Well... it's 5€, <number>!")
     'Well    it s 5   <number> '
@@ -109,9 +114,22 @@ def remove_punctuation(text: str, keep: str = "") -> str:
         text: any text.
         keep: characters that stay.
     """
-    keep = as_text(keep)
-    return _SYMBOLS.sub(
-        lambda match: match[0] if match[1] or match[0] in keep else " ", as_text(text)
+    keep, text = as_text(keep), as_text(text)
+
+    def cleared(match: re.Match[str]) -> str:
+        if match[1] or match[0][0] in keep:
+            return match[0]
+        return " " * len(match[0])
+
+    return (_SYMBOLS if text.isascii() else _symbols()).sub(cleared, text)
+
+
+@functools.cache
+def _symbols() -> re.Pattern[str]:
+    """As _SYMBOLS; marks and joiners belong to what they follow."""
+    marks = extenders()
+    return re.compile(
+        rf"({_PLACEHOLDER})|(?:[^\w\s{marks}]|_)[{marks}]*|(?<![\w{marks}])[{marks}]+"
     )
 
 

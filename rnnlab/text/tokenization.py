@@ -1,16 +1,20 @@
 """Tokenisation by word, sentence and character."""
 
+import functools
 import re
 from collections.abc import Iterable
 
 from rnnlab import _check
+from rnnlab.text.languages import sentence_language
+from rnnlab.text.marks import FLAG_LETTERS, JOINER, SKIN_TONES, extenders
 from rnnlab.text.packages import package
 from rnnlab.text.tokens import as_text, as_tokens
 
+APOSTROPHE = "\N{RIGHT SINGLE QUOTATION MARK}"
 _WORD = re.compile(
     r"<\w+>"  # a placeholder, such as <number>
     r"|\d+(?:[.,:]\d+)+"
-    r"|\w+(?:['\N{RIGHT SINGLE QUOTATION MARK}-]\w+)*"
+    rf"|\w+(?:['{APOSTROPHE}-]\w+)*"
     r"|[^\w\s]"
 )
 
@@ -25,7 +29,7 @@ STYLES = ("simple", "treebank", "tweet")
 
 
 def words(text: str, style: str = "simple") -> list[str]:
-    """The words of a text; each mark of punctuation is a token too.
+    """The words of a text; each mark of punctuation, and each emoji, is a token too.
 
     >>> words("Don't pay $3.50, Mr. O'Neil!")
     ["Don't", 'pay', '$', '3.50', ',', 'Mr', '.', "O'Neil", '!']
@@ -42,20 +46,44 @@ def words(text: str, style: str = "simple") -> list[str]:
             together; both are nltk's.
 
     Raises:
-        ValueError: for an unknown style.
+        ValueError: for an unknown style, and for "tweet" a text that takes nltk too long.
         ImportError: where a style needs nltk and it is not installed.
     """
     _check.one_of("style", style, STYLES)
     text = as_text(text)
     if style == "simple":
-        return _WORD.findall(text)
+        return (_WORD if text.isascii() else _marked_word()).findall(text)
     if style == "tweet":
-        return package("nltk", "nltk.tokenize.casual").TweetTokenizer().tokenize(text)
+        return _tweet(text)
     tokenizer = package("nltk", "nltk.tokenize.destructive").NLTKWordTokenizer()
     found = []
     for sentence in sentences(text):
         found += tokenizer.tokenize(sentence)
     return found
+
+
+@functools.cache
+def _marked_word() -> re.Pattern[str]:
+    """As _WORD; marks and joiners belong to what they follow, and an emoji is one token."""
+    marks = extenders()
+    word = rf"\w[\w{marks}]*"
+    return re.compile(
+        r"<\w+>|\d+(?:[.,:]\d+)+"
+        rf"|{word}(?:['{APOSTROPHE}-]{word})*"
+        rf"|[{FLAG_LETTERS}]{{2}}"
+        rf"|[^\w\s](?:[{marks}{SKIN_TONES}]+(?:(?<={JOINER})[^\w\s])?)*"
+    )
+
+
+def _tweet(text: str) -> list[str]:
+    tokenizer = package("nltk", "nltk.tokenize.casual").TweetTokenizer()
+    try:
+        return tokenizer.tokenize(text)
+    except TimeoutError:
+        raise ValueError(
+            "nltk gave up on the text, such as one with a long row of digits; choose another "
+            "style, or split the text"
+        ) from None
 
 
 def sentences(text: str, language: str = "en", *, abbreviations: Iterable[str] = ()) -> list[str]:
@@ -68,12 +96,15 @@ def sentences(text: str, language: str = "en", *, abbreviations: Iterable[str] =
 
     Args:
         text: any text.
-        language: chooses from :data:`ABBREVIATIONS`; other languages start without any.
+        language: an ISO 639 code, which chooses from :data:`ABBREVIATIONS`; other languages start
+            without any.
         abbreviations: more of them, such as those that :func:`learn_abbreviations` finds.
 
     Raises:
+        ValueError: for a language that is no code, such as "English".
         ImportError: where nltk is not installed.
     """
+    language = sentence_language(language)
     punkt = package("nltk", "nltk.tokenize.punkt")
     params = punkt.PunktParameters()
     known = [name.lower().removesuffix(".") for name in as_tokens(abbreviations)]
