@@ -4,13 +4,15 @@ import datetime
 import re
 from collections.abc import Callable
 
+from rnnlab import _check
 from rnnlab.text.tokens import as_text
 
 # Not those of the module calendar, which are in the user's language.
 _MONTHS = ("january", "february", "march", "april", "may", "june")
 _MONTHS += ("july", "august", "september", "october", "november", "december")
-_MONTH = r"(?P<month>jan|feb|mar|apr|may|jun|jul|aug|sep|sept|oct|nov|dec"
-_MONTH += "|" + "|".join(_MONTHS) + r")\.?"
+# Letters of ASCII alone: without regard to case, the long s would pass for an s.
+_MONTH = r"(?P<month>(?a:jan|feb|mar|apr|may|jun|jul|aug|sep|sept|oct|nov|dec"
+_MONTH += "|" + "|".join(_MONTHS) + r"))\.?"
 _DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th)?"
 _YEAR = r"(?P<year>\d{4})"
 _WRITTEN = (
@@ -37,7 +39,13 @@ def normalize_dates(text: str, *, day_first: bool | None = None) -> str:
         text: any text.
         day_first: whether numbers are day and month or month and day; None leaves a date alone
             that could be either.
+
+    Raises:
+        ValueError: for anything but a string, and another ``day_first``.
     """
+    if day_first is not None:
+        _check.flag("day_first", day_first)
+        day_first = bool(day_first)
     return _replaced(text, day_first, lambda date: date.isoformat())
 
 
