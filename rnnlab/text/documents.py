@@ -63,6 +63,8 @@ def read_folder(folder: str | Path, *, suffix: str = ".txt", skip_empty: bool = 
             or no UTF-8, with its line.
     """
     folder = as_path(folder)
+    if not isinstance(suffix, str) or set(suffix) & set("*?[]/\\"):
+        raise ValueError(f"suffix is {suffix!r}; give the end of the files' names, such as '.txt'")
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder; give one that has a folder for each label")
     found = []
@@ -102,10 +104,11 @@ def read_csv(
 
     Raises:
         ValueError: for a file that is unreadable, no UTF-8 or without rows, a column that is not in
-            the header, and a row that is too short, too long or without text, with its line.
+            the header or there twice, and a row that is too short, too long, without text or
+            without label, with its line.
     """
     path = as_path(path)
-    if not isinstance(delimiter, str) or len(delimiter) != 1:
+    if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '"\r\n':
         raise ValueError(f"delimiter is {delimiter!r}; give one character")
     content = decode_utf8(path, read_bytes(path, "a CSV file"))
     found = list(_rows(path, content, text, label, delimiter))
@@ -115,13 +118,16 @@ def read_csv(
 
 
 def _rows(path: Path, content: str, text: str, label: str, delimiter: str) -> Iterator[_Labelled]:
+    # No cell can be longer than this; the default refuses those above 131 072 characters.
+    csv.field_size_limit(max(csv.field_size_limit(), len(content)))
     reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
     try:
         header = next(reader, [])
         for column in (text, label):
-            if column not in header:
+            if header.count(column) != 1:
+                fault = "are two columns" if column in header else "is no column"
                 raise ValueError(
-                    f"{path}, line 1: there is no column {column!r} among {', '.join(header)}; "
+                    f"{path}, line 1: there {fault} {column!r} among {', '.join(header)}; "
                     "give the names of the text and the label"
                 )
         start = reader.line_num + 1
@@ -133,6 +139,8 @@ def _rows(path: Path, content: str, text: str, label: str, delimiter: str) -> It
                 )
             if row:
                 source = f"{path}, line {start}"
+                if not row[header.index(label)].strip():
+                    raise ValueError(f"{source}: the label is empty; give one, or remove the row")
                 yield _Labelled(row[header.index(text)], row[header.index(label)], source)
             start = reader.line_num + 1
     except csv.Error as error:
@@ -149,6 +157,8 @@ def _collected(found: list[_Labelled], skip_empty: bool) -> Documents:
             raise ValueError(
                 f"{document.source}: the document is empty; remove it, or give skip_empty=True"
             )
+    if not kept:
+        raise ValueError(f"{found[0].source}: all documents are empty; give one with text")
     names = tuple(sorted({document.label for document in kept}))
     codes = {name: code for code, name in enumerate(names)}
     labels = np.array([codes[document.label] for document in kept], np.int32)
