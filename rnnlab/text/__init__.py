@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from rnnlab._lazy import lazily
 
 if TYPE_CHECKING:
+    from rnnlab.text.codes import one_hot as one_hot
     from rnnlab.text.counts import BagOfWords as BagOfWords
     from rnnlab.text.counts import bag_of_words as bag_of_words
     from rnnlab.text.counts import load_bag_of_words as load_bag_of_words
@@ -41,8 +42,7 @@ if TYPE_CHECKING:
     from rnnlab.text.vocabulary import UNK as UNK
     from rnnlab.text.vocabulary import Vocabulary as Vocabulary
     from rnnlab.text.vocabulary import build_vocabulary as build_vocabulary
-    from rnnlab.text.vocabulary import load_vocabulary as load_vocabulary
-    from rnnlab.text.vocabulary import one_hot as one_hot
+    from rnnlab.text.vocabulary_files import load_vocabulary as load_vocabulary
 
 _HOME = {
     "BOS": "vocabulary",
@@ -64,11 +64,11 @@ _HOME = {
     "lemmatize": "stems",
     "load_bag_of_words": "counts",
     "load_pipeline": "pipelines",
-    "load_vocabulary": "vocabulary",
+    "load_vocabulary": "vocabulary_files",
     "lower_case": "normalization",
     "normalize_dates": "dates",
     "normalize_unicode": "normalization",
-    "one_hot": "vocabulary",
+    "one_hot": "codes",
     "pipeline": "pipelines",
     "read_csv": "documents",
     "read_folder": "documents",

@@ -6,6 +6,7 @@ from typing import Any
 
 from rnnlab._files import write_text
 from rnnlab.data.text import as_path, decode_utf8, read_bytes
+from rnnlab.text.tokens import is_utf8
 
 VERSION = 1
 """The version of the files; a later rnnlab that changes their meaning raises it."""
@@ -14,7 +15,11 @@ VERSION = 1
 def write_saved(path: str | Path, kind: str, content: dict[str, Any]) -> None:
     """Writes ``content`` as the JSON file of a ``kind``, whole or not at all."""
     record = {"format": f"rnnlab {kind}", "version": VERSION, **content}
-    write_text(as_path(path), json.dumps(record, ensure_ascii=False, indent=1) + "\n")
+    text = json.dumps(record, ensure_ascii=False, indent=1)
+    if not is_utf8(text):
+        # JSON has an escape for a lone surrogate.
+        text = json.dumps(record, indent=1)
+    write_text(as_path(path), text + "\n")
 
 
 def read_saved(path: str | Path, kind: str) -> dict[str, Any]:
@@ -25,14 +30,7 @@ def read_saved(path: str | Path, kind: str) -> dict[str, Any]:
             kind, or of another version.
     """
     path = as_path(path)
-    text = decode_utf8(path, read_bytes(path, f"a JSON file with a {kind}"))
-    try:
-        record = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"{path} is not JSON (line {error.lineno}, column {error.colno}: {error.msg}); give a "
-            f"file that a {kind} was saved to"
-        ) from None
+    record = read_json(path, f"a JSON file with a {kind}")
     if not isinstance(record, dict) or record.get("format") != f"rnnlab {kind}":
         raise ValueError(f"{path} holds no {kind}; give a file that a {kind} was saved to")
     if record.get("version") != VERSION:
@@ -41,3 +39,17 @@ def read_saved(path: str | Path, kind: str) -> dict[str, Any]:
             f"{VERSION}; save the {kind} again with this one"
         )
     return record
+
+
+def read_json(path: Path, kind: str) -> Any:
+    """The content of a JSON file; ValueError, with the line, where it is none."""
+    text = decode_utf8(path, read_bytes(path, kind))
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        fault = f"line {error.lineno}, column {error.colno}: {error.msg}"
+    except RecursionError:
+        fault = "its brackets are nested too deeply"
+    except ValueError:
+        fault = "a number has too many digits"
+    raise ValueError(f"{path} is not JSON ({fault}); give the path of {kind}")

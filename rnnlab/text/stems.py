@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from rnnlab import _check
 from rnnlab.text.languages import lemma_language, stemmer_language
 from rnnlab.text.packages import package
-from rnnlab.text.tokens import as_tokens
+from rnnlab.text.tokens import as_tokens, is_utf8
 
 ALGORITHMS = ("porter", "lancaster", "snowball")
 
@@ -66,7 +66,14 @@ def lemmatize(tokens: Sequence[str], language: str = "en") -> list[str]:
     """
     code = lemma_language(language)
     simplemma = package("simplemma")
-    return _each_word_once(lambda word: simplemma.lemmatize(word, lang=code), as_tokens(tokens))
+
+    def lemma(word: str) -> str:
+        # simplemma raises an error for both.
+        if not word or not is_utf8(word):
+            return word
+        return simplemma.lemmatize(word, lang=code)
+
+    return _each_word_once(lemma, as_tokens(tokens))
 
 
 def _each_word_once(function: Callable[[str], str], tokens: list[str]) -> list[str]:

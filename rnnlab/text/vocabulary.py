@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import functools
 import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from rnnlab import _check
-from rnnlab.data.text import as_path, decode_utf8, read_bytes
-from rnnlab.text.saved import read_saved, write_saved
+from rnnlab.text.codes import as_array
+from rnnlab.text.saved import write_saved
 from rnnlab.text.tokens import as_documents, as_tokens
 
 PAD, UNK, BOS, EOS = "<pad>", "<unk>", "<bos>", "<eos>"
@@ -57,7 +58,7 @@ class Vocabulary:
         return len(self.tokens)
 
     def __contains__(self, token: object) -> bool:
-        return token in self._codes
+        return isinstance(token, str) and token in self._codes
 
     @functools.cached_property
     def _codes(self) -> dict[str, int]:
@@ -66,10 +67,17 @@ class Vocabulary:
     @functools.cached_property
     def digest(self) -> str:
         """The SHA-256 of the tokens, which tells vocabularies apart."""
-        return hashlib.sha256("\n".join(self.tokens).encode("utf-8", "surrogatepass")).hexdigest()
+        lines = "\n".join(self.tokens)
+        has_lines = any("\n" in token and token != "\n" for token in self.tokens)
+        if has_lines or ("\n" in self._codes and "" in self._codes):
+            # Other tokens have the same lines; three line ends in a row begin none of those above.
+            lines = "\n\n\n" + json.dumps(self.tokens)
+        return hashlib.sha256(lines.encode("utf-8", "surrogatepass")).hexdigest()
 
     def code(self, token: str) -> int | None:
         """The code of a token; None for one that is not in the vocabulary."""
+        if not isinstance(token, str):
+            raise ValueError(f"the token is {_check.brief(token)}; give a string")
         return self._codes.get(token)
 
     def encode(self, tokens: Sequence[str], *, bos: bool = False, eos: bool = False) -> np.ndarray:
@@ -83,6 +91,8 @@ class Vocabulary:
             ValueError: for a special token that is needed but not in the vocabulary, and tokens
                 that are no strings.
         """
+        _check.flag("bos", bos)
+        _check.flag("eos", eos)
         tokens = as_tokens(tokens)
         unknown = self._codes.get(UNK)
         codes = [self._codes.get(token, unknown) for token in tokens]
@@ -98,7 +108,7 @@ class Vocabulary:
 
     def decode(self, codes: Any) -> list[str]:
         """The tokens of ``codes [N]``; ValueError for a code outside 0..V−1."""
-        codes = np.asarray(codes)
+        codes = as_array(codes)
         if codes.ndim != 1 or (codes.size and codes.dtype.kind not in "iu"):
             raise ValueError(
                 f"codes are {codes.dtype}{list(codes.shape)}; give whole numbers [N], one sequence"
@@ -127,7 +137,10 @@ class Vocabulary:
         tokens = content.get("tokens")
         if not isinstance(tokens, list):
             raise ValueError(f"{where} has no list of tokens; save the vocabulary again")
-        vocabulary = cls(tuple(tokens))
+        try:
+            vocabulary = cls(tuple(tokens))
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
         if content.get("digest") != vocabulary.digest:
             raise ValueError(
                 f"{where} was changed after it was saved (the digest differs); restore it, or save "
@@ -173,63 +186,3 @@ def build_vocabulary(
     ranked = [token for _, token in sorted(kept)]
     room = None if max_size is None else max_size - len(special)
     return Vocabulary(special + tuple(ranked[:room]))
-
-
-def load_vocabulary(path: str | Path, *, digest: str | None = None) -> Vocabulary:
-    """The vocabulary of a file.
-
-    Args:
-        path: a JSON file of :meth:`Vocabulary.save`, or a ``.txt`` file with one token a line, as
-            BERT has.
-        digest: that of the vocabulary which is wanted, such as the one a model was trained with.
-
-    Raises:
-        ValueError: with the file, and the line where there is one, for what cannot be read, a token
-            twice, another version of the format, and a vocabulary with another digest.
-    """
-    path = as_path(path)
-    if path.suffix == ".txt":
-        vocabulary = _from_lines(path)
-    else:
-        vocabulary = Vocabulary.from_json(read_saved(path, "vocabulary"), str(path))
-    if digest is not None and vocabulary.digest != digest:
-        raise ValueError(
-            f"{path} holds another vocabulary ({len(vocabulary)} tokens, digest "
-            f"{vocabulary.digest[:8]}, not {digest[:8]}); give the one that made the codes"
-        )
-    return vocabulary
-
-
-def _from_lines(path: Path) -> Vocabulary:
-    text = decode_utf8(path, read_bytes(path, "a text file with one token a line"))
-    tokens = text.removesuffix("\n").split("\n")
-    first_line: dict[str, int] = {}
-    for line, token in enumerate(tokens, 1):
-        token = token.removesuffix("\r")
-        if token in first_line:
-            raise ValueError(
-                f"{path}, line {line}: {token!r} is also in line {first_line[token]}; give each "
-                "token once"
-            )
-        first_line[token] = line
-    return Vocabulary(tuple(first_line))
-
-
-def one_hot(codes: Any, size: int) -> np.ndarray:
-    """``codes [...]`` as vectors ``[..., V]``, float32: 1 at the code, 0 elsewhere.
-
-    >>> one_hot([0, 2], 3)
-    array([[1., 0., 0.],
-           [0., 0., 1.]], dtype=float32)
-
-    Raises:
-        ValueError: for codes that are not whole numbers in 0..V−1.
-    """
-    _check.positive_int("size", size)
-    codes = np.asarray(codes)
-    if codes.dtype.kind not in "iu":
-        raise ValueError(f"codes are {codes.dtype}; give whole numbers")
-    if codes.size and (codes.min() < 0 or codes.max() >= size):
-        outside = codes.min() if codes.min() < 0 else codes.max()
-        raise ValueError(f"codes hold {outside}; each must lie in 0..{size - 1}")
-    return np.eye(size, dtype=np.float32)[codes]
