@@ -11,7 +11,8 @@ import numpy as np
 from rnnlab import _check
 from rnnlab.text.packages import package
 from rnnlab.text.saved import read_saved, write_saved
-from rnnlab.text.tokens import as_documents
+from rnnlab.text.tokens import as_documents, as_tokens
+from rnnlab.text.vectorizers import bounds, vectorizer, weighter, weights
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -23,6 +24,10 @@ class BagOfWords:
         ngrams: the least and the greatest number of words in a term.
         idf: ``[V]``, the weight of each term; None for plain counts.
         sublinear: whether a count c is replaced by 1 + ln c.
+
+    Raises:
+        ValueError: for no terms, a term twice, weights that are not V finite numbers, and bad
+            ``ngrams``.
     """
 
     terms: tuple[str, ...]
@@ -30,13 +35,25 @@ class BagOfWords:
     idf: np.ndarray | None = None
     sublinear: bool = False
 
+    def __post_init__(self) -> None:
+        terms = tuple(as_tokens(self.terms))
+        if not terms or len(set(terms)) < len(terms):
+            fault = "has a term twice" if terms else "has no terms"
+            raise ValueError(f"the bag of words {fault}; give each term once")
+        object.__setattr__(self, "terms", terms)
+        object.__setattr__(self, "ngrams", bounds(self.ngrams))
+        _check.flag("sublinear", self.sublinear)
+        object.__setattr__(self, "sublinear", bool(self.sublinear))
+        if self.idf is not None:
+            object.__setattr__(self, "idf", weights(self.idf, len(terms)))
+
     def __repr__(self) -> str:
         weights = "counts" if self.idf is None else "TF-IDF"
         return _check.summary(self, terms=len(self.terms), ngrams=self.ngrams, weights=weights)
 
     @functools.cached_property
     def _vectorizer(self) -> Any:
-        return _vectorizer(self.ngrams, vocabulary=self.terms)
+        return vectorizer(self.ngrams, vocabulary=self.terms)
 
     def __call__(self, documents: Iterable[Sequence[str]]) -> Any:
         """The vectors of documents, a sparse matrix ``[N, V]`` of scipy.
@@ -45,9 +62,10 @@ class BagOfWords:
         zero.
         """
         counts = self._vectorizer.transform(as_documents(documents))
-        if self.idf is None:
+        # scikit-learn refuses to weigh no documents.
+        if self.idf is None or not counts.shape[0]:
             return counts
-        return _weighter(self).transform(counts)
+        return weighter(self.idf, self.sublinear).transform(counts)
 
     def save(self, path: str | Path) -> None:
         """Writes the terms and their weights as JSON."""
@@ -63,12 +81,13 @@ def load_bag_of_words(path: str | Path) -> BagOfWords:
         ValueError: for a file that is unreadable, of another kind, or of another version.
     """
     content = read_saved(path, "bag of words")
+    names = ("terms", "ngrams", "idf", "sublinear")
+    if not content.keys() >= set(names):
+        raise ValueError(f"{path} lacks terms or weights; save the bag of words again")
     try:
-        idf = None if content["idf"] is None else np.array(content["idf"], float)
-        low, high = content["ngrams"]
-        return BagOfWords(tuple(content["terms"]), (low, high), idf, content["sublinear"])
-    except (KeyError, TypeError, ValueError):
-        raise ValueError(f"{path} lacks terms or weights; save the bag of words again") from None
+        return BagOfWords(*[content[name] for name in names])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def bag_of_words(
@@ -96,9 +115,9 @@ def bag_of_words(
         ValueError: for documents without a term, and bad limits.
         ImportError: where scikit-learn is not installed.
     """
-    vectorizer, _ = _fitted(documents, ngrams, min_documents, max_terms)
+    counter, _ = _fitted(documents, ngrams, min_documents, max_terms)
     low, high = ngrams
-    return BagOfWords(tuple(vectorizer.get_feature_names_out().tolist()), (low, high))
+    return BagOfWords(tuple(counter.get_feature_names_out().tolist()), (low, high))
 
 
 def tf_idf(
@@ -129,10 +148,10 @@ def tf_idf(
         ImportError: where scikit-learn is not installed.
     """
     _check.flag("sublinear", sublinear)
-    vectorizer, counts = _fitted(documents, ngrams, min_documents, max_terms)
-    weighter = package("scikit-learn", "sklearn.feature_extraction.text").TfidfTransformer()
-    idf = weighter.fit(counts).idf_
-    terms = tuple(vectorizer.get_feature_names_out().tolist())
+    counter, counts = _fitted(documents, ngrams, min_documents, max_terms)
+    transformer = package("scikit-learn", "sklearn.feature_extraction.text").TfidfTransformer()
+    idf = transformer.fit(counts).idf_
+    terms = tuple(counter.get_feature_names_out().tolist())
     low, high = ngrams
     return BagOfWords(terms, (low, high), idf, bool(sublinear))
 
@@ -143,7 +162,7 @@ def _fitted(
     min_documents: int,
     max_terms: int | None,
 ) -> tuple[Any, Any]:
-    """A vectoriser that knows the terms, and the counts of the documents."""
+    """A counter that knows the terms, and the counts of the documents."""
     _check.positive_int("min_documents", min_documents)
     if max_terms is not None:
         _check.positive_int("max_terms", max_terms)
@@ -152,36 +171,11 @@ def _fitted(
         raise ValueError(
             f"min_documents is {min_documents}, but there are {len(documents)} documents; give less"
         )
-    vectorizer = _vectorizer(ngrams, min_df=min_documents, max_features=max_terms)
+    counter = vectorizer(ngrams, min_df=min_documents, max_features=max_terms)
     try:
-        return vectorizer, vectorizer.fit_transform(documents)
+        return counter, counter.fit_transform(documents)
     except ValueError:
         raise ValueError(
             f"no term is in {min_documents} or more documents; give documents with tokens, or a "
             "smaller min_documents"
         ) from None
-
-
-def _vectorizer(ngrams: tuple[int, int], **options: Any) -> Any:
-    try:
-        low, high = ngrams
-    except (TypeError, ValueError):
-        raise ValueError(f"ngrams is {ngrams!r}; give two numbers, such as (1, 2)") from None
-    _check.at_least("ngrams[1]", high, _check.positive_int("ngrams[0]", low))
-    library = package("scikit-learn", "sklearn.feature_extraction.text")
-    # The documents are split into tokens already.
-    return library.CountVectorizer(
-        tokenizer=list,
-        preprocessor=list,
-        token_pattern=None,
-        lowercase=False,
-        ngram_range=(int(low), int(high)),
-        **options,
-    )
-
-
-def _weighter(bag: BagOfWords) -> Any:
-    library = package("scikit-learn", "sklearn.feature_extraction.text")
-    weighter = library.TfidfTransformer(sublinear_tf=bag.sublinear)
-    weighter.idf_ = bag.idf
-    return weighter
