@@ -1,38 +1,15 @@
 """Steps of text processing in a row, saved as JSON."""
 
 import dataclasses
-import functools
 import importlib.metadata
-import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from rnnlab import _check
-from rnnlab.text import dates, normalization, stems, stop_word_lists, tokenization
+from rnnlab.text.pipeline_steps import step_from_json, step_name, step_settings, step_to_json
 from rnnlab.text.saved import read_saved, write_saved
-from rnnlab.text.subwords import Subwords
 
-_FUNCTIONS = {
-    function.__name__: function
-    for function in (
-        normalization.normalize_unicode,
-        normalization.lower_case,
-        normalization.strip_accents,
-        normalization.expand_contractions,
-        normalization.replace_numbers,
-        normalization.remove_punctuation,
-        normalization.collapse_whitespace,
-        dates.normalize_dates,
-        dates.replace_dates,
-        tokenization.words,
-        tokenization.sentences,
-        tokenization.characters,
-        stop_word_lists.remove_stop_words,
-        stems.stem,
-        stems.lemmatize,
-    )
-}
 _PACKAGES = ("nltk", "scikit-learn", "simplemma", "stop-words", "tokenizers")
 _PROBE = (
     "Dr. Müller's cats don't like 3 naïve dogs.\tOn 4 May 2024 they paid $1,250.50 for studies "
@@ -48,7 +25,7 @@ class Pipeline:
     steps: tuple[Callable[[Any], Any], ...]
 
     def __repr__(self) -> str:
-        return f"Pipeline({', '.join(_name(step) for step in self.steps)})"
+        return f"Pipeline({', '.join(step_name(step) for step in self.steps)})"
 
     def __call__(self, text: str) -> Any:
         """What the last step gives; errors name the step."""
@@ -57,7 +34,7 @@ class Pipeline:
             try:
                 value = step(value)
             except ValueError as error:
-                raise ValueError(f"step {place}, {_name(step)}: {error}") from None
+                raise ValueError(f"step {place}, {step_name(step)}: {error}") from None
         return value
 
     def save(self, path: str | Path) -> None:
@@ -65,9 +42,9 @@ class Pipeline:
 
         Raises:
             ValueError: for a step that is no function of :mod:`rnnlab.text`, no ``partial`` of one
-                with keywords alone, no :class:`Subwords` and no :class:`Vocabulary`.
+                with keywords alone and no :class:`Subwords`, and for a setting that JSON lacks.
         """
-        steps = [_to_json(place, step) for place, step in enumerate(self.steps, 1)]
+        steps = [step_to_json(place, step) for place, step in enumerate(self.steps, 1)]
         content = {"steps": steps, "packages": _versions(), "probe": _probe(self)}
         write_saved(path, "text pipeline", content)
 
@@ -88,13 +65,20 @@ def pipeline(*steps: Callable[[Any], Any]) -> Pipeline:
             tokens. A step ``vocabulary.encode`` is left to the caller, who may want "<bos>".
 
     Raises:
-        ValueError: for no steps, and a step that is no function.
+        ValueError: for no steps, a step that is no function, and a setting that is an iterator,
+            which the first text would use up.
     """
     if not steps:
         raise ValueError("the pipeline has no steps; give at least one function")
     for place, step in enumerate(steps, 1):
         if not callable(step):
             raise ValueError(f"step {place} is {_check.brief(step)}; give a function")
+        for name, value in step_settings(step).items():
+            if isinstance(value, Iterator):
+                raise ValueError(
+                    f"step {place}, {step_name(step)}: {name} is an iterator, which the first text "
+                    "would use up; give a list"
+                )
     return Pipeline(tuple(steps))
 
 
@@ -111,53 +95,19 @@ def load_pipeline(path: str | Path) -> Pipeline:
     steps = content.get("steps")
     if not isinstance(steps, list) or not steps:
         raise ValueError(f"{path} has no list of steps; save the pipeline again")
-    loaded = pipeline(*[_from_json(f"{path}, step {n}", step) for n, step in enumerate(steps, 1)])
-    if _probe(loaded) != content.get("probe"):
+    read = [step_from_json(f"{path}, step {n}", step) for n, step in enumerate(steps, 1)]
+    loaded = pipeline(*read)
+    try:
+        probe = _probe(loaded)
+    except ValueError as error:
+        raise ValueError(f"{path}, {error}") from None
+    if probe != content.get("probe"):
         saved, here = content.get("packages"), _versions()
         raise ValueError(
             f"{path} gives other tokens here ({_listed(here)}) than where it was saved "
             f"({_listed(saved)}); install those versions, or build and save the pipeline again"
         )
     return loaded
-
-
-def _name(step: Callable[[Any], Any]) -> str:
-    if isinstance(step, functools.partial):
-        return _name(step.func)
-    return getattr(step, "__name__", type(step).__name__)
-
-
-def _to_json(place: int, step: Callable[[Any], Any]) -> dict[str, Any]:
-    if isinstance(step, Subwords):
-        return {"step": "Subwords", **step.to_json()}
-    function, settings = step, {}
-    if isinstance(step, functools.partial) and not step.args:
-        function, settings = step.func, step.keywords
-    if _FUNCTIONS.get(_name(function)) is not function:
-        raise ValueError(
-            f"step {place}, {_name(step)}, is no function of rnnlab.text (or has settings without "
-            "a keyword), so that it cannot be saved; leave it out and apply it yourself"
-        )
-    return {"step": _name(function), "settings": {name: _plain(v) for name, v in settings.items()}}
-
-
-def _plain(value: Any) -> Any:
-    """A setting as JSON: collections of words as lists."""
-    return sorted(value) if isinstance(value, set | frozenset) else value
-
-
-def _from_json(where: str, content: Any) -> Callable[[Any], Any]:
-    name = content.get("step") if isinstance(content, dict) else None
-    if name == "Subwords":
-        return Subwords.from_json(content, where)
-    if name not in _FUNCTIONS:
-        raise ValueError(f"{where} is {name!r}, which is no function of this rnnlab.text")
-    function, settings = _FUNCTIONS[name], content.get("settings", {})
-    try:
-        inspect.signature(function).bind(None, **settings)
-    except TypeError:
-        raise ValueError(f"{where}, {name}, has unknown settings: {settings}") from None
-    return functools.partial(function, **settings) if settings else function
 
 
 def _probe(steps: Pipeline) -> Any:
