@@ -10,10 +10,12 @@ import numpy as np
 
 from rnnlab import _check
 from rnnlab.text.packages import package
-from rnnlab.text.tokens import as_text
+from rnnlab.text.tokens import as_text, as_texts, is_utf8
 from rnnlab.text.vocabulary import SPECIAL, UNK, Vocabulary
 
 KINDS = ("bpe", "wordpiece", "unigram")
+PIECES = 16
+"""More pieces for each character than any kind learns."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,10 +25,29 @@ class Subwords:
     Attributes:
         kind: "bpe", "wordpiece" or "unigram".
         model: its description in the JSON of the package tokenizers.
+
+    Raises:
+        ValueError: for another kind, and a model that is unreadable, of another kind, or has codes
+            that are not 0 to V − 1.
     """
 
     kind: str
     model: str
+
+    def __post_init__(self) -> None:
+        _check.one_of("kind", self.kind, KINDS)
+        try:
+            codes = self._tokenizer.get_vocab().values()
+        # The package raises no narrower class.
+        except Exception as error:
+            raise ValueError(f"the model cannot be read ({error}); train it again") from None
+        model_type = json.loads(self.model)["model"]["type"].lower()
+        if model_type != self.kind or sorted(codes) != list(range(len(codes))):
+            largest = max(codes, default=-1)
+            raise ValueError(
+                f"the model is of kind {model_type!r} with {len(codes)} codes up to {largest}; "
+                f"give one of kind {self.kind!r} whose codes have no gap"
+            )
 
     def __repr__(self) -> str:
         return _check.summary(self, kind=self.kind, size=len(self.vocabulary))
@@ -45,13 +66,22 @@ class Subwords:
         return Vocabulary(tuple(sorted(codes, key=codes.__getitem__)))
 
     def __call__(self, text: str) -> list[str]:
-        """The pieces of a text."""
-        return self._tokenizer.encode(as_text(text), add_special_tokens=False).tokens
+        """The pieces of a text; ValueError for a lone surrogate, which is no character."""
+        return self._encoding(text).tokens
 
     def encode(self, text: str) -> np.ndarray:
         """The codes of the pieces of a text, int32."""
-        codes = self._tokenizer.encode(as_text(text), add_special_tokens=False).ids
-        return np.array(codes, np.int32)
+        return np.array(self._encoding(text).ids, np.int32)
+
+    def _encoding(self, text: str) -> Any:
+        text = _utf8("the text", text)
+        try:
+            return self._tokenizer.encode(text, add_special_tokens=False)
+        # The package raises no narrower class.
+        except Exception as error:
+            raise ValueError(
+                f"the text cannot be split ({error}); train subwords that know its characters"
+            ) from None
 
     def decode(self, codes: Any) -> str:
         """The text of ``codes [N]``, without special tokens.
@@ -69,13 +99,10 @@ class Subwords:
     @classmethod
     def from_json(cls, content: dict[str, Any], where: str = "the subwords") -> "Subwords":
         """The tokeniser of :meth:`to_json`."""
-        subwords = cls(str(content.get("kind")), json.dumps(content.get("model")))
         try:
-            _ = subwords._tokenizer
-        # The package raises no narrower class.
-        except Exception as error:
+            return cls(content.get("kind", ""), json.dumps(content.get("model")))
+        except ValueError as error:
             raise ValueError(f"{where} cannot be read: {error}") from None
-        return subwords
 
 
 def train_subwords(
@@ -109,19 +136,34 @@ def train_subwords(
     _check.one_of("kind", kind, KINDS)
     _check.at_least("size", size, len(SPECIAL) + 1)
     _check.positive_int("min_count", min_count)
-    if isinstance(texts, str):
-        raise ValueError("texts is one string; give a list of texts")
-    texts = [as_text(text) for text in texts]
+    texts = as_texts("texts", texts)
+    for index, text in enumerate(texts):
+        _utf8(f"texts[{index}]", text)
     if not any(text.strip() for text in texts):
         raise ValueError("the texts are empty; give at least one word")
-    tokenizer, trainer = _untrained(kind, size, min_count)
-    tokenizer.train_from_iterator(texts, trainer)
-    if tokenizer.get_vocab_size() > size:
+    # The package asks for the memory of ``size`` pieces at once, and takes no longer numbers.
+    most = len(SPECIAL) + 256 + PIECES * sum(map(len, texts))
+    tokenizer, trainer = _untrained(kind, min(int(size), most), min(int(min_count), most))
+    # With all letters of the texts, "unigram" raises an error of its own where size is too small.
+    letters = len(set().union("▁", *texts) - {" "}) if kind == "unigram" else 0
+    if len(SPECIAL) + letters <= size:
+        tokenizer.train_from_iterator(texts, trainer)
+    needed = max(tokenizer.get_vocab_size(), len(SPECIAL) + letters)
+    if needed > size:
         raise ValueError(
             f"size is {size}, but the special tokens and the letters of the texts alone are "
-            f"{tokenizer.get_vocab_size()}; give at least that"
+            f"{needed}; give at least that"
         )
     return Subwords(kind, tokenizer.to_str())
+
+
+def _utf8(name: str, text: str) -> str:
+    if not is_utf8(as_text(text)):
+        raise ValueError(
+            f"{name} has a lone surrogate, which is no character; leave it out, for example by "
+            "text.encode('utf-8', 'ignore').decode()"
+        )
+    return text
 
 
 def _untrained(kind: str, size: int, min_count: int) -> tuple[Any, Any]:
@@ -142,6 +184,11 @@ def _untrained(kind: str, size: int, min_count: int) -> tuple[Any, Any]:
         options["min_frequency"] = min_count
         return tokenizer, library.trainers.WordPieceTrainer(**options)
     tokenizer = library.Tokenizer(library.models.Unigram())
-    tokenizer.pre_tokenizer = library.pre_tokenizers.Metaspace()
+    # Its special tokens are likely pieces too; without their first character in one piece with the
+    # others, "<eos>" in a user's text is text.
+    special = library.Regex("<(?=(?:" + "|".join(name[1:-1] for name in SPECIAL) + ")>)")
+    before = library.pre_tokenizers.Split(special, "isolated")
+    parts = [library.pre_tokenizers.Metaspace(), before]
+    tokenizer.pre_tokenizer = library.pre_tokenizers.Sequence(parts)
     tokenizer.decoder = library.decoders.Metaspace()
     return tokenizer, library.trainers.UnigramTrainer(unk_token=UNK, **options)
