@@ -14,8 +14,9 @@ from rnnlab.embeddings import (
     corpus,
     fasttext,
     glove,
-    skip_gram,
+    negative_sampling,
     word2vec,
+    word_parts,
 )
 from rnnlab.embeddings.character_ngrams import bucket, ngrams
 from rnnlab.embeddings.vectors import load_embeddings
@@ -90,21 +91,21 @@ def _update(window=3):
     """Tables and one update of skip-gram in float64."""
     random = np.random.default_rng(0)
     found = corpus.coded(documents(40), 1, None)
-    plan = skip_gram.Plan(window, 5)
+    plan = negative_sampling.Plan(window, 5)
     table = np.arange(len(found.vocabulary), dtype=np.int32)
-    batches = skip_gram._batches(found, plan, 0, table, random)
+    batches = negative_sampling.batches_of(found, plan, 0, table, random)
     batch = jax.tree.map(lambda array: array[0], batches)
     count = len(found.vocabulary)
-    tables = skip_gram.Tables(*map(jnp.asarray, random.normal(size=(2, count, 6))))
+    tables = negative_sampling.Tables(*map(jnp.asarray, random.normal(size=(2, count, 6))))
     return found, plan, batch, tables
 
 
 def test_each_token_is_a_centre_once_in_an_epoch():
     found = corpus.coded(documents(40), 1, None)
-    plan = skip_gram.Plan(3, 5)
+    plan = negative_sampling.Plan(3, 5)
     table = np.arange(len(found.vocabulary), dtype=np.int32)
-    batches = skip_gram._batches(found, plan, 0, table, np.random.default_rng(0))
-    middle = slice(plan.window, plan.window + skip_gram.BLOCK)
+    batches = negative_sampling.batches_of(found, plan, 0, table, np.random.default_rng(0))
+    middle = slice(plan.window, plan.window + negative_sampling.BLOCK)
     owners = batches.documents[..., middle]
     codes = batches.codes[..., middle][owners >= 0]
     np.testing.assert_array_equal(np.sort(codes), np.sort(found.codes))
@@ -116,7 +117,7 @@ def test_skip_grams_gradients_are_those_of_its_loss():
     def loss(tables):
         total = 0.0
         for codes, owners, reach, negatives in zip(*batch, strict=True):
-            for i in range(skip_gram.BLOCK):
+            for i in range(negative_sampling.BLOCK):
                 at = i + plan.window
                 if owners[at] < 0:
                     continue
@@ -133,7 +134,7 @@ def test_skip_grams_gradients_are_those_of_its_loss():
                     total += share * jnp.sum(jax.nn.softplus(tables.contexts[negatives] @ u))
         return total
 
-    step = skip_gram.gradients(plan, tables, batch)
+    step = negative_sampling.gradients(plan, tables, batch)
     value, wanted = jax.value_and_grad(loss)(tables)
     np.testing.assert_allclose(step.loss, value, rtol=1e-10)
     centres = jnp.zeros_like(tables.centres).at[step.codes].add(step.centres)
@@ -145,16 +146,52 @@ def test_skip_grams_gradients_are_those_of_its_loss():
 
 def test_a_centre_is_the_mean_of_its_rows():
     random = np.random.default_rng(0)
-    lists = [[0, 3], [1], [2, 4, 5]]
-    codes = random.integers(3, size=(2, 1, 4))
-    table = random.normal(size=(6, 3))
-    pieces = skip_gram._pieces(skip_gram._parts(lists), codes)
+    # Rows 0 and 3 are in the same words, as are 2 and 4; row 5 is twice in a word, row 6 in none.
+    lists = [[0, 3], [1], [2, 4, 5, 5], []]
+    codes = random.integers(4, size=(2, 1, 5))
+    table = random.normal(size=(7, 3))
+    parts = word_parts.grouped(lists, 7)
+    assert sorted(parts.sizes) == [1, 1, 2, 2]
+    sums = jnp.asarray(word_parts.summed(parts, table))
+    pieces = word_parts.pieces(parts, codes)
     for step in range(2):
         own = jax.tree.map(lambda array, step=step: array[step], pieces)
-        found = skip_gram._centres(jnp.asarray(table), codes[step], own)
-        wanted = [[table[lists[code]].mean(axis=0) for code in row] for row in codes[step]]
+        found = negative_sampling.centres_of(sums, codes[step], own)
+        rows = [table[lists[code]] for code in codes[step, 0]]
+        wanted = [own.mean(axis=0) if own.size else np.zeros(3) for own in rows]
         # The weights are in single precision.
-        np.testing.assert_allclose(found, wanted, atol=1e-7)
+        np.testing.assert_allclose(found[0], wanted, atol=1e-7)
+
+
+def test_groups_of_rows_are_trained_as_their_rows():
+    found = corpus.coded(documents(60), 1, None)
+    words = len(found.vocabulary)
+    # All share a row, neighbours share one, and each has two of its own.
+    lists = [[0, 1 + word // 2, words + 2 * word, words + 2 * word + 1] for word in range(words)]
+    rows = 3 * words
+    initial = np.random.default_rng(0).normal(size=(rows, 4)).astype(np.float32)
+    grouped = word_parts.grouped(lists, rows)
+    # Each row is a group of its own.
+    alone = word_parts.Parts(
+        groups=np.array(lists, np.int32).ravel(),
+        starts=4 * np.arange(words),
+        counts=np.full(words, 4),
+        row_counts=np.full(words, 4),
+        group_of=np.arange(rows),
+        sizes=np.ones(rows, int),
+    )
+    trained = []
+    for parts in (grouped, alone):
+        sums = word_parts.summed(parts, initial)
+        plan = negative_sampling.Plan(2, 5)
+        random = np.random.default_rng(1)
+        tables, losses = negative_sampling.train(found, plan, parts, sums, 0, 3, 0.05, random)
+        change = np.asarray(tables.centres) - sums
+        trained.append((word_parts.spread(parts, initial, change), tables.contexts, losses))
+    assert grouped.sizes.size < rows
+    assert np.abs(trained[0][0] - initial).max() > 0.1
+    for one, other in zip(*trained, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("word", ["cat", "naïve", "a", "文字", "universities"])
@@ -229,3 +266,7 @@ def test_bad_options_are_refused(change, words):
     one_sentence(lambda: word2vec(documents(), **change), words)
     if "sample" not in change:
         one_sentence(lambda: glove(documents(), **change), words)
+
+
+def test_words_without_ngrams_are_refused():
+    one_sentence(lambda: char_ngrams(documents(), min_count=1, low=9, high=9), "smaller low")

@@ -1,31 +1,16 @@
 """Skip-gram with negative sampling: word2vec, FastText and vectors of n-grams alone."""
 
-import functools
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from rnnlab import _check
+from rnnlab.embeddings import word_parts
 from rnnlab.embeddings.character_ngrams import NGramVectors
-from rnnlab.embeddings.corpus import CodedCorpus, coded, subsampled
+from rnnlab.embeddings.corpus import coded
+from rnnlab.embeddings.negative_sampling import Plan, train
 from rnnlab.embeddings.vectors import Embeddings
-from rnnlab.typing import Array
-
-BLOCK = 32
-"""Centres whose contexts are scored in one matrix product."""
-MOST_BLOCKS = 16
-"""Blocks of one update, if no word is frequent."""
-OCCURRENCES = 8
-"""How often the most frequent word may occur in an update, about.
-
-Its gradients are summed; many of them at once would overshoot, and in small vocabularies diverge.
-"""
-SHARED = 32
-"""Negative words that the centres of a block share."""
 
 
 class Trained(NamedTuple):
@@ -38,53 +23,6 @@ class Trained(NamedTuple):
 
     embeddings: Embeddings
     losses: np.ndarray
-
-
-class Plan(NamedTuple):
-    """What is equal in all updates.
-
-    Attributes:
-        window: the greatest distance of a pair, W.
-        negatives: for each pair.
-    """
-
-    window: int
-    negatives: int
-
-
-class Tables(NamedTuple):
-    """What is trained: rows that make up words as centres, and contexts ``[V, D]``."""
-
-    centres: Array
-    contexts: Array
-
-
-class Parts(NamedTuple):
-    """The rows of the table of centres that make up each word, one after the other.
-
-    Attributes:
-        rows: indices of rows, those of each word in a row.
-        starts: ``[V]``, where those of each word start.
-        counts: ``[V]``, how many they are.
-    """
-
-    rows: np.ndarray
-    starts: np.ndarray
-    counts: np.ndarray
-
-
-class Pieces(NamedTuple):
-    """The rows of the centres of S updates, ``[S, N]``; N is that of the longest update.
-
-    Attributes:
-        rows: indices into the table of centres.
-        owners: the centre that each belongs to, rising; one more than the last for padding.
-        weights: 1 / number of rows of the centre, 0 for padding.
-    """
-
-    rows: Any
-    owners: Any
-    weights: Any
 
 
 def word2vec(
@@ -135,8 +73,9 @@ def word2vec(
     """
     plan = _checked(size, window, negatives, sample, epochs, learning_rate)
     corpus = coded(documents, min_count, max_words)
-    count = len(corpus.vocabulary)
-    tables, losses = _train(corpus, plan, None, count, size, sample, epochs, learning_rate, seed)
+    random = np.random.default_rng(seed)
+    initial = _initial(random, len(corpus.vocabulary), size)
+    tables, losses = train(corpus, plan, None, initial, sample, epochs, learning_rate, random)
     return Trained(Embeddings(corpus.vocabulary, np.asarray(tables.centres)), losses)
 
 
@@ -189,10 +128,14 @@ def fasttext(
     for code, word in enumerate(corpus.vocabulary.tokens):
         own = [code] if whole_words else []
         lists.append(own + [first + row for row in hashed.rows(word)])
-    parts = _parts(lists)
-    count = first + buckets
-    tables, losses = _train(corpus, plan, parts, count, size, sample, epochs, learning_rate, seed)
-    rows = np.asarray(tables.centres)
+    if not any(lists):
+        raise ValueError(f"no word has n-grams of {low} or more characters; give a smaller low")
+    random = np.random.default_rng(seed)
+    initial = _initial(random, first + buckets, size)
+    parts = word_parts.grouped(lists, len(initial))
+    sums = word_parts.summed(parts, initial)
+    tables, losses = train(corpus, plan, parts, sums, sample, epochs, learning_rate, random)
+    rows = word_parts.spread(parts, initial, np.asarray(tables.centres) - sums)
     vectors = np.stack([rows[own].mean(axis=0) if own else 0 * rows[0] for own in lists])
     spelled = NGramVectors(rows[first:], low, high)
     return Trained(Embeddings(corpus.vocabulary, vectors, subwords=spelled), losses)
@@ -228,190 +171,5 @@ def _checked(
     return Plan(int(window), int(negatives))
 
 
-def _parts(lists: list[list[int]]) -> Parts:
-    counts = np.array(list(map(len, lists)))
-    rows = np.array([row for own in lists for row in own], np.int32)
-    return Parts(rows, np.cumsum(counts) - counts, counts)
-
-
-def _pieces(parts: Parts, codes: np.ndarray) -> Pieces:
-    """The rows of the centres ``codes [S, R, BLOCK]``."""
-    codes = codes.reshape(len(codes), -1)
-    counts = parts.counts[codes]
-    longest = int(counts.sum(axis=1).max())
-    rows = np.zeros((len(codes), longest), np.int32)
-    owners = np.full(rows.shape, codes.shape[1], np.int32)
-    weights = np.zeros(rows.shape, np.float32)
-    for step, (words, sizes) in enumerate(zip(codes, counts, strict=True)):
-        own = np.repeat(np.arange(words.size), sizes)
-        within = np.arange(own.size) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        rows[step, : own.size] = parts.rows[parts.starts[words][own] + within]
-        owners[step, : own.size] = own
-        weights[step, : own.size] = 1 / sizes[own]
-    return Pieces(rows, owners, weights)
-
-
-def _train(
-    corpus: CodedCorpus,
-    plan: Plan,
-    parts: Parts | None,
-    row_count: int,
-    size: int,
-    sample: float,
-    epochs: int,
-    learning_rate: float,
-    seed: int,
-) -> tuple[Tables, np.ndarray]:
-    """The trained tables, and the mean loss of each epoch."""
-    random = np.random.default_rng(seed)
-    centres = (random.random((row_count, size), np.float32) - 0.5) / size
-    tables = Tables(jnp.asarray(centres), jnp.zeros((len(corpus.vocabulary), size), jnp.float32))
-    weights = corpus.counts**0.75
-    # Negatives are looked up in a table, as in the original: a search for each would take longer.
-    negative_table = np.repeat(
-        np.arange(corpus.counts.size, dtype=np.int32),
-        np.ceil(2e6 * weights / weights.sum()).astype(int),
-    )
-    losses = []
-    for epoch in range(epochs):
-        batches = _batches(corpus, plan, sample, negative_table, random)
-        steps = batches[0].shape[0]
-        progress = (epoch + np.arange(steps, dtype=np.float32) / steps) / epochs
-        rates = learning_rate * np.maximum(1 - progress, 1e-4)
-        pieces = None
-        if parts is not None:
-            pieces = _pieces(parts, batches.codes[..., plan.window : plan.window + BLOCK])
-        tables, sums, pairs = _epoch(plan, tables, batches, pieces, rates.astype(np.float32))
-        losses.append(float(sums) / max(float(pairs), 1.0))
-    return tables, np.array(losses)
-
-
-class Batches(NamedTuple):
-    """S updates of R blocks each; P tokens are padding where the document is −1.
-
-    Attributes:
-        codes, documents: ``[S, R, BLOCK + 2 W]``; the centres are those in the middle.
-        reach: ``[S, R, BLOCK]``, the greatest distance of a pair of each centre.
-        negatives: ``[S, R, SHARED]``.
-    """
-
-    codes: Any
-    documents: Any
-    reach: Any
-    negatives: Any
-
-
-def _batches(
-    corpus: CodedCorpus,
-    plan: Plan,
-    sample: float,
-    negative_table: np.ndarray,
-    random: np.random.Generator,
-) -> Batches:
-    """The updates of an epoch; blocks are in random order."""
-    kept = subsampled(corpus, sample, random)
-    blocks = _blocks(np.bincount(corpus.codes[kept]).max() / max(kept.size, 1))
-    per_update = BLOCK * blocks
-    steps = max(1, -(-kept.size // per_update))
-    padded = steps * per_update + 2 * plan.window
-    codes = np.zeros(padded, np.int32)
-    documents = np.full(padded, -1, np.int32)
-    inside = slice(plan.window, plan.window + kept.size)
-    codes[inside], documents[inside] = corpus.codes[kept], corpus.documents[kept]
-    width = BLOCK + 2 * plan.window
-    # A word that occurs in neighbouring blocks would otherwise be in all of one update.
-    starts = BLOCK * random.permutation(steps * blocks)
-    places = (starts[:, None] + np.arange(width)).reshape(steps, blocks, width)
-    reach = random.integers(1, plan.window + 1, (steps, blocks, BLOCK), dtype=np.int32)
-    drawn = random.integers(negative_table.size, size=(steps, blocks, SHARED))
-    return Batches(codes[places], documents[places], reach, negative_table[drawn])
-
-
-def _blocks(frequency: float) -> int:
-    """The number of blocks of an update, a power of two, by the frequency of the commonest word."""
-    blocks = MOST_BLOCKS
-    while blocks > 1 and blocks * BLOCK * frequency > OCCURRENCES:
-        blocks //= 2
-    return blocks
-
-
-@functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
-def _epoch(
-    plan: Plan, tables: Tables, batches: Batches, pieces: Pieces | None, rates: Any
-) -> tuple[Tables, Array, Array]:
-    """The tables after all updates, the sum of the losses, and the number of pairs."""
-
-    def advance(tables: Tables, update: Any) -> tuple[Tables, Array]:
-        batch, pieces, rate = update
-        step = gradients(plan, tables, batch, pieces)
-        change = -rate * step.centres
-        if pieces is None:
-            centres = tables.centres.at[step.codes].add(change)
-        else:
-            # Each row gets all of the gradient of the mean, as in FastText's code: divided by the
-            # number of rows, n-grams would hardly move in a few epochs. Padding gets none.
-            of_rows = change.reshape(-1, change.shape[-1])[pieces.owners]
-            is_row = pieces.weights[:, None] > 0
-            centres = tables.centres.at[pieces.rows].add(of_rows * is_row)
-        contexts = tables.contexts.at[batch.codes].add(-rate * step.contexts)
-        contexts = contexts.at[batch.negatives].add(-rate * step.negatives)
-        return Tables(centres, contexts), jnp.stack([step.loss, step.pairs])
-
-    updates = jax.tree.map(jnp.asarray, (batches, pieces, rates))
-    tables, sums = lax.scan(advance, tables, updates)
-    loss, pairs = jnp.sum(sums, axis=0)
-    return tables, loss, pairs
-
-
-class Step(NamedTuple):
-    """The gradients of an update: those of centres, contexts and negatives, row by row."""
-
-    codes: Any
-    centres: Array
-    contexts: Array
-    negatives: Array
-    loss: Array
-    pairs: Array
-
-
-def gradients(plan: Plan, tables: Tables, batch: Batches, pieces: Pieces | None = None) -> Step:
-    """The loss of an update ``[R, ...]`` and its gradients, written out."""
-    window = plan.window
-    codes = batch.codes[:, window : window + BLOCK]
-    u = _centres(tables.centres, codes, pieces)
-    c = tables.contexts[batch.codes]
-    n = tables.contexts[batch.negatives]
-    centre = jnp.arange(BLOCK)[:, None] + window
-    distance = jnp.abs(centre - jnp.arange(BLOCK + 2 * window))
-    documents = batch.documents
-    own = documents[:, window : window + BLOCK, None]
-    is_pair = (distance > 0) & (distance <= batch.reach[..., None])
-    is_pair &= (own == documents[:, None, :]) & (own >= 0)
-    pairs = is_pair.astype(u.dtype)
-    scores = jnp.einsum("rbd,rcd->rbc", u, c)
-    per_centre = pairs.sum(axis=2, keepdims=True)
-    share = per_centre * (plan.negatives / SHARED)
-    noise = jnp.einsum("rbd,rkd->rbk", u, n)
-    # ∂(−ln σ(s))/∂s = σ(s) − 1, ∂(−ln σ(−s))/∂s = σ(s).
-    to_scores = pairs * (jax.nn.sigmoid(scores) - 1)
-    to_noise = share * jax.nn.sigmoid(noise)
-    loss = jnp.sum(pairs * jax.nn.softplus(-scores)) + jnp.sum(share * jax.nn.softplus(noise))
-    return Step(
-        codes=codes,
-        centres=jnp.einsum("rbc,rcd->rbd", to_scores, c) + jnp.einsum("rbk,rkd->rbd", to_noise, n),
-        contexts=jnp.einsum("rbc,rbd->rcd", to_scores, u),
-        negatives=jnp.einsum("rbk,rbd->rkd", to_noise, u),
-        loss=loss,
-        pairs=jnp.sum(per_centre),
-    )
-
-
-def _centres(table: Array, codes: Any, pieces: Pieces | None) -> Array:
-    """The vectors of centres ``[R, BLOCK, D]``: a row each, or the mean of their rows."""
-    if pieces is None:
-        return table[codes]
-    weighted = table[pieces.rows] * pieces.weights[:, None]
-    sums = jax.ops.segment_sum(
-        weighted, pieces.owners, num_segments=codes.size + 1, indices_are_sorted=True
-    )
-    return sums[:-1].reshape(*codes.shape, table.shape[1])
+def _initial(random: np.random.Generator, count: int, size: int) -> np.ndarray:
+    return (random.random((count, size), np.float32) - 0.5) / size
