@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from rnnlab._lazy import lazily
 
 if TYPE_CHECKING:
+    from rnnlab.embeddings.aligning import aligned as aligned
     from rnnlab.embeddings.bert_inputs import Encoded as Encoded
     from rnnlab.embeddings.bert_model import Bert as Bert
     from rnnlab.embeddings.bert_model import Contextual as Contextual
@@ -48,6 +49,7 @@ _HOME = {
     "Selected": "vectors",
     "Similarity": "judging",
     "Trained": "skip_gram",
+    "aligned": "aligning",
     "analogy_accuracy": "judging",
     "bert": "bert_model",
     "char_ngrams": "skip_gram",
