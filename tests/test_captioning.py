@@ -7,7 +7,7 @@ from experiments.captioning.data import LETTERS, SIDE, UNSEEN, name, spelled, tw
 
 def test_each_number_has_a_name_of_its_own_that_is_read_back():
     numbers = np.arange(100)
-    names = [name(number) for number in numbers]
+    names = [name(number) for number in range(100)]
     assert len(set(names)) == 100
     assert set("".join(names)) <= set(LETTERS)
     codes, counts = written(numbers, max(map(len, names)) + 1)
