@@ -69,14 +69,19 @@ class NGram:
         context = as_array("context", context).reshape(-1)
         if context.size:
             check_codes("context", context, self.vocabulary_size)
-        words = np.arange(self.vocabulary_size)
-        probabilities = np.full(self.vocabulary_size, 1 / self.vocabulary_size)
+        size = self.vocabulary_size
+        probabilities = np.full(size, 1 / size)
         for k, level in enumerate(self.levels[: context.size + 1], start=1):
             gram = 0
             for code in context[context.size - (k - 1) :].tolist():
-                gram = gram * self.vocabulary_size + code
-            grams = gram * self.vocabulary_size + words
-            probabilities = self._mixed(level, grams, probabilities)
+                gram = gram * size + code
+            place = np.searchsorted(level.contexts, gram)
+            if place == level.contexts.size or level.contexts[place] != gram:
+                # A longer context that ends in an unseen one is unseen as well.
+                break
+            first, last = np.searchsorted(level.grams, [gram * size, (gram + 1) * size])
+            probabilities *= level.weights[place]
+            probabilities[level.grams[first:last] - gram * size] += level.discounted[first:last]
         return probabilities
 
     def _mixed(self, level: Level, grams: np.ndarray, lower: np.ndarray) -> np.ndarray:
