@@ -393,7 +393,8 @@ def _fault(axes: Axes, shown: Record) -> None:
     axes.plot(hours[flagged], shown["actual"][flagged], "o", color="#D55E00", markersize=4)
     axes.axvspan(*shown["fault"], color="0.92", zorder=0)
     axes.set(xlabel="hours", ylabel=f"{shown['metric']}, deviation (spreads)")
-    axes.set_title("A fault (grey), the 90 % band 1 h ahead, flagged hours (dots)", fontsize=10)
+    dots = f"{flagged.sum()} flagged hours (dots)" if flagged.any() else "no hour is flagged"
+    axes.set_title(f"A fault (grey), the 90 % band 1 h ahead; {dots}", fontsize=10)
 
 
 def main() -> None:
