@@ -167,7 +167,7 @@ def test_what_real_files_need_can_be_chosen(tmp_path):
 
 
 def test_lines_of_many_blocks_are_counted_through(tmp_path, monkeypatch):
-    monkeypatch.setattr("rnnlab.embeddings.text_files.BLOCK", 3)
+    monkeypatch.setattr("rnnlab.embeddings.text_rows.BLOCK", 3)
     path = tmp_path / "glove.txt"
     rows = np.random.default_rng(0).normal(size=(10, 2)).astype(np.float32)
     lines = [f"w{row} {a} {b}" for row, (a, b) in enumerate(rows.tolist())]

@@ -1,19 +1,13 @@
 """Embeddings from text files: GloVe's, and word2vec's, which FastText's ``.vec`` files follow."""
 
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
-
-import numpy as np
+from typing import BinaryIO
 
 from rnnlab import _check
 from rnnlab.data.text import as_path
+from rnnlab.embeddings.text_rows import Rows, filled
 from rnnlab.embeddings.vectors import Embeddings
 from rnnlab.text.vocabulary import Vocabulary
-
-BLOCK = 2000
-"""Lines that are parsed together."""
 
 
 def read_glove(
@@ -53,8 +47,8 @@ def read_glove(
     with _opened(path) as file:
         size = _count_numbers(path, file)
         count = _count_lines(file)
-        rows = _Rows(path, size, 1, errors, repeated)
-        vectors = _filled(rows, file, count, limit)
+        rows = Rows(path, size, 1, errors, repeated)
+        vectors = filled(rows, file, count, limit)
     return Embeddings(Vocabulary(tuple(rows.words)), vectors, unknown)
 
 
@@ -79,8 +73,8 @@ def read_word2vec_text(
     _check_options(limit, errors, repeated)
     with _opened(path) as file:
         count, size = header(path, file.readline())
-        rows = _Rows(path, size, 2, errors, repeated)
-        vectors = _filled(rows, file, count, limit)
+        rows = Rows(path, size, 2, errors, repeated)
+        vectors = filled(rows, file, count, limit)
     wanted = count if limit is None else min(count, limit)
     if rows.read < wanted:
         raise ValueError(
@@ -101,116 +95,6 @@ def header(path: Path, line: bytes) -> tuple[int, int]:
             "vectors; read a file without such a line with read_glove"
         )
     return count, size
-
-
-class _Line(NamedTuple):
-    word: bytes
-    numbers: bytes
-
-
-class _Rows:
-    """The rows of a file: words so far, and blocks of vectors."""
-
-    def __init__(self, path: Path, size: int, first: int, errors: str, repeated: str) -> None:
-        self.path = path
-        self.size = size
-        self.first = first
-        self.errors = errors
-        self.keeps_first = repeated == "first"
-        self.words: dict[str, int] = {}
-        self.read = 0
-
-    def blocks(self, file: BinaryIO, limit: int | None) -> Iterator[np.ndarray]:
-        """The vectors of the next lines, ``[N, D]``, without those of repeated words."""
-        lines: list[_Line] = []
-        for raw in file:
-            if limit is not None and self.read + len(lines) >= limit:
-                break
-            lines.append(self._split(raw, self.first + self.read + len(lines)))
-            if len(lines) == BLOCK:
-                yield self._block(lines)
-                lines = []
-        if lines:
-            yield self._block(lines)
-
-    def _split(self, raw: bytes, number: int) -> _Line:
-        raw = raw.rstrip()
-        # Only a word with spaces in it needs the slow way.
-        parts = raw.split(b" ", 1) if raw.count(b" ") == self.size else raw.rsplit(b" ", self.size)
-        width = len(parts) - 1 if len(parts) != 2 else parts[1].count(b" ") + 1
-        if width != self.size or not parts[0]:
-            raise ValueError(
-                f"{self.path}, line {number}: there must be a word and {self.size} numbers with "
-                f"single spaces, but it is {raw[:40]!r}"
-            )
-        return _Line(parts[0], b" ".join(parts[1:]))
-
-    def _block(self, lines: list[_Line]) -> np.ndarray:
-        start = self.first + self.read
-        vectors = _parsed(b" ".join(line.numbers for line in lines))
-        if vectors is None or vectors.size != len(lines) * self.size:
-            self._find_fault(lines, start)
-            raise AssertionError("a block that cannot be parsed has a bad line")
-        vectors = vectors.reshape(len(lines), self.size)
-        if not np.isfinite(vectors).all():
-            row = int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])
-            raise ValueError(
-                f"{self.path}, line {start + row}: NaN or infinity in the vector; remove the line"
-            )
-        kept = []
-        for row, line in enumerate(lines):
-            word = self._decoded(line.word, start + row)
-            if word not in self.words:
-                self.words[word] = start + row
-                kept.append(row)
-            elif not self.keeps_first:
-                raise ValueError(
-                    f"{self.path}, line {start + row}: {word!r} is also in line "
-                    f"{self.words[word]}; choose repeated='first' to keep that one"
-                )
-        self.read += len(lines)
-        return vectors if len(kept) == len(lines) else vectors[kept]
-
-    def _decoded(self, word: bytes, number: int) -> str:
-        try:
-            return word.decode("utf-8", self.errors)
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"{self.path}, line {number}: the word {word!r} is not UTF-8 (byte "
-                f"{error.start + 1}: 0x{word[error.start]:02x}); choose errors='replace'"
-            ) from None
-
-    def _find_fault(self, lines: list[_Line], start: int) -> None:
-        for row, line in enumerate(lines):
-            for entry in line.numbers.split(b" "):
-                try:
-                    float(entry)
-                except ValueError:
-                    raise ValueError(
-                        f"{self.path}, line {start + row}: {entry[:20]!r} is not a number"
-                    ) from None
-
-
-def _parsed(numbers: bytes) -> np.ndarray | None:
-    """The numbers of a text with single spaces; None where one is none."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", DeprecationWarning)
-        try:
-            # Far faster than float() of each: a file has a hundred million.
-            return np.fromstring(numbers, np.float32, sep=" ")
-        except (DeprecationWarning, ValueError):
-            return None
-
-
-def _filled(rows: _Rows, file: BinaryIO, count: int, limit: int | None) -> np.ndarray:
-    """All vectors in one array, which is allocated once."""
-    count = count if limit is None else min(count, limit)
-    vectors = np.empty((count, rows.size), np.float32)
-    filled = 0
-    for block in rows.blocks(file, count):
-        vectors[filled : filled + len(block)] = block
-        filled += len(block)
-    return vectors[:filled]
 
 
 def _opened(path: Path) -> BinaryIO:
