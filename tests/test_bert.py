@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from rnnlab.embeddings import bert, bert_network
+from tests.reference import one_sentence
 
 safetensors = pytest.importorskip("safetensors.numpy")
 tokenizers = pytest.importorskip("tokenizers")
@@ -297,7 +298,7 @@ def test_activations_are_those_of_transformers(name):
 def test_a_missing_or_damaged_file_is_named(folder, name):
     content = (folder / name).read_bytes()
     (folder / name).write_bytes(content[: len(content) // 2])
-    with pytest.raises(ValueError, match=f"{name} (cannot be read|is no JSON)"):
+    with pytest.raises(ValueError, match=f"{name} (cannot be read|is not JSON)"):
         bert(folder)
     (folder / name).unlink()
     with pytest.raises(ValueError, match=f"{name} (cannot be read|does not exist)"):
@@ -371,3 +372,23 @@ def test_bad_inputs_are_refused(folder):
 
 def test_it_says_what_it_is(folder):
     assert repr(bert(folder)) == "Bert(words=13, size=8, layers=2, heads=2)"
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int64", "bool"])
+def test_weights_that_are_no_floats_are_refused(tmp_path, dtype):
+    weights = {name: array.astype(dtype) for name, array in random_weights().items()}
+    folder = write_folder(tmp_path / "bert", weights)
+    one_sentence(lambda: bert(folder), "has numbers of type", "give weights of one of F64")
+
+
+def test_odd_folders_and_texts_of_a_bert(tmp_path, folder):
+    weights = {name: array.astype(float) * 1e300 for name, array in random_weights().items()}
+    one_sentence(lambda: bert(write_folder(tmp_path / "huge", weights)), "NaN or infinity")
+    for number, eps in enumerate((0, -1.0)):
+        bad = write_folder(tmp_path / str(number), layer_norm_eps=eps)
+        one_sentence(lambda bad=bad: bert(bad), "layer_norm_eps is")
+    model = bert(folder)
+    one_sentence(lambda: model.encode(None), "texts is None")
+    one_sentence(lambda: model.encode(["the", "a\ud800"]), "texts[1] has a lone surrogate")
+    (folder / "config.json").write_text("[" * 200_000)
+    one_sentence(lambda: bert(folder), "nested too deeply")

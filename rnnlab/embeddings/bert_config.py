@@ -2,13 +2,12 @@
 
 import dataclasses
 import importlib
-import json
 from pathlib import Path
 from types import ModuleType
 
 from rnnlab import _check
-from rnnlab.data.text import decode_utf8, read_bytes
 from rnnlab.embeddings.bert_network import ACTIVATIONS, BertConfig
+from rnnlab.text.saved import read_json
 
 
 def read_config(folder: Path) -> BertConfig:
@@ -19,13 +18,7 @@ def read_config(folder: Path) -> BertConfig:
             no BERT has.
     """
     path = folder / "config.json"
-    content = decode_utf8(path, read_bytes(path, "a folder with a BERT"))
-    try:
-        given = json.loads(content)
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"{path} is no JSON (line {error.lineno}: {error.msg}); copy it again"
-        ) from None
+    given = read_json(path, "the config.json of a BERT")
     kind = given.get("model_type") if isinstance(given, dict) else None
     if kind != "bert":
         raise ValueError(
@@ -56,6 +49,10 @@ def _checked(path: Path, config: BertConfig) -> BertConfig:
             _check.positive_int(where + field.name, getattr(config, field.name))
     _check.one_of(where + "hidden_act", config.hidden_act, tuple(ACTIVATIONS))
     _check.number(where + "layer_norm_eps", config.layer_norm_eps)
+    if config.layer_norm_eps <= 0:
+        raise ValueError(
+            f"{where}layer_norm_eps is {config.layer_norm_eps}; it must be above 0, such as 1e-12"
+        )
     if config.hidden_size % config.num_attention_heads:
         raise ValueError(
             f"{path}: hidden_size is {config.hidden_size}, which {config.num_attention_heads} "

@@ -11,7 +11,7 @@ import numpy as np
 from rnnlab import _check
 from rnnlab.embeddings.bert_config import package
 from rnnlab.embeddings.bert_network import BertConfig
-from rnnlab.text.tokens import as_text
+from rnnlab.text.tokens import as_texts, is_utf8
 from rnnlab.typing import Array
 
 
@@ -75,9 +75,12 @@ def pairs(texts: Sequence[str], second: Sequence[str] | None) -> list[Any]:
 
 
 def _checked(name: str, texts: Sequence[str]) -> list[str]:
-    if isinstance(texts, str):
-        raise ValueError(f"{name} is one string; give a list of texts")
-    checked = [as_text(text) for text in texts]
+    checked = as_texts(name, texts)
+    for index, text in enumerate(checked):
+        if not is_utf8(text):
+            raise ValueError(
+                f"{name}[{index}] has a lone surrogate, which is no character; leave it out"
+            )
     if not checked:
         raise ValueError(f"{name} is empty; give at least one text")
     return checked

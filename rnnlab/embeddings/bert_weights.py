@@ -12,6 +12,9 @@ from rnnlab.embeddings.bert_config import package
 from rnnlab.embeddings.bert_network import Affine, BertConfig, BertParams, Layer, Norm
 from rnnlab.typing import Array
 
+FLOATS = ("F64", "F32", "F16", "BF16")
+"""The types of numbers that are read, under the names of safetensors."""
+
 _LAYER = types.MappingProxyType(
     {
         "query": "attention.self.query",
@@ -101,16 +104,27 @@ class _Weights:
             raise ValueError(
                 f"{self.path} has no {name!r}; give weights as transformers saves them"
             )
-        array = self.file.get_tensor(name)
+        array = self._tensor(name)
         if array.shape != shape:
             raise ValueError(
                 f"{self.path}: {name!r} has shape {array.shape}, but config.json asks for {shape}; "
                 "give both files of one model"
             )
-        array = array.astype(np.float32)
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float32)
         if not np.isfinite(array).all():
             raise ValueError(f"{self.path}: {name!r} holds NaN or infinity; copy the file again")
         return jnp.asarray(array)
+
+    def _tensor(self, name: str) -> np.ndarray:
+        kind = self.file.get_slice(name).get_dtype()
+        # Whole numbers are codes of quantised weights, whose scales are elsewhere.
+        if kind not in FLOATS:
+            raise ValueError(
+                f"{self.path}: {name!r} has numbers of type {kind}; give weights of one of "
+                f"{', '.join(FLOATS)}"
+            )
+        return self.file.get_tensor(name)
 
     def affine(self, name: str, inputs: int, outputs: int) -> Affine:
         # PyTorch keeps a linear map as [O, I].
