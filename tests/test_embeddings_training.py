@@ -19,7 +19,7 @@ from rnnlab.embeddings import (
     word_parts,
 )
 from rnnlab.embeddings.character_ngrams import bucket, ngrams
-from rnnlab.embeddings.vectors import load_embeddings
+from rnnlab.embeddings.saved_vectors import load_embeddings
 from tests.reference import one_sentence
 
 WORDS = "the a cat dog sat ran on mat"

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from rnnlab.embeddings.judging import read_analogies as read_analogies
     from rnnlab.embeddings.judging import read_pairs as read_pairs
     from rnnlab.embeddings.judging import word_similarity as word_similarity
+    from rnnlab.embeddings.neighbours import Neighbour as Neighbour
+    from rnnlab.embeddings.saved_vectors import load_embeddings as load_embeddings
     from rnnlab.embeddings.skip_gram import Trained as Trained
     from rnnlab.embeddings.skip_gram import char_ngrams as char_ngrams
     from rnnlab.embeddings.skip_gram import fasttext as fasttext
@@ -31,9 +33,7 @@ if TYPE_CHECKING:
     from rnnlab.embeddings.text_files import read_glove as read_glove
     from rnnlab.embeddings.text_files import read_word2vec_text as read_word2vec_text
     from rnnlab.embeddings.vectors import Embeddings as Embeddings
-    from rnnlab.embeddings.vectors import Neighbour as Neighbour
     from rnnlab.embeddings.vectors import Selected as Selected
-    from rnnlab.embeddings.vectors import load_embeddings as load_embeddings
 
 _HOME = {
     "AnalogyScore": "judging",
@@ -44,7 +44,7 @@ _HOME = {
     "Embeddings": "vectors",
     "Encoded": "bert_inputs",
     "NGramVectors": "character_ngrams",
-    "Neighbour": "vectors",
+    "Neighbour": "neighbours",
     "RatedPair": "judging",
     "Selected": "vectors",
     "Similarity": "judging",
@@ -56,7 +56,7 @@ _HOME = {
     "fasttext": "skip_gram",
     "gensim_data": "judging",
     "glove": "cooccurrence",
-    "load_embeddings": "vectors",
+    "load_embeddings": "saved_vectors",
     "read_analogies": "judging",
     "read_fasttext": "binary_files",
     "read_glove": "text_files",

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from rnnlab import _check
+from rnnlab.embeddings.directions import as_floats
 
 
 def ngrams(word: str, low: int, high: int) -> list[str]:
@@ -28,7 +29,7 @@ def bucket(gram: str, buckets: int) -> int:
     289031
     """
     value = 2166136261
-    for byte in gram.encode("utf-8"):
+    for byte in gram.encode("utf-8", "surrogatepass"):
         # FastText widens each byte as a signed one; models agree only if the mistake is kept.
         signed = byte - 256 if byte > 127 else byte
         value = ((value ^ (signed & 0xFFFFFFFF)) * 16777619) & 0xFFFFFFFF
@@ -42,11 +43,23 @@ class NGramVectors:
     Attributes:
         vectors: ``[B, D]``, one for each bucket; n-grams share buckets by their hash.
         low, high: the least and the greatest number of characters of an n-gram.
+
+    Raises:
+        ValueError: for vectors that are not ``[B, D]`` or not finite, and bad bounds.
     """
 
     vectors: np.ndarray
     low: int
     high: int
+
+    def __post_init__(self) -> None:
+        vectors = as_floats("vectors", self.vectors)
+        if vectors.ndim != 2 or 0 in vectors.shape or not np.isfinite(vectors).all():
+            raise ValueError(
+                f"the vectors of n-grams are {_check.brief(vectors)}; they must be finite, [B, D]"
+            )
+        _check.at_least("high", self.high, _check.positive_int("low", self.low))
+        object.__setattr__(self, "vectors", vectors)
 
     def __repr__(self) -> str:
         buckets, size = self.vectors.shape

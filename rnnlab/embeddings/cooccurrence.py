@@ -11,8 +11,9 @@ from jax import lax
 from scipy import sparse
 
 from rnnlab import _check
-from rnnlab.embeddings.corpus import CodedCorpus, coded
+from rnnlab.embeddings.corpus import CodedCorpus, coded, longest_document
 from rnnlab.embeddings.skip_gram import Trained
+from rnnlab.embeddings.vector_checks import converged
 from rnnlab.embeddings.vectors import Embeddings
 from rnnlab.typing import Array
 
@@ -62,12 +63,18 @@ def glove(
     """
     for name, value in {"size": size, "window": window, "epochs": epochs}.items():
         _check.positive_int(name, value)
+    _check.natural("seed", seed)
     for name, value in {"learning_rate": learning_rate, "x_max": x_max}.items():
         _check.number(name, value)
         if not value > 0:
             raise ValueError(f"{name} is {value}; it must be above 0")
     corpus = coded(documents, min_count, max_words)
     counts = cooccurrences(corpus, window)
+    if not counts.nnz:
+        raise ValueError(
+            "no two words stand in one document; give documents of several words, or a smaller "
+            "min_count"
+        )
     random = np.random.default_rng(seed)
     state = _initial(len(corpus.vocabulary), size, random)
     losses = []
@@ -75,6 +82,7 @@ def glove(
         state, loss = _epoch(state, _shuffled(counts, random), x_max, learning_rate)
         losses.append(float(loss) / counts.nnz)
     summed = np.asarray(state.words.values + state.contexts.values)[:, :-1]
+    converged(summed, learning_rate)
     return Trained(Embeddings(corpus.vocabulary, summed), np.array(losses))
 
 
@@ -82,7 +90,7 @@ def cooccurrences(corpus: CodedCorpus, window: int) -> Any:
     """X, a sparse matrix ``[V, V]`` of scipy: pairs within a window, weighted by 1/distance."""
     count = len(corpus.vocabulary)
     total = sparse.csr_matrix((count, count))
-    for distance in range(1, window + 1):
+    for distance in range(1, min(window, longest_document(corpus) - 1) + 1):
         first, second = corpus.codes[:-distance], corpus.codes[distance:]
         same = corpus.documents[:-distance] == corpus.documents[distance:]
         weights = np.full(int(same.sum()), 1 / distance)

@@ -36,6 +36,9 @@ def coded(documents: Iterable[Sequence[str]], min_count: int, max_words: int | N
     """
     lists = list(as_documents(documents))
     _check.positive_int("min_count", min_count)
+    if max_words is not None:
+        # A word that is alone has no other to be told from.
+        _check.at_least("max_words", max_words, 2)
     often = [token for token, n in _counts(lists).items() if n >= min_count]
     if len(often) < 2:
         raise ValueError(
@@ -52,6 +55,11 @@ def coded(documents: Iterable[Sequence[str]], min_count: int, max_words: int | N
     codes = np.concatenate(parts)
     counts = np.bincount(codes, minlength=len(vocabulary))
     return CodedCorpus(vocabulary, codes, np.concatenate(owners), counts)
+
+
+def longest_document(corpus: CodedCorpus) -> int:
+    """The number of tokens of the longest document, which no window need exceed."""
+    return int(np.bincount(corpus.documents).max())
 
 
 def _counts(lists: list[list[str]]) -> collections.Counter:

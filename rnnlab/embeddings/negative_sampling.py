@@ -9,7 +9,8 @@ import numpy as np
 from jax import lax
 
 from rnnlab.embeddings import word_parts
-from rnnlab.embeddings.corpus import CodedCorpus, subsampled
+from rnnlab.embeddings.corpus import CodedCorpus, longest_document, subsampled
+from rnnlab.embeddings.vector_checks import converged
 from rnnlab.embeddings.word_parts import Parts, Pieces
 from rnnlab.typing import Array
 
@@ -68,10 +69,14 @@ def batches_of(
     sample: float,
     negative_table: np.ndarray,
     random: np.random.Generator,
+    farthest: int | None = None,
 ) -> Batches:
-    """The updates of an epoch; blocks are in random order."""
+    """The updates of an epoch; blocks are in random order.
+
+    ``farthest`` is W where the window of the plan is less, since no document is longer.
+    """
     kept = subsampled(corpus, sample, random)
-    blocks = _blocks(np.bincount(corpus.codes[kept]).max() / max(kept.size, 1))
+    blocks = _blocks(np.bincount(corpus.codes[kept], minlength=1).max() / max(kept.size, 1))
     per_update = BLOCK * blocks
     # A multiple, so that few programs are compiled.
     steps = STEPS * max(1, -(-kept.size // (STEPS * per_update)))
@@ -84,7 +89,10 @@ def batches_of(
     # A word that occurs in neighbouring blocks would otherwise be in all of one update.
     starts = BLOCK * random.permutation(steps * blocks)
     places = (starts[:, None] + np.arange(width)).reshape(steps, blocks, width)
-    reach = random.integers(1, plan.window + 1, (steps, blocks, BLOCK), dtype=np.int32)
+    # Distances are int32.
+    high = min(farthest or plan.window, 2**31 - 2) + 1
+    reach = random.integers(1, high, (steps, blocks, BLOCK), dtype=np.int32)
+    reach = np.minimum(reach, plan.window)
     drawn = random.integers(negative_table.size, size=(steps, blocks, SHARED))
     return Batches(codes[places], documents[places], reach, negative_table[drawn])
 
@@ -107,7 +115,14 @@ def train(
     learning_rate: float,
     random: np.random.Generator,
 ) -> tuple[Tables, np.ndarray]:
-    """The trained tables, from the initial ``centres``, and the mean loss of each epoch."""
+    """The trained tables, from the initial ``centres``, and the mean loss of each epoch.
+
+    Raises:
+        ValueError: where no pair of words is left, and for vectors that diverge.
+    """
+    # A window that no document fills would only be padding.
+    farthest, longest = plan.window, max(1, longest_document(corpus) - 1)
+    plan = plan._replace(window=min(farthest, longest))
     contexts = jnp.zeros((len(corpus.vocabulary), centres.shape[1]), jnp.float32)
     tables = Tables(jnp.asarray(centres), contexts)
     weights = corpus.counts**0.75
@@ -116,9 +131,9 @@ def train(
         np.arange(corpus.counts.size, dtype=np.int32),
         np.ceil(2e6 * weights / weights.sum()).astype(int),
     )
-    losses = []
+    losses, all_pairs = [], 0.0
     for epoch in range(epochs):
-        batches = batches_of(corpus, plan, sample, negative_table, random)
+        batches = batches_of(corpus, plan, sample, negative_table, random, farthest)
         steps = batches[0].shape[0]
         progress = (epoch + np.arange(steps, dtype=np.float32) / steps) / epochs
         rates = learning_rate * np.maximum(1 - progress, 1e-4)
@@ -127,6 +142,13 @@ def train(
             pieces = word_parts.pieces(parts, batches.codes[..., plan.window : plan.window + BLOCK])
         tables, sums, pairs = _epoch(plan, tables, batches, pieces, rates.astype(np.float32))
         losses.append(float(sums) / max(float(pairs), 1.0))
+        all_pairs += float(pairs)
+    if all_pairs == 0:
+        raise ValueError(
+            f"sample={sample} and windows within a document leave no pair of words; give more "
+            "text, or sample=0 to keep frequent words"
+        )
+    converged(np.asarray(tables.centres), learning_rate)
     return tables, np.array(losses)
 
 

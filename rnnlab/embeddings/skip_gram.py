@@ -71,7 +71,7 @@ def word2vec(
     Raises:
         ValueError: for too little text, and numbers out of range.
     """
-    plan = _checked(size, window, negatives, sample, epochs, learning_rate)
+    plan = _checked(size, window, negatives, sample, epochs, learning_rate, seed)
     corpus = coded(documents, min_count, max_words)
     random = np.random.default_rng(seed)
     initial = _initial(random, len(corpus.vocabulary), size)
@@ -117,7 +117,7 @@ def fasttext(
     Raises:
         ValueError: for too little text, and numbers out of range.
     """
-    plan = _checked(size, window, negatives, sample, epochs, learning_rate)
+    plan = _checked(size, window, negatives, sample, epochs, learning_rate, seed)
     _check.at_least("high", high, _check.positive_int("low", low))
     _check.positive_int("buckets", buckets)
     _check.flag("whole_words", whole_words)
@@ -156,11 +156,18 @@ def char_ngrams(documents: Iterable[Sequence[str]], **options: float) -> Trained
 
 
 def _checked(
-    size: int, window: int, negatives: int, sample: float, epochs: int, learning_rate: float
+    size: int,
+    window: int,
+    negatives: int,
+    sample: float,
+    epochs: int,
+    learning_rate: float,
+    seed: int,
 ) -> Plan:
     values = {"size": size, "window": window, "negatives": negatives, "epochs": epochs}
     for name, value in values.items():
         _check.positive_int(name, value)
+    _check.natural("seed", seed)
     _check.number("learning_rate", learning_rate)
     _check.number("sample", sample)
     if not learning_rate > 0 or not sample >= 0:
