@@ -7,8 +7,9 @@ import numpy as np
 
 from rnnlab import _check
 from rnnlab.data.text import as_path
-from rnnlab.embeddings.text_files import header
+from rnnlab.embeddings.text_files import header, opened
 from rnnlab.embeddings.vectors import Embeddings
+from rnnlab.text.tokens import is_utf8
 from rnnlab.text.vocabulary import Vocabulary
 
 
@@ -36,11 +37,13 @@ def read_word2vec_binary(
         _check.positive_int("limit", limit)
     _check.one_of("errors", errors, ("strict", "replace"))
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
+            start = file.tell()
             first = file.readline(100)
             count, size = header(path, first)
+            start += len(first)
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                return _read(path, content, len(first), count, size, limit, errors, unknown)
+                return _read(path, content, start, count, size, limit, errors, unknown)
     except OSError as error:
         raise ValueError(
             f"{path} cannot be read ({error.strerror}); give a file with vectors"
@@ -71,7 +74,9 @@ def _read(
         end = content.find(b" ", start)
         stop = end + 1 + 4 * size
         if end < 0 or stop > len(content):
-            raise ValueError(f"{path} ends in word {row + 1} of {count}; it was cut short")
+            raise ValueError(
+                f"{path} ends in word {row + 1} of {count}; it was cut short, fetch it again"
+            )
         # Some writers put a line end behind each vector.
         word = content[start:end].lstrip(b"\n")
         vectors[row] = np.frombuffer(content[end + 1 : stop], "<f4")
@@ -81,10 +86,20 @@ def _read(
             raise ValueError(
                 f"{path}: word {row + 1}, {word!r}, is not UTF-8; choose errors='replace'"
             ) from None
-        if decoded in words:
-            raise ValueError(f"{path}: word {row + 1}, {decoded!r}, is there twice")
+        if decoded in words or not decoded:
+            fault = "is there twice" if decoded else "is empty"
+            raise ValueError(f"{path}: word {row + 1}, {decoded!r}, {fault}; correct the file")
+        if not np.isfinite(vectors[row]).all():
+            raise ValueError(
+                f"{path}: the vector of word {row + 1}, {decoded!r}, holds NaN or infinity; leave "
+                "the word out"
+            )
         words[decoded] = row
         start = stop
+    if wanted == count and content[start : start + 10].strip(b"\n"):
+        raise ValueError(
+            f"{path} goes on behind its {count} words of {size} numbers; correct its first line"
+        )
     return Embeddings(Vocabulary(tuple(words)), vectors, unknown)
 
 
@@ -111,6 +126,14 @@ def read_fasttext(path: str | Path) -> Embeddings:
         loaded = load_facebook_vectors(str(path))
     # gensim raises whatever the bytes lead to.
     except Exception as error:
-        raise ValueError(f"{path} is no binary model of FastText ({error})") from None
+        raise ValueError(
+            f"{path} is no binary model of FastText ({error}); give another file"
+        ) from None
     words = Vocabulary(tuple(map(str, loaded.index_to_key)))
-    return Embeddings(words, loaded.vectors, subwords=loaded.get_vector)
+
+    def spelled(word: str) -> np.ndarray:
+        if not is_utf8(word):
+            raise ValueError(f"{word!r} has a lone surrogate, which is no character; leave it out")
+        return loaded.get_vector(word)
+
+    return Embeddings(words, loaded.vectors, subwords=spelled)

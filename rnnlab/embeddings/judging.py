@@ -1,5 +1,6 @@
 """How good word vectors are: similarity of words as people rate it, and analogies."""
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,7 +33,8 @@ class Similarity(NamedTuple):
     """The result of :func:`word_similarity`.
 
     Attributes:
-        correlation: Spearman's rank correlation of cosines and ratings; NaN for fewer than 2 pairs.
+        correlation: Spearman's rank correlation of cosines and ratings; NaN for fewer than 2 pairs
+            and where all cosines or all ratings are equal.
         known: pairs of which both words have vectors.
         pairs: all pairs.
     """
@@ -90,11 +92,12 @@ def read_pairs(path: str | Path) -> list[RatedPair]:
     """
     path = as_path(path)
     text = decode_utf8(path, read_bytes(path, "a file with rated pairs"))
+    # Not splitlines, which also splits at characters that may be part of a word.
     pairs = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if line.startswith("#") or not line.strip():
             continue
-        cells = line.split("\t")
+        cells = line.removesuffix("\r").split("\t")
         try:
             first, second, rating = cells[0], cells[1], float(cells[2])
         except (IndexError, ValueError):
@@ -102,8 +105,13 @@ def read_pairs(path: str | Path) -> list[RatedPair]:
                 continue
             raise ValueError(
                 f"{path}, line {number}: {line[:40]!r} is not two words and a rating with tabs "
-                "between them"
+                "between them; correct it"
             ) from None
+        if not math.isfinite(rating) or not first or not second:
+            raise ValueError(
+                f"{path}, line {number}: {line[:40]!r} has an empty word or no finite rating; "
+                "remove the line"
+            )
         pairs.append(RatedPair(first.lower(), second.lower(), rating))
     return pairs
 
@@ -118,7 +126,7 @@ def read_analogies(path: str | Path) -> dict[str, list[tuple[str, str, str, str]
     text = decode_utf8(path, read_bytes(path, "a file with analogies"))
     sections: dict[str, list[tuple[str, str, str, str]]] = {}
     name = ""
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if line.startswith(":"):
             name = line[1:].strip()
             continue
@@ -126,7 +134,7 @@ def read_analogies(path: str | Path) -> dict[str, list[tuple[str, str, str, str]
         if not words:
             continue
         if len(words) != 4:
-            raise ValueError(f"{path}, line {number}: {line[:40]!r} is not four words")
+            raise ValueError(f"{path}, line {number}: {line[:40]!r} is not four words; correct it")
         sections.setdefault(name, []).append((words[0], words[1], words[2], words[3]))
     return sections
 
@@ -149,7 +157,10 @@ def word_similarity(embeddings: Embeddings, pairs: Iterable[RatedPair]) -> Simil
     if len(known) < 2:
         return Similarity(float("nan"), len(known), len(pairs))
     cosines = [embeddings.similarity(pair.first, pair.second) for pair in known]
-    found: Any = spearmanr(cosines, [pair.rating for pair in known])
+    ratings = [pair.rating for pair in known]
+    if len(set(cosines)) == 1 or len(set(ratings)) == 1:
+        return Similarity(float("nan"), len(known), len(pairs))
+    found: Any = spearmanr(cosines, ratings)
     return Similarity(round(float(found.statistic), 6), len(known), len(pairs))
 
 
@@ -174,7 +185,9 @@ def analogy_accuracy(
         asked = [words for words in questions if _all_known(embeddings, words)]
         hits = 0
         for a, b, c, d in asked:
-            hits += embeddings.analogy(a, b, c, method=method)[0].word == d
+            best = embeddings.analogy(a, b, c, method=method)
+            # There is none in a vocabulary of the three words alone.
+            hits += bool(best) and best[0].word == d
         if asked:
             by_section[name] = hits / len(asked)
         right, known = right + hits, known + len(asked)

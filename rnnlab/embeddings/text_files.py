@@ -1,5 +1,6 @@
 """Embeddings from text files: GloVe's, and word2vec's, which FastText's ``.vec`` files follow."""
 
+import codecs
 from pathlib import Path
 from typing import BinaryIO
 
@@ -44,7 +45,7 @@ def read_glove(
     """
     path = as_path(path)
     _check_options(limit, errors, repeated)
-    with _opened(path) as file:
+    with opened(path) as file:
         size = _count_numbers(path, file)
         count = _count_lines(file)
         rows = Rows(path, size, 1, errors, repeated)
@@ -71,14 +72,20 @@ def read_word2vec_text(
     """
     path = as_path(path)
     _check_options(limit, errors, repeated)
-    with _opened(path) as file:
+    with opened(path) as file:
         count, size = header(path, file.readline())
         rows = Rows(path, size, 2, errors, repeated)
         vectors = filled(rows, file, count, limit)
+        is_longer = limit is None and any(line.strip() for line in file)
     wanted = count if limit is None else min(count, limit)
     if rows.read < wanted:
         raise ValueError(
             f"{path} ends after {rows.read} of {count} words; it was cut short, fetch it again"
+        )
+    if is_longer:
+        raise ValueError(
+            f"{path} has more rows than the {count} of its first line; correct that line, or "
+            f"choose limit={count}"
         )
     return Embeddings(Vocabulary(tuple(rows.words)), vectors, unknown)
 
@@ -89,7 +96,7 @@ def header(path: Path, line: bytes) -> tuple[int, int]:
         count, size = map(int, line.split())
     except ValueError:
         count = size = 0
-    if count < 1 or size < 1:
+    if not 0 < count < 2**62 or not 0 < size < 2**31:
         raise ValueError(
             f"{path}, line 1: {line[:40]!r} is not the number of words and the size of their "
             "vectors; read a file without such a line with read_glove"
@@ -97,18 +104,28 @@ def header(path: Path, line: bytes) -> tuple[int, int]:
     return count, size
 
 
-def _opened(path: Path) -> BinaryIO:
+def opened(path: Path) -> BinaryIO:
+    """A file at its start, behind a byte order mark; ValueError where it cannot be read."""
     try:
-        return path.open("rb")
+        file = path.open("rb")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a path"
         raise ValueError(f"{path} cannot be read ({reason}); give a file with vectors") from None
+    _rewind(file)
+    return file
+
+
+def _rewind(file: BinaryIO) -> None:
+    file.seek(0)
+    # A byte order mark is no part of the first word.
+    if file.read(3) != codecs.BOM_UTF8:
+        file.seek(0)
 
 
 def _count_numbers(path: Path, file: BinaryIO) -> int:
     """D: how many of the first line's entries at its end are numbers, but for the word."""
     entries = file.readline().split()
-    file.seek(0)
+    _rewind(file)
     size = 0
     for entry in reversed(entries[1:]):
         try:
@@ -117,7 +134,7 @@ def _count_numbers(path: Path, file: BinaryIO) -> int:
             break
         size += 1
     if size == 0:
-        raise ValueError(f"{path}, line 1: there must be a word and its numbers")
+        raise ValueError(f"{path}, line 1: there must be a word and its numbers; correct it")
     if size == 1 and len(entries) == 2 and entries[0].isdigit() and entries[1].isdigit():
         raise ValueError(
             f"{path}, line 1: it has two whole numbers, as a file of word2vec; read it with "
@@ -131,7 +148,7 @@ def _count_lines(file: BinaryIO) -> int:
     while block := file.read(2**24):
         count += block.count(b"\n")
         last = block[-1:]
-    file.seek(0)
+    _rewind(file)
     return count + (last != b"\n")
 
 

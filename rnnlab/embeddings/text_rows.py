@@ -1,5 +1,7 @@
 """Rows of a text file with a word and its numbers in each line, parsed in blocks."""
 
+import itertools
+import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +25,7 @@ class Rows:
         self.path = path
         self.size = size
         self.first = first
+        self.has_header = first > 1
         self.errors = errors
         self.keeps_first = repeated == "first"
         self.words: dict[str, int] = {}
@@ -31,9 +34,7 @@ class Rows:
     def blocks(self, file: BinaryIO, limit: int | None) -> Iterator[np.ndarray]:
         """The vectors of the next lines, ``[N, D]``, without those of repeated words."""
         lines: list[_Line] = []
-        for raw in file:
-            if limit is not None and self.read + len(lines) >= limit:
-                break
+        for raw in itertools.islice(file, limit):
             lines.append(self._split(raw, self.first + self.read + len(lines)))
             if len(lines) == BLOCK:
                 yield self._block(lines)
@@ -46,12 +47,18 @@ class Rows:
         # Only a word with spaces in it needs the slow way.
         parts = raw.split(b" ", 1) if raw.count(b" ") == self.size else raw.rsplit(b" ", self.size)
         width = len(parts) - 1 if len(parts) != 2 else parts[1].count(b" ") + 1
-        if width != self.size or not parts[0]:
+        word = parts[0]
+        if width != self.size or not word or word.strip(b" ") != word or b"\r" in word:
             raise ValueError(
                 f"{self.path}, line {number}: there must be a word and {self.size} numbers with "
-                f"single spaces, but it is {raw[:40]!r}"
+                f"single spaces, but it is {raw[:40]!r}; correct it"
             )
-        return _Line(parts[0], b" ".join(parts[1:]))
+        if not self.has_header and b" " in word and _parsed(word.rsplit(b" ", 1)[1]) is not None:
+            raise ValueError(
+                f"{self.path}, line {number}: {raw[:40]!r} has more numbers than line "
+                f"1, which has {self.size}; correct it"
+            )
+        return _Line(word, b" ".join(parts[1:]))
 
     def _block(self, lines: list[_Line]) -> np.ndarray:
         start = self.first + self.read
@@ -91,12 +98,12 @@ class Rows:
     def _find_fault(self, lines: list[_Line], start: int) -> None:
         for row, line in enumerate(lines):
             for entry in line.numbers.split(b" "):
-                try:
-                    float(entry)
-                except ValueError:
+                found = _parsed(entry)
+                if found is None or found.size != 1:
                     raise ValueError(
-                        f"{self.path}, line {start + row}: {entry[:20]!r} is not a number"
-                    ) from None
+                        f"{self.path}, line {start + row}: {entry[:20]!r} is not a number; correct "
+                        "it"
+                    )
 
 
 def _parsed(numbers: bytes) -> np.ndarray | None:
@@ -113,7 +120,10 @@ def _parsed(numbers: bytes) -> np.ndarray | None:
 def filled(rows: Rows, file: BinaryIO, count: int, limit: int | None) -> np.ndarray:
     """All vectors in one array, which is allocated once."""
     count = count if limit is None else min(count, limit)
-    vectors = np.empty((count, rows.size), np.float32)
+    # A damaged first line must not ask for more memory than its rows could fill: each is a byte,
+    # a space and a digit for each number, and a line end.
+    most = (os.fstat(file.fileno()).st_size + 1) // (2 * rows.size + 2)
+    vectors = np.empty((min(count, most), rows.size), np.float32)
     done = 0
     for block in rows.blocks(file, count):
         vectors[done : done + len(block)] = block
