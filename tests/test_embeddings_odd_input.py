@@ -11,7 +11,6 @@ from rnnlab.embeddings import (
     NGramVectors,
     RatedPair,
     analogy_accuracy,
-    char_ngrams,
     fasttext,
     glove,
     load_embeddings,
@@ -282,8 +281,3 @@ def test_subsampling_that_leaves_nothing_is_refused():
 def test_training_that_diverges_says_so():
     options = QUICK | {"epochs": 3}
     one_sentence(lambda: glove(DOCUMENTS, learning_rate=1e30, **options), "diverged", "smaller")
-
-
-def test_words_without_ngrams_are_refused():
-    options = {"low": 50, "high": 60, "buckets": 9, **QUICK}
-    one_sentence(lambda: char_ngrams(DOCUMENTS, **options), "no word has an n-gram of 50")

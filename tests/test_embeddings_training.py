@@ -15,6 +15,7 @@ from rnnlab.embeddings import (
     fasttext,
     glove,
     negative_sampling,
+    skip_gram_batches,
     word2vec,
     word_parts,
 )
@@ -91,9 +92,9 @@ def _update(window=3):
     """Tables and one update of skip-gram in float64."""
     random = np.random.default_rng(0)
     found = corpus.coded(documents(40), 1, None)
-    plan = negative_sampling.Plan(window, 5)
+    plan = skip_gram_batches.Plan(window, 5)
     table = np.arange(len(found.vocabulary), dtype=np.int32)
-    batches = negative_sampling.batches_of(found, plan, 0, table, random)
+    batches = skip_gram_batches.batches_of(found, plan, 0, table, random)
     batch = jax.tree.map(lambda array: array[0], batches)
     count = len(found.vocabulary)
     tables = negative_sampling.Tables(*map(jnp.asarray, random.normal(size=(2, count, 6))))
@@ -102,10 +103,10 @@ def _update(window=3):
 
 def test_each_token_is_a_centre_once_in_an_epoch():
     found = corpus.coded(documents(40), 1, None)
-    plan = negative_sampling.Plan(3, 5)
+    plan = skip_gram_batches.Plan(3, 5)
     table = np.arange(len(found.vocabulary), dtype=np.int32)
-    batches = negative_sampling.batches_of(found, plan, 0, table, np.random.default_rng(0))
-    middle = slice(plan.window, plan.window + negative_sampling.BLOCK)
+    batches = skip_gram_batches.batches_of(found, plan, 0, table, np.random.default_rng(0))
+    middle = slice(plan.window, plan.window + skip_gram_batches.BLOCK)
     owners = batches.documents[..., middle]
     codes = batches.codes[..., middle][owners >= 0]
     np.testing.assert_array_equal(np.sort(codes), np.sort(found.codes))
@@ -117,7 +118,7 @@ def test_skip_grams_gradients_are_those_of_its_loss():
     def loss(tables):
         total = 0.0
         for codes, owners, reach, negatives in zip(*batch, strict=True):
-            for i in range(negative_sampling.BLOCK):
+            for i in range(skip_gram_batches.BLOCK):
                 at = i + plan.window
                 if owners[at] < 0:
                     continue
@@ -183,7 +184,7 @@ def test_groups_of_rows_are_trained_as_their_rows():
     trained = []
     for parts in (grouped, alone):
         sums = word_parts.summed(parts, initial)
-        plan = negative_sampling.Plan(2, 5)
+        plan = skip_gram_batches.Plan(2, 5)
         random = np.random.default_rng(1)
         tables, losses = negative_sampling.train(found, plan, parts, sums, 0, 3, 0.05, random)
         change = np.asarray(tables.centres) - sums

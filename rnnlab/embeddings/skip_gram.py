@@ -9,7 +9,8 @@ from rnnlab import _check
 from rnnlab.embeddings import word_parts
 from rnnlab.embeddings.character_ngrams import NGramVectors
 from rnnlab.embeddings.corpus import coded
-from rnnlab.embeddings.negative_sampling import Plan, train
+from rnnlab.embeddings.negative_sampling import train
+from rnnlab.embeddings.skip_gram_batches import Plan
 from rnnlab.embeddings.vectors import Embeddings
 
 
