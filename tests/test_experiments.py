@@ -2,11 +2,14 @@
 
 import importlib
 import json
+import operator
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
+import rnnlab
 from experiments import common
 
 NAMES = sorted(path.parent.name for path in common.HERE.glob("*/run.py"))
@@ -42,6 +45,18 @@ def test_an_experiment_has_its_files_and_a_full_run(name):
 def test_the_table_is_that_of_the_results():
     path = common.HERE / "README.md"
     assert path.read_text(encoding="utf-8") == common.with_results(path, common.table())
+
+
+def test_what_the_readme_points_to_exists():
+    text = (common.HERE / "README.md").read_text(encoding="utf-8")
+    targets = set(re.findall(r"\]\(([^)#]+)", text))
+    assert len(targets) > len(RUN)
+    assert [target for target in sorted(targets) if not (common.HERE / target).exists()] == []
+    parts = "text|embeddings|data|models|tasks|theory|training"
+    names = re.findall(rf"`(?:rnnlab\.)?((?:{parts})\.[\w.]+)`", text)
+    assert len(names) > 50
+    for name in names:
+        operator.attrgetter(name)(rnnlab)
 
 
 def test_the_table_has_the_first_sentence_of_a_finding():
