@@ -14,6 +14,10 @@ def one_hot(codes: Any, size: int) -> np.ndarray:
     array([[1., 0., 0.],
            [0., 0., 1.]], dtype=float32)
 
+    Args:
+        codes: whole numbers of any shape.
+        size: V.
+
     Raises:
         ValueError: for codes that are not whole numbers in 0..V−1.
     """

@@ -21,12 +21,12 @@ class BagOfWords:
 
     Attributes:
         terms: V terms, words or n-grams of words joined by a space.
-        ngrams: the least and the greatest number of words in a term.
+        ngrams: the minimum and maximum number of words in a term.
         idf: ``[V]``, the weight of each term; None for plain counts.
         sublinear: whether a count c is replaced by 1 + ln c.
 
     Raises:
-        ValueError: for no terms, a term twice, weights that are not V finite numbers, and bad
+        ValueError: for no terms, a repeated term, weights that are not V finite numbers, and bad
             ``ngrams``.
     """
 
@@ -58,7 +58,7 @@ class BagOfWords:
     def __call__(self, documents: Iterable[Sequence[str]]) -> Any:
         """The vectors of documents, a sparse matrix ``[N, V]`` of scipy.
 
-        Terms that are not among ``terms`` are left out. With weights, each row has length 1, or is
+        Terms that are not among ``terms`` are ignored. With weights, each row has length 1, or is
         zero.
         """
         counts = self._vectorizer.transform(as_documents(documents))
@@ -97,7 +97,7 @@ def bag_of_words(
     min_documents: int = 1,
     max_terms: int | None = None,
 ) -> BagOfWords:
-    """The terms of documents, in alphabetical order, for counting them.
+    """A bag of words over the terms of documents, in alphabetical order.
 
     >>> documents = [["a", "cat", "a"], ["a", "dog"]]
     >>> bag = bag_of_words(documents)
@@ -106,10 +106,10 @@ def bag_of_words(
 
     Args:
         documents: for each document its tokens.
-        ngrams: the least and the greatest number of words in a term, such as (1, 2) for words and
+        ngrams: the minimum and maximum number of words in a term, such as (1, 2) for words and
             pairs.
-        min_documents: the number of documents that a term must occur in.
-        max_terms: V at most, the most frequent terms; None for all.
+        min_documents: the minimum number of documents that a term occurs in.
+        max_terms: the maximum of V; the most frequent terms are kept. None keeps all.
 
     Raises:
         ValueError: for documents without a term, and bad limits.
@@ -128,7 +128,7 @@ def tf_idf(
     max_terms: int | None = None,
     sublinear: bool = False,
 ) -> BagOfWords:
-    """The terms of N documents, with their inverse document frequency as weight.
+    """A bag of words over N documents, weighted by inverse document frequency.
 
     idf(t) = ln((1 + N) / (1 + n(t))) + 1, where n(t) documents have the term; a document is the
     vector of count · idf, divided by its length (Salton & Buckley 1988, smoothed as scikit-learn
@@ -141,7 +141,7 @@ def tf_idf(
 
     Args:
         documents, ngrams, min_documents, max_terms: as for :func:`bag_of_words`.
-        sublinear: True replaces a count c by 1 + ln c.
+        sublinear: whether a count c is replaced by 1 + ln c.
 
     Raises:
         ValueError: for documents without a term, and bad limits.

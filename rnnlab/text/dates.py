@@ -1,4 +1,4 @@
-"""Dates in texts: in ISO 8601, or a placeholder."""
+"""Dates in texts, rewritten in ISO 8601 or replaced by a placeholder."""
 
 import datetime
 import re
@@ -28,7 +28,7 @@ _NUMERIC = re.compile(
 def normalize_dates(text: str, *, day_first: bool | None = None) -> str:
     """English dates in ISO 8601: "3 March 2024", "March 3rd, 2024" and "13/3/2024".
 
-    What is no date of the calendar stays.
+    Anything that is not a valid date is left unchanged.
 
     >>> normalize_dates("from March 3, 2024 to 31/12/2024 or 4/5/2025")
     'from 2024-03-03 to 2024-12-31 or 4/5/2025'
@@ -37,11 +37,11 @@ def normalize_dates(text: str, *, day_first: bool | None = None) -> str:
 
     Args:
         text: any text.
-        day_first: whether numbers are day and month or month and day; None leaves a date alone
-            that could be either.
+        day_first: True reads numbers as day and month, False as month and day; None leaves a date
+            that could be either unchanged.
 
     Raises:
-        ValueError: for anything but a string, and another ``day_first``.
+        ValueError: for a text that is not a string, and any other ``day_first``.
     """
     if day_first is not None:
         _check.flag("day_first", day_first)
@@ -50,7 +50,7 @@ def normalize_dates(text: str, *, day_first: bool | None = None) -> str:
 
 
 def replace_dates(text: str, token: str = "<date>") -> str:
-    """``token`` in place of each date that :func:`normalize_dates` knows, and of ISO dates.
+    """``token`` in place of each date that :func:`normalize_dates` reads, and of ISO dates.
 
     >>> replace_dates("due 4/5/2025 or 2025-06-30")
     'due <date> or <date>'
@@ -61,7 +61,7 @@ def replace_dates(text: str, token: str = "<date>") -> str:
 
 
 def _replaced(text: str, day_first: bool | None, write: Callable[[datetime.date], str]) -> str:
-    """``text`` with each date as ``write`` has it."""
+    """``text`` with ``write(date)`` in place of each date."""
 
     def numbers(match: re.Match[str]) -> datetime.date | None:
         first, second = int(match["first"]), int(match["second"])

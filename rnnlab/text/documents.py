@@ -40,9 +40,9 @@ class _Labelled(NamedTuple):
 
 
 def read_folder(folder: str | Path, *, suffix: str = ".txt", skip_empty: bool = False) -> Documents:
-    """The texts of a folder that has a folder for each label, as the reviews of Maas et al. have.
+    """The texts of a folder with a subfolder for each label.
 
-    The order is that of the names of labels and files.
+    The reviews of Maas et al. (2011) have this form. Texts are sorted by label and file name.
 
     >>> import pathlib, tempfile
     >>> folder = pathlib.Path(tempfile.mkdtemp())
@@ -53,14 +53,14 @@ def read_folder(folder: str | Path, *, suffix: str = ".txt", skip_empty: bool = 
     Documents(texts=2, labels={'neg': 1, 'pos': 1})
 
     Args:
-        folder: its folders are the labels; files beside them, and folders without such files, are
-            not read.
-        suffix: of the files that are read.
+        folder: its subfolders are the labels; other files, and subfolders without files to read,
+            are ignored.
+        suffix: the end of the names of the files to read.
         skip_empty: True leaves out files without text.
 
     Raises:
         ValueError: for a folder that cannot be read or has no such files, and a file that is empty
-            or no UTF-8, with its line.
+            or not UTF-8, with its line.
     """
     folder = as_path(folder)
     if not isinstance(suffix, str) or set(suffix) & set("*?[]/\\"):
@@ -103,9 +103,9 @@ def read_csv(
         skip_empty: True leaves out rows without text.
 
     Raises:
-        ValueError: for a file that is unreadable, no UTF-8 or without rows, a column that is not in
-            the header or there twice, and a row that is too short, too long, without text or
-            without label, with its line.
+        ValueError: for a file that is unreadable, not UTF-8 or without rows, a column that is
+            missing from the header or repeated in it, and a row that is too short, too long,
+            without text or without a label, with its line.
     """
     path = as_path(path)
     if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '"\r\n':

@@ -14,7 +14,7 @@ Form = Literal["NFC", "NFD", "NFKC", "NFKD"]
 _PLACEHOLDER = r"<\w+>"
 _SYMBOLS = re.compile(rf"({_PLACEHOLDER})|[^\w\s]|_")
 _NUMBERS = re.compile(
-    r"(?<![\w.,])(?<![^\W\d_]-)"  # not inside of a word, such as COVID-19
+    r"(?<![\w.,])(?<![^\W\d_]-)"  # not inside a word, such as COVID-19
     r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][+-]?\d+)?%?(?!\w)"
 )
 
@@ -41,6 +41,9 @@ def normalize_unicode(text: str, form: Form = "NFKC") -> str:
         text: any text.
         form: "NFC" and "NFD" keep the look of the text; "NFKC" and "NFKD" also replace ligatures,
             wide letters and superscripts.
+
+    Raises:
+        ValueError: for an unknown form, and a text that is not a string.
     """
     _check.one_of("form", form, get_args(Form))
     return unicodedata.normalize(form, as_text(text))
@@ -56,9 +59,9 @@ def lower_case(text: str) -> str:
 
 
 def strip_accents(text: str) -> str:
-    """Letters without their diacritics; those that are no combination, such as ø, stay.
+    """``text`` without diacritics; letters that do not decompose, such as ø, are kept.
 
-    The points of Hebrew and some vowel signs of Hindi or Thai are diacritics too.
+    The points of Hebrew and some vowel signs of Hindi or Thai are removed too.
 
     >>> strip_accents("Ångström, naïve café")
     'Angstrom, naive cafe'
@@ -71,7 +74,9 @@ def strip_accents(text: str) -> str:
 
 
 def expand_contractions(text: str) -> str:
-    """English contractions in full; "'d" becomes "would", and a possessive "'s" stays.
+    """``text`` with English contractions expanded; a possessive "'s" is kept.
+
+    "'d" becomes "would".
 
     >>> expand_contractions("I don't think it's Ann's; we'll see.")
     "I do not think it is Ann's; we will see."
@@ -91,7 +96,7 @@ def _irregular(match: re.Match[str]) -> str:
 def replace_numbers(text: str, token: str = "<number>") -> str:
     """``token`` in place of each number in digits, with its sign, separators and per cent sign.
 
-    Digits inside of a word stay.
+    Digits inside a word are kept.
 
     >>> replace_numbers("1,250 units at -3.5 or 20% for COVID-19")
     '<number> units at <number> or <number> for COVID-19'
@@ -101,9 +106,9 @@ def replace_numbers(text: str, token: str = "<number>") -> str:
 
 
 def remove_punctuation(text: str, keep: str = "") -> str:
-    """A space in place of each character that is neither a letter, a digit nor white space.
+    """``text`` with a space for each character that is no letter, digit or white space.
 
-    Placeholders such as "<number>" stay, and so do marks and joiners inside of a word.
+    Placeholders such as "<number>" are kept, and so are marks and joiners inside a word.
 
     >>> remove_punctuation("Well... it's 5€, <number>!")
     'Well    it s 5   <number> '
@@ -112,7 +117,7 @@ def remove_punctuation(text: str, keep: str = "") -> str:
 
     Args:
         text: any text.
-        keep: characters that stay.
+        keep: characters to keep.
     """
     keep, text = as_text(keep), as_text(text)
 

@@ -1,11 +1,11 @@
-"""The packages that process text, imported where they are used."""
+"""Optional packages of text processing, imported where they are used."""
 
 import importlib
 from types import ModuleType
 
 
 def package(name: str, module: str | None = None) -> ModuleType:
-    """A module of the package ``name``; ImportError, which says how to install it, without it."""
+    """A module of the package ``name``; if it is missing, an ImportError says how to install it."""
     try:
         return importlib.import_module(module or name)
     except ModuleNotFoundError as error:

@@ -42,7 +42,7 @@ def step_name(step: Callable[[Any], Any]) -> str:
 
 
 def step_to_json(place: int, step: Callable[[Any], Any]) -> dict[str, Any]:
-    """A step as JSON; ValueError for a function of the user's, and what JSON cannot hold."""
+    """A step as JSON; ValueError for a user's function, and a setting that JSON cannot hold."""
     if isinstance(step, Subwords):
         return {"step": "Subwords", **step.to_json()}
     where = f"step {place}, {step_name(step)}"

@@ -1,4 +1,4 @@
-"""Steps of text processing in a row, saved as JSON."""
+"""Pipelines of text processing steps, saved as JSON."""
 
 import dataclasses
 import importlib.metadata
@@ -20,7 +20,7 @@ _PROBE = (
 
 @dataclasses.dataclass(frozen=True)
 class Pipeline:
-    """Steps in a row, each a function of what the one before gives; see :func:`pipeline`."""
+    """Steps, each a function of the result of the one before; see :func:`pipeline`."""
 
     steps: tuple[Callable[[Any], Any], ...]
 
@@ -28,7 +28,7 @@ class Pipeline:
         return f"Pipeline({', '.join(step_name(step) for step in self.steps)})"
 
     def __call__(self, text: str) -> Any:
-        """What the last step gives; errors name the step."""
+        """The result of the last step; an error names the step that failed."""
         value = text
         for place, step in enumerate(self.steps, 1):
             try:
@@ -41,8 +41,9 @@ class Pipeline:
         """Writes the steps as JSON, with the versions of the packages.
 
         Raises:
-            ValueError: for a step that is no function of :mod:`rnnlab.text`, no ``partial`` of one
-                with keywords alone and no :class:`Subwords`, and for a setting that JSON lacks.
+            ValueError: for a step that is neither a function of :mod:`rnnlab.text`, nor a
+                ``partial`` of one with keyword arguments only, nor a :class:`Subwords`; and for a
+                setting that JSON cannot hold.
         """
         steps = [step_to_json(place, step) for place, step in enumerate(self.steps, 1)]
         content = {"steps": steps, "packages": _versions(), "probe": _probe(self)}
@@ -65,7 +66,7 @@ def pipeline(*steps: Callable[[Any], Any]) -> Pipeline:
             tokens. A step ``vocabulary.encode`` is left to the caller, who may want "<bos>".
 
     Raises:
-        ValueError: for no steps, a step that is no function, and a setting that is an iterator,
+        ValueError: for no steps, a step that is not callable, and a setting that is an iterator,
             which the first text would use up.
     """
     if not steps:
@@ -83,12 +84,12 @@ def pipeline(*steps: Callable[[Any], Any]) -> Pipeline:
 
 
 def load_pipeline(path: str | Path) -> Pipeline:
-    """The pipeline of :meth:`Pipeline.save`; it gives the same tokens.
+    """The pipeline that :meth:`Pipeline.save` wrote.
 
     Raises:
         ValueError: for a file that is unreadable, of another kind or of another version, unknown
-            steps or settings, and where the packages of today give other tokens for a test
-            sentence than those it was saved with.
+            steps or settings, and if the installed packages give other tokens for a test sentence
+            than those that were saved.
         ImportError: where a package that a step needs is not installed.
     """
     content = read_saved(path, "text pipeline")

@@ -1,4 +1,4 @@
-"""Vocabularies and pipelines as JSON files that say what they are."""
+"""JSON files of vocabularies and pipelines, with their kind and version."""
 
 import json
 from pathlib import Path
@@ -42,7 +42,7 @@ def read_saved(path: str | Path, kind: str) -> dict[str, Any]:
 
 
 def read_json(path: Path, kind: str) -> Any:
-    """The content of a JSON file; ValueError, with the line, where it is none."""
+    """The content of a JSON file; ValueError, with the line, if it is not JSON."""
     text = decode_utf8(path, read_bytes(path, kind))
     try:
         return json.loads(text)

@@ -13,7 +13,7 @@ ALGORITHMS = ("porter", "lancaster", "snowball")
 def stem(tokens: Sequence[str], algorithm: str = "porter", language: str = "en") -> list[str]:
     """The stem of each word, in lower case, by rules that cut off endings.
 
-    Stems need not be words: the rules are fast, and equal stems are what matters.
+    A stem need not be a word; what matters is which words share one.
 
     >>> stem(["studies", "studying", "universal", "university"])
     ['studi', 'studi', 'univers', 'univers']
@@ -27,7 +27,7 @@ def stem(tokens: Sequence[str], algorithm: str = "porter", language: str = "en")
         language: an ISO 639-1 code.
 
     Raises:
-        ValueError: for an unknown algorithm or language, or one that do not go together.
+        ValueError: for an unknown algorithm or language, and a language that the algorithm lacks.
         ImportError: where nltk is not installed.
     """
     _check.one_of("algorithm", algorithm, ALGORITHMS)
@@ -50,8 +50,9 @@ def stem(tokens: Sequence[str], algorithm: str = "porter", language: str = "en")
 def lemmatize(tokens: Sequence[str], language: str = "en") -> list[str]:
     """The lemma of each word, its form in a dictionary, by simplemma.
 
-    Slower than :func:`stem`, and its results are words. The word alone decides, not its part of
-    speech in the sentence: "saw" is one lemma, be it a noun or a verb.
+    The results are words. Only the word itself counts, not its part of speech in the sentence:
+    "saw" has one lemma, as a noun and as a verb. Once its dictionary is loaded, this is about three
+    times as fast as Porter's :func:`stem` (measured in ``experiments/text_processing``).
 
     >>> lemmatize(["mice", "went", "better", "studies"])
     ['mouse', 'go', 'good', 'study']

@@ -12,15 +12,16 @@ def stop_words(
 ) -> frozenset[str]:
     """The stop words of a language, in lower case.
 
-    Those of English are the 318 of scikit-learn, those of other languages the package stop-words'.
+    The English ones are the 318 of scikit-learn; other languages have those of the package
+    stop-words.
 
     >>> "the" in stop_words(), "not" in stop_words(keep=["not", "no"])
     (True, False)
 
     Args:
         language: an ISO 639-1 code, such as "de".
-        extra: words of your own that are removed too.
-        keep: words that are not removed, such as negations where the sentiment is asked for.
+        extra: further stop words.
+        keep: words that are no stop words, such as negations for sentiment analysis.
 
     Raises:
         ValueError: for a language without a list.
@@ -47,6 +48,14 @@ def remove_stop_words(
 
     >>> remove_stop_words(["The", "cat", "is", "on", "the", "mat"])
     ['cat', 'mat']
+
+    Args:
+        tokens: any number of words.
+        language, extra, keep: as for :func:`stop_words`.
+
+    Raises:
+        ValueError: for a language without a list, and tokens that are not strings.
+        ImportError: where the package with the list is not installed.
     """
     unwanted = stop_words(language, extra=extra, keep=keep)
     return [token for token in as_tokens(tokens) if token.lower() not in unwanted]

@@ -88,6 +88,9 @@ class Subwords:
 
         For "bpe" it is the text itself, unless that has characters which are not in the training
         texts; "wordpiece" loses white space.
+
+        Raises:
+            ValueError: for a code outside 0..V−1.
         """
         self.vocabulary.decode(codes)
         return self._tokenizer.decode(np.asarray(codes).tolist())
@@ -120,13 +123,13 @@ def train_subwords(
 
     Args:
         texts: any number of texts.
-        size: V at most, special tokens included.
-        kind: "bpe" joins the most frequent pair of pieces again and again, starting from bytes
+        size: the maximum of V, special tokens included.
+        kind: "bpe" merges the most frequent pair of pieces again and again, starting from bytes
             (Sennrich et al. 2016), so that no text is unknown; "Ġ" stands for a space.
-            "wordpiece" splits at punctuation, marks pieces inside of a word by "##" (Schuster &
-            Nakajima 2012) and gives "<unk>" for unknown characters. "unigram" takes the most likely
-            pieces under a model of independent ones (Kudo 2018); "▁" stands for a space.
-        min_count: how often a pair must occur to be joined; not for "unigram".
+            "wordpiece" splits at punctuation, marks pieces inside a word with "##" (Schuster &
+            Nakajima 2012) and gives "<unk>" for unknown characters. "unigram" chooses the most
+            probable pieces under a unigram language model (Kudo 2018); "▁" stands for a space.
+        min_count: how often a pair must occur to be merged; not for "unigram".
 
     Raises:
         ValueError: for an unknown kind, no texts, and a size that the special tokens and the

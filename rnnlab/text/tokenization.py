@@ -40,8 +40,8 @@ def words(text: str, style: str = "simple") -> list[str]:
 
     Args:
         text: any text.
-        style: "simple" works for every language that puts spaces between words: letters and digits
-            in a row, with apostrophes and hyphens inside. "treebank" is the Penn Treebank's for
+        style: "simple" works for every language that puts spaces between words: runs of letters
+            and digits, with apostrophes and hyphens inside. "treebank" is the Penn Treebank's for
             English, sentence by sentence, and "tweet" keeps emoticons, hashtags and addresses
             together; both are nltk's.
 
@@ -115,7 +115,7 @@ def sentences(text: str, language: str = "en", *, abbreviations: Iterable[str] =
 def learn_abbreviations(text: str) -> tuple[str, ...]:
     """The abbreviations of a text, found without labels by the Punkt algorithm.
 
-    A word is taken for one where it nearly always has a period behind it, and is short.
+    A short word that is nearly always followed by a period counts as one.
 
     >>> walls = "Dr. Lee met Dr. Fox by the wall. Dr. Kim met Dr. Roy in the hall. "
     >>> learn_abbreviations(walls * 3)
@@ -131,7 +131,7 @@ def learn_abbreviations(text: str) -> tuple[str, ...]:
 
 
 def characters(text: str) -> list[str]:
-    """The characters of a text as readers see them: a letter and its accents are one.
+    """The grapheme clusters of a text: a letter and its accents are one character.
 
     >>> text = "e\\N{COMBINING ACUTE ACCENT}t"
     >>> len(text), len(characters(text))

@@ -1,4 +1,4 @@
-"""Vocabularies: tokens as whole numbers."""
+"""Vocabularies: tokens and their codes, which are whole numbers."""
 
 import collections
 import dataclasses
@@ -38,7 +38,7 @@ class Vocabulary:
             and may be left out.
 
     Raises:
-        ValueError: for no tokens, a token twice, and anything but strings.
+        ValueError: for no tokens, a repeated token, and anything but strings.
     """
 
     tokens: tuple[str, ...]
@@ -85,7 +85,7 @@ class Vocabulary:
 
         Args:
             tokens: any number of strings.
-            bos, eos: whether "<bos>" is put before them, and "<eos>" behind them.
+            bos, eos: whether "<bos>" is put before them, and "<eos>" after them.
 
         Raises:
             ValueError: for a special token that is needed but not in the vocabulary, and tokens
@@ -156,9 +156,9 @@ def build_vocabulary(
     max_size: int | None = None,
     special: Sequence[str] = SPECIAL,
 ) -> Vocabulary:
-    """The tokens of documents, the most frequent first, behind the special ones.
+    """The special tokens, then those of documents, the most frequent first.
 
-    Equally frequent tokens are in alphabetical order, so that the order of documents does not
+    Equally frequent tokens are in alphabetical order, so that the order of the documents does not
     matter.
 
     >>> build_vocabulary([["b", "a", "b"]], special=["<unk>"]).tokens
@@ -166,8 +166,8 @@ def build_vocabulary(
 
     Args:
         documents: for each document its tokens.
-        min_count: how often a token must occur in all documents together.
-        max_size: the largest V, special tokens included; None for no limit.
+        min_count: the minimum count of a token, over all documents.
+        max_size: the maximum of V, special tokens included; None for no limit.
         special: tokens that come first, whether they occur or not.
 
     Raises:

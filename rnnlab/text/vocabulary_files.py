@@ -14,11 +14,11 @@ def load_vocabulary(path: str | Path, *, digest: str | None = None) -> Vocabular
     Args:
         path: a JSON file of :meth:`Vocabulary.save`, or a ``.txt`` file with one token a line, as
             BERT has.
-        digest: that of the vocabulary which is wanted, such as the one a model was trained with.
+        digest: that of the expected vocabulary, such as the one that a model was trained with.
 
     Raises:
-        ValueError: with the file, and the line where there is one, for what cannot be read, a token
-            twice, another version of the format, and a vocabulary with another digest.
+        ValueError: with the file, and the line where there is one, for what cannot be read, a
+            repeated token, another version of the format, and a vocabulary with another digest.
     """
     path = as_path(path)
     if digest is not None and not isinstance(digest, str):
