@@ -1,4 +1,4 @@
-"""Words as vectors: trained or from files, neighbours and analogies."""
+"""Word vectors: training, files, neighbours, analogies and contextual vectors."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Words of one language in the space of another, so that the nearest word translates."""
+"""Word vectors of one language mapped into the space of another, for translation."""
 
 import dataclasses
 from collections.abc import Callable, Iterable
@@ -10,13 +10,13 @@ from rnnlab.embeddings.vectors import Embeddings
 
 
 def aligned(source: Embeddings, target: Embeddings, pairs: Iterable[tuple[str, str]]) -> Embeddings:
-    """``source``, rotated into the space of ``target`` by words whose translation is known.
+    """``source`` mapped orthogonally into the space of ``target``, by known translations.
 
         min over W with WᵀW = I of Σᵢ ‖x̂ᵢ W − ŷᵢ‖²,    W = U Vᵀ of the SVD X̂ᵀ Ŷ = U S Vᵀ,
 
     where x̂ᵢ and ŷᵢ are the vectors of the i-th pair, divided by their lengths (Xing et al. 2015,
     "Normalized word embedding and orthogonal transform for bilingual word translation"). Cosines
-    within ``source`` stay. Then ``target.nearest`` translates words that are in no pair:
+    within ``source`` do not change. ``target.nearest`` then translates words that are in no pair:
 
     >>> from rnnlab.text import Vocabulary
     >>> english = Embeddings(Vocabulary(("cat", "dog", "car")), np.array([[4, 0], [4, 1], [0, 2]]))
@@ -29,11 +29,11 @@ def aligned(source: Embeddings, target: Embeddings, pairs: Iterable[tuple[str, s
     Args:
         source: V vectors of D numbers.
         target: any number of vectors of D numbers.
-        pairs: a word of ``source`` and one of ``target`` each, at least D of them and better
-            thousands; those with a word that is not in the vocabularies are left out.
+        pairs: a word of ``source`` and its translation in ``target``, at least D pairs and better
+            thousands; those with a word that is not in its vocabulary are ignored.
 
     Raises:
-        ValueError: for vectors of another size, and where no pair is left.
+        ValueError: for vectors of different sizes, and if no pair is left.
     """
     if source.size != target.size:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The sizes of a BERT from its config.json, and the packages that read its other files."""
+"""The configuration of a BERT from its config.json, and the packages that read its other files."""
 
 import dataclasses
 import importlib
@@ -14,8 +14,8 @@ def read_config(folder: Path) -> BertConfig:
     """The sizes in config.json.
 
     Raises:
-        ValueError: for a file that is missing or no JSON, another kind of model, and values that
-            no BERT has.
+        ValueError: for a file that is missing or not JSON, another kind of model, and values
+            that no BERT has.
     """
     path = folder / "config.json"
     given = read_json(path, "the config.json of a BERT")
@@ -62,7 +62,7 @@ def _checked(path: Path, config: BertConfig) -> BertConfig:
 
 
 def package(name: str) -> ModuleType:
-    """A package; ImportError, which says how to install it, without it."""
+    """A package; if it is missing, an ImportError says how to install it."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError:

@@ -1,4 +1,4 @@
-"""Texts as the codes that BERT reads, by its tokenizer.json."""
+"""Texts as the codes (token ids) that BERT reads, by its tokenizer.json."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,9 +19,9 @@ class Encoded(NamedTuple):
     """B texts as codes, padded to the longest.
 
     Attributes:
-        tokens: the pieces of each text, with "[CLS]" and "[SEP]".
+        tokens: the WordPiece tokens of each text, with "[CLS]" and "[SEP]".
         codes: ``[B, T]``, int32.
-        mask: ``[B, T]``, True for pieces and False for padding.
+        mask: ``[B, T]``, True for tokens and False for padding.
         segments: ``[B, T]``, 0 for the first text of a pair and 1 for the second.
     """
 
@@ -35,7 +35,7 @@ def read_tokenizer(folder: Path, config: BertConfig) -> Any:
     """The tokeniser in tokenizer.json, without padding and truncation.
 
     Raises:
-        ValueError: for a file that is missing or damaged, and more pieces than the model has.
+        ValueError: for a file that is missing or damaged, and codes that the model does not have.
         ImportError: where tokenizers is not installed.
     """
     path = folder / "tokenizer.json"
@@ -119,7 +119,7 @@ def checked_codes(name: str, value: Any, count: int) -> Array:
 
 
 def checked_mask(value: Any, shape: tuple[int, ...]) -> Array:
-    """Which steps are seen ``[B, T]``; ValueError for an example without one."""
+    """Which steps are attended to ``[B, T]``; ValueError for an example without one."""
     if value is None:
         value = jnp.ones(shape, bool)
     seen = _check.flags("mask", value, shape)

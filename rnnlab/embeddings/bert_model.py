@@ -1,4 +1,4 @@
-"""Contextual vectors by BERT: a word has another vector in every sentence."""
+"""Contextual vectors by BERT: the vector of a word depends on its sentence."""
 
 import dataclasses
 import functools
@@ -24,10 +24,10 @@ STRIDE = 16
 
 
 class Contextual(NamedTuple):
-    """The vectors of the pieces of B texts.
+    """The vectors of the WordPiece tokens of B texts.
 
     Attributes:
-        tokens: the pieces of each text, with "[CLS]" and "[SEP]".
+        tokens: the WordPiece tokens of each text, with "[CLS]" and "[SEP]".
         vectors: ``[B, T, D]``, of the last layer; 0 for padding.
         mask: ``[B, T]``, False for padding.
     """
@@ -41,13 +41,13 @@ class Contextual(NamedTuple):
 class Bert:
     """A BERT, see :func:`bert`.
 
-    ``params`` is a tree of arrays: train a copy of it further through
-    ``dataclasses.replace(model, params=params).states(codes, mask, segments)``.
+    To fine-tune it, differentiate a loss of ``dataclasses.replace(model, params=params).last(...)``
+    with respect to ``params``.
 
     Attributes:
-        config: sizes.
-        params: parameters, float32.
-        tokenizer: of the package tokenizers.
+        config: the sizes of the network.
+        params: the parameters, float32.
+        tokenizer: a tokeniser of the package tokenizers.
     """
 
     config: BertConfig
@@ -71,11 +71,11 @@ class Bert:
         Args:
             texts: B texts.
             second: the second text of each pair; None for single texts.
-            max_length: longer texts are cut to so many pieces; None refuses texts of more than
-                ``config.max_position_embeddings``.
+            max_length: longer texts are cut to this number of tokens; None refuses texts with more
+                than ``config.max_position_embeddings``.
 
         Raises:
-            ValueError: for no texts, other numbers of second texts, and texts that are too long.
+            ValueError: for no texts, not one second text for each, and texts that are too long.
         """
         inputs = bert_inputs.pairs(texts, second)
         longest = self.config.max_position_embeddings
@@ -88,25 +88,27 @@ class Bert:
         return bert_inputs.padded(self.tokenizer.encode_batch(inputs), longest)
 
     def states(self, codes: Any, mask: Any = None, segments: Any = None) -> Array:
-        """What goes into the first layer, and what comes out of each, ``[L + 1, B, T, D]``.
+        """The hidden states: the input of the first layer and all outputs, ``[L + 1, B, T, D]``.
 
         Args:
             codes: ``[B, T]``, at most ``config.max_position_embeddings`` steps.
-            mask: ``[B, T]``, False for steps that are not seen, such as padding; None for all True.
+            mask: ``[B, T]``, False for padding, which is not attended to; None for all True.
             segments: ``[B, T]``, the segment of each step; None for all 0.
 
         Raises:
-            ValueError: for other shapes, codes and segments that do not exist, and an example
-                without a step that is seen.
+            ValueError: for other shapes, codes and segments out of range, and an example
+                without a step that is attended to.
         """
         return _states(self.config, self.params, *self._inputs(codes, mask, segments))
 
     def last(self, codes: Any, mask: Any = None, segments: Any = None) -> Array:
-        """What comes out of the last layer, ``[B, T, D]``; :meth:`states` says of what."""
+        """The output of the last layer, ``[B, T, D]``; arguments as for :meth:`states`."""
         return _last(self.config, self.params, *self._inputs(codes, mask, segments))
 
     def pooled(self, last: Any) -> Array:
-        """tanh(W h₁ + b), ``[B, D]``, of what :meth:`last` returns: a vector for each text.
+        """The pooler's vector of each text, tanh(W h₁ + b), ``[B, D]``.
+
+        h₁ is the first step of ``last [B, T, D]``, which :meth:`last` returns.
 
         Raises:
             ValueError: for a model without a pooler, and other shapes.
@@ -123,12 +125,12 @@ class Bert:
     def vectors_of(
         self, texts: Sequence[str], *, max_length: int | None = None, batch_size: int = 32
     ) -> Contextual:
-        """The vectors of the pieces of texts, of the last layer.
+        """The vectors of the last layer for the tokens of texts.
 
         Args:
             texts: any number of texts.
             max_length: see :meth:`encode`.
-            batch_size: how many texts are computed at once.
+            batch_size: the number of texts that are computed at once.
 
         Raises:
             ValueError: for no texts, and texts that are too long.
@@ -164,11 +166,11 @@ class Bert:
 
 
 def bert(folder: str | Path) -> Bert:
-    """A BERT from a folder of this machine; nothing is downloaded (Devlin et al. 2019).
+    """A BERT from a local folder (Devlin et al. 2019); nothing is downloaded.
 
     The folder holds config.json, model.safetensors and tokenizer.json, as
     ``BertModel.save_pretrained`` and ``BertTokenizerFast.save_pretrained`` of transformers write
-    them. The weights of heads, as those of BertForMaskedLM, are left unread.
+    them. The weights of heads, such as those of BertForMaskedLM, are not read.
 
     >>> model = bert("bert-base-uncased")  # doctest: +SKIP
     >>> found = model.vectors_of(["the bank of the river", "money in the bank"])  # doctest: +SKIP

@@ -41,11 +41,11 @@ class BertConfig:
         hidden_size: D.
         num_hidden_layers: L.
         num_attention_heads: of each layer; each head has D / heads dimensions.
-        intermediate_size: F, the width between the two maps of a layer.
+        intermediate_size: F, the width of the feed-forward part of a layer.
         max_position_embeddings: P, the length of the longest sequence.
         type_vocab_size: the number of segments.
         hidden_act: the activation, one of :data:`ACTIVATIONS`.
-        layer_norm_eps: what is added to variances.
+        layer_norm_eps: ε, added to the variances.
     """
 
     vocab_size: int
@@ -74,7 +74,7 @@ class Norm(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """A layer: attention, and two maps at each step; with a leading axis, L of them."""
+    """A layer: attention and two affine maps at each step; with a leading axis, L of them."""
 
     query: Affine
     key: Affine
@@ -107,7 +107,7 @@ class BertParams(NamedTuple):
 def encoder(
     config: BertConfig, params: BertParams, codes: Array, mask: Array, segments: Array
 ) -> tuple[Array, Array]:
-    """The last layer ``[B, T, D]``, and what goes into each layer ``[L, B, T, D]``.
+    """The output of the last layer ``[B, T, D]``, and the input of each ``[L, B, T, D]``.
 
     A layer is, with N for a layer normalisation,
 

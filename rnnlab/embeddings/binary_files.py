@@ -29,8 +29,8 @@ def read_word2vec_binary(
         unknown: see :class:`Embeddings`.
 
     Raises:
-        ValueError: for a file that is unreadable, cut short or of another form, and a word that is
-            repeated or no UTF-8.
+        ValueError: for a file that is unreadable, truncated or of another form, and a word that is
+            repeated or not UTF-8.
     """
     path = as_path(path)
     if limit is not None:
@@ -109,7 +109,7 @@ def read_fasttext(path: str | Path) -> Embeddings:
     Unknown words get the mean of the vectors of their n-grams.
 
     Raises:
-        ValueError: for a file that is unreadable or no model of FastText.
+        ValueError: for a file that is unreadable or not a model of FastText.
         ImportError: where gensim is not installed.
     """
     path = as_path(path)

@@ -1,4 +1,4 @@
-"""Words as bags of character n-grams, as FastText has them."""
+"""Words as bags of character n-grams, as in FastText."""
 
 import dataclasses
 from typing import Any
@@ -42,7 +42,7 @@ class NGramVectors:
 
     Attributes:
         vectors: ``[B, D]``, one for each bucket; n-grams share buckets by their hash.
-        low, high: the least and the greatest number of characters of an n-gram.
+        low, high: the minimum and maximum number of characters of an n-gram.
 
     Raises:
         ValueError: for vectors that are not ``[B, D]`` or not finite, and bad bounds.

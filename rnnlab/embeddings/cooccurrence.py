@@ -35,13 +35,13 @@ def glove(
     x_max: float = 10.0,
     seed: int = 0,
 ) -> Trained:
-    """Word vectors by weighted least squares on ln of co-occurrences (Pennington et al. 2014).
+    """Word vectors by weighted least squares on log co-occurrences (Pennington et al. 2014).
 
         loss = Σᵢⱼ f(Xᵢⱼ) (wᵢ · vⱼ + bᵢ + cⱼ − ln Xᵢⱼ)²,    f(x) = min(1, (x / x_max)^0.75),
 
-    where Xᵢⱼ counts the words j within W steps of a word i, weighted by 1/distance. AdaGrad
-    visits the pairs with Xᵢⱼ > 0 in random order; a word's vector is wᵢ + vᵢ. In contrast to the
-    original, the gradients of 2048 pairs are added up before an update.
+    where Xᵢⱼ counts the words j within W words of a word i, weighted by 1/distance. AdaGrad
+    visits the pairs with Xᵢⱼ > 0 in random order; a word's vector is wᵢ + vᵢ. Unlike the
+    original, an update sums the gradients of 2048 pairs.
 
     >>> documents = [["the", "cat", "sat"], ["the", "dog", "sat"]] * 50
     >>> glove(documents, size=8, min_count=1).embeddings
@@ -51,12 +51,13 @@ def glove(
         documents: for each document, such as a sentence, its tokens; windows end with it.
         size: D.
         window: W.
-        min_count: how often a word must occur.
-        max_words: V at most, the most frequent; None for all.
+        min_count: rarer words are left out.
+        max_words: the maximum of V; the most frequent words are kept. None keeps all.
         epochs: passes over the pairs.
         learning_rate: of AdaGrad.
-        x_max: the co-occurrence from which on all count alike; 100 for billions of words.
-        seed: of the initial vectors and of the order.
+        x_max: pairs with at least this co-occurrence have the full weight; the original takes 100
+            for billions of words.
+        seed: of the initial vectors and of the order of the pairs.
 
     Raises:
         ValueError: for too little text, and numbers out of range.
@@ -107,7 +108,7 @@ class Side(NamedTuple):
 
 
 class State(NamedTuple):
-    """What is trained."""
+    """The trained parameters."""
 
     words: Side
     contexts: Side

@@ -1,4 +1,4 @@
-"""Documents as one row of codes, for training word vectors."""
+"""Documents as one sequence of codes, for training word vectors."""
 
 import collections
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,7 @@ from rnnlab.text.vocabulary import Vocabulary, build_vocabulary
 
 
 class CodedCorpus(NamedTuple):
-    """N tokens that are in the vocabulary, of all documents in a row.
+    """The N tokens of all documents that are in the vocabulary, one document after the other.
 
     Attributes:
         vocabulary: V words, the most frequent first.
@@ -70,7 +70,7 @@ def _counts(lists: list[list[str]]) -> collections.Counter:
 
 
 def subsampled(corpus: CodedCorpus, threshold: float, random: np.random.Generator) -> np.ndarray:
-    """The places of the tokens that are kept in an epoch.
+    """The positions of the tokens that an epoch keeps.
 
     A word of frequency f is kept with probability min(1, √(t/f) + t/f), as in word2vec's code.
     """

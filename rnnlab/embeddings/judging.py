@@ -1,4 +1,4 @@
-"""How good word vectors are: similarity of words as people rate it, and analogies."""
+"""Evaluation of word vectors: human similarity ratings, and analogies."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -17,11 +17,11 @@ GENSIM = {
     "simlex999": "simlex999.txt",
     "analogies": "questions-words.txt",
 }
-"""Sets that gensim ships with its tests."""
+"""Evaluation sets that gensim ships with its tests."""
 
 
 class RatedPair(NamedTuple):
-    """Two words, and how similar people find them."""
+    """Two words, and how similar people rated them."""
 
     first: str
     second: str
@@ -35,8 +35,8 @@ class Similarity(NamedTuple):
     Attributes:
         correlation: Spearman's rank correlation of cosines and ratings; NaN for fewer than 2 pairs
             and where all cosines or all ratings are equal.
-        known: pairs of which both words have vectors.
-        pairs: all pairs.
+        known: the number of pairs of which both words have vectors.
+        pairs: the number of all pairs.
     """
 
     correlation: float
@@ -49,10 +49,10 @@ class AnalogyScore(NamedTuple):
     """The result of :func:`analogy_accuracy`.
 
     Attributes:
-        accuracy: the share of questions whose best answer is the right one; NaN without questions.
+        accuracy: the share of known questions that are answered correctly; NaN without any.
         by_section: the same for each section.
-        known: questions of which all words have vectors.
-        questions: all questions.
+        known: the number of questions of which all words have vectors.
+        questions: the number of all questions.
     """
 
     accuracy: float
@@ -62,7 +62,7 @@ class AnalogyScore(NamedTuple):
 
 
 def gensim_data(name: str) -> Path:
-    """The path of a set that gensim ships with its tests.
+    """The path of an evaluation set that gensim ships with its tests.
 
     Args:
         name: "wordsim353" (Finkelstein et al. 2002), "simlex999" (Hill et al. 2015) or "analogies"
@@ -117,7 +117,7 @@ def read_pairs(path: str | Path) -> list[RatedPair]:
 
 
 def read_analogies(path: str | Path) -> dict[str, list[tuple[str, str, str, str]]]:
-    """The questions of a file by section: lines ": name", then four words a line (Mikolov 2013).
+    """The questions of a file by section: lines ": name", then four words per line.
 
     Raises:
         ValueError: for a file that is unreadable, and a line of another form, with its number.
@@ -140,9 +140,9 @@ def read_analogies(path: str | Path) -> dict[str, list[tuple[str, str, str, str]
 
 
 def word_similarity(embeddings: Embeddings, pairs: Iterable[RatedPair]) -> Similarity:
-    """Spearman's rank correlation of cosine similarities with people's ratings.
+    """Spearman's rank correlation of cosine similarities with human ratings.
 
-    Pairs with a word that is not in the vocabulary are left out and counted.
+    Pairs with a word that is not in the vocabulary are left out; ``known`` counts the others.
 
     >>> import numpy as np
     >>> from rnnlab.text import Vocabulary
@@ -172,7 +172,7 @@ def analogy_accuracy(
 ) -> AnalogyScore:
     """The share of analogies "a is to b as c is to d" whose d is found among all words.
 
-    Questions with a word that is not in the vocabulary are left out and counted.
+    Questions with a word that is not in the vocabulary are left out; ``known`` counts the others.
 
     Args:
         embeddings: the vectors.

@@ -1,4 +1,4 @@
-"""The training of skip-gram with negative sampling: updates, their gradients, and the loop."""
+"""Training of skip-gram with negative sampling: gradients, updates, and the loop."""
 
 import functools
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from rnnlab.typing import Array
 
 
 class Tables(NamedTuple):
-    """What is trained: rows that make up words as centres, and contexts ``[V, D]``."""
+    """The trained tables: rows that make up centre words, and context vectors ``[V, D]``."""
 
     centres: Array
     contexts: Array

@@ -1,4 +1,4 @@
-"""Skip-gram with negative sampling: word2vec, FastText and vectors of n-grams alone."""
+"""Skip-gram with negative sampling: word2vec, FastText, and n-grams alone."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from rnnlab.embeddings.vectors import Embeddings
 
 
 class Trained(NamedTuple):
-    """Word vectors, and how the training went.
+    """Word vectors, and the losses of their training.
 
     Attributes:
         embeddings: the vectors.
@@ -41,13 +41,13 @@ def word2vec(
 ) -> Trained:
     """Word vectors by skip-gram with negative sampling (Mikolov et al. 2013).
 
-    For each pair of a centre i and a word o within a random distance of 1 to W steps,
+    For each pair of a centre word i and a context word o, within a random distance of 1 to W words,
 
         loss = −ln σ(uᵢ · cₒ) − Σₖ ln σ(−uᵢ · cₖ),
 
-    with k negatives drawn by frequency^0.75. In contrast to the original, the gradients of up to
-    512 centres are added up before an update, and 32 centres in a row share 32 negatives, whose
-    terms are weighted so that each pair counts k of them: the scores are then products of matrices.
+    with k negatives drawn in proportion to frequency^0.75. Unlike the original, an update sums the
+    gradients of up to 512 centre words, and 32 neighbouring centres share 32 negatives, whose terms
+    are weighted so that each pair counts k of them: the scores are then matrix products.
 
     >>> documents = [["the", "cat", "sat"], ["the", "dog", "sat"]] * 50
     >>> trained = word2vec(documents, size=8, min_count=1, sample=0, epochs=3)
@@ -59,11 +59,11 @@ def word2vec(
         size: D.
         window: W.
         negatives: k.
-        min_count: how often a word must occur.
-        max_words: V at most, the most frequent; None for all.
-        sample: words of a larger frequency are left out at random; 0 keeps all.
+        min_count: rarer words are left out.
+        max_words: the maximum of V; the most frequent words are kept. None keeps all.
+        sample: words above this relative frequency are left out at random; 0 keeps all.
         epochs: passes over the text.
-        learning_rate: at the start; it falls linearly to a ten thousandth.
+        learning_rate: at the start; it falls linearly to a ten-thousandth of it.
         seed: of the initial vectors and of all draws.
 
     Returns:
@@ -111,7 +111,7 @@ def fasttext(
     Args:
         documents, size, window, negatives, min_count, max_words, sample, epochs, learning_rate,
             seed: as for :func:`word2vec`.
-        low, high: the least and the greatest number of characters of an n-gram.
+        low, high: the minimum and maximum number of characters of an n-gram.
         buckets: B; n-grams share rows by their hash.
         whole_words: False leaves out the vectors of words, as in CharNGram embeddings.
 

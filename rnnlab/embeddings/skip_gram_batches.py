@@ -11,7 +11,7 @@ BLOCK = 32
 MOST_BLOCKS = 16
 """Blocks of one update, if no word is frequent."""
 OCCURRENCES = 8
-"""How often the most frequent word may occur in an update, about.
+"""About how often the most frequent word may occur in an update.
 
 Its gradients are summed; many of them at once would overshoot, and in small vocabularies diverge.
 """
@@ -22,11 +22,11 @@ STEPS = 8
 
 
 class Plan(NamedTuple):
-    """What is equal in all updates.
+    """The settings that all updates share.
 
     Attributes:
-        window: the greatest distance of a pair, W.
-        negatives: for each pair.
+        window: W, the maximum distance of a pair.
+        negatives: the number of negatives of each pair.
     """
 
     window: int
@@ -38,7 +38,7 @@ class Batches(NamedTuple):
 
     Attributes:
         codes, documents: ``[S, R, BLOCK + 2 W]``; the centres are those in the middle.
-        reach: ``[S, R, BLOCK]``, the greatest distance of a pair of each centre.
+        reach: ``[S, R, BLOCK]``, the maximum distance of the pairs of each centre.
         negatives: ``[S, R, SHARED]``.
     """
 

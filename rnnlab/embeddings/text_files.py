@@ -19,7 +19,7 @@ def read_glove(
     repeated: str = "error",
     unknown: str = "zero",
 ) -> Embeddings:
-    """Vectors from a text file of GloVe (Pennington et al. 2014): a word and D numbers a line.
+    """Vectors from a text file of GloVe (Pennington et al. 2014): a word and D numbers per line.
 
     Words may hold spaces, as some of ``glove.840B.300d`` do.
 
@@ -35,13 +35,14 @@ def read_glove(
             frequency; None for all.
         errors: what happens to a word that is not UTF-8: "strict" refuses it, "replace" puts U+FFFD
             in place of the bad bytes.
-        repeated: what happens to a word that is there already: "error" refuses it, "first" keeps
-            the first vector.
+        repeated: what happens to a word that occurs again: "error" refuses it, "first" keeps the
+            first vector.
         unknown: see :class:`Embeddings`.
 
     Raises:
-        ValueError: with file and line for a row of another width, what is no finite number, a word
-            that is empty, repeated or no UTF-8, and for a file that is unreadable or empty.
+        ValueError: with file and line, for a row of another width, an entry that is not a finite
+            number, and a word that is empty, repeated or not UTF-8; and for a file that is
+            unreadable or empty.
     """
     path = as_path(path)
     _check_options(limit, errors, repeated)

@@ -10,7 +10,7 @@ from rnnlab.embeddings.character_ngrams import NGramVectors
 
 
 class Arrays(NamedTuple):
-    """The content of a file: V words, ``[V, D]``, the policy, and what spells other words."""
+    """The content of a file: V words, their vectors ``[V, D]``, the policy, and the n-grams."""
 
     words: tuple[str, ...]
     vectors: np.ndarray
@@ -39,7 +39,7 @@ def write_arrays(path: str | Path, content: Arrays) -> None:
 
 
 def read_arrays(path: str | Path) -> Arrays:
-    """The content of :func:`write_arrays`; ValueError for a file with something else."""
+    """The content of :func:`write_arrays`; ValueError for any other file."""
     path = as_path(path)
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:

@@ -1,4 +1,4 @@
-"""Words as vectors: neighbours, analogies, and what unknown words get."""
+"""Word vectors: neighbours, analogies, and the vectors of unknown words."""
 
 import dataclasses
 import functools
@@ -30,7 +30,7 @@ class Selected(NamedTuple):
 
     Attributes:
         matrix: ``[V, D]``, float32, in the order of the wanted vocabulary.
-        missing: the words that have no vector.
+        missing: the words without a vector.
     """
 
     matrix: np.ndarray
@@ -51,10 +51,10 @@ class Embeddings:
     Attributes:
         vocabulary: the V words.
         vectors: ``[V, D]``, float32.
-        unknown: what other words get: "zero"; "mean", that of all vectors; "unk", the vector of
+        unknown: the vector of an unknown word: "zero"; "mean", that of all vectors; "unk", that of
             "<unk>", which some files have; or "error".
-        subwords: gives an unknown word the vector of its n-grams, ``[D]``, where the embeddings
-            have those, as FastText's; it then goes before ``unknown``.
+        subwords: a function from an unknown word to its vector ``[D]``, such as the mean of its
+            n-grams in FastText; it takes precedence over ``unknown``.
 
     Raises:
         ValueError: for vectors that are not ``[V, D]``, NaN or infinity, an unknown policy, and
@@ -96,7 +96,7 @@ class Embeddings:
         return self.vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
 
     def vector(self, word: str) -> np.ndarray:
-        """The vector ``[D]`` of a word, or what an unknown one gets.
+        """The vector ``[D]`` of a word, known or unknown.
 
         Raises:
             ValueError: for an unknown word, if the policy is "error".
@@ -128,10 +128,10 @@ class Embeddings:
 
         Args:
             word: a word, which is left out of the result, or a vector ``[D]``.
-            count: how many.
+            count: the maximum number of words.
 
         Raises:
-            ValueError: for a zero vector, such as an unknown word may get, and one with NaN.
+            ValueError: for a zero vector, as an unknown word may have, and for NaN or infinity.
         """
         _check.positive_int("count", count)
         is_word = isinstance(word, str)
@@ -161,8 +161,8 @@ class Embeddings:
     def select(self, vocabulary: Vocabulary) -> Selected:
         """The vectors of another vocabulary, such as that of a model.
 
-        Special tokens such as "<pad>" get what unknown words get, and count as missing; those with
-        vectors from n-grams do not.
+        Special tokens such as "<pad>" are unknown words, which count as missing unless they have a
+        vector from n-grams.
         """
         check_vocabulary(vocabulary)
         matrix = np.empty((len(vocabulary), self.size), np.float32)
@@ -174,7 +174,7 @@ class Embeddings:
         return Selected(matrix, tuple(missing))
 
     def to_nnx(self) -> Any:
-        """A ``flax.nnx.Embed`` with these vectors, a variable that is trained unless filtered."""
+        """A ``flax.nnx.Embed`` with these vectors, an ``nnx.Param`` that optimisers train."""
         from flax import nnx
 
         embed = nnx.Embed(len(self), self.size, rngs=nnx.Rngs(0))
@@ -184,8 +184,9 @@ class Embeddings:
     def save(self, path: str | Path) -> None:
         """Writes words and vectors as an ``.npz`` file, with those of n-grams that rnnlab trained.
 
-        ValueError for other subwords, such as those of a model that gensim read, and for a word
-        with a line end.
+        Raises:
+            ValueError: for other subwords, such as those of a model that gensim read, and for a
+                word with a line end.
         """
         if self.subwords is not None and not isinstance(self.subwords, NGramVectors):
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Words as sums of rows of a table: those of their n-grams, and one of their own."""
+"""Words as means of rows of a table: those of their n-grams, and one of their own."""
 
 import collections
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ class Parts(NamedTuple):
 
     Attributes:
         groups: the groups of each word, one word after the other.
-        starts: ``[V]``, where those of each word start.
-        counts: ``[V]``, how many they are.
-        row_counts: ``[V]``, how many rows they stand for.
+        starts: ``[V]``, where the groups of each word start.
+        counts: ``[V]``, the number of groups of each word.
+        row_counts: ``[V]``, the number of rows of each word.
         group_of: ``[R]``, the group of each row; G for a row that is in no word.
         sizes: ``[G]``, the number of rows of each group.
     """
