@@ -65,8 +65,8 @@ def _read(
     # checked before that much memory is asked for.
     if wanted * (4 * size + 2) > len(content) - start + 1:
         raise ValueError(
-            f"{path} has {len(content)} bytes, too few for {count} words of {size} numbers; it was "
-            "cut short, or is no binary file of word2vec"
+            f"{path} has {len(content)} bytes, too few for {count} words of {size} numbers; it is "
+            "truncated, or not a binary file of word2vec"
         )
     vectors = np.empty((wanted, size), np.float32)
     words: dict[str, int] = {}
@@ -75,9 +75,9 @@ def _read(
         stop = end + 1 + 4 * size
         if end < 0 or stop > len(content):
             raise ValueError(
-                f"{path} ends in word {row + 1} of {count}; it was cut short, fetch it again"
+                f"{path} ends in word {row + 1} of {count}; it is truncated, download it again"
             )
-        # Some writers put a line end behind each vector.
+        # Some writers put a line end after each vector.
         word = content[start:end].lstrip(b"\n")
         vectors[row] = np.frombuffer(content[end + 1 : stop], "<f4")
         try:
@@ -87,7 +87,7 @@ def _read(
                 f"{path}: word {row + 1}, {word!r}, is not UTF-8; choose errors='replace'"
             ) from None
         if decoded in words or not decoded:
-            fault = "is there twice" if decoded else "is empty"
+            fault = "is repeated" if decoded else "is empty"
             raise ValueError(f"{path}: word {row + 1}, {decoded!r}, {fault}; correct the file")
         if not np.isfinite(vectors[row]).all():
             raise ValueError(
@@ -98,7 +98,7 @@ def _read(
         start = stop
     if wanted == count and content[start : start + 10].strip(b"\n"):
         raise ValueError(
-            f"{path} goes on behind its {count} words of {size} numbers; correct its first line"
+            f"{path} has more than the {count} words of size {size} in its first line; correct it"
         )
     return Embeddings(Vocabulary(tuple(words)), vectors, unknown)
 

@@ -31,7 +31,7 @@ def coded(documents: Iterable[Sequence[str]], min_count: int, max_words: int | N
     """The codes of documents; words that occur less than ``min_count`` times are left out.
 
     Raises:
-        ValueError: for documents that are no lists of strings, and where fewer than two words are
+        ValueError: for documents that are not lists of strings, and where fewer than two words are
             left.
     """
     lists = list(as_documents(documents))

@@ -85,7 +85,7 @@ def gensim_data(name: str) -> Path:
 def read_pairs(path: str | Path) -> list[RatedPair]:
     """The pairs of a file with a word, a word and a rating in each line, with tabs between them.
 
-    Lines that begin with "#" are comments, and a first line whose rating is no number is a header.
+    Lines that begin with "#" are comments; a first line whose rating is not a number is a header.
 
     Raises:
         ValueError: for a file that is unreadable, and a line of another form, with its number.
@@ -186,7 +186,7 @@ def analogy_accuracy(
         hits = 0
         for a, b, c, d in asked:
             best = embeddings.analogy(a, b, c, method=method)
-            # There is none in a vocabulary of the three words alone.
+            # A vocabulary of the three words alone has no answer.
             hits += bool(best) and best[0].word == d
         if asked:
             by_section[name] = hits / len(asked)

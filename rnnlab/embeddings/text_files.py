@@ -81,7 +81,7 @@ def read_word2vec_text(
     wanted = count if limit is None else min(count, limit)
     if rows.read < wanted:
         raise ValueError(
-            f"{path} ends after {rows.read} of {count} words; it was cut short, fetch it again"
+            f"{path} ends after {rows.read} of {count} words; it is truncated, download it again"
         )
     if is_longer:
         raise ValueError(
@@ -106,7 +106,7 @@ def header(path: Path, line: bytes) -> tuple[int, int]:
 
 
 def opened(path: Path) -> BinaryIO:
-    """A file at its start, behind a byte order mark; ValueError where it cannot be read."""
+    """A file at its start, after a byte order mark; ValueError where it cannot be read."""
     try:
         file = path.open("rb")
     except (OSError, ValueError) as error:
@@ -118,7 +118,7 @@ def opened(path: Path) -> BinaryIO:
 
 def _rewind(file: BinaryIO) -> None:
     file.seek(0)
-    # A byte order mark is no part of the first word.
+    # A byte order mark is not part of the first word.
     if file.read(3) != codecs.BOM_UTF8:
         file.seek(0)
 

@@ -107,7 +107,7 @@ class Rows:
 
 
 def _parsed(numbers: bytes) -> np.ndarray | None:
-    """The numbers of a text with single spaces; None where one is none."""
+    """The numbers of a text with single spaces; None if one is not a number."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", DeprecationWarning)
         try:

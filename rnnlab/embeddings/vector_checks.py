@@ -22,7 +22,7 @@ def check_vocabulary(value: object) -> None:
 
 
 def check_unknown(vocabulary: Vocabulary, unknown: str, subwords: Any) -> None:
-    """ValueError for a policy that is none or lacks its token, and bad subwords."""
+    """ValueError for an unknown policy, one that lacks its token, and bad subwords."""
     _check.one_of("unknown", unknown, UNKNOWN)
     if unknown == "unk" and UNK not in vocabulary:
         raise ValueError(f"{UNK!r} is not in the vocabulary; choose unknown='zero' or 'mean'")
@@ -74,7 +74,7 @@ def checked_query(value: Any, size: int) -> np.ndarray:
             f"the vector has shape {vector.shape}; it must be ({size},), without NaN or infinity"
         )
     if not vector.any():
-        raise ValueError("the vector is zero, which is near to none; give another one or word")
+        raise ValueError("the vector is zero, which has no direction; give another vector or word")
     return vector
 
 

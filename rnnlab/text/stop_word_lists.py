@@ -21,7 +21,7 @@ def stop_words(
     Args:
         language: an ISO 639-1 code, such as "de".
         extra: further stop words.
-        keep: words that are no stop words, such as negations for sentiment analysis.
+        keep: words that are kept, such as negations for sentiment analysis.
 
     Raises:
         ValueError: for a language without a list.

@@ -101,7 +101,7 @@ def sentences(text: str, language: str = "en", *, abbreviations: Iterable[str] =
         abbreviations: more of them, such as those that :func:`learn_abbreviations` finds.
 
     Raises:
-        ValueError: for a language that is no code, such as "English".
+        ValueError: for a language that is not a code, such as "English".
         ImportError: where nltk is not installed.
     """
     language = sentence_language(language)

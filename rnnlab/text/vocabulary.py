@@ -89,7 +89,7 @@ class Vocabulary:
 
         Raises:
             ValueError: for a special token that is needed but not in the vocabulary, and tokens
-                that are no strings.
+                that are not strings.
         """
         _check.flag("bos", bos)
         _check.flag("eos", eos)
@@ -171,7 +171,7 @@ def build_vocabulary(
         special: tokens that come first, whether they occur or not.
 
     Raises:
-        ValueError: for a size that leaves no room, and documents that are no lists of strings.
+        ValueError: for a size that leaves no room, and documents that are not lists of strings.
     """
     _check.positive_int("min_count", min_count)
     special = tuple(as_tokens(special))
