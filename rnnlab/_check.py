@@ -357,7 +357,7 @@ def _refuse_structure(name: str, tree: PyTree, wanted: PyTree, fix: str) -> None
 
 
 def _dtype(where: str, leaf: Any) -> np.dtype:
-    """The dtype of ``leaf``; ValueError where it is no array."""
+    """The dtype of ``leaf``; ValueError where it is not an array."""
     try:
         return jnp.result_type(leaf)
     except (TypeError, ValueError):

@@ -21,7 +21,7 @@ INTERRUPTED = 130
 """The exit code of a process that SIGINT ended, as in shells: 128 + 2."""
 
 WIDTH = 120
-"""Columns of output if standard output is no terminal."""
+"""Columns of output if standard output is not a terminal."""
 
 HELP = 40
 """The fewest columns in which help can be read."""
@@ -103,7 +103,7 @@ def note(text: str) -> None:
 def printing() -> Iterator[None]:
     """Flushes standard output after the block; an OSError has "standard output" as its file.
 
-    A closed pipe, as in ``| head -1``, is no error: its reader needs no more.
+    A closed pipe, as in ``| head -1``, is not an error: its reader needs no more.
     """
     try:
         try:

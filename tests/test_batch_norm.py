@@ -64,7 +64,7 @@ def by_hand(p, xs, start, counts, reverse=False):
 
 @pytest.mark.parametrize("name", MARKS)
 def test_training_is_the_paper_s_batch_by_hand(name):
-    """Also that the padding, whatever it holds, is no part of the statistics."""
+    """Also that the padding, whatever it holds, is not part of the statistics."""
     params, xs, start = draw_params(CELL, I), noise(T, B, I), draw_state(CELL, (B,))
     marks = MARKS[name]
     counts = counted(**marks)

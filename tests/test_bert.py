@@ -341,7 +341,7 @@ def test_other_weights_and_tokenisers_are_refused(folder, tmp_path):
     weights[name] = weights[name][:9]
     with pytest.raises(ValueError, match="codes up to 10, but the model has 9"):
         bert(write_folder(tmp_path / "few", weights, vocab_size=9))
-    with pytest.raises(ValueError, match="is no folder; give"):
+    with pytest.raises(ValueError, match="is not a folder; give"):
         bert(tmp_path / "nowhere")
 
 

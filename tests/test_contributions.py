@@ -18,7 +18,7 @@ F64 = {"param_dtype": jnp.float64}
 
 
 def foreign():
-    """A step with a readout inside, whose output is no part of the state."""
+    """A step with a readout inside, whose output is not part of the state."""
 
     def step(w, state, x):
         h = jnp.tanh(state["h"] @ w["h"] + x @ w["x"])

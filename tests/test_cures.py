@@ -98,7 +98,7 @@ def test_a_lag_that_a_task_cannot_have_is_refused():
 
 def test_a_cure_of_another_cell_is_refused():
     settings = CuresSettings(cures=("chrono",))
-    one_sentence(lambda: cures.units(settings), "chrono is no cure for rnn", "choose from")
+    one_sentence(lambda: cures.units(settings), "chrono is not a cure for rnn", "choose from")
 
 
 def test_what_the_cures_change():

@@ -384,7 +384,7 @@ def test_a_unit_that_changes_its_sign_oscillates_with_period_two(gain):
 @pytest.mark.parametrize(
     ("w", "activation", "kind", "period"),
     [
-        (turn(1.0), "identity", "oscillation", 0),  # 1 is no part of a turn
+        (turn(1.0), "identity", "oscillation", 0),  # 1 is not part of a turn
         (turn(2 * np.pi / 7), "identity", "oscillation", 7),
         (turn(2 * np.pi * 3 / 8), "identity", "oscillation", 8),
         (

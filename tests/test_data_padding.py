@@ -223,7 +223,7 @@ def slow_best_fit(sizes, capacity):
     [
         ([], [], "sequences is empty"),
         (SEQUENCES, None, "targets is None; give a list"),
-        ([[1, 2], [[1], 2]], [0, 1], r"sequences\[1\] is no array of numbers"),
+        ([[1, 2], [[1], 2]], [0, 1], r"sequences\[1\] is not an array of numbers"),
         (SEQUENCES, LABELS[:-1], "there are 7 sequences, but 6 targets"),
         ([np.ones((2, 3)), np.ones((0, 3))], [0, 1], r"sequences\[1\] has shape \(0, 3\)"),
         ([np.ones((2, 3)), np.ones((2, 4))], [0, 1], r"sequences\[1\] has shape \(2, 4\), but"),

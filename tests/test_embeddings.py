@@ -235,7 +235,7 @@ def test_fasttext_spells_unknown_words(tmp_path):
     np.testing.assert_array_equal(ours.vector(word), theirs.get_vector(word))
     assert np.abs(ours.vector(word)).max() > 0
     (tmp_path / "bad.bin").write_bytes(b"not a model")
-    with pytest.raises(ValueError, match="is no binary model of FastText"):
+    with pytest.raises(ValueError, match="is not a binary model of FastText"):
         read_fasttext(tmp_path / "bad.bin")
 
 

@@ -99,7 +99,9 @@ def test_values_and_gradients_are_those_of_flax(api, name, dtype):
 
     value, (gradients, *rest) = ours(params, xs, start)
     if api == "nnx" and name == "GRUCell":
-        gradients = gradients._replace(c=jnp.zeros(5, dtype))  # that bias is no parameter of Flax's
+        gradients = gradients._replace(
+            c=jnp.zeros(5, dtype)
+        )  # that bias is not a parameter of Flax's
     _, gradients = interop.to_flax(cell, gradients, api=api, optimized="Optimized" in name)
     mine, theirs = (value, (gradients, *rest)), flax(variables, xs, start)
     assert jax.tree.structure(mine) == jax.tree.structure(theirs)

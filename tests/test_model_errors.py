@@ -111,7 +111,10 @@ FAULTS = {
     "sampling without a key": (lambda: scheduled(0.5, None), "key"),
     "sampling above 1": (lambda: scheduled(1.5, jax.random.key(0)), "1.5"),
     "sampling that is an array": (lambda: scheduled(np.zeros(2), jax.random.key(0)), "[2]"),
-    "sampling that is no number": (lambda: scheduled(None, jax.random.key(0)), "sampling is None"),
+    "sampling that is not a number": (
+        lambda: scheduled(None, jax.random.key(0)),
+        "sampling is None",
+    ),
     "sampling without feedback": (
         lambda: sampled_direct(),
         "feed_back",

@@ -659,7 +659,7 @@ def test_a_click_on_the_legend_hides_a_cell_and_the_next_shows_it(shown):
             f"(given) => ({VISIBLE})(given).every(v => v === {json.dumps(seen)})", arg=[0, "lstm"]
         )
         assert page.evaluate(VISIBLE, [0, "rnn"]) == [True, True]
-        page.wait_for_timeout(400)  # the next click is no double click
+        page.wait_for_timeout(400)  # the next click is not a double click
 
 
 @pytest.mark.long

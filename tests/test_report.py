@@ -175,7 +175,7 @@ def test_json_comes_back(tmp_path):
 
 
 def test_what_is_missing_is_null_in_json_and_empty_in_a_table(tmp_path):
-    """NaN and infinity are no JSON: most readers refuse a file with one of them."""
+    """NaN and infinity are not JSON: most readers refuse a file with one of them."""
     rows = [{"x": math.nan, "y": 1.5}, {"x": None, "y": -math.inf}]
     records.write_json(tmp_path / "file.json", {"config": {"a": (1, math.inf)}, "rows": rows})
     content = json.loads((tmp_path / "file.json").read_text(), parse_constant=pytest.fail)

@@ -173,7 +173,7 @@ def test_subwords_spell_words_that_the_training_text_lacks(kind):
 @settings(max_examples=100, deadline=None)
 def test_no_text_is_unknown_to_bpe(any_text):
     subwords = _small_bpe()
-    # A surrogate is no character of UTF-8.
+    # A surrogate is not a character of UTF-8.
     any_text = any_text.encode("utf-8", "ignore").decode()
     assert subwords.decode(subwords.encode(any_text)) == any_text
 
@@ -250,7 +250,7 @@ def test_a_pipeline_with_a_function_of_the_user_runs_but_is_not_saved(tmp_path):
 
     pipeline = text.pipeline(shout, text.words)
     assert pipeline("a b") == ["A", "B"]
-    with pytest.raises(ValueError, match="step 1, shout, is no function of rnnlab"):
+    with pytest.raises(ValueError, match="step 1, shout, is not a function of rnnlab"):
         pipeline.save(tmp_path / "pipeline.json")
     with pytest.raises(ValueError, match="step 1, words"):
         text.pipeline(functools.partial(text.words, "a b")).save(tmp_path / "pipeline.json")
@@ -262,7 +262,7 @@ def test_a_pipeline_with_a_function_of_the_user_runs_but_is_not_saved(tmp_path):
         ({"version": 2}, "has version 2, but this rnnlab reads version 1"),
         ({"format": "rnnlab vocabulary"}, "holds no text pipeline"),
         ({"steps": []}, "has no list of steps"),
-        ({"steps": [{"step": "eval"}]}, "step 1 is 'eval', which is no function"),
+        ({"steps": [{"step": "eval"}]}, "step 1 is 'eval', which is not a function"),
         (
             {"steps": [{"step": "words", "settings": {"size": 1}}]},
             "step 1, words, has unknown settin",

@@ -118,7 +118,7 @@ def test_bad_files_of_a_folder_are_named(folder):
     assert len(text.read_folder(folder, skip_empty=True).texts) == 3
     with pytest.raises(ValueError, match="has no files"):
         text.read_folder(folder, suffix=".md")
-    with pytest.raises(ValueError, match="is no folder"):
+    with pytest.raises(ValueError, match="is not a folder"):
         text.read_folder(folder / "README.txt")
 
 

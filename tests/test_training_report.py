@@ -406,9 +406,9 @@ def test_many_metrics_are_drawn_in_part_and_said_to_be():
     [
         ("{}", "", "holds a run without metrics yet; wait"),
         ("{}", '{"step": 1, "loss"', "holds a run without metrics yet; wait"),
-        ("{}", '{"step": 1}\nnonsense\n', "metrics.jsonl, line 2 is no record of a step"),
-        ("{}", "[1]\n", "metrics.jsonl, line 1 is no record of a step"),
-        ("{}", '{"loss": 1}\n', "metrics.jsonl, line 1 is no record of a step"),
+        ("{}", '{"step": 1}\nnonsense\n', "metrics.jsonl, line 2 is not a record of a step"),
+        ("{}", "[1]\n", "metrics.jsonl, line 1 is not a record of a step"),
+        ("{}", '{"loss": 1}\n', "metrics.jsonl, line 1 is not a record of a step"),
         ("[]", '{"step": 1}\n', "run.json is damaged"),
         ("{", '{"step": 1}\n', "run.json is damaged"),
     ],

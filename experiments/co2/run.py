@@ -91,7 +91,7 @@ def networks(weeks: Weeks, cases: list[Case], plan: Plan) -> np.ndarray:
     known, asked = [], []
     for case in cases:
         left = removed(weeks.ppm, case.share, case.seed)
-        # What was removed is no target of the training.
+        # What was removed is not a target of the training.
         known.append(windows(left, left, case.inputs, CONTEXT, first))
         asked.append(windows(left, weeks.ppm, case.inputs, first, last))
     count = known[0].origins.size

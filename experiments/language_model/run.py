@@ -134,7 +134,7 @@ def kinds_of(parts: Parts, vocabulary: Vocabulary, plan: Plan) -> dict[str, Kind
     ]
     spell = scoring.speller(vocabulary, parts.training, parts.validation, plan.character_orders)
     count = len(letters.test)
-    # The first word and the first character are no targets.
+    # The first word and the first character are not targets.
     first = len(parts.test[0]) + 1
     return {
         WORDS: Kind(

@@ -93,7 +93,7 @@ class _Body:
     def line(self, line: str) -> None:
         """Reads a line of music, or a field."""
         match = FIELD.match(line)
-        # Letters of notes are no fields here: "A:|" is a note and a repeat.
+        # Letters of notes are not fields here: "A:|" is a note and a repeat.
         if match is not None:
             self.field(*match.groups())
             return

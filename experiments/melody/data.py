@@ -91,7 +91,7 @@ def note_token(note: Note, shift: int, scale: Fraction) -> str:
 
 
 def parse_token(token: str) -> tuple[int | None, Fraction] | None:
-    """Pitch and duration of a token; None for one that is no note."""
+    """Pitch and duration of a token; None for one that is not a note."""
     pitch, colon, duration = token.partition(":")
     if not colon:
         return None

@@ -67,16 +67,16 @@ def read_key(text: str) -> Key:
     """A key, such as "G", "F#m" or "A Dorian"; ValueError for anything else."""
     match = re.fullmatch(r"([A-G])([#b]?)\s*([A-Za-z]*)", text.strip())
     if match is None:
-        raise ValueError(f"{text!r} is no key")
+        raise ValueError(f"{text!r} is not a key")
     letter, alteration, mode = match.groups()
     # "M" alone is major, "m" minor.
     mode = "" if mode == "M" else mode[:3].lower()
     if mode not in MODES:
-        raise ValueError(f"{text!r} is no key")
+        raise ValueError(f"{text!r} is not a key")
     # C has no sharps, G one, D two, F one flat.
     sharps = SHARPS.index(letter) - 1 + 7 * ALTERATIONS[alteration] + MODES[mode]
     if abs(sharps) > 7:
-        raise ValueError(f"{text!r} is no key: it has more than seven sharps or flats")
+        raise ValueError(f"{text!r} is not a key: it has more than seven sharps or flats")
     raised = dict.fromkeys(SHARPS[: max(sharps, 0)], 1)
     lowered = dict.fromkeys(SHARPS[7 + min(sharps, 0) :], -1)
     tonic = (SEMITONES[letter] + ALTERATIONS[alteration]) % 12
@@ -88,7 +88,7 @@ def read_metre(text: str) -> tuple[int, int]:
     text = {"C": "4/4", "C|": "2/2"}.get(text.strip(), text.strip())
     match = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
     if match is None or 0 in (beats := (int(match.group(1)), int(match.group(2)))):
-        raise ValueError(f"{text!r} is no metre")
+        raise ValueError(f"{text!r} is not a metre")
     return beats
 
 

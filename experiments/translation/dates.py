@@ -175,7 +175,7 @@ def by_rule(text: str) -> str | None:
 
 
 def value(words: list[str]) -> int:
-    """The year that words spell; those that are no numbers are skipped.
+    """The year that words spell; those that are not numbers are skipped.
 
     >>> value(["nineteen", "oh", "four"]), value(["two", "thousand", "and", "five"])
     (1904, 2005)

@@ -27,7 +27,7 @@ class ConvGRU(Convolutional):
     Images are vectors, as :class:`Convolutional` says: x ``[..., P · channels]``, h and the output
     ``[..., P · C]`` for P pixels. The state is a :class:`GRUState`.
     Raises ValueError for sizes below 1, a ``kernel_size`` with other axes than ``shape``, an
-    unknown ``reset``, ``recurrent_bias``, and inputs that are no images of ``shape``.
+    unknown ``reset``, ``recurrent_bias``, and inputs that are not images of ``shape``.
 
     >>> cell = ConvGRU(8, shape=(6, 5))
     >>> params = cell.init(jax.random.key(0), input_size=6 * 5 * 3)

@@ -26,7 +26,7 @@ class ConvLSTM(Convolutional):
     Images are vectors, as :class:`Convolutional` says: x ``[..., P · channels]``, c, h and the
     output ``[..., P · C]`` for P pixels. The state is an :class:`LSTMState`.
     Raises ValueError for sizes below 1, a ``kernel_size`` with other axes than ``shape``,
-    ``recurrent_bias``, a ``forget_bias`` beside ``bias_init``, and inputs that are no images of
+    ``recurrent_bias``, a ``forget_bias`` beside ``bias_init``, and inputs that are not images of
     ``shape``.
 
     >>> cell = ConvLSTM(8, shape=(6, 5))

@@ -31,7 +31,7 @@ def encode(text: str, source: dict[str, str | int], size: int) -> Corpus:
     (('a', 'b', ''), [0, 0, 0, 1, 1, 2, 2])
 
     Raises:
-        ValueError: for an empty text, something that is no text, and a size below 1.
+        ValueError: for an empty text, something that is not text, and a size below 1.
     """
     _check_size(size)
     ranked = _by_frequency(text)
@@ -50,7 +50,7 @@ def alphabet_of(text: str, size: int) -> tuple[str, ...]:
     ('a', 'b', '')
 
     Raises:
-        ValueError: for an empty text, something that is no text, and a size below 1.
+        ValueError: for an empty text, something that is not text, and a size below 1.
     """
     _check_size(size)
     return (*_by_frequency(text)[: size - 1], "")
@@ -65,7 +65,7 @@ def encode_with(text: str, source: dict[str, str | int], alphabet: Sequence[str]
     [0, 1, 2]
 
     Raises:
-        ValueError: for an empty text, an empty alphabet or one whose symbols are no single
+        ValueError: for an empty text, an empty alphabet or one whose symbols are not single
             characters, and for a character that is unknown where the alphabet does not end in "".
     """
     _check_alphabet(alphabet)

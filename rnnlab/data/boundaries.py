@@ -21,7 +21,7 @@ def bucket_boundaries(lengths: Any, buckets: int) -> tuple[int, ...]:
         buckets: K; fewer boundaries come back where there are fewer different lengths.
 
     Raises:
-        ValueError: for lengths that are no integers of at least 1, for none of them, and for a
+        ValueError: for lengths that are not integers of at least 1, for none of them, and for a
             ``buckets`` below 1.
     """
     _check.positive_int("buckets", buckets)

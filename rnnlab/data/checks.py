@@ -193,13 +193,13 @@ def as_array(name: str, value: Any) -> np.ndarray:
     try:
         array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError):
-        raise ValueError(f"{name} is no array of numbers; give one of NumPy or JAX") from None
+        raise ValueError(f"{name} is not an array of numbers; give one of NumPy or JAX") from None
     if array.dtype.kind in "US":
         raise ValueError(
             f"{name} is text; give numbers, such as the codes of "
             "rnnlab.data.encode(text, {}, size=128)"
         )
-    # By kind, since bfloat16 is no subtype of NumPy's numbers.
+    # By kind, since bfloat16 is not a subtype of NumPy's numbers.
     if array.dtype.kind in "OUSM":
         raise ValueError(f"{name} is {array.dtype}; give numbers")
     return array

@@ -23,7 +23,7 @@ class Cells(NamedTuple):
     ends: np.ndarray
 
     def text(self, place: int) -> str:
-        """One of them; what is no UTF-8 becomes U+FFFD."""
+        """One of them; what is not UTF-8 becomes U+FFFD."""
         return self.data[self.starts[place] : self.ends[place]].decode(errors="replace")
 
     def ascii(self) -> list[str]:

@@ -20,7 +20,7 @@ def forward_fill(values: Any, limit: int | None = None) -> np.ndarray:
             first number stays NaN.
 
     Raises:
-        ValueError: for what is no array of numbers, and a limit below 1.
+        ValueError: for what is not an array of numbers, and a limit below 1.
     """
     values = _checked(values, limit)
     filled, since = _last(values)
@@ -98,7 +98,7 @@ def observations(values: Any, *, times: Any = None) -> Observations:
             seconds. Equal steps of 1 by default.
 
     Raises:
-        ValueError: for what is no array of numbers, and for times that do not fit or rise.
+        ValueError: for what is not an array of numbers, and for times that do not fit or rise.
     """
     values = _checked(values, None)
     places = _places(values, times)

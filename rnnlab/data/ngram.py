@@ -111,7 +111,7 @@ def fit(codes: Any, order: int, vocabulary_size: int) -> NGram:
         vocabulary_size: V.
 
     Raises:
-        ValueError: for codes that are no integers ``[N]`` in 0..V−1 or fewer than n, and for a V
+        ValueError: for codes that are not integers ``[N]`` in 0..V−1 or fewer than n, and for a V
             and n that are too large together.
     """
     _check.positive_int("order", order)

@@ -110,7 +110,7 @@ def streams(
         Data whose batches have xs, targets, mask and resets ``[context + length, B]``.
 
     Raises:
-        ValueError: for codes that are no integers ``[N]`` or lie outside of 0..V−1, and for fewer
+        ValueError: for codes that are not integers ``[N]`` or lie outside of 0..V−1, and for fewer
             than B + 1 of them.
     """
     codes = as_array("codes", codes)

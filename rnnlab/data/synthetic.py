@@ -57,7 +57,7 @@ def generated(sample: Callable[[Key, int], Batch], batch_size: int, *, seed: int
         seed: an integer in 0..2³² − 1; another seed gives other batches.
 
     Raises:
-        ValueError: for a ``sample`` that is no function, a size below 1 and a seed out of range.
+        ValueError: for a ``sample`` that is not a function, a size below 1 and a seed out of range.
     """
     if not callable(sample):
         raise ValueError(

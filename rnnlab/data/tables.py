@@ -46,7 +46,7 @@ def read_table(
         delimiter: the character between cells.
 
     Raises:
-        ValueError: with file and line for a cell that is no finite number and a row of another
+        ValueError: with file and line for a cell that is not a finite number and a row of another
             width; for a file that is unreadable, no UTF-8 or without numbers; for unknown
             columns, and a delimiter that is not one character.
     """
@@ -84,7 +84,7 @@ def _read_rows(path: Path, delimiter: str) -> list[tuple[int, list[str]]]:
         rows = [(reader.line_num, cells) for cells in reader]
     except csv.Error as error:
         raise ValueError(
-            f"{path}:{reader.line_num} is no CSV ({error}); correct that line"
+            f"{path}:{reader.line_num} is not CSV ({error}); correct that line"
         ) from None
     return [(line, cells) for line, cells in rows if "".join(cells).strip()]
 

@@ -130,7 +130,7 @@ def _first_row(path: Path, file: Iterable[bytes], delimiter: str) -> tuple[list[
                 return cells, reader.line_num
     except csv.Error as error:
         raise ValueError(
-            f"{path}:{reader.line_num} is no CSV ({error}); correct that line"
+            f"{path}:{reader.line_num} is not CSV ({error}); correct that line"
         ) from None
     except UnicodeDecodeError:
         raise ValueError(

@@ -126,7 +126,7 @@ def _by_csv(lines: Iterable[bytes], line: int, layout: Layout) -> Iterator[Rows]
                 rows, numbers = [], []
     except csv.Error as error:
         raise ValueError(
-            f"{layout.path}:{line + reader.line_num} is no CSV ({error}); correct that line"
+            f"{layout.path}:{line + reader.line_num} is not CSV ({error}); correct that line"
         ) from None
     if rows:
         yield read_text(rows, numbers, layout)

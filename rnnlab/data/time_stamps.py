@@ -30,7 +30,7 @@ def date_microseconds(text: str, day_first: bool) -> int:
         if day_first:
             month, day = day, month
     else:
-        raise ValueError(f"{text!r} is no date; give one such as 2006-12-16 or 16/12/2006")
+        raise ValueError(f"{text!r} is not a date; give one such as 2006-12-16 or 16/12/2006")
     try:
         days = datetime.date(int(year), int(month), int(day)).toordinal()
     except ValueError:
@@ -38,7 +38,7 @@ def date_microseconds(text: str, day_first: bool) -> int:
         if match.re is _YEAR_LAST and int(month) > 12:
             hint = f"give day_first={not day_first}, or correct it"
         raise ValueError(
-            f"{text!r} is no date, with day {int(day)} of month {int(month)}; {hint}"
+            f"{text!r} is not a date, with day {int(day)} of month {int(month)}; {hint}"
         ) from None
     return (days - _EPOCH.toordinal()) * DAY
 
@@ -52,7 +52,7 @@ def clock_microseconds(text: str) -> int:
     """
     match = _CLOCK.fullmatch(text.strip())
     if not match or int(match[1]) > 23 or int(match[2]) > 59 or int(match[3] or 0) > 59:
-        raise ValueError(f"{text!r} is no time of day; give one such as 17:24 or 17:24:00")
+        raise ValueError(f"{text!r} is not a time of day; give one such as 17:24 or 17:24:00")
     hours, minutes, seconds, decimals, offset = match.groups()
     time = int(hours) * HOUR + int(minutes) * MINUTE + int(seconds or 0) * SECOND
     time += int((decimals or "").ljust(6, "0"))

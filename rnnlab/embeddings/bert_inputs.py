@@ -79,7 +79,7 @@ def _checked(name: str, texts: Sequence[str]) -> list[str]:
     for index, text in enumerate(checked):
         if not is_utf8(text):
             raise ValueError(
-                f"{name}[{index}] has a lone surrogate, which is no character; leave it out"
+                f"{name}[{index}] has a lone surrogate, which is not a character; leave it out"
             )
     if not checked:
         raise ValueError(f"{name} is empty; give at least one text")

@@ -184,7 +184,7 @@ def bert(folder: str | Path) -> Bert:
     """
     folder = as_path(folder)
     if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder; give the folder with BERT's config.json")
+        raise ValueError(f"{folder} is not a folder; give the folder with BERT's config.json")
     config = read_config(folder)
     return Bert(config, read_params(folder, config), read_tokenizer(folder, config))
 

@@ -127,13 +127,15 @@ def read_fasttext(path: str | Path) -> Embeddings:
     # gensim raises whatever the bytes lead to.
     except Exception as error:
         raise ValueError(
-            f"{path} is no binary model of FastText ({error}); give another file"
+            f"{path} is not a binary model of FastText ({error}); give another file"
         ) from None
     words = Vocabulary(tuple(map(str, loaded.index_to_key)))
 
     def spelled(word: str) -> np.ndarray:
         if not is_utf8(word):
-            raise ValueError(f"{word!r} has a lone surrogate, which is no character; leave it out")
+            raise ValueError(
+                f"{word!r} has a lone surrogate, which is not a character; leave it out"
+            )
         return loaded.get_vector(word)
 
     return Embeddings(words, loaded.vectors, subwords=spelled)

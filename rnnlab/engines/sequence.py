@@ -25,7 +25,7 @@ class EngineChoice(NamedTuple):
 class Marks(NamedTuple):
     """Booleans for each step and example, ``[T, ...]``; None where no step is special."""
 
-    valid: Array | None  # the step counts: it is no padding, and no mask leaves it out
+    valid: Array | None  # the step counts: it is not padding, and no mask leaves it out
     reset: Array | None  # the state is reset before the step
 
 

@@ -48,7 +48,7 @@ def record_steps(
     def back(g: Scaled, *, adjoints_only: bool = False) -> Backward:
         valid = run.marks.valid
         if valid is not None:
-            # The outputs in the padding are no part of the loss, whatever the loss makes of them.
+            # The outputs in the padding are not part of the loss, whatever the loss makes of them.
             mantissa = select(valid, g.mantissa, jnp.zeros_like(g.mantissa))
             g = Scaled(mantissa, g.exponent)
         start = None if adjoints_only else zero(params, ())

@@ -280,7 +280,7 @@ def _arrays(state_dict: Mapping[str, Any]) -> dict[str, np.ndarray]:
     for key in state_dict:
         if not isinstance(key, str):
             raise ValueError(
-                f"state_dict has the key {key!r}, which is no name; give module.state_dict()"
+                f"state_dict has the key {key!r}, which is not a name; give module.state_dict()"
             )
         match = _NAME.fullmatch(key)
         if match is None:

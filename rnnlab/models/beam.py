@@ -54,7 +54,7 @@ def beam_search(
 
     Raises:
         ValueError: for numbers below 1, a prompt that is not ``[T]``, an ``allowed`` that is not
-            ``[V]`` or allows nothing, and a model that is no language model.
+            ``[V]`` or allows nothing, and a model that is not a language model.
 
     >>> import rnnlab
     >>> model = rnnlab.models.language_model(rnnlab.GRU(8), 5)

@@ -186,9 +186,9 @@ def ctc_transcriber(
         engine: how the cell runs, as in :func:`rnnlab.unroll`.
 
     Raises:
-        ValueError: as for a tagger, and for a blank that is no class; in ``fit``, ``evaluate`` and
-            ``check_batch``, for a sequence with fewer frames than its labels and a blank between
-            equal neighbours need. In compiled code its loss is NaN.
+        ValueError: as for a tagger, and for a blank that is not a class; in ``fit``, ``evaluate``
+            and ``check_batch``, for a sequence with fewer frames than its labels and a blank
+            between equal neighbours need. In compiled code its loss is NaN.
     """
     return CtcTranscriber(
         cell=cell,

@@ -92,7 +92,7 @@ def sample(
 
     Raises:
         ValueError: for numbers out of range, a prompt that is not ``[T, B]``, an ``allowed`` that
-            is not ``[V]`` or allows nothing, and a model that is no language model.
+            is not ``[V]`` or allows nothing, and a model that is not a language model.
 
     >>> import rnnlab
     >>> model = rnnlab.models.language_model(rnnlab.GRU(8), 5)
@@ -182,7 +182,7 @@ def _check_filters(top_k: int | None, top_p: float | None) -> None:
 
 
 def prompt_codes(prompt: Array, symbols: int) -> Array:
-    """``prompt`` as codes ``[T, B]``; ValueError for a code that is no symbol."""
+    """``prompt`` as codes ``[T, B]``; ValueError for a code that is not a symbol."""
     prompt = _check.array("prompt", prompt)
     if prompt.ndim != 2 or not prompt.size or not jnp.issubdtype(prompt.dtype, jnp.integer):
         raise ValueError(

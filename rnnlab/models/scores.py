@@ -39,7 +39,7 @@ def classification(logits: Array, labels: Array, counts: Array | None) -> Scored
         counts: ``[...]``, which labels count; None for all.
 
     Raises:
-        ValueError: for labels that are no whole numbers or have another shape.
+        ValueError: for labels that are not whole numbers or have another shape.
     """
     check_labels(labels, logits.shape)
     value = cross_entropy(logits, labels, counts)

@@ -228,7 +228,7 @@ def _read_lines(path: Path) -> Iterable[Record]:
             record["step"] = int(record["step"])
         except (ValueError, TypeError, KeyError, OverflowError):
             raise ValueError(
-                f"{path}, line {index} is no record of a step; restore the file from a copy"
+                f"{path}, line {index} is not a record of a step; restore the file from a copy"
             ) from None
         yield record
 

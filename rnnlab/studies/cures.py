@@ -98,7 +98,7 @@ def units(settings: CuresSettings) -> list[Unit]:
     for name in settings.cures:
         if name not in names:
             raise ValueError(
-                f"{name} is no cure for {settings.cell}; choose from {', '.join(names)}"
+                f"{name} is not a cure for {settings.cell}; choose from {', '.join(names)}"
             )
         least = CURES[name].least_batch
         if settings.batch_size < least:

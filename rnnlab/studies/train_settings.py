@@ -162,7 +162,7 @@ def from_mapping(values: Mapping[str, Any], base: TrainSettings | None = None) -
         if name in _OPTIONAL and str(value) in ("none", "None"):
             values = {**values, name: None}
         is_whole = isinstance(value, int) and not isinstance(value, bool)
-        # A larger one is no finite float, and the check of its setting says so.
+        # A larger one is not a finite float, and the check of its setting says so.
         if is_whole and _takes_floats(name) and abs(value) < sys.float_info.max:
             values = {**values, name: float(value)}
     return dataclasses.replace(base or TrainSettings(), **values)

@@ -67,7 +67,7 @@ class Task:
     def sample(self, key: Key, batch_size: int) -> Batch:
         """A fresh batch of ``batch_size`` examples.
 
-        ValueError for what is no JAX key, and a size below 1.
+        ValueError for what is not a JAX key, and a size below 1.
         """
         _check.key("key", key)
         return self.draw(key, _check.positive_int("batch_size", batch_size))

@@ -81,7 +81,7 @@ def noise_free_long_lag(delay: int = 100, *, only_last: bool = False) -> NoiseFr
 
     The baseline is ln 2/p, and ln 2 with ``only_last``: a predictor that sees only the current
     symbol knows the next one, except after aₙ, where x and y are equally likely. The floor is
-    0: the first symbol, which nothing predicts, is no target. Solved means a loss of at most a
+    0: the first symbol, which nothing predicts, is not a target. Solved means a loss of at most a
     hundredth of the baseline; the paper asks for outputs within .25 of the target at every step.
 
     >>> import jax

@@ -108,7 +108,7 @@ def legal(codes: Array) -> Array:
         codes: ``[T, ...]``, whole numbers in 0..6.
 
     Raises:
-        ValueError: for codes that are no whole numbers.
+        ValueError: for codes that are not whole numbers.
     """
     codes = _check.codes("codes", codes)
     follow = jnp.asarray(FOLLOW)

@@ -66,7 +66,7 @@ def read_folder(folder: str | Path, *, suffix: str = ".txt", skip_empty: bool = 
     if not isinstance(suffix, str) or set(suffix) & set("*?[]/\\"):
         raise ValueError(f"suffix is {suffix!r}; give the end of the files' names, such as '.txt'")
     if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder; give one that has a folder for each label")
+        raise ValueError(f"{folder} is not a folder; give one that has a folder for each label")
     found = []
     for path in sorted(folder.glob(f"*/*{suffix}")):
         text = decode_utf8(path, read_bytes(path, "a UTF-8 text file"))

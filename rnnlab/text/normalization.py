@@ -106,7 +106,7 @@ def replace_numbers(text: str, token: str = "<number>") -> str:
 
 
 def remove_punctuation(text: str, keep: str = "") -> str:
-    """``text`` with a space for each character that is no letter, digit or white space.
+    """``text`` with a space for each character that is not a letter, digit or white space.
 
     Placeholders such as "<number>" are kept, and so are marks and joiners inside a word.
 

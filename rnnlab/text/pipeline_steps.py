@@ -51,8 +51,8 @@ def step_to_json(place: int, step: Callable[[Any], Any]) -> dict[str, Any]:
         function, settings = step.func, step.keywords
     if _FUNCTIONS.get(step_name(function)) is not function:
         raise ValueError(
-            f"{where}, is no function of rnnlab.text (or has settings without a keyword), so that "
-            "it cannot be saved; leave it out and apply it yourself"
+            f"{where}, is not a function of rnnlab.text (or has settings without a keyword), so "
+            "that it cannot be saved; leave it out and apply it yourself"
         )
     plain = {name: _plain(f"{where}: {name}", value) for name, value in settings.items()}
     return {"step": step_name(function), "settings": plain}
@@ -85,8 +85,8 @@ def step_from_json(where: str, content: Any) -> Callable[[Any], Any]:
         return Subwords.from_json(content, where)
     if not isinstance(name, str) or name not in _FUNCTIONS:
         raise ValueError(
-            f"{where} is {name!r}, which is no function of this rnnlab.text; install the version "
-            "that saved it"
+            f"{where} is {name!r}, which is not a function of this rnnlab.text; install the "
+            "version that saved it"
         )
     function, settings = _FUNCTIONS[name], content.get("settings", {})
     try:

@@ -66,7 +66,7 @@ class Subwords:
         return Vocabulary(tuple(sorted(codes, key=codes.__getitem__)))
 
     def __call__(self, text: str) -> list[str]:
-        """The pieces of a text; ValueError for a lone surrogate, which is no character."""
+        """The pieces of a text; ValueError for a lone surrogate, which is not a character."""
         return self._encoding(text).tokens
 
     def encode(self, text: str) -> np.ndarray:
@@ -163,7 +163,7 @@ def train_subwords(
 def _utf8(name: str, text: str) -> str:
     if not is_utf8(as_text(text)):
         raise ValueError(
-            f"{name} has a lone surrogate, which is no character; leave it out, for example by "
+            f"{name} has a lone surrogate, which is not a character; leave it out, for example by "
             "text.encode('utf-8', 'ignore').decode()"
         )
     return text

@@ -79,7 +79,7 @@ def log_likelihood(model: HiddenMarkov, codes: Any, lengths: Any = None) -> np.n
         lengths: ``[B]``, in 1..T; None where all sequences have T steps.
 
     Raises:
-        ValueError: for parameters that are no distributions, and symbols that the model lacks.
+        ValueError: for parameters that are not distributions, and symbols that the model lacks.
         ImportError: where hmmlearn is not installed.
     """
     estimator, sequences = _prepared(model, codes, lengths)
@@ -100,7 +100,7 @@ def smooth(model: HiddenMarkov, codes: Any) -> np.ndarray:
         codes: symbols ``[T, B]``, whole numbers in 0..V−1.
 
     Raises:
-        ValueError: for parameters that are no distributions, symbols that the model lacks, and
+        ValueError: for parameters that are not distributions, symbols that the model lacks, and
             sequences that it cannot emit.
         ImportError: where hmmlearn is not installed.
     """
@@ -144,7 +144,7 @@ def next_symbols(model: HiddenMarkov, codes: Any) -> np.ndarray:
         codes: symbols ``[T, B]``, whole numbers in 0..V−1.
 
     Raises:
-        ValueError: for parameters that are no distributions, and symbols that the model lacks.
+        ValueError: for parameters that are not distributions, and symbols that the model lacks.
     """
     model = _checked(model)
     codes = _codes(codes, model.emissions.shape[1])
@@ -320,7 +320,7 @@ def _checked(model: Any) -> HiddenMarkov:
     for name, rows in zip(model._fields, arrays, strict=True):
         if (rows < 0).any() or not np.allclose(rows.sum(axis=-1), 1):
             raise ValueError(
-                f"{name} has a row that is no distribution; its entries must be at least 0 and sum "
-                "to 1"
+                f"{name} has a row that is not a distribution; its entries must be at least 0 and "
+                "sum to 1"
             )
     return HiddenMarkov(*arrays)

@@ -95,7 +95,7 @@ def stationary_covariance(transition: Any, state_covariance: Any) -> np.ndarray:
     array([[4.]])
 
     Raises:
-        ValueError: for a system that does not decay, and a Q that is no covariance.
+        ValueError: for a system that does not decay, and a Q that is not a covariance.
     """
     transition = np.asarray(transition, float)
     if transition.ndim != 2 or transition.shape[0] != transition.shape[1]:
@@ -122,7 +122,7 @@ def kalman_filter(model: LinearGaussian, ys: Any) -> Filtered:
     (array([0. , 0.5]), array([2. , 2.5]))
 
     Raises:
-        ValueError: for shapes that do not fit, matrices that are no covariances, and numbers that
+        ValueError: for shapes that do not fit, matrices that are not covariances, and numbers that
             are not finite.
         ImportError: where statsmodels is not installed.
     """

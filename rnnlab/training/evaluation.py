@@ -90,7 +90,7 @@ def evaluate(
 
 def checked_data(loss: Loss, data: Any) -> Any:
     """``data`` with checks of its batches, where ``loss`` belongs to a model that checks them."""
-    # Inside compiled code a label out of range is no error: it gives NaN.
+    # Inside compiled code a label out of range is not an error: it gives NaN.
     check = getattr(getattr(loss, "__self__", None), "check_batch", None)
     return data if check is None else _CheckedData(data, check)
 

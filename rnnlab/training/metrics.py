@@ -211,7 +211,7 @@ def _measurement(name: str, value: Any) -> Any:
         return [_measurement(name, part) for part in value]
     array = np.asarray(value)
     if array.dtype.kind not in "biuf":
-        # The floats of JAX with 16 bits are no floats of NumPy.
+        # The floats of JAX with 16 bits are not floats of NumPy.
         if not jnp.issubdtype(array.dtype, jnp.floating):
             raise ValueError(
                 f"watch.measure returned {_check.brief(value)} as {name!r}; give a number or an "

@@ -80,7 +80,7 @@ def bptt_contributions(
 
     ∂L/∂θ = Σₜ Σₖ≤ₜ ∂E_t/∂sₜ · ∂sₜ/∂sₖ · ∂⁺sₖ/∂θ (Pascanu, Mikolov & Bengio 2013, arXiv 1211.5063,
     eq. 3–5): the part of the gradient of the loss E_t at step t that comes from the weights as they
-    acted at step k. For a loss that is no sum over steps, E_t stands for all that enters through
+    acted at step k. For a loss that is not a sum over steps, E_t stands for all that enters through
     yₜ. One pass back through time carries the adjoints of all rows in parallel, each with an
     exponent for every example, so that no lag is too long; norms come from Gram matrices of the
     batch where the cell allows it.

@@ -181,7 +181,7 @@ def gradient_flow(
     that of the whole state, since an LSTM's gradient travels through c as well as h. Where the loss
     enters at one step, that is the pass above. Where it enters at several, as in a language model,
     a second pass follows the adjoints alone, each example from a different loss step in the half
-    with the longest history; for a loss that is no sum over steps, E stands for all that enters
+    with the longest history; for a loss that is not a sum over steps, E stands for all that enters
     through one yₜ.
 
     Args:

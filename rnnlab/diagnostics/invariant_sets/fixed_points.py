@@ -237,7 +237,7 @@ def _select(
     for point in points:
         distances = np.linalg.norm(states - states[point], axis=1)
         to_nearest = np.minimum(to_nearest, distances)
-    # Rounding may stop a start beside a point, with q above the tolerance: it is no slow point.
+    # Rounding may stop a start beside a point, with q above the tolerance: it is not a slow point.
     again = near & ((solved | (q <= slow)) & (to_nearest <= unique))
     lingering = near & ~solved & ~again & (q <= slow)
     outlier = np.isfinite(q) & ~near

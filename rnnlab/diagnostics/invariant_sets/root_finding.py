@@ -154,7 +154,7 @@ def descend(
         # One array for all that is kept: each scatter costs as much to compile as a cell.
         columns = [slots.h, slots.q[:, None], spread[:, None]]
         reached = jnp.concatenate(columns, axis=1)
-        # Slots without a start have index S, which is no row: they are dropped.
+        # Slots without a start have index S, which is not a row: they are dropped.
         ends = ends.at[slots.start].set(reached, mode="drop")
         slots = _mark_done(task, slots, spread)
         return ends, slots, assigned
@@ -291,7 +291,7 @@ def _evaluate(task: Task, slots: Slots) -> Slots:
     control = jnp.where(task.transient, dt, damping)
     reached = slots._replace(h=slots.trial, g=g, model=model, q=q)
     slots = select(good, reached, slots)
-    # The first state is no step, so its success says nothing about the damping or the time step.
+    # The first state is not a step, so its success says nothing about the damping or the time step.
     return slots._replace(
         control=jnp.where(slots.fresh, slots.control, control),
         fresh=slots.fresh & ~good,

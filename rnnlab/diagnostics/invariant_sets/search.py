@@ -74,7 +74,7 @@ class Search(NamedTuple):
     box: Box | None
     # the mean of the starts, [n]
     centre: np.ndarray
-    # the largest distance from the centre that is no outlier
+    # the largest distance from the centre that is not an outlier
     reach: float
 
 
@@ -85,7 +85,7 @@ class Reached(NamedTuple):
     q: np.ndarray  # [S]
     # the largest q of a solution at each state, [S]
     limit: np.ndarray
-    # whether it is no outlier, [S]
+    # whether it is not an outlier, [S]
     near: np.ndarray
     # whether q is at most the limit, [S]
     solved: np.ndarray

@@ -47,7 +47,7 @@ class LyapunovSpectrum(NamedTuple):
             :func:`entropy_rate`; 0 where ``stuck``.
         stuck: whether the state ends at rest on an unstable fixed point, ``[...]``, booleans. It
             started there, or rounding put it there, and the exponents are those of that point, at
-            least for the last steps: a positive λ₁ is no sign of chaos.
+            least for the last steps: a positive λ₁ is not a sign of chaos.
     """
 
     exponents: Array

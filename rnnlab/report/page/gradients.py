@@ -180,7 +180,7 @@ def _contribution_heat(ts: list, ks: list, grid: np.ndarray) -> Record:
     }
     heat = elements.heat(ks, ts, grid, bar, "t = %{y}, k = %{x}<br>10<sup>%{z:.2f}</sup>")
     heat["colorscale"] = "Cividis"
-    # Infinite limits, as of no finite value, are no JSON.
+    # Infinite limits, as of no finite value, are not JSON.
     if finite.size:
         heat |= {"zmin": bottom, "zmax": top}
     return heat

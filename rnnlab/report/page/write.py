@@ -56,7 +56,7 @@ def write_page(folder: Path) -> Path:
     with _one_sentence(folder):
         text = _text(sections, configs, faults(folder))
     page = folder / store.PAGE
-    # A name in the command may hold bytes that are no UTF-8. They become question marks; the page
+    # A name in the command may hold bytes that are not UTF-8. They become question marks; the page
     # could not be written otherwise.
     encoded = text.encode("utf-8", "replace")
     write_text(page, encoded.decode("utf-8"))
