@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from rnnlab.embeddings.binary_files import read_word2vec_binary as read_word2vec_binary
     from rnnlab.embeddings.character_ngrams import NGramVectors as NGramVectors
     from rnnlab.embeddings.cooccurrence import glove as glove
-    from rnnlab.embeddings.judging import AnalogyScore as AnalogyScore
-    from rnnlab.embeddings.judging import RatedPair as RatedPair
-    from rnnlab.embeddings.judging import Similarity as Similarity
-    from rnnlab.embeddings.judging import analogy_accuracy as analogy_accuracy
-    from rnnlab.embeddings.judging import gensim_data as gensim_data
-    from rnnlab.embeddings.judging import read_analogies as read_analogies
-    from rnnlab.embeddings.judging import read_pairs as read_pairs
-    from rnnlab.embeddings.judging import word_similarity as word_similarity
+    from rnnlab.embeddings.evaluation import AnalogyScore as AnalogyScore
+    from rnnlab.embeddings.evaluation import RatedPair as RatedPair
+    from rnnlab.embeddings.evaluation import Similarity as Similarity
+    from rnnlab.embeddings.evaluation import analogy_accuracy as analogy_accuracy
+    from rnnlab.embeddings.evaluation import gensim_data as gensim_data
+    from rnnlab.embeddings.evaluation import read_analogies as read_analogies
+    from rnnlab.embeddings.evaluation import read_pairs as read_pairs
+    from rnnlab.embeddings.evaluation import word_similarity as word_similarity
     from rnnlab.embeddings.neighbours import Neighbour as Neighbour
     from rnnlab.embeddings.saved_vectors import load_embeddings as load_embeddings
     from rnnlab.embeddings.skip_gram import Trained as Trained
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from rnnlab.embeddings.vectors import Selected as Selected
 
 _HOME = {
-    "AnalogyScore": "judging",
+    "AnalogyScore": "evaluation",
     "Bert": "bert_model",
     "BertConfig": "bert_network",
     "BertParams": "bert_network",
@@ -45,26 +45,26 @@ _HOME = {
     "Encoded": "bert_inputs",
     "NGramVectors": "character_ngrams",
     "Neighbour": "neighbours",
-    "RatedPair": "judging",
+    "RatedPair": "evaluation",
     "Selected": "vectors",
-    "Similarity": "judging",
+    "Similarity": "evaluation",
     "Trained": "skip_gram",
     "aligned": "aligning",
-    "analogy_accuracy": "judging",
+    "analogy_accuracy": "evaluation",
     "bert": "bert_model",
     "char_ngrams": "skip_gram",
     "fasttext": "skip_gram",
-    "gensim_data": "judging",
+    "gensim_data": "evaluation",
     "glove": "cooccurrence",
     "load_embeddings": "saved_vectors",
-    "read_analogies": "judging",
+    "read_analogies": "evaluation",
     "read_fasttext": "binary_files",
     "read_glove": "text_files",
-    "read_pairs": "judging",
+    "read_pairs": "evaluation",
     "read_word2vec_binary": "binary_files",
     "read_word2vec_text": "text_files",
     "word2vec": "skip_gram",
-    "word_similarity": "judging",
+    "word_similarity": "evaluation",
 }
 
 __all__ = [*_HOME]
