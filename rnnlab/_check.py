@@ -140,12 +140,16 @@ def fraction(name: str, value: float, *, closed: bool) -> float:
     return value
 
 
-def function(name: str, value: object) -> None:
-    """ValueError unless ``value`` can be called."""
+def function(name: str, value: object, example: str = "") -> None:
+    """ValueError, with an ``example`` where there is one, unless ``value`` can be called."""
     if not callable(value):
-        raise ValueError(
-            f"{name} is {brief(value)}; it must be a function, such as one of rnnlab.initializers"
-        )
+        such_as = f", such as {example}" if example else ""
+        raise ValueError(f"{name} is {brief(value)}; it must be a function{such_as}")
+
+
+def initializer(name: str, value: object) -> None:
+    """ValueError unless ``value`` can be called."""
+    function(name, value, "one of rnnlab.initializers")
 
 
 def drawn(name: str, value: Any, shape: tuple[int, ...]) -> Array:

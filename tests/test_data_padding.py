@@ -235,7 +235,8 @@ def slow_best_fit(sizes, capacity):
         ([[1, 2], [1, 2]], [0.5, np.nan], r"targets\[1\].* is nan"),
         ([[1, 2], [1, 2, 3]], [[1, 2], [1, 2, 3, 4]], r"targets\[1\] has shape \(4,\), but seq"),
         ([[1, 2], [1, 2, 3]], [[1, 2], 3], r"targets\[1\] has shape \(\), but sequences\[1\]"),
-        ([["a"], ["b"]], [0, 1], r"sequences\[0\] is text; give numbers"),
+        ([["a"], ["b"]], [0, 1], r"sequences\[0\] is text; .* of a rnnlab\.text\.Vocabulary"),
+        ([[1], [2]], ["a", "b"], r"targets\[0\] is text; .*, and 0, 1, \.\.\. for labels"),
         ([[1] * 9, [1] * 11], [0, 1], r"sequences\[1\] has 11 steps, but"),
     ],
 )

@@ -53,7 +53,7 @@ def test_unknown_words_get_the_vector_of_unk():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: small().nearest("zz"), "the vector is zero"),
+        (lambda: small().nearest("zz"), "'zz' is not in the vocabulary"),
         (lambda: small().nearest("d"), "the vector is zero"),
         (lambda: small().nearest([np.nan, 1]), "without NaN"),
         (lambda: small().nearest([1e300, 1]), "without NaN"),

@@ -163,6 +163,12 @@ def test_evaluation_needs_batches(given, words):
     one_sentence(lambda: evaluate(loss, jnp.zeros(3), *given), *words)
 
 
+def test_evaluation_needs_the_parts_of_a_model_and_of_a_run():
+    run = fit(None, TEN, SGD, steps=1, **START)
+    one_sentence(lambda: evaluate(loss, run, TEN), "give its parameters, such as run.params")
+    one_sentence(lambda: evaluate(object(), run.params, TEN), "a function, such as model.loss")
+
+
 def test_evaluation_of_a_carried_loss_needs_the_carry():
     one_sentence(lambda: evaluate(carried, jnp.zeros(3), TEN), "loss takes a carry", "give carry=")
     one_sentence(

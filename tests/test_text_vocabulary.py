@@ -108,6 +108,24 @@ def test_a_folder_for_each_label(folder):
     assert repr(documents) == "Documents(texts=3, labels={'neg': 1, 'pos': 2})"
 
 
+def test_folders_that_are_no_labels_are_left_out(folder):
+    (folder / "unsup").mkdir()
+    (folder / "unsup" / "0.txt").write_text("without a label")
+    (folder / "empty").mkdir()
+    assert text.read_folder(folder).label_names == ("neg", "pos", "unsup")
+    documents = text.read_folder(folder, labels=["pos", "neg"])
+    assert documents.texts == ("bad", "good", "fine\n")
+    assert documents.label_names == ("neg", "pos")
+    for labels, words in (
+        (["neg", "po"], "no files for the label 'po'; choose among neg, pos, unsup"),
+        (["neg", "empty"], "no files for the label 'empty'"),
+        ("pos", "labels is 'pos'; give a list of folders"),
+        ([], "labels is "),
+    ):
+        with pytest.raises(ValueError, match=words):
+            text.read_folder(folder, labels=labels)
+
+
 def test_bad_files_of_a_folder_are_named(folder):
     (folder / "pos" / "2.txt").write_bytes(b"first line\nsecond \xe9")
     with pytest.raises(ValueError, match=r"2.txt is not UTF-8 \(line 2, byte 8: 0xe9\)"):
@@ -126,7 +144,10 @@ def test_bad_files_of_a_folder_are_named(folder):
     ("content", "words"),
     [
         (b"text,sentiment\na,b\n", "line 1: there is no column 'label' among text, sentiment"),
-        (b"", "line 1: there is no column 'text'"),
+        (b"text,sentiment\na,b\n", "give the names of the two columns with text= and label="),
+        (b"", "line 1 is empty; give a header"),
+        (b"text;label\na;b\n", "give delimiter=';'"),
+        (b"text\tlabel\na\tb\n", r"give delimiter='\\t'"),
         (b"text,label\n", "has no rows"),
         (b'text,label\n"a\nb",pos\nc\n', "line 4: 1 cells, but the header has 2"),
         (b"text,label\na,b,pos\n", "line 2: 3 cells"),

@@ -150,16 +150,16 @@ class Recurrent:
             object.__setattr__(self, "dtype", _check.float_dtype("dtype", self.dtype))
 
     def _check_initializers(self) -> None:
-        _check.function("kernel_init", self.kernel_init)
-        _check.function("recurrent_init", self.recurrent_init)
+        _check.initializer("kernel_init", self.kernel_init)
+        _check.initializer("recurrent_init", self.recurrent_init)
         if self.bias_init is not None:
-            _check.function("bias_init", self.bias_init)
+            _check.initializer("bias_init", self.bias_init)
             if not self.bias:
                 raise ValueError(
                     "bias_init is given, but bias=False leaves no bias; leave one of the two out"
                 )
         if self.recurrent_bias_init is not None:
-            _check.function("recurrent_bias_init", self.recurrent_bias_init)
+            _check.initializer("recurrent_bias_init", self.recurrent_bias_init)
             if not self.recurrent_bias:
                 raise ValueError(
                     "recurrent_bias_init is given, but there is no second bias; add "

@@ -51,7 +51,7 @@ class Readout:
 
     def __post_init__(self) -> None:
         _check.positive_int("output_size", self.output_size)
-        _check.function("kernel_init", self.kernel_init)
+        _check.initializer("kernel_init", self.kernel_init)
         _check.flag("bias", self.bias)
         param_dtype = _check.float_dtype("param_dtype", self.param_dtype)
         object.__setattr__(self, "param_dtype", param_dtype)

@@ -196,8 +196,8 @@ def as_array(name: str, value: Any) -> np.ndarray:
         raise ValueError(f"{name} is not an array of numbers; give one of NumPy or JAX") from None
     if array.dtype.kind in "US":
         raise ValueError(
-            f"{name} is text; give numbers, such as the codes of "
-            "rnnlab.data.encode(text, {}, size=128)"
+            f"{name} is text; give numbers, such as the codes of a rnnlab.text.Vocabulary or of "
+            "rnnlab.data.encode(text, {}, size=128), and 0, 1, ... for labels"
         )
     # By kind, since bfloat16 is not a subtype of NumPy's numbers.
     if array.dtype.kind in "OUSM":

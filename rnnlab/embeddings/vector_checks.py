@@ -66,12 +66,19 @@ def checked_spelling(word: str, value: Any, size: int) -> np.ndarray:
     return vector
 
 
-def checked_query(value: Any, size: int) -> np.ndarray:
-    """A vector ``[D]`` as float32; ValueError for another shape, NaN, infinity and zero."""
+def checked_query(value: Any, size: int, unknown: Any = None) -> np.ndarray:
+    """A vector ``[D]`` as float32; ValueError for another shape, NaN, infinity and zero.
+
+    ``unknown`` is the word, if it is not in the vocabulary.
+    """
     vector = as_floats("the vector", value)
     if vector.shape != (size,) or not np.isfinite(vector).all():
         raise ValueError(
             f"the vector has shape {vector.shape}; it must be ({size},), without NaN or infinity"
+        )
+    if not vector.any() and unknown is not None:
+        raise ValueError(
+            f"{unknown!r} is not in the vocabulary, and its vector is zero; give a word that is"
         )
     if not vector.any():
         raise ValueError("the vector is zero, which has no direction; give another vector or word")

@@ -136,7 +136,8 @@ class Embeddings:
         _check.positive_int("count", count)
         is_word = isinstance(word, str)
         code = self.vocabulary.code(word) if is_word else None
-        vector = checked_query(self.vector(word) if is_word else word, self.size)
+        unknown = word if is_word and code is None else None
+        vector = checked_query(self.vector(word) if is_word else word, self.size, unknown)
         left_out = () if code is None else (code,)
         return best(self.vocabulary, self._directions @ directions(vector), left_out, count)
 

@@ -3,7 +3,7 @@
 import collections
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,10 +39,17 @@ class _Labelled(NamedTuple):
     source: str
 
 
-def read_folder(folder: str | Path, *, suffix: str = ".txt", skip_empty: bool = False) -> Documents:
+def read_folder(
+    folder: str | Path,
+    *,
+    labels: Sequence[str] | None = None,
+    suffix: str = ".txt",
+    skip_empty: bool = False,
+) -> Documents:
     """The texts of a folder with a subfolder for each label.
 
-    The reviews of Maas et al. (2011) have this form. Texts are sorted by label and file name.
+    The reviews of Maas et al. (2011) have this form. Texts are sorted by label and file name, so
+    shuffle them before you split them.
 
     >>> import pathlib, tempfile
     >>> folder = pathlib.Path(tempfile.mkdtemp())
@@ -55,20 +62,25 @@ def read_folder(folder: str | Path, *, suffix: str = ".txt", skip_empty: bool = 
     Args:
         folder: its subfolders are the labels; other files, and subfolders without files to read,
             are ignored.
+        labels: the subfolders to read; by default all. ``aclImdb/train`` has reviews without a
+            label in a third one, ``unsup``.
         suffix: the end of the names of the files to read.
         skip_empty: True leaves out files without text.
 
     Raises:
-        ValueError: for a folder that cannot be read or has no such files, and a file that is empty
-            or not UTF-8, with its line.
+        ValueError: for a folder that cannot be read or has no such files, a label without files,
+            and a file that is empty or not UTF-8, with its line.
     """
     folder = as_path(folder)
     if not isinstance(suffix, str) or set(suffix) & set("*?[]/\\"):
         raise ValueError(f"suffix is {suffix!r}; give the end of the files' names, such as '.txt'")
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder; give one that has a folder for each label")
+    paths = sorted(folder.glob(f"*/*{suffix}"))
+    if labels is not None:
+        paths = _of_labels(folder, paths, labels)
     found = []
-    for path in sorted(folder.glob(f"*/*{suffix}")):
+    for path in paths:
         text = decode_utf8(path, read_bytes(path, "a UTF-8 text file"))
         found.append(_Labelled(text, path.parent.name, str(path)))
     if not found:
@@ -77,6 +89,17 @@ def read_folder(folder: str | Path, *, suffix: str = ".txt", skip_empty: bool = 
             "or another suffix"
         )
     return _collected(found, skip_empty)
+
+
+def _of_labels(folder: Path, paths: list[Path], labels: Sequence[str]) -> list[Path]:
+    if isinstance(labels, str) or not labels:
+        raise ValueError(f"labels is {labels!r}; give a list of folders, such as ['neg', 'pos']")
+    present = {path.parent.name for path in paths}
+    for label in labels:
+        if label not in present:
+            among = ", ".join(sorted(present)) or "no folder"
+            raise ValueError(f"{folder} has no files for the label {label!r}; choose among {among}")
+    return [path for path in paths if path.parent.name in labels]
 
 
 def read_csv(
@@ -123,12 +146,14 @@ def _rows(path: Path, content: str, text: str, label: str, delimiter: str) -> It
     reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
     try:
         header = next(reader, [])
+        if not header:
+            raise ValueError(f"{path}, line 1 is empty; give a header with the names of columns")
         for column in (text, label):
             if header.count(column) != 1:
                 fault = "are two columns" if column in header else "is no column"
                 raise ValueError(
                     f"{path}, line 1: there {fault} {column!r} among {', '.join(header)}; "
-                    "give the names of the text and the label"
+                    f"{_header_fix(header)}"
                 )
         start = reader.line_num + 1
         for row in reader:
@@ -145,6 +170,13 @@ def _rows(path: Path, content: str, text: str, label: str, delimiter: str) -> It
             start = reader.line_num + 1
     except csv.Error as error:
         raise ValueError(f"{path}, line {reader.line_num}: {error}; close its quotes") from None
+
+
+def _header_fix(header: list[str]) -> str:
+    for character in ";\t|":
+        if len(header) == 1 and character in header[0]:
+            return f"give delimiter={character!r}"
+    return "give the names of the two columns with text= and label="
 
 
 def _collected(found: list[_Labelled], skip_empty: bool) -> Documents:

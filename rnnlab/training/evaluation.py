@@ -54,8 +54,8 @@ def evaluate(
         The means by name, "loss" among them, as Python numbers.
 
     Raises:
-        ValueError: for a loss that takes other arguments, for no batches, and where no target of
-            any batch counts.
+        ValueError: for a loss that takes other arguments, a whole run as params, for no batches,
+            and where no target of any batch counts.
 
     >>> import jax.numpy as jnp
     >>> def loss(params, batch, key):
@@ -64,6 +64,8 @@ def evaluate(
     {'loss': 5.0}
     """
     check_loss(loss, carry is not None, "carry=..., such as model.initial_state(batch_size)")
+    if hasattr(params, "best_params"):
+        raise ValueError("params is the result of fit; give its parameters, such as run.params")
     batches = batch_count("batches", data, batches)
     measure = _measured(loss)
     data = checked_data(loss, data)

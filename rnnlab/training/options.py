@@ -133,7 +133,7 @@ def check_parts(
                 "of rnnlab.models, or both loss and params"
             )
     if loss is not None:
-        _check.function("loss", loss)
+        _check.function("loss", loss, "model.loss")
     if not callable(getattr(optimiser, "init", None)):
         raise ValueError(
             f"optimiser is {_check.brief(optimiser)}; give a transformation of optax, such as "

@@ -168,7 +168,7 @@ def check_loss(loss: Any, carried: bool, option: str) -> None:
 
     ``option`` says how a carry is given.
     """
-    _check.function("loss", loss)
+    _check.function("loss", loss, "model.loss")
     count = 4 if carried else 3
     if _takes(loss, count):
         return
