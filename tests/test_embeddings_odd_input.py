@@ -198,7 +198,7 @@ def test_a_model_of_fasttext_that_is_cut_short(tmp_path):
     one_sentence(lambda: read_fasttext(path).vector(LONE), "lone surrogate")
     for count in (0, 8, 1000, len(content) // 2):
         path.write_bytes(content[:count])
-        one_sentence(lambda: read_fasttext(path), str(path), "no binary model of FastText")
+        one_sentence(lambda: read_fasttext(path), str(path), "is not a binary model of FastText")
 
 
 @pytest.mark.parametrize(
