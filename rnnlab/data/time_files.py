@@ -158,7 +158,7 @@ def _layout(
     others = [index for index in range(len(first)) if index not in time_indices]
     chosen = others if columns is None else chosen_columns(path, columns, header, len(first))
     if not chosen:
-        raise ValueError(f"{path} has no column beside the time; give a file with numbers")
+        raise ValueError(f"{path} has no column beside the time; {_hint(first, delimiter)}")
     return Layout(
         path=path,
         has_header=is_header,
@@ -168,3 +168,11 @@ def _layout(
         names=tuple(header[index] if header else str(index) for index in chosen),
         delimiter=delimiter,
     )
+
+
+def _hint(first: list[str], delimiter: str) -> str:
+    """What to give where the first row has one cell."""
+    for other in (";", "\t", "|", ","):
+        if other != delimiter and other in first[0]:
+            return f"give delimiter={other!r}"
+    return "give a file with numbers"
