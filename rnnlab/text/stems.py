@@ -51,8 +51,8 @@ def lemmatize(tokens: Sequence[str], language: str = "en") -> list[str]:
     """The lemma of each word, its form in a dictionary, by simplemma.
 
     The results are words. Only the word itself counts, not its part of speech in the sentence:
-    "saw" has one lemma, as a noun and as a verb. Once its dictionary is loaded, this is about three
-    times as fast as Porter's :func:`stem` (measured in ``experiments/text_processing``).
+    "saw" has one lemma, as a noun and as a verb. Once its dictionary is loaded, this is about as
+    fast as :func:`stem` (measured in ``experiments/text_processing``).
 
     >>> lemmatize(["mice", "went", "better", "studies"])
     ['mouse', 'go', 'good', 'study']
