@@ -15,11 +15,12 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from rnnlab.studies.records import write_json
 
@@ -124,6 +125,16 @@ def table() -> str:
 def first_sentence(text: str) -> str:
     """The text up to the first full stop that a capital letter follows."""
     return re.split(r"(?<=\.) (?=[A-Z])", text)[0]
+
+
+def spread(values: Sequence[float] | np.ndarray, form: str = ".1%") -> str:
+    """The mean of the seeds and, for several, the range.
+
+    >>> spread([0.25, 0.5]), spread([-1.0], "+.2f")
+    ('37.5% (25.0% to 50.0%)', '−1.00')
+    """
+    mean, low, high = (format(value, form) for value in (np.mean(values), min(values), max(values)))
+    return (mean if len(values) == 1 else f"{mean} ({low} to {high})").replace("-", "−")
 
 
 def answer(folder: Path) -> str:

@@ -9,6 +9,7 @@ import optax
 from sklearn.linear_model import LogisticRegression
 
 import rnnlab
+from experiments.training import decayed_adam
 from rnnlab import text
 from rnnlab.data import Batch, batches
 from rnnlab.models import classifier
@@ -136,8 +137,7 @@ def network(
         return params if matrix is None else params._replace(embedding=matrix)
 
     def optimiser() -> optax.GradientTransformation:
-        schedule = optax.cosine_decay_schedule(LEARNING_RATE, size.updates)
-        adam = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
+        adam = decayed_adam(LEARNING_RATE, size.updates)
         return frozen(adam, ["embedding"]) if is_frozen else adam
 
     seeds = {"seed": range(size.seeds)}

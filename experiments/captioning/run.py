@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import optax
 from matplotlib.axes import Axes
 from sklearn.svm import SVC
 
@@ -28,12 +27,12 @@ from experiments.captioning.data import (
     spelled,
     two_digits,
 )
-from experiments.common import Record, experiment, first_sentence
+from experiments.common import Record, experiment, first_sentence, spread
+from experiments.training import trained_seeds
 from rnnlab.data import Batch, batches
 from rnnlab.models import conditioned_decoder, encoder_decoder
 from rnnlab.report.figures.style import drawing, grid_lines, look, title
 from rnnlab.studies.records import select
-from rnnlab.training import sweep
 
 ONE, TWO = "one digit", "two digits"
 PICKED, RULE = "SVM picks a name", "SVM for each digit"
@@ -133,18 +132,16 @@ def trained(model: Any, way: str, kind: str, data: Parts, plan: Plan) -> Any:
         xs = batch.xs if way == COLUMNS else batch.xs[0]
         return model.loss(params, batch._replace(xs=xs), key)
 
-    def optimiser() -> optax.GradientTransformation:
-        schedule = optax.cosine_decay_schedule(RATE, plan.updates)
-        return optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=1e-3))
-
-    return sweep(
-        lambda key: model.init(key, whole),
-        loss,
+    return trained_seeds(
+        model,
         batches(cut, plan.batch, seed=0),
-        optimiser,
-        {"seed": list(range(plan.seeds))},
-        steps=plan.updates,
-    ).params
+        RATE,
+        plan.updates,
+        plan.seeds,
+        weight_decay=1e-3,
+        init=lambda key: model.init(key, whole),
+        loss=loss,
+    )
 
 
 def written(model: Any, params: Any, images: Images, kind: str, way: str) -> list[list[str]]:
@@ -257,11 +254,6 @@ def finding(records: list[Record], plan: Plan) -> str:
 def listed(texts: list[str]) -> str:
     """A list in words."""
     return f"{', '.join(texts[:-1])} and {texts[-1]}"
-
-
-def spread(values: np.ndarray) -> str:
-    """The mean and the range, in percent."""
-    return f"{values.mean():.1%} ({values.min():.1%} to {values.max():.1%})"
 
 
 def draw(result: Record, path: Path) -> None:

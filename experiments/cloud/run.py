@@ -24,13 +24,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from matplotlib.axes import Axes
 
 import rnnlab
 from experiments.cloud.data import KINDS, METRICS, SERVICES, WEEK, Fault, fleet, with_faults
 from experiments.cloud.detection import best_threshold, detect
-from experiments.common import Record, experiment
+from experiments.common import Record, experiment, spread
+from experiments.training import decayed_adam
 from rnnlab.data import Batch, batches, forward_fill, observations
 from rnnlab.models import step_regressor
 from rnnlab.report.figures.style import drawing, grid_lines, legend_below, look, title
@@ -146,15 +146,11 @@ def networks(deviations: np.ndarray, plan: Plan) -> PyTree:
         mask = counts.reshape(shape) > 0
         return pinball(forecasts, numbers.reshape(shape), QUANTILES, mask), {}
 
-    def optimiser() -> optax.GradientTransformation:
-        rates = optax.cosine_decay_schedule(5e-3, plan.steps)
-        return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rates))
-
     trained = sweep(
         lambda key: model.init(key, data[0]),
         loss,
         data,
-        optimiser,
+        lambda: decayed_adam(5e-3, plan.steps),
         {"seed": plan.seeds},
         steps=plan.steps,
     )
@@ -300,7 +296,7 @@ def finding(band_runs: list[Record], alarm_runs: list[Record]) -> str:
     for name in reversed(SIDES):
         rows = select(alarm_runs, side=name)
         parts = [f"{key} {np.mean(column(rows, key)):.2f}" for key in ("precision", "recall")]
-        alarms.append(f"{name} {', '.join(parts)}, F1 {_range(column(rows, 'f1'))}")
+        alarms.append(f"{name} {', '.join(parts)}, F1 {spread(column(rows, 'f1'), '.2f')}")
     ours = column(select(alarm_runs, side=GRU), "f1")
     rivals = [column(select(alarm_runs, side=name), "f1") for name in SIDES[:-1]]
     won = int(np.sum(np.greater(ours, np.max(rivals, axis=0))))
@@ -329,10 +325,6 @@ def finding(band_runs: list[Record], alarm_runs: list[Record]) -> str:
         f"the GRU has the highest F1 in {won} of {seeds} seeds. Its recall by kind: "
         f"{', '.join(kinds)}. Its 90 % bands hold {'; '.join(bands)}."
     )
-
-
-def _range(values: list[float]) -> str:
-    return f"{np.mean(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
 def _shown(

@@ -22,7 +22,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import lax
 from matplotlib.axes import Axes
 
@@ -43,6 +42,7 @@ from experiments.co2.data import (
     windows,
 )
 from experiments.common import Record, experiment
+from experiments.training import decayed_adam
 from rnnlab.data import Batch
 from rnnlab.models import forecaster
 from rnnlab.report.figures.style import band, drawing, grid_lines, legend_below, look, plain, title
@@ -98,8 +98,7 @@ def networks(weeks: Weeks, cases: list[Case], plan: Plan) -> np.ndarray:
     scales = [float(np.nanstd(part.targets)) for part in known]
     rng = np.random.default_rng(0)
     order = jnp.asarray(rng.integers(count, size=(plan.steps, plan.batch)))
-    rates = optax.cosine_decay_schedule(1e-2, plan.steps)
-    optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(rates, weight_decay=0.01))
+    optimiser = decayed_adam(1e-2, plan.steps, weight_decay=0.01)
 
     def train(key: Key, training: Batch, xs: Array) -> Array:
         step = train_step(model.loss, optimiser)

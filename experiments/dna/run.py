@@ -14,19 +14,18 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import optax
 from matplotlib.axes import Axes
 from sklearn.metrics import roc_auc_score
 
 import rnnlab
-from experiments.common import Record, experiment, first_sentence
+from experiments.common import Record, experiment, first_sentence, spread
 from experiments.dna.baselines import best_counts, best_scan, fitted_matrices, true_matrices
 from experiments.dna.data import LETTERS, MOTIFS, Motif, Sequences, best_scores, sequences
+from experiments.training import trained_seeds
 from rnnlab.data import Batch, batches
 from rnnlab.models import classifier
 from rnnlab.report.figures.style import drawing, grid_lines, look, title
 from rnnlab.studies.records import select
-from rnnlab.training import sweep
 
 EXACT, TRUE, FITTED = "exact likelihood ratio", "true matrix", "matrix by EM"
 WORDS, FORWARD, BOTH = "k-mers", "GRU", "bidirectional GRU"
@@ -99,21 +98,13 @@ def network(cell: Any, training: Sequences, plan: Plan) -> Score:
     """GRUs that are trained side by side; the score is the log-odds of the motif."""
     model = classifier(cell, 2, pool="max", vocabulary_size=4, embedding_size=4)
     data = batches(Batch(training.codes.T, training.labels), plan.batch, seed=0, classes=2)
-    schedule = optax.cosine_decay_schedule(RATE, plan.updates)
-    trained = sweep(
-        lambda key: model.init(key, data[0]),
-        model.loss,
-        data,
-        lambda: optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule)),
-        {"seed": list(range(plan.seeds))},
-        steps=plan.updates,
-    )
+    params = trained_seeds(model, data, RATE, plan.updates, plan.seeds)
     apply = jax.jit(
         jax.vmap(lambda params, codes: model.apply(params, Batch(codes, None)), (0, None))
     )
 
     def score(codes: np.ndarray) -> np.ndarray:
-        logits = np.asarray(apply(trained.params, codes.T))
+        logits = np.asarray(apply(params, codes.T))
         return logits[..., 1] - logits[..., 0]
 
     return score
@@ -207,13 +198,6 @@ def areas(records: list[Record], motif: str, count: int, way: str) -> np.ndarray
     return np.array(select(records, motif=motif, training=count, way=way)[0]["auroc"])
 
 
-def spread(values: np.ndarray) -> str:
-    """The mean and the range."""
-    if len(values) == 1:
-        return f"{values[0]:.3f}"
-    return f"{values.mean():.3f} ({values.min():.3f} to {values.max():.3f})"
-
-
 def finding(records: list[Record], plan: Plan) -> str:
     """AUROCs with the most sequences, what the networks gain, and what few sequences change."""
     most, fewest = plan.training[-1], plan.training[0]
@@ -225,15 +209,13 @@ def finding(records: list[Record], plan: Plan) -> str:
 
         rival = max((TRUE, FITTED, WORDS), key=lambda way: of(way)[0])
         first.append(
-            f"{motif} {spread(of(BOTH))}, {of(rival)[0]:.3f} ({rival}), {of(EXACT)[0]:.3f}"
+            f"{motif} {spread(of(BOTH), '.3f')}, {of(rival)[0]:.3f} ({rival}), {of(EXACT)[0]:.3f}"
         )
-        margins = of(BOTH) - of(rival)[0]
-        text = f"{margins.mean():+.3f} ({margins.min():+.3f} to {margins.max():+.3f})"
-        gains.append(f"{motif} {text}".replace("-", "−"))
+        gains.append(f"{motif} {spread(of(BOTH) - of(rival)[0], '+.3f')}")
         ways = [way for way in (FORWARD, TRUE, FITTED, WORDS) if way != rival]
-        numbers = [f"{way} {spread(of(way))}" for way in ways]
+        numbers = [f"{way} {spread(of(way), '.3f')}" for way in ways]
         others.append(f"{motif}: {', '.join(numbers)}")
-        numbers = [f"{way} {spread(of(way, fewest))}" for way in (BOTH, FITTED, WORDS)]
+        numbers = [f"{way} {spread(of(way, fewest), '.3f')}" for way in (BOTH, FITTED, WORDS)]
         few.append(f"{motif}: {', '.join(numbers)}")
     text = (
         f"AUROC on held-out sequences after {most} of training, of a bidirectional GRU, of the "

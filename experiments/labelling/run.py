@@ -9,11 +9,10 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import optax
 from matplotlib.axes import Axes
 
 import rnnlab
-from experiments.common import Record, experiment, first_sentence
+from experiments.common import Record, experiment, first_sentence, spread
 from experiments.labelling.baselines import best_windows, majority
 from experiments.labelling.data import (
     CLASSES,
@@ -24,10 +23,10 @@ from experiments.labelling.data import (
     span_score,
     windows,
 )
+from experiments.training import trained_seeds
 from rnnlab.data import Batch, batches, standard_library_files
 from rnnlab.models import crf_tagger, tagger
 from rnnlab.report.figures.style import COLOURS, drawing, grid_lines, title
-from rnnlab.training import sweep
 
 LSTM, BOTH, CRF = "LSTM", "BiLSTM", "BiLSTM + CRF"
 MAJORITY, TABLE = "majority of the character", "majority of the window"
@@ -114,17 +113,9 @@ def measure(name: str, data: Parts, plan: Plan) -> Record:
     """Trains all seeds side by side; their scores on the test."""
     model = make_model(name, plan)
     examples = batches(Batch(*data.training), plan.batch, seed=0)
-    schedule = optax.cosine_decay_schedule(RATE, plan.updates)
-    trained = sweep(
-        lambda key: model.init(key, examples[0]),
-        model.loss,
-        examples,
-        lambda: optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule)),
-        {"seed": list(range(plan.seeds))},
-        steps=plan.updates,
-    )
-    labels = np.asarray(predictor(name, model)(trained.params, data.test.codes))
-    parameters = sum(leaf[0].size for leaf in jax.tree.leaves(trained.params))
+    params = trained_seeds(model, examples, RATE, plan.updates, plan.seeds)
+    labels = np.asarray(predictor(name, model)(params, data.test.codes))
+    parameters = sum(leaf[0].size for leaf in jax.tree.leaves(params))
     return scored(name, labels, data.test) | {"parameters": parameters}
 
 
@@ -172,14 +163,6 @@ def example(test: Windows) -> int:
     """The window with the most kinds of token; the first of equal ones."""
     kinds = [len(np.unique(column)) for column in test.labels.T]
     return int(np.argmax(kinds))
-
-
-def spread(values: list[float]) -> str:
-    """The mean and the range in percent."""
-    mean = sum(values) / len(values)
-    if len(values) == 1:
-        return f"{mean:.1%}"
-    return f"{mean:.1%} ({min(values):.1%} to {max(values):.1%})"
 
 
 def finding(records: list[Record]) -> str:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from experiments.common import Record
+from experiments.common import Record, spread
 
 NGRAM, NGRAM_REPEATS = "n-gram", "n-gram and repeats"
 GRU, GRU_REPEATS = "GRU", "GRU and repeats"
@@ -12,14 +12,6 @@ NAMES = (NGRAM, NGRAM_REPEATS, GRU, GRU_REPEATS)
 def values(records: list[Record], name: str, key: str) -> np.ndarray:
     """A score of each seed."""
     return np.array([record[key] for record in records if record["name"] == name])
-
-
-def spread(numbers: np.ndarray, digits: int = 2) -> str:
-    """The mean and the range."""
-    text = f"{numbers.mean():.{digits}f}"
-    if len(numbers) == 1:
-        return text
-    return f"{text} ({numbers.min():.{digits}f} to {numbers.max():.{digits}f})"
 
 
 def finding(records: list[Record], written: list[Record], lags: int) -> str:
@@ -40,20 +32,20 @@ def finding(records: list[Record], written: list[Record], lags: int) -> str:
     bars = {record["by"]: record for record in written}
     texts = [
         (
-            f"On held-out tunes a GRU needs {spread(cost[GRU])} bits per note, "
+            f"On held-out tunes a GRU needs {spread(cost[GRU], '.2f')} bits per note, "
             f"{_margin(margins[NGRAM])} the {cost[NGRAM][0]:.2f} of the best n-gram model and "
             f"{_margin(margins[NGRAM_REPEATS])} the {cost[NGRAM_REPEATS][0]:.2f} of that model "
             "with a guess from the last repeat in the same tune."
         ),
         (
-            f"With the same guess the GRU needs {spread(cost[GRU_REPEATS])}, {_margin(joint)} the "
-            "n-gram model with it."
+            f"With the same guess the GRU needs {spread(cost[GRU_REPEATS], '.2f')}, "
+            f"{_margin(joint)} the n-gram model with it."
         ),
         "The next note is right in "
-        + ", ".join(f"{spread(right[name], 1)} % ({name})" for name in NAMES)
+        + ", ".join(f"{spread(right[name], '.1f')} % ({name})" for name in NAMES)
         + ".",
         "Where a passage returns a note costs fewer bits than the first time: "
-        + ", ".join(f"{spread(saved[name])} ({name})" for name in NAMES)
+        + ", ".join(f"{spread(saved[name], '.2f')} ({name})" for name in NAMES)
         + ".",
         "The GRU's bits of a note by how many tokens it reads: "
         + ", ".join(f"{value:.2f} ({name})" for name, value in contexts.items())
@@ -75,10 +67,10 @@ def finding(records: list[Record], written: list[Record], lags: int) -> str:
 def _margin(margins: np.ndarray) -> str:
     """How far below or above a baseline a network is, over the seeds."""
     if (margins > 0).all():
-        return f"{spread(margins)} below"
+        return f"{spread(margins, '.2f')} below"
     if (margins < 0).all():
-        return f"{spread(-margins)} above"
-    return f"{spread(margins)} below (negative: above)"
+        return f"{spread(-margins, '.2f')} above"
+    return f"{spread(margins, '.2f')} below (negative: above)"
 
 
 def _reach(networks: list[Record], key: str, lags: int) -> str:

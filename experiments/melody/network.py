@@ -7,12 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 import rnnlab
+from experiments.training import trained_seeds
 from rnnlab.data import Batch, streams
 from rnnlab.models import LanguageModel
-from rnnlab.training import cross_entropy, sweep
+from rnnlab.training import cross_entropy
 
 
 def train(
@@ -32,16 +32,7 @@ def train(
     """
     order = np.random.default_rng(0).permutation(len(tunes))
     data = streams(np.concatenate([tunes[index] for index in order]), batch, steps, seed=0)
-    schedule = optax.cosine_decay_schedule(rate, updates)
-    trained = sweep(
-        lambda key: model.init(key, data[0]),
-        model.loss,
-        data,
-        lambda: optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule)),
-        {"seed": list(range(seeds))},
-        steps=updates,
-    )
-    return trained.params
+    return trained_seeds(model, data, rate, updates, seeds)
 
 
 def one(params: Any, seed: int) -> Any:

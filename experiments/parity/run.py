@@ -8,19 +8,18 @@ eigenvalues cannot count modulo 3 in one layer.
 """
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from matplotlib.axes import Axes
 
 import rnnlab
-from experiments.common import Record, experiment
+from experiments.common import Record, experiment, spread
 from experiments.parity.cell import Diagonal, solution
+from experiments.training import decayed_adam
 from rnnlab.models import for_task
 from rnnlab.report.figures.style import (
     drawing,
@@ -88,12 +87,6 @@ def make_cell(name: str, hidden: int) -> rnnlab.Recurrent:
     return Diagonal(hidden, eigenvalues="[0, 1]" if name == POSITIVE else "[-1, 1]")
 
 
-def optimiser(updates: int) -> Callable[[], optax.GradientTransformation]:
-    """Adam on clipped gradients, with cosine decay of the learning rate to zero."""
-    rates = optax.cosine_decay_schedule(5e-3, updates)
-    return lambda: optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rates))
-
-
 def measure(name: str, modulus: int, plan: Plan) -> list[Record]:
     """Trains all seeds of a network; a record of each, with its accuracy at every length."""
     task = modular_counting(LONGEST, modulus, each_step=True)
@@ -104,7 +97,7 @@ def measure(name: str, modulus: int, plan: Plan) -> list[Record]:
         lambda key: model.init(key, data[0]),
         model.loss,
         data,
-        optimiser(plan.updates),
+        lambda: decayed_adam(5e-3, plan.updates),
         {"seed": list(range(plan.seeds))},
         steps=plan.updates,
     )
@@ -160,18 +153,13 @@ def finding(runs: list[Record], plan: Plan, by_hand: float) -> str:
         shares = []
         for name in plan.networks:
             rows = select(runs, network=name, modulus=modulus)
-            shares.append(f"{name} {_spread(column(rows, 'unseen'))}")
+            shares.append(f"{name} {spread(column(rows, 'unseen'))}")
         parts.append(f"{TASKS[modulus]} (chance {1 / modulus:.0%}): " + "; ".join(shares))
     return (
         f"Trained at lengths up to {LONGEST}, the mean accuracy at lengths {LONGEST + 1} to "
         f"{plan.longest} is, for {'. For '.join(parts)}. Eigenvalues of ±1 set by hand give parity "
         f"at {by_hand:.0%} of the steps of a longer string."
     )
-
-
-def _spread(values: list[float]) -> str:
-    low, high = min(values), max(values)
-    return f"{sum(values) / len(values):.1%} ({low:.1%} to {high:.1%})"
 
 
 def draw(result: Record, path: Path) -> None:

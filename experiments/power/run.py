@@ -31,12 +31,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from matplotlib.axes import Axes
 
 import rnnlab
 from experiments.common import Record, experiment
 from experiments.power.data import Power, generated, power
+from experiments.training import decayed_adam
 from rnnlab.data import Batch, batches, forward_fill
 from rnnlab.models import step_regressor
 from rnnlab.report.figures.style import band, drawing, grid_lines, legend_below, look, title
@@ -143,16 +143,11 @@ def networks(days: Days, first: int, last: int, plan: Plan) -> np.ndarray:
         outputs = model.apply(params, batch, key=key)
         return pinball(outputs, batch.targets[..., 0], (0.5,), batch.mask), {}
 
-    def optimiser() -> optax.GradientTransformation:
-        rates = optax.cosine_decay_schedule(3e-3, plan.steps)
-        adam = optax.adamw(rates, weight_decay=0.01)
-        return optax.chain(optax.clip_by_global_norm(1.0), adam)
-
     trained = sweep(
         lambda key: model.init(key, data[0]),
         loss,
         data,
-        optimiser,
+        lambda: decayed_adam(3e-3, plan.steps, weight_decay=0.01),
         {"seed": plan.seeds},
         steps=plan.steps,
     )

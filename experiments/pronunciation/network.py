@@ -4,15 +4,14 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import optax
 
 import rnnlab
 from experiments.common import Record
 from experiments.pronunciation.data import END, LONGEST, Alphabet, Lexicon, encoded
 from experiments.pronunciation.scores import Said
+from experiments.training import trained_seeds
 from rnnlab.data import batches
 from rnnlab.models import EncoderDecoder, beam_decode, encoder_decoder
-from rnnlab.training import sweep
 
 RATE = 1e-2
 """The first learning rate of Adam, which decays to zero."""
@@ -44,16 +43,7 @@ def train(
         source_embedding_size=EMBEDDING,
     )
     data = batches(encoded(training, sounds), batch, seed=0)
-    schedule = optax.cosine_decay_schedule(RATE, updates)
-    trained = sweep(
-        lambda key: model.init(key, data[0]),
-        model.loss,
-        data,
-        lambda: optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule)),
-        {"seed": list(range(seeds))},
-        steps=updates,
-    )
-    return Trained(model, trained.params)
+    return Trained(model, trained_seeds(model, data, RATE, updates, seeds))
 
 
 def spoken(network: Trained, lexicon: Lexicon, sounds: Alphabet, beams: int) -> list[Said]:

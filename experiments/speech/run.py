@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import optax
 from matplotlib.axes import Axes
 
 import rnnlab
@@ -16,10 +15,10 @@ from experiments.common import Record, experiment, first_sentence
 from experiments.speech.data import LABELS, Make, Sounds, make_tones, make_words, sounds
 from experiments.speech.sounds import HOP, PITCHES, WORDS, has_espeak
 from experiments.speech.templates import Templates
+from experiments.training import trained_seeds
 from rnnlab.data import Batch, batches
 from rnnlab.models import ctc_transcriber, edit_distance
 from rnnlab.report.figures.style import COLOURS, drawing, grid_lines, look, title
-from rnnlab.training import sweep
 
 TONES, SPOKEN = "tones", "spoken digits"
 TEMPLATES, PATH, BEAM = "templates", "best path", "prefix beam"
@@ -90,28 +89,20 @@ def networks(data: Sounds, plan: Plan) -> tuple[dict[str, Record], np.ndarray]:
     for part in (data.training, data.validation, data.test):
         model.check_batch(part)
     examples = batches(data.training, plan.batch, seed=0)
-    schedule = optax.cosine_decay_schedule(RATE, plan.updates)
-    trained = sweep(
-        lambda key: model.init(key, examples[0]),
-        model.loss,
-        examples,
-        lambda: optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule)),
-        {"seed": list(range(plan.seeds))},
-        steps=plan.updates,
-    )
+    params = trained_seeds(model, examples, RATE, plan.updates, plan.seeds)
     records: dict[str, Record] = {}
     for name, beams in ((PATH, None), (BEAM, plan.beams)):
 
         def decode(params: Any, beams: int | None = beams) -> Any:
             return model.decode(params, data.test, beams=beams)
 
-        read = jax.jit(jax.vmap(decode))(trained.params)
+        read = jax.jit(jax.vmap(decode))(params)
         rates = [
             round(error_rate(labels, lengths, data.test), 4)
             for labels, lengths in zip(read.labels, read.lengths, strict=True)
         ]
         records[name] = {"label_error_rate": rates}
-    params = jax.tree.map(lambda leaf: leaf[0], trained.params)
+    params = jax.tree.map(lambda leaf: leaf[0], params)
     shown = jax.tree.map(lambda leaf: leaf[:, :1], data.test._replace(lengths=None))
     logits = model.apply(params, shown._replace(lengths=data.test.lengths[:1]))
     probabilities = np.asarray(jax.nn.softmax(logits))[: data.test.lengths[0], 0]

@@ -41,11 +41,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from matplotlib.axes import Axes
 
 import rnnlab
 from experiments.common import Record, experiment
+from experiments.training import decayed_adam
 from rnnlab.data import Batch, Series, Standardizer, forecasting, sunspots, windows
 from rnnlab.models import forecaster
 from rnnlab.report.figures.style import band, drawing, grid_lines, legend_below, look, title
@@ -195,17 +195,12 @@ def network(series: Series, stretch: Stretch, plan: Plan) -> np.ndarray:
         k_vary, k_model = jax.random.split(key)
         return model.loss(params, varied(batch, k_vary, data.standardizer), k_model)
 
-    def optimiser() -> optax.GradientTransformation:
-        schedule = optax.cosine_decay_schedule(0.01, plan.steps)
-        adam = optax.adamw(schedule, weight_decay=0.01)
-        return optax.chain(optax.clip_by_global_norm(1.0), adam)
-
     # All seeds in one program.
     trained = sweep(
         lambda key: model.init(key, data.training[0]),
         loss,
         data.training,
-        optimiser,
+        lambda: decayed_adam(0.01, plan.steps, weight_decay=0.01),
         {"seed": plan.seeds},
         steps=plan.steps,
         average=0.95,

@@ -5,13 +5,12 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import optax
 
 import rnnlab
+from experiments.training import trained_seeds
 from rnnlab.data import Batch, batches
 from rnnlab.models import EncoderDecoder, beam_decode, encoder_decoder
 from rnnlab.text import BOS, EOS, Vocabulary
-from rnnlab.training import sweep
 
 Codes = Sequence[np.ndarray]
 """The codes of each text."""
@@ -96,17 +95,8 @@ def train(
         dropout=size.dropout,
     )
     data = batches(examples, size.batch, seed=0)
-    schedule = optax.cosine_decay_schedule(size.rate, size.updates)
-    adam = optax.adamw(schedule, weight_decay=size.decay)
-    trained = sweep(
-        lambda key: model.init(key, data[0]),
-        model.loss,
-        data,
-        lambda: optax.chain(optax.clip_by_global_norm(1.0), adam),
-        {"seed": list(range(seeds))},
-        steps=size.updates,
-    )
-    return Trained(model, trained.params, target)
+    params = trained_seeds(model, data, size.rate, size.updates, seeds, weight_decay=size.decay)
+    return Trained(model, params, target)
 
 
 def write(network: Trained, sources: Codes, steps: int, beams: int) -> list[list[list[int]]]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 import rnnlab
-from experiments.common import Record, experiment
+from experiments.common import Record, experiment, spread
 from experiments.translation import catalogues, dates
 from experiments.translation.figure import draw
 from experiments.translation.on_dates import STRENGTH, measure_dates
@@ -28,19 +28,9 @@ from experiments.translation.plan import (
 from rnnlab.studies.records import select
 
 
-def spread(values: Sequence[float]) -> str:
-    """The mean and the range in percent."""
-    mean = sum(values) / len(values)
-    if len(values) == 1:
-        return f"{mean:.1%}"
-    return f"{mean:.1%} ({min(values):.1%} to {max(values):.1%})"
-
-
 def margin(values: Sequence[float], others: Sequence[float]) -> str:
     """A gain in points, mean and range."""
-    points = 100 * (np.array(values) - np.array(others))
-    text = f"{points.mean():+.1f} ({points.min():+.1f} to {points.max():+.1f})"
-    return text.replace("-", "−")
+    return spread(100 * (np.array(values) - np.array(others)), "+.1f")
 
 
 def finding(of_dates: list[Record], of_messages: list[Record], counts: Record) -> str:

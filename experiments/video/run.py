@@ -14,18 +14,17 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import optax
 from jax import lax
 from matplotlib.axes import Axes
 
 import rnnlab
-from experiments.common import Record, experiment, first_sentence
+from experiments.common import Record, experiment, first_sentence, spread
+from experiments.training import trained_seeds
 from experiments.video.baselines import Fixed, Tracker, persistence
 from experiments.video.data import Films, Motion
 from experiments.video.networks import FilmModel
 from rnnlab.report.figures.style import drawing, grid_lines, look, title
 from rnnlab.studies.records import select
-from rnnlab.training import sweep
 
 READ, AHEAD = 6, 10
 """Frames that are read, and frames that are predicted in the test."""
@@ -92,15 +91,7 @@ def network(name: str, plan: Plan) -> Forecast:
     model = FilmModel(cell, plan.side**2, READ)
     motion = Motion(plan.side, READ + plan.ahead)
     films = Films("training", motion, plan.batch, plan.updates)
-    schedule = optax.cosine_decay_schedule(plan.rate, plan.updates)
-    params = sweep(
-        model.init,
-        model.loss,
-        films,
-        lambda: optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule)),
-        {"seed": list(range(plan.seeds))},
-        steps=plan.updates,
-    ).params
+    params = trained_seeds(model, films, plan.rate, plan.updates, plan.seeds, init=model.init)
 
     @jax.jit
     def forecast(read: Any) -> Any:
@@ -167,7 +158,9 @@ def finding(records: list[Record], plan: Plan) -> str:
 
     def listed(places: slice) -> str:
         ways = (CONV, FULL, STRAIGHT, BOUNCING, MEAN, LAST)
-        return ", ".join(f"{way} {spread(errors[way][:, places].mean(axis=1))}" for way in ways)
+        return ", ".join(
+            f"{way} {spread(errors[way][:, places].mean(axis=1), '.2f')}" for way in ways
+        )
 
     def lower(rival: str) -> str:
         shares = 1 - errors[CONV][:, 0] / errors[rival][:, 0].mean()
@@ -184,12 +177,6 @@ def finding(records: list[Record], plan: Plan) -> str:
         f"each from the prediction before: {listed(slice(None))}. Of these {AHEAD} the ConvLSTM "
         f"has the lower error in {', '.join(better)}."
     )
-
-
-def spread(values: np.ndarray, form: str = ".2f") -> str:
-    """The mean and, for several seeds, the range."""
-    mean, low, high = (format(value, form) for value in (values.mean(), values.min(), values.max()))
-    return (mean if len(values) == 1 else f"{mean} ({low} to {high})").replace("-", "−")
 
 
 def draw(result: Record, path: Path) -> None:
