@@ -11,6 +11,7 @@ import numpy as np
 
 from experiments.melody.abc_reader import read_tune, tunes
 from experiments.melody.notation import Note, Tune
+from rnnlab.text import build_vocabulary
 
 COLLECTIONS = ("airdsAirs", "oneills1850", "ryansMammoth")
 """Folders of music21's corpus."""
@@ -186,8 +187,8 @@ class Codes(NamedTuple):
 
 def coded(parts: Parts, largest: int) -> Codes:
     """The tunes by the tokens that occur in the most tunes of training."""
-    tunes_having = Counter(token for tune in parts.training for token in set(tune.tokens))
-    tokens = [RARE, *[token for token, _ in tunes_having.most_common(largest - 1)]]
+    each_once = [sorted(set(tune.tokens)) for tune in parts.training]
+    tokens = list(build_vocabulary(each_once, max_size=largest, special=[RARE]).tokens)
     code_of = {token: code for code, token in enumerate(tokens)}
 
     def codes(tune: Melody) -> np.ndarray:
