@@ -598,13 +598,23 @@ def _only(kind: type[Settings], options: object) -> Settings:
     return kind(**values)
 
 
+def _native_engine() -> str:
+    """Which native engine this installation has, or why it has none."""
+    from rnnlab.engines.native.library import Absent, library
+
+    found = library()
+    if isinstance(found, Absent):
+        return f"no native engine: it {found.reason}"
+    return f"native engine: {found.instructions}"
+
+
 def _parse(arguments: list[str]) -> Any:
     """The command, or None after ``--version``. SystemExit for help and for wrong options."""
     with checking():
         check_flags(arguments)
     with terminal.printing(), terminal.room_for_help():
         if arguments == ["--version"]:
-            print(f"rnnlab {__version__}")
+            print(f"rnnlab {__version__}\n{_native_engine()}")
             return None
         return tyro.extras.subcommand_cli_from_dict(
             {

@@ -149,12 +149,14 @@ def unroll(
             ``[B, T, ...]``.
         engine: "auto" chooses, and :func:`rnnlab.explain_engine` says which and why. "scan" is
             plain ``lax.scan``, the reference. "fused" has a custom backward pass, which is faster
-            and needs less memory, for cells that split their step. "checkpointed" keeps memory of
-            order √T. "cudnn" is NVIDIA's LSTM, on a GPU; its kernel has not been run yet. All give
-            the same values. All but "cudnn" give the same derivatives, in forward and reverse mode,
-            to any order; "cudnn" gives first-order gradients in reverse mode only.
-        residuals: what "fused" keeps for the backward pass: "gates" (the default, fastest) or
-            "states", from which the gates are recomputed, a chunk of steps at a time.
+            and needs less memory, for cells that split their step. "native" runs RNN, LeakyRNN,
+            LSTM and GRU in compiled C++ on a CPU, where it was built at installation; it takes
+            about half the time. "checkpointed" keeps memory of order √T. "cudnn" is NVIDIA's LSTM,
+            on a GPU; its kernel has not been run yet. All give the same values. All but "cudnn"
+            give the same derivatives, in forward and reverse mode, to any order; "cudnn" gives
+            first-order gradients in reverse mode only.
+        residuals: what "fused" and "native" keep for the backward pass: "gates" (the default,
+            fastest) or "states", from which the gates are recomputed.
         segments: into how many parts "checkpointed" cuts the sequence; a tuple cuts each part
             again. None chooses.
         key: enables dropout, in a stack and in the dropout layers of :mod:`rnnlab.layers`.

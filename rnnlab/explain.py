@@ -16,6 +16,8 @@ CANDIDATES = {
     "scan": EngineChoice("scan"),
     "fused": EngineChoice("fused"),
     "fused, states": EngineChoice("fused", "states"),
+    "native": EngineChoice("native"),
+    "native, states": EngineChoice("native", "states"),
     "checkpointed": EngineChoice("checkpointed"),
     "cudnn": EngineChoice("cudnn"),
 }

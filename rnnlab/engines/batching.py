@@ -101,22 +101,33 @@ def one_by_one(run: Run, adjoint: Run | None = None) -> Run:
         shared: int,
         **_: Any,
     ) -> Any:
-        if jax.default_backend() != "cpu" or all(axis is None for axis in axes[:shared]):
-            return _vmap(program, leaves, axes)
-        mapped = {}
-        for index, axis in enumerate(axes):
-            if axis is not None:
-                mapped[index] = jnp.moveaxis(leaves[index], axis, 0)
-
-        def run_network(of_network: dict[int, Array]) -> list[Array]:
-            # What is not mapped stays out of the loop's inputs, so it is not copied per network.
-            arguments = [of_network.get(index, leaf) for index, leaf in enumerate(leaves)]
-            return jaxpr_as_fun(program)(*arguments)
-
-        outs = lax.map(run_network, mapped)
+        outs = _run_mapped(program, shared, leaves, axes)
         return outs, [0] * len(outs)
 
     return _operation(run, batch, adjoint)
+
+
+def _run_mapped(
+    program: Any,
+    shared: int,
+    leaves: Any,
+    axes: Any,
+) -> list[Array]:
+    """The results of the program for every index of the mapped axis, which they have first."""
+    if jax.default_backend() != "cpu" or all(axis is None for axis in axes[:shared]):
+        outs, _ = _vmap(program, leaves, axes)
+        return outs
+    mapped = {}
+    for index, axis in enumerate(axes):
+        if axis is not None:
+            mapped[index] = jnp.moveaxis(leaves[index], axis, 0)
+
+    def run_network(of_network: dict[int, Array]) -> list[Array]:
+        # What is not mapped stays out of the loop's inputs, so it is not copied per network.
+        arguments = [of_network.get(index, leaf) for index, leaf in enumerate(leaves)]
+        return jaxpr_as_fun(program)(*arguments)
+
+    return lax.map(run_network, mapped)
 
 
 def _operation(
@@ -132,7 +143,8 @@ def _operation(
             ``program``, the jaxpr of ``run``; ``shared``, how many of the first arguments are
             parameters; ``tree`` and ``outs``, the structures of arguments and results; ``static``.
         adjoint: its presence says that ``run`` is linear in its last argument. It takes the same
-            arguments, but cotangents of the outputs as the last, and is the transpose.
+            arguments, but cotangents of the outputs as the last, and is the transpose. Under vmap
+            the operation stays one, whose transpose is the adjoint under vmap.
     """
     # JAX looks rules up by the primitive, so each wrapped function needs one of its own.
     primitive = Primitive(f"rnnlab{run.__name__}")
@@ -150,6 +162,7 @@ def _operation(
     ad.primitive_jvps[primitive] = _jvp
     if adjoint is not None:
         ad.primitive_transposes[primitive] = functools.partial(_transpose, adjoint)
+        batch = functools.partial(_batch_linear, primitive)
     batching.primitive_batchers[primitive] = batch
     mlir.register_lowering(primitive, mlir.lower_fun(call, multiple_results=True))
 
@@ -162,7 +175,7 @@ def _operation(
         shared = len(jax.tree.leaves(arguments[0]))
         outs = jax.tree.structure(shape)
         results = primitive.bind(
-            *leaves, program=program, shared=shared, tree=tree, outs=outs, static=static
+            *leaves, program=program, shared=shared, tree=tree, outs=outs, static=static, mapped=()
         )
         return jax.tree.unflatten(outs, results)
 
@@ -181,13 +194,45 @@ def _jvp(
     It holds the custom JVP of a pass and the operations inside of it, whose rules for vmap and for
     transposition therefore survive differentiation.
     """
-    # jax.jvp refuses the symbolic zeros that a JVP rule receives for constants.
-    tangents = [ad.instantiate_zeros(tangent) for tangent in tangents]
+    # What has no tangent stays a constant inside, so that a pass sees whose derivative is wanted.
+    moving = [index for index, tangent in enumerate(tangents) if type(tangent) is not ad.Zero]
 
-    def call(*leaves: Array) -> list[Array]:
+    def call(*values: Array) -> list[Array]:
+        leaves = list(primals)
+        for index, value in zip(moving, values, strict=True):
+            leaves[index] = value
         return jaxpr_as_fun(program)(*leaves)
 
-    return jax.jvp(call, tuple(primals), tuple(tangents))
+    return jax.jvp(call, [primals[i] for i in moving], [tangents[i] for i in moving])
+
+
+def _batch_linear(
+    primitive: Primitive,
+    leaves: Any,
+    axes: Any,
+    **parameters: Any,
+) -> Any:
+    """The operation once more, for all indices of the mapped axis.
+
+    ``mapped`` remembers which arguments have the axis, for the transpose.
+    """
+    program, shared, tree = (parameters[name] for name in ("program", "shared", "tree"))
+    size = _size(leaves, axes)
+    constant_count = len(leaves) - tree.children()[-1].num_leaves
+    leaves, axes = list(leaves), list(axes)
+    for index in range(constant_count, len(leaves)):
+        # The transpose returns a cotangent with the axis for each of these.
+        if axes[index] is None:
+            leaves[index] = jnp.broadcast_to(leaves[index], (size, *leaves[index].shape))
+            axes[index] = 0
+
+    def call(*leaves: Array) -> list[Array]:
+        return _run_mapped(program, shared, leaves, axes)
+
+    mapped = (*parameters["mapped"], (tuple(axes[:constant_count]), size))
+    parameters |= {"program": jax.make_jaxpr(call)(*leaves), "mapped": mapped}
+    outs = primitive.bind(*leaves, **parameters)
+    return outs, [0] * len(outs)
 
 
 def _transpose(
@@ -197,13 +242,27 @@ def _transpose(
     tree: Any,
     outs: Any,
     static: Any,
+    mapped: Any,
     **_: Any,
 ) -> Any:
     """A cotangent for each argument in which the operation is linear; None for the others."""
-    *constants, _linear = jax.tree.unflatten(tree, leaves)
+    *constant_trees, linear = tree.children()
+    constant_count = len(leaves) - linear.num_leaves
+    sizes = [constant.num_leaves for constant in constant_trees]
+
+    def flat(*values: Array) -> list[Array]:
+        arguments, start = [], 0
+        for constant, size in zip(constant_trees, sizes, strict=True):
+            arguments.append(jax.tree.unflatten(constant, values[start : start + size]))
+            start += size
+        dense = jax.tree.unflatten(outs, values[start:])
+        return jax.tree.leaves(adjoint(static, *arguments, dense))
+
+    call: Any = flat
+    for axes, size in mapped:
+        call = jax.vmap(call, (*axes, *[0] * outs.num_leaves), axis_size=size)
     dense = [ad.instantiate_zeros(cotangent) for cotangent in cotangents]
-    results = jax.tree.leaves(adjoint(static, *constants, jax.tree.unflatten(outs, dense)))
-    constant_count = len(leaves) - len(results)
+    results = call(*leaves[:constant_count], *dense)
     transposed = []
     for leaf, result in zip(leaves[constant_count:], results, strict=True):
         # A tangent may be a known value, such as zeros for an input that is not differentiated.

@@ -11,13 +11,16 @@ from rnnlab.cells import Readout
 from rnnlab.engines.checkpointed import checkpointed
 from rnnlab.engines.cudnn import cudnn
 from rnnlab.engines.fused.engine import bytes_kept, fused, refusal
+from rnnlab.engines.native import engine as native_engine
 from rnnlab.engines.scan import scan
 from rnnlab.engines.sequence import EngineChoice, EngineInput, known, select
+from rnnlab.engines.shards import varying_axes
 from rnnlab.typing import Array, Cell, PyTree
 
 ENGINES: dict[str, Callable[[Cell, PyTree, EngineInput, EngineChoice], tuple[PyTree, Array]]] = {
     "scan": scan,
     "fused": fused,
+    "native": native_engine.native,
     "checkpointed": checkpointed,
     "cudnn": cudnn,
 }
@@ -34,9 +37,9 @@ def parse_engine(
     _check_name(name)
     if residuals is not None:
         _check.one_of("residuals", residuals, ("gates", "states"))
-        if name != "fused":
+        if name not in ("fused", "native"):
             raise ValueError(
-                f"residuals is an option of engine='fused', not of {name!r}; leave it out"
+                f"residuals is an option of 'fused' and 'native', not of {name!r}; leave it out"
             )
     if segments is None:
         return EngineChoice(name, residuals)
@@ -76,18 +79,38 @@ def choose(
         return engine, "it was requested by name"
     if reason := refusal(cell):
         return EngineChoice("scan"), f"{reason}, and 'scan' is the fastest engine for such a cell"
-    fast = "the cell splits its step, and 'fused' is the fastest engine for such cells"
     state = jax.tree.leaves(sequence.state)
     sizes = [leaf.size for leaf in (*jax.tree.leaves(sequence.xs), *state)]
+    name, fast = _fastest(cell, params, sequence)
     if not all(map(known, sizes)):
-        return EngineChoice("fused"), f"{fast}; its memory depends on symbolic dimensions"
-    return _choose_by_memory(cell, params, sequence, fast)
+        return EngineChoice(name), f"{fast}; its memory depends on symbolic dimensions"
+    return _choose_by_memory(cell, params, sequence, name, fast)
+
+
+def _fastest(
+    cell: Cell,
+    params: PyTree,
+    sequence: EngineInput,
+) -> tuple[str, str]:
+    """The fastest engine for a cell that splits its step, and why."""
+    reason = native_engine.refusal(cell, params, sequence)
+    if reason is None and jax.device_count() > 1 and not varying_axes(sequence.xs):
+        # Outside of shard_map XLA divides a sharded batch among devices itself, but it cannot
+        # divide a call of a library.
+        reason = "cannot be divided among several devices by XLA"
+    if reason is None:
+        return "native", "'native' is the fastest engine for this cell on a CPU"
+    fast = "the cell splits its step, and 'fused' is the fastest engine for such cells"
+    if jax.default_backend() == "cpu" and native_engine.cell_refusal(cell, params) is None:
+        fast += f"; 'native' {reason}"
+    return "fused", fast
 
 
 def _choose_by_memory(
     cell: Cell,
     params: PyTree,
     sequence: EngineInput,
+    name: str,
     fast: str,
 ) -> tuple[EngineChoice, str]:
     """The fastest engine that keeps no more than a quarter of the memory; ``fast`` says why."""
@@ -98,16 +121,28 @@ def _choose_by_memory(
     # A step keeps far less than 16 states. Without this shortcut every small run would pay for
     # tracing the forward pass twice more.
     if 16 * state_bytes * steps <= limit:
-        return EngineChoice("fused"), fast
-    gates = bytes_kept(cell, params, sequence, True)
-    states = bytes_kept(cell, params, sequence, False)
+        return EngineChoice(name), fast
+    gates = _bytes_kept(name, cell, params, sequence, True)
+    states = _bytes_kept(name, cell, params, sequence, False)
     if gates <= limit:
-        return EngineChoice("fused"), fast
+        return EngineChoice(name), fast
     if states <= limit:
         why = f"{_size(gates)} of gates would be more than a quarter of the memory"
-        return EngineChoice("fused", "states"), why
+        return EngineChoice(name, "states"), why
     why = f"{_size(states)} of states would be more than a quarter of the memory"
     return EngineChoice("checkpointed"), why
+
+
+def _bytes_kept(
+    name: str,
+    cell: Cell,
+    params: PyTree,
+    sequence: EngineInput,
+    gates: bool,
+) -> int:
+    if name == "native":
+        return native_engine.bytes_kept(cell, sequence, gates)
+    return bytes_kept(cell, params, sequence, gates)
 
 
 def device_bytes() -> int:

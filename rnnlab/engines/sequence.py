@@ -1,5 +1,6 @@
 """The input of every engine: a sequence to run, and the options of the engine itself."""
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -79,3 +80,23 @@ def select(flags: Array, yes: PyTree, no: PyTree) -> PyTree:
 def known(size: int) -> bool:
     """Whether the size of an axis is a number, not a symbol that an exported program resolves."""
     return isinstance(size, int)
+
+
+def one_axis(batch: tuple[int, ...], lead: int, tree: PyTree) -> PyTree:
+    """Leaves with the axes ``batch`` behind ``lead`` others, as leaves with one batch axis."""
+    size = math.prod(batch)
+    end = lead + len(batch)
+
+    def merge(leaf: Array) -> Array:
+        return leaf.reshape(*leaf.shape[:lead], size, *leaf.shape[end:])
+
+    return jax.tree.map(merge, tree)
+
+
+def own_axes(batch: tuple[int, ...], lead: int, tree: PyTree) -> PyTree:
+    """The inverse of :func:`one_axis`."""
+
+    def split(leaf: Array) -> Array:
+        return leaf.reshape(*leaf.shape[:lead], *batch, *leaf.shape[lead + 1 :])
+
+    return jax.tree.map(split, tree)

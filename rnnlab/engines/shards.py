@@ -9,7 +9,7 @@ from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from rnnlab import _check
-from rnnlab.typing import Array, PyTree
+from rnnlab.typing import Array, Dtype, PyTree
 
 
 def on_shards(
@@ -112,3 +112,22 @@ def vary_together(tree: PyTree) -> PyTree:
         return leaf
 
     return jax.tree.map(cast, tree) if axes else tree
+
+
+def shape_like(
+    shape: tuple[int, ...],
+    x: Array,
+    dtype: Dtype | None = None,
+) -> jax.ShapeDtypeStruct:
+    """A shape, in the dtype of ``x`` by default; it varies over the mesh axes that ``x`` does."""
+    dtype = x.dtype if dtype is None else dtype
+    if not varying_axes(x):
+        return jax.ShapeDtypeStruct(shape, dtype)
+    # Named otherwise in older releases of JAX.
+    kind = jax.typeof(x)
+    name = "manual_axis_type" if hasattr(kind, "manual_axis_type") else "vma"
+    # The stubs of this class leave both names out.
+    options: dict[str, Any] = {name: getattr(kind, name)}
+    # The axes are those of a mesh, which the shape must name too.
+    sharding = NamedSharding(kind.sharding.mesh, PartitionSpec())
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding, **options)

@@ -19,6 +19,7 @@ Inside the loop arrays are flat, in the ``Layout`` that suits the cell; outside 
                                                               Σ xᵀ δ, Σ hᵀ δ → ∂L/∂θ
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -28,10 +29,11 @@ from jax import lax
 from rnnlab.cells.contract import hidden_leaf
 from rnnlab.driver import RunOptions, engine_input
 from rnnlab.engines.fused.backward import Chunk, step_back, walk_back
-from rnnlab.engines.fused.forward import forward, layout_of, one_axis, own_axes
+from rnnlab.engines.fused.forward import forward, layout_of
 from rnnlab.engines.fused.layouts import add_to_hidden
-from rnnlab.engines.sequence import before, select
+from rnnlab.engines.sequence import before, one_axis, own_axes, select
 from rnnlab.gradients.backward import (
+    Back,
     Backward,
     LayerAdjoint,
     Recording,
@@ -73,6 +75,14 @@ class ChunkResults(NamedTuple):
     dxs: Scaled  # [n, B, I]
 
 
+class Results(NamedTuple):
+    """The results of a whole backward pass."""
+
+    chunks: ChunkResults  # n is T
+    total: Scaled | None  # ∂L/∂θ; None where only the adjoints were asked for
+    initial_norm: Array  # ln‖∂L/∂h₀‖, [B]
+
+
 def record_fused(
     cell: Any,
     params: PyTree,
@@ -98,25 +108,34 @@ def record_fused(
         gates=True,
     )
     layout = layout_of(cell, params, xs)
-    recorded = _Recorded(cell, params, options.reverse, keep, layout, memory)
+    recorded = Recorded(cell, params, options.reverse, keep, layout, memory)
+    return own_axes(batch, 1, ys), taking_back(recorded.back, batch, options)
+
+
+def taking_back(
+    run_back: Callable[[Scaled, bool], Results],
+    batch: tuple[int, ...],
+    options: RunOptions,
+) -> Back:
+    """The function that takes ∂L/∂ys back, from one for a single batch axis."""
 
     def back(g: Scaled, *, adjoints_only: bool = False) -> Backward:
-        carry, results = recorded.back(one_axis(batch, 1, g), adjoints_only)
-        h, c, whole = without_padding_norms(own_axes(batch, 1, results.norms), options)
-        initial_norms = recorded.norms(carry.adjoint.mantissa, carry.adjoint.exponent)
-        initial = own_axes(batch, 0, initial_norms[0])
+        results = run_back(one_axis(batch, 1, g), adjoints_only)
+        chunks = results.chunks
+        h, c, whole = without_padding_norms(own_axes(batch, 1, chunks.norms), options)
         gradients = None
-        if carry.total is not None:
+        if results.total is not None:
             gradients = parameter_gradients(
-                carry.total, results.log_contributions, results.contributions
+                results.total, chunks.log_contributions, chunks.contributions
             )
+        initial = own_axes(batch, 0, results.initial_norm)
         adjoint = LayerAdjoint(StateNorms(h, c, whole, initial), options)
-        return Backward((adjoint,), gradients, own_axes(batch, 1, results.dxs))
+        return Backward((adjoint,), gradients, own_axes(batch, 1, chunks.dxs))
 
-    return own_axes(batch, 1, ys), back
+    return back
 
 
-class _Recorded:
+class Recorded:
     """A forward pass with all states and gates kept, and the backward pass through it."""
 
     def __init__(
@@ -136,33 +155,37 @@ class _Recorded:
         self.memory = memory
         self.hidden = hidden_leaf(cell, memory.state)
 
-    def back(self, g: Scaled, adjoints_only: bool) -> tuple[Carry, ChunkResults]:
+    def back(self, g: Scaled, adjoints_only: bool) -> Results:
         """The whole backward pass; ``g`` is ∂L/∂ys ``[T, B, O]``."""
         layout = self.layout
-        valid = self.memory.marks.valid
-        mantissa = g.mantissa
-        if valid is not None:
-            mantissa = select(valid, mantissa, jnp.zeros_like(mantissa))
-        first, coming = _one_ahead(Scaled(mantissa, g.exponent), self.reverse)
+        first, coming = _one_ahead(self.of_valid_steps(g), self.reverse)
         nothing = jax.tree.map(jnp.zeros_like, layout.enter(self.memory.state))
         entered = Scaled(layout.enter(first.mantissa), first.exponent)
         adjoint = _advance(self.cell, layout, nothing, first.exponent, entered)
+        return self.walk(adjoint, coming, adjoints_only)
+
+    def of_valid_steps(self, g: Scaled) -> Scaled:
+        """∂L/∂ys with zeros at steps that do not count."""
+        valid = self.memory.marks.valid
+        if valid is None:
+            return g
+        return g._replace(mantissa=select(valid, g.mantissa, jnp.zeros_like(g.mantissa)))
+
+    def walk(self, adjoint: Scaled, g: Scaled, adjoints_only: bool) -> Results:
+        """The walk over all chunks, from the first λ and what each step gets of ∂L/∂ys."""
         total = None if adjoints_only else zero(self.params, ())
         start = Carry(adjoint, total)
-        return walk_back(self.chunk_back, start, layout, self.memory, coming, self.reverse)
+        carry, chunks = walk_back(self.chunk_back, start, self.layout, self.memory, g, self.reverse)
+        first = carry.adjoint
+        initial, _, _ = self.norms(self.layout.leave(first.mantissa), first.exponent)
+        return Results(chunks, carry.total, initial)
 
     def chunk_back(self, carry: Carry, chunk: Chunk) -> tuple[Carry, ChunkResults]:
         """The loop back through a chunk of steps, and then the products for all of them."""
         layout = self.layout
-        g = Scaled(layout.enter(chunk.extra.mantissa), chunk.extra.exponent)
-        inputs = (chunk.numbers, chunk.olds, chunk.states, chunk.kept, chunk.marks, g)
-        room = chunk.room(layout, carry.adjoint.mantissa, g.mantissa)
-        start = (carry.adjoint, room)
-        (adjoint, seen), (each, exponent) = lax.scan(
-            self.one_step, start, inputs, reverse=not self.reverse
-        )
-        norms = self.norms(each, exponent)
-        delta = renormalise(layout.leave(seen), exponent, 2)
+        adjoint, each, delta = self.steps_back(carry.adjoint, chunk)
+        norms = self.norms(each, delta.exponent)
+        delta = renormalise(delta.mantissa, delta.exponent, 2)
         dxs = Scaled(layout.to_inputs(chunk.xs, delta.mantissa), delta.exponent)
         if carry.total is None:
             return Carry(adjoint, None), ChunkResults(norms, None, None, dxs)
@@ -177,6 +200,20 @@ class _Recorded:
         kept = _contributions(layout, olds, chunk.xs, delta) if self.keep else None
         total = add(carry.total, of_chunk)
         return Carry(adjoint, total), ChunkResults(norms, logs, kept, dxs)
+
+    def steps_back(self, adjoint: Scaled, chunk: Chunk) -> tuple[Scaled, PyTree, Scaled]:
+        """The loop: the carried λ, and of each step λ and δ at the same exponent, ``[n, B, ...]``.
+
+        The carried λ is in the layout of the loop.
+        """
+        layout = self.layout
+        g = Scaled(layout.enter(chunk.extra.mantissa), chunk.extra.exponent)
+        inputs = (chunk.numbers, chunk.olds, chunk.states, chunk.kept, chunk.marks, g)
+        room = chunk.room(layout, adjoint.mantissa, g.mantissa)
+        (adjoint, seen), (each, exponent) = lax.scan(
+            self.one_step, (adjoint, room), inputs, reverse=not self.reverse
+        )
+        return adjoint, layout.leave(each), Scaled(layout.leave(seen), exponent)
 
     def one_step(
         self, carry: tuple[Scaled, PyTree], inputs: tuple
@@ -194,8 +231,8 @@ class _Recorded:
         return (adjoint, room), (d_new, exponent)
 
     def norms(self, adjoint: PyTree, exponent: Array) -> tuple[Array, Array | None, Array]:
-        """Log-norms of an adjoint in the layout of the loop; ``exponent [..., B]``."""
-        return state_norms(self.hidden, self.layout.leave(adjoint), exponent, exponent.ndim)
+        """Log-norms of an adjoint, leaves and ``exponent`` ``[..., B]``."""
+        return state_norms(self.hidden, adjoint, exponent, exponent.ndim)
 
 
 def _one_ahead(g: Scaled, reverse: bool) -> tuple[Scaled, Scaled]:

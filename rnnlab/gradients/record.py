@@ -1,10 +1,11 @@
-"""The choice of recording: each cell of a composite, the fused pass, or the step alone."""
+"""The choice of recording: each cell of a composite, the native or the fused pass, or steps."""
 
 from rnnlab.cells.contract import map_leaves
 from rnnlab.driver import RunOptions, is_composite
 from rnnlab.gradients.backward import Recording
 from rnnlab.gradients.composite import record_composite
 from rnnlab.gradients.fused import record_fused
+from rnnlab.gradients.native import record_native, serves
 from rnnlab.gradients.stepwise import record_steps
 from rnnlab.typing import Array, Cell, PyTree
 
@@ -31,6 +32,8 @@ def record(
                 f"{type(cell).__name__} has its own parameters, so its gradient is computed from "
                 "step, which has no dropout; omit key"
             )
+    if serves(cell, params, xs, state, options):
+        return record_native(cell, params, xs, state, options, keep)
     if map_leaves(cell, params) is not None:
         return record_fused(cell, params, xs, state, options, keep)
     return record_steps(cell, params, xs, state, options, keep)

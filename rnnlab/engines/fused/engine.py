@@ -9,20 +9,16 @@ from the states, by one product for a chunk of steps at a time. Backwards, step 
 and only then, chunk by chunk, ∂L/∂W_h = Σₜ hₜ₋₁ δₜᵀ, ∂L/∂W_x = Σₜ xₜ δₜᵀ and ∂L/∂x = δ W_xᵀ.
 """
 
-import functools
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from rnnlab.cells.contract import SPLIT, splits
-from rnnlab.engines.batching import folding, one_by_one
+from rnnlab.engines.batching import one_by_one
+from rnnlab.engines.differentiable import Passes, differentiable
 from rnnlab.engines.fused.backward import Chunk, step_back, walk_back
-from rnnlab.engines.fused.forward import Memory, Static, forward, layout_of, one_axis, own_axes
-from rnnlab.engines.scan import scan
-from rnnlab.engines.sequence import EngineChoice, EngineInput, Marks
-from rnnlab.engines.shards import on_shards, vary_together
+from rnnlab.engines.fused.forward import Memory, Static, forward, layout_of
+from rnnlab.engines.sequence import EngineChoice, EngineInput, Marks, one_axis
 from rnnlab.typing import Array, Cell, PyTree
 
 
@@ -80,38 +76,6 @@ def bytes_kept(
     return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
 
 
-@folding
-def _fused(
-    static: Static,
-    params: PyTree,
-    xs: Array,
-    states: tuple[PyTree, PyTree],
-    marks: Marks,
-) -> tuple[PyTree, Array]:
-    def run_shard(
-        params: PyTree,
-        xs: Array,
-        states: tuple[PyTree, PyTree],
-        lengths: None,
-        marks: Marks,
-    ) -> tuple[PyTree, Array]:
-        del lengths  # the marks contain them
-        batch = xs.shape[1:-1]
-        xs, marks = one_axis(batch, 1, (xs, marks))
-        states = one_axis(batch, 0, states)
-        params, xs, states, marks = vary_together((params, xs, states, marks))
-        out: Any = _run(static, params, xs, *states, marks)
-        state, ys = out
-        return own_axes(batch, int(static.every), state), own_axes(batch, 1, ys)
-
-    # The driver has divided what it was given already. An axis that vmap has folded into the batch
-    # may bring a sharding of its own.
-    return on_shards(run_shard, params, xs, states, None, marks, static.every)
-
-
-# A custom JVP, and not a custom VJP, which would refuse forward mode. Its tangents pass through
-# _along, which is linear in them, and reverse mode is the transpose of _along: _backward.
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _run(
     static: Static,
     params: PyTree,
@@ -121,20 +85,31 @@ def _run(
     marks: Marks,
 ) -> tuple[PyTree, Array]:
     """``[T, B, I]`` in, ``(state or states, ys)`` out; keeps nothing for a backward pass."""
+    inputs = (params, xs, state, reset_state, marks)
     final, ys, memory = forward(
-        static.cell,
-        params,
-        xs,
-        state,
-        reset_state,
-        marks,
-        static.reverse,
-        static.every,
-        gates=False,
+        static.cell, *inputs, static.reverse, states=static.every, gates=False
     )
     if static.every:
         return _outside(static, params, memory), ys
     return final, ys
+
+
+def _remember(
+    static: Static,
+    params: PyTree,
+    xs: Array,
+    state: PyTree,
+    reset_state: PyTree,
+    marks: Marks,
+) -> tuple[tuple[PyTree, Array], Memory]:
+    """As ``_run``, with the memory for the backward pass."""
+    inputs = (params, xs, state, reset_state, marks)
+    final, ys, memory = forward(
+        static.cell, *inputs, static.reverse, states=True, gates=static.gates
+    )
+    if static.every:
+        final = _outside(static, params, memory)
+    return (final, ys), memory
 
 
 def _outside(
@@ -204,55 +179,4 @@ def _backward(
     return d_params, d_xs, layout.leave(d_state), layout.leave(d_reset)
 
 
-@functools.partial(one_by_one, adjoint=_backward)
-def _along(
-    static: Static,
-    params: PyTree,
-    memory: Memory,
-    tangents: tuple[PyTree, Array, PyTree, PyTree],
-) -> Any:
-    """The derivative of states and outputs along tangents of parameters, inputs and both states.
-
-    It is computed by ``scan``, not from the memory: forward mode and second derivatives follow the
-    reference. The memory is an argument for the transpose, ``_backward``, which reads it.
-    """
-
-    def plain(
-        params: PyTree,
-        xs: Array,
-        state: PyTree,
-        reset_state: PyTree,
-    ) -> tuple[PyTree, Array]:
-        sequence = EngineInput(
-            xs, state, memory.marks, static.reverse, static.every, reset_state=reset_state
-        )
-        return scan(static.cell, params, sequence, EngineChoice("scan"))
-
-    primals = params, memory.xs, memory.state, memory.reset_state
-    _, out_tangents = jax.jvp(plain, primals, tangents)
-    return out_tangents
-
-
-@_run.defjvp
-def _derivative(
-    static: Static,
-    primals: tuple,
-    tangents: tuple,
-) -> tuple[Any, Any]:
-    params, xs, state, reset_state, marks = primals
-    final, ys, memory = forward(
-        static.cell,
-        params,
-        xs,
-        state,
-        reset_state,
-        marks,
-        static.reverse,
-        states=True,
-        gates=static.gates,
-    )
-    if static.every:
-        final = _outside(static, params, memory)
-    outs = final, ys
-    # The marks are booleans, so their tangents are left out.
-    return outs, _along(static, params, memory, tangents[:4])
+_fused = differentiable(Passes("fused", _run, _remember, _backward))

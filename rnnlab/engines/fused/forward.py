@@ -1,9 +1,7 @@
 """The forward pass of the fused engine, with what it keeps for the backward pass."""
 
-import math
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -23,6 +21,7 @@ class Static(NamedTuple):
     gates: bool  # a gradient keeps the values of the gates
     keep_states: bool = False  # the forward pass keeps every state
     keep_gates: bool = False  # and the values of the gates
+    d_xs: bool = True  # not read: XLA removes what is not used
 
 
 class Memory(NamedTuple):
@@ -99,23 +98,3 @@ def layout_of(cell: Any, params: PyTree, xs: Array) -> Layout:
     one_gate = maps.joint == hidden_size == maps.w_x.shape[1] == columns
     layout = Lines if one_gate else Columns
     return layout(cell, params, maps, xs.shape[1])
-
-
-def one_axis(batch: tuple[int, ...], lead: int, tree: PyTree) -> PyTree:
-    """Leaves with the axes ``batch`` behind ``lead`` others, as leaves with one batch axis."""
-    size = math.prod(batch)
-    end = lead + len(batch)
-
-    def merge(leaf: Array) -> Array:
-        return leaf.reshape(*leaf.shape[:lead], size, *leaf.shape[end:])
-
-    return jax.tree.map(merge, tree)
-
-
-def own_axes(batch: tuple[int, ...], lead: int, tree: PyTree) -> PyTree:
-    """The inverse of :func:`one_axis`."""
-
-    def split(leaf: Array) -> Array:
-        return leaf.reshape(*leaf.shape[:lead], *batch, *leaf.shape[lead + 1 :])
-
-    return jax.tree.map(split, tree)

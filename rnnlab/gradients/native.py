@@ -1,0 +1,163 @@
+"""Recording on the native engine: as :mod:`rnnlab.gradients.fused`, with the loops in C++.
+
+The library takes λ back through a chunk of steps and writes down every λ and δ; norms and products
+follow from these in the same way. Derivatives of the results come from the fused recording.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rnnlab.cells.contract import map_leaves
+from rnnlab.driver import PLAIN, RunOptions, engine_input
+from rnnlab.engines.fused.backward import Chunk
+from rnnlab.engines.fused.forward import Memory, forward, layout_of
+from rnnlab.engines.fused.layouts import Rows
+from rnnlab.engines.native.adjoints import step_adjoints
+from rnnlab.engines.native.engine import Static, refusal, remember, with_parts
+from rnnlab.engines.sequence import Marks, one_axis, own_axes
+from rnnlab.gradients.backward import Recording
+from rnnlab.gradients.fused import Recorded, Results, taking_back
+from rnnlab.gradients.scaled import Scaled, zero
+from rnnlab.typing import Array, PyTree
+
+
+def serves(
+    cell: Any,
+    params: PyTree,
+    xs: Array,
+    state: PyTree,
+    options: RunOptions = PLAIN,
+) -> bool:
+    """Whether a run of ``cell`` can be recorded by the native engine."""
+    if map_leaves(cell, params) is None or jax.device_count() > 1:
+        return False
+    return refusal(cell, params, engine_input(cell, params, xs, state, options)) is None
+
+
+def record_native(
+    cell: Any,
+    params: PyTree,
+    xs: Array,
+    state: PyTree,
+    options: RunOptions,
+    keep: bool,
+) -> Recording:
+    """Runs ``cell``; returns ``ys`` and a function that takes ∂L/∂ys back."""
+    batch = xs.shape[1:-1]
+    inputs = engine_input(cell, params, xs, state, options)
+    xs, marks = one_axis(batch, 1, (inputs.xs, inputs.marks))
+    state, reset_state = one_axis(batch, 0, (inputs.state, inputs.reset_state))
+    static = Static(cell, options.reverse, every=False, gates=True)
+    (_, ys), memory = remember(static, params, xs, state, reset_state, marks)
+
+    def run_back(g: Scaled, adjoints_only: bool) -> Results:
+        asked = Asked(cell, options.reverse, keep, adjoints_only)
+        run = memory.xs, memory.state, memory.reset_state, memory.marks
+        kept = memory.hs, memory.cs, memory.gates
+        return _back(asked, params, run, kept, g)
+
+    return own_axes(batch, 1, ys), taking_back(run_back, batch, options)
+
+
+class Asked(NamedTuple):
+    """What is fixed while tracing."""
+
+    cell: Any
+    reverse: bool
+    keep: bool
+    adjoints_only: bool
+
+
+Run = tuple[Array, PyTree, PyTree, Marks]
+"""xs, the first state, the state after a reset, and the marks."""
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _back(
+    asked: Asked,
+    params: PyTree,
+    run: Run,
+    kept: tuple[Array, Array, Array],
+    g: Scaled,
+) -> Results:
+    xs, state, reset_state, marks = run
+    hs, cs, gates = kept
+    states = with_parts(state, hs, cs)
+    memory = Memory(xs, state, reset_state, marks, states, gates)
+    layout = _Outside(asked.cell, params, xs)
+    recorded = _NativeRecorded(asked.cell, params, asked.reverse, asked.keep, layout, memory)
+    return recorded.back(g, asked.adjoints_only)
+
+
+class _Outside(Rows):
+    """Arrays as they are outside of the loop, with the products of the layout of the cell."""
+
+    def __init__(self, cell: Any, params: PyTree, xs: Array) -> None:
+        super().__init__(cell, params)
+        products = layout_of(cell, params, xs)
+        self.to_params = products.to_params
+        self.to_inputs = products.to_inputs
+
+
+class _NativeRecorded(Recorded):
+    """As its base, with the loop in the library."""
+
+    def back(self, g: Scaled, adjoints_only: bool) -> Results:
+        nothing = zero(self.memory.state, self.memory.xs.shape[1:2])
+        return self.walk(nothing, self.of_valid_steps(g), adjoints_only)
+
+    def steps_back(self, adjoint: Scaled, chunk: Chunk) -> tuple[Scaled, PyTree, Scaled]:
+        # The library takes several rows of adjoints; here is one.
+        one_row = jax.tree.map(lambda leaf: leaf[None], adjoint)
+        steps = step_adjoints(
+            self.cell,
+            self.params,
+            self.reverse,
+            chunk.olds,
+            chunk.states,
+            chunk.kept,
+            chunk.marks,
+            chunk.extra,
+            jnp.zeros(len(chunk.xs), jnp.int32),
+            one_row,
+        )
+        each, exponent, delta = jax.tree.map(
+            lambda leaf: leaf[:, 0], (steps.adjoint, steps.exponent, steps.delta)
+        )
+        first = jax.tree.map(lambda leaf: leaf[0], Scaled(steps.first, steps.first_exponent))
+        return first, each, Scaled(delta, exponent)
+
+
+@_back.defjvp
+def _back_derivative(
+    asked: Asked,
+    primals: tuple,
+    tangents: tuple,
+) -> Any:
+    """What is kept follows from parameters and inputs, so its tangents are left out."""
+    params, run, _, g = primals
+    d_params, d_run, _, d_g = tangents
+    marks = run[-1]
+
+    def fused(params: PyTree, run: tuple, g: Scaled) -> Results:
+        xs, state, reset_state = run
+        _, _, memory = forward(
+            asked.cell,
+            params,
+            xs,
+            state,
+            reset_state,
+            marks,
+            asked.reverse,
+            states=True,
+            gates=True,
+        )
+        layout = layout_of(asked.cell, params, xs)
+        recorded = Recorded(asked.cell, params, asked.reverse, asked.keep, layout, memory)
+        return recorded.back(g, asked.adjoints_only)
+
+    _, derivative = jax.jvp(fused, (params, run[:-1], g), (d_params, d_run[:-1], d_g))
+    return _back(asked, *primals), derivative
