@@ -12,7 +12,7 @@ import pytest
 from rnnlab import quick_start
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-given = "XLA_FLAGS" in os.environ
+given = "backend_optimization_level" in os.environ.get("XLA_FLAGS", "")
 quick_start()
 if not given:
     # The tests compile hundreds of small programs and run each once: compile quickly rather than

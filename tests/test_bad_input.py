@@ -585,7 +585,7 @@ def anything(draw):
     dtype = mostly(st.just(np.dtype("bool")), st.sampled_from([*FLOATS, *OTHERS]))
     resets = draw(arrays(bool, shape)).astype(dtype) if given_resets else None
     engine = mostly(
-        st.sampled_from(["auto", "scan", "fused", "checkpointed"]),
+        st.sampled_from(["auto", "scan", "fused", "checkpointed", "native"]),
         st.sampled_from([*PLANNED, "cudnn", "nonsense"]),
     )
     return xs, {

@@ -19,6 +19,7 @@ from rnnlab.diagnostics import (
     phase_diagram,
     truncation_bias,
 )
+from tests.reference.native import needs_native
 
 T, B, INPUTS, H = 12, 3, 4, 5
 F64 = {"param_dtype": jnp.float64}
@@ -136,7 +137,10 @@ def check_close(found, expected, atol=1e-10):
 
 @pytest.mark.combinations
 @pytest.mark.parametrize("marks", MARKS.values(), ids=MARKS.keys())
-@pytest.mark.parametrize("engine", ["auto", "scan", "fused", "checkpointed"])
+@pytest.mark.parametrize(
+    "engine",
+    ["auto", "scan", "fused", "checkpointed", pytest.param("native", marks=needs_native)],
+)
 @pytest.mark.parametrize("cell", COMPOSITES.values(), ids=COMPOSITES.keys())
 def test_every_engine_runs_it_as_its_step_does(cell, engine, marks):
     params, xs = drawn(cell)

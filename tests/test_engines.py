@@ -17,24 +17,24 @@ from rnnlab import unroll, unroll_states
 from rnnlab.cells import GRU, LSTM, RNN
 from tests.reference import close, one_sentence, watch
 from tests.reference.cells import CELLS, VARIANTS, by_name, draw, draw_params
+from tests.reference.native import NATIVE, needs_native, pairs, under
 from tests.test_driver import INPUTS, Course, each, score
 
-ENGINES = {
+LOOPS = {
     "gates": {"engine": "fused"},
     "states": {"engine": "fused", "residuals": "states"},
     "checkpointed": {"engine": "checkpointed"},
 }
-FUSED = {name: how for name, how in ENGINES.items() if how["engine"] == "fused"}
+"""Engines made of JAX's own loops, which run every cell that splits its step."""
+FUSED = {name: how for name, how in LOOPS.items() if how["engine"] == "fused"}
+ENGINES = LOOPS | NATIVE
+OWN_PASSES = FUSED | NATIVE
 COURSES = {
     "all": Course(7, (3,), "initial lengths mask resets reset reverse"),
     "one example": Course(5, (), "resets"),
     "grid": Course(4, (2, 2), "initial lengths"),
     "one step": Course(1, (1,), "initial resets"),
 }
-
-
-def under(engines):
-    return pytest.mark.parametrize("how", engines.values(), ids=engines.keys())
 
 
 def problem(twin, course):
@@ -64,32 +64,26 @@ def by_scan(name, course):
 
 
 @pytest.mark.combinations
-@under(ENGINES)
-@each(CELLS)
+@pairs(ENGINES, CELLS)
 def test_values_and_gradients_are_those_of_scan(twin, how):
     close(first_order(twin, COURSES["all"], how), by_scan(twin.name, COURSES["all"]))
 
 
 @pytest.mark.combinations
-@pytest.mark.parametrize(
-    ("course", "how"),
-    [(c, e) for c in COURSES for e in ENGINES if c != "all"],
-)
-@each(by_name("lstm-peephole-norm", "gru-after"))
+@pytest.mark.parametrize("course", [name for name in COURSES if name != "all"])
+@pairs(ENGINES, by_name("lstm-peephole-norm", "lstm", "gru-after"))
 def test_odd_shapes(twin, how, course):
-    how = ENGINES[how]
     close(first_order(twin, COURSES[course], how), by_scan(twin.name, COURSES[course]))
 
 
 @pytest.mark.combinations
-@under(FUSED)
-@each([twin for twin in VARIANTS if hasattr(twin.cell, "gate")])
-def test_every_variant_on_the_fused_engine(twin, how):
+@pairs(OWN_PASSES, [twin for twin in VARIANTS if hasattr(twin.cell, "gate")])
+def test_every_variant(twin, how):
     close(first_order(twin, COURSES["all"], how), by_scan(twin.name, COURSES["all"]))
 
 
 @pytest.mark.combinations
-@under(FUSED)
+@under(OWN_PASSES)
 @pytest.mark.parametrize("options", ["initial resets", "lengths reverse"])
 def test_chunks_of_steps_and_what_is_left_over(how, options):
     """37 steps of 200 examples are four chunks of eight and one of five."""
@@ -110,8 +104,7 @@ def of_reset_state(twin, how):
 
 
 @pytest.mark.combinations
-@under(ENGINES)
-@each(by_name("elman", "lstm", "gru-before", "jordan"))
+@pairs(ENGINES, by_name("elman", "lstm", "gru-after", "gru-before", "jordan"))
 def test_reset_state_has_derivatives(twin, how):
     results = []
     for engine in (how, {"engine": "scan"}):
@@ -135,8 +128,7 @@ def test_vmap_over_reset_states(how):
 
 
 @pytest.mark.combinations
-@under(ENGINES)
-@each(by_name("pascanu", "lstm", "gru-before"))
+@pairs(ENGINES, by_name("pascanu", "leaky", "lstm", "gru-after", "gru-before"))
 def test_every_state(twin, how):
     params, xs, options = COURSES["all"].draw(twin.cell)
 
@@ -168,15 +160,13 @@ def second_order_by_scan(name):
 
 
 @pytest.mark.combinations
-@under(ENGINES)
-@each(CELLS)
+@pairs(ENGINES, CELLS)
 def test_second_derivatives(twin, how):
     close(second_order(twin, how), second_order_by_scan(twin.name))
 
 
 @pytest.mark.combinations
-@under(FUSED)
-@each(by_name("lstm", "gru-before"))
+@pairs(OWN_PASSES, by_name("lstm", "gru-after", "gru-before"))
 def test_forward_over_reverse(twin, how):
     """Hessian-vector products, as optimisers of second order take them."""
     loss, inputs = problem(twin, Course(4, (2,), "initial resets"))
@@ -190,8 +180,7 @@ def test_forward_over_reverse(twin, how):
 
 
 @pytest.mark.combinations
-@under(ENGINES)
-@each(by_name("pascanu", "lstm", "gru-before"))
+@pairs(ENGINES, by_name("pascanu", "leaky", "lstm", "gru-before"))
 def test_forward_mode_alone_over_itself_and_under_reverse(twin, how):
     loss, inputs = problem(twin, Course(4, (2,), "initial lengths resets"))
     along = draw(inputs, 3)
@@ -206,7 +195,7 @@ def test_forward_mode_alone_over_itself_and_under_reverse(twin, how):
     close(*(jax.jit(functools.partial(slopes, h))(*inputs) for h in (how, {"engine": "scan"})))
 
 
-@under(FUSED)
+@under(OWN_PASSES)
 @pytest.mark.parametrize("of", [0, 1], ids=["parameters", "inputs"])
 def test_a_jacobian_forwards_is_that_backwards(of, how):
     cell = LSTM(2)
@@ -220,12 +209,20 @@ def test_a_jacobian_forwards_is_that_backwards(of, how):
 
 @pytest.mark.combinations
 @pytest.mark.parametrize(
-    ("name", "engine"),
+    ("name", "how"),
     # Second derivatives of each cell on each engine are those of scan, see above.
-    [("elman", "gates"), ("lstm", "states"), ("gru-after", "states"), ("gru-before-norm", "gates")],
+    [
+        ("elman", LOOPS["gates"]),
+        ("lstm", LOOPS["states"]),
+        ("gru-after", LOOPS["states"]),
+        ("gru-before-norm", LOOPS["gates"]),
+        pytest.param("lstm", NATIVE["native"], marks=needs_native),
+        pytest.param("gru-after", NATIVE["native, states"], marks=needs_native),
+    ],
+    ids=str,
 )
-def test_derivatives_are_finite_differences(name, engine):
-    (twin,), how = by_name(name), ENGINES[engine]
+def test_derivatives_are_finite_differences(name, how):
+    (twin,) = by_name(name)
     loss, inputs = problem(twin, Course(3, (2,), "initial resets"))
     check_grads(
         jax.jit(lambda *given: loss(how, *given)[0]),
@@ -238,7 +235,7 @@ def test_derivatives_are_finite_differences(name, engine):
 
 
 @pytest.mark.combinations
-@under(ENGINES)
+@under(LOOPS)
 @each(by_name("elman", "lstm", "gru-after"))
 def test_float32(twin, how):
     loss, inputs = problem(twin, COURSES["all"])
@@ -253,7 +250,7 @@ def test_float32(twin, how):
 
 
 @pytest.mark.combinations
-@under(ENGINES)
+@under(LOOPS)
 @pytest.mark.parametrize(
     "cell",
     [RNN(8, dtype=jnp.bfloat16), LSTM(8, dtype=jnp.bfloat16), GRU(8, dtype=jnp.bfloat16)],
@@ -282,7 +279,7 @@ def test_bfloat16_with_float32_parameters(cell, how):
 
 
 @pytest.mark.long
-@under(ENGINES)
+@under(LOOPS)
 def test_layers_on_every_engine(how):
     cell = rnnlab.stack(
         [rnnlab.bidirectional(GRU(3)), LSTM(6, layer_norm=True), rnnlab.Readout(2)],
@@ -310,7 +307,7 @@ def test_layers_on_every_engine(how):
 # vmap
 
 
-@under(FUSED)
+@under(OWN_PASSES)
 def test_vmap_over_seeds(how):
     (twin,) = by_name("lstm")
     loss, (_, xs, start) = problem(twin, COURSES["all"])
@@ -341,7 +338,7 @@ def examples():
     return loss, params, (xs, starts, lengths, resets)
 
 
-@under(FUSED)
+@under(OWN_PASSES)
 def test_vmap_over_examples_inside_the_gradient(how):
     """No array of the program has the shape of one weights' gradient for each example."""
     loss, params, batch = examples()
@@ -361,7 +358,7 @@ def test_vmap_over_examples_inside_the_gradient(how):
         assert "50x" + "x".join(map(str, weight.shape)) not in program
 
 
-@under(FUSED)
+@under(OWN_PASSES)
 def test_gradients_of_each_example_under_vmap(how):
     loss, params, batch = examples()
     axes = (None, 0, 0, 0, 0)
@@ -374,7 +371,7 @@ def test_gradients_of_each_example_under_vmap(how):
     close(found, expected)
 
 
-@under(FUSED)
+@under(OWN_PASSES)
 def test_vmap_with_only_the_lengths_mapped(how):
     (twin,) = by_name("elman")
     _, (params, xs, start) = problem(twin, Course(5, (2,), ""))
@@ -389,7 +386,7 @@ def test_vmap_with_only_the_lengths_mapped(how):
 # What is asked by name
 
 
-@pytest.mark.parametrize("how", ENGINES.values(), ids=ENGINES.keys())
+@under(ENGINES)
 def test_a_second_call_with_an_equal_cell_compiles_nothing(how):
     def run(seed):
         cell = LSTM(5, forget_bias=2.0)

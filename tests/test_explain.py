@@ -7,9 +7,12 @@ import pytest
 import rnnlab
 from rnnlab.engines import choose
 from tests.reference import one_sentence
+from tests.reference.native import NATIVE, SETS
 
 T, B, I, H = 24, 4, 3, 8
 XS = jnp.ones((T, B, I), jnp.float32)
+AUTO = "native" if SETS and jax.device_count() == 1 else "fused"
+"""What "auto" takes for a cell that both can run."""
 
 
 def explained(cell, xs=XS, **options):
@@ -33,12 +36,13 @@ def test_bytes_are_what_the_fused_pass_keeps():
 def test_the_engine_that_is_named_is_the_one_that_runs():
     cell = rnnlab.LSTM(H)
     params = cell.init(jax.random.key(0), I)
-    assert explained(cell).engine == "fused"
+    assert explained(cell).engine == AUTO
     for options in (
         {},
         {"engine": "scan"},
         {"engine": "fused", "residuals": "states"},
         {"engine": "checkpointed"},
+        *(NATIVE.values() if SETS else ()),
     ):
         answer = explained(cell, **options)
         name, *residuals = answer.engine.split(", ")
@@ -53,12 +57,17 @@ def test_the_engine_that_is_named_is_the_one_that_runs():
 
 
 def test_auto_keeps_less_where_memory_is_scarce(monkeypatch):
-    unit = T * B * 7 * 4
-    for room, engine in ((6 * unit, "fused"), (5 * unit, "fused, states"), (unit, "checkpointed")):
+    kept = explained(rnnlab.LSTM(7)).residual_bytes
+    gates, states = kept[AUTO], kept[f"{AUTO}, states"]
+    for room, engine in (
+        (gates, AUTO),
+        (gates - 1, f"{AUTO}, states"),
+        (states - 1, "checkpointed"),
+    ):
         monkeypatch.setattr(choose, "device_bytes", lambda room=room: 4 * room)
         answer = explained(rnnlab.LSTM(7))
         assert answer.engine == engine
-        assert engine == "fused" or "memory" in answer.why
+        assert engine == AUTO or "memory" in answer.why
 
 
 def test_every_refusal_is_that_of_unroll():
@@ -66,7 +75,8 @@ def test_every_refusal_is_that_of_unroll():
     answer = rnnlab.explain_engine(step, 1.0, XS)
     assert answer.engine == "scan"
     assert "Step" in answer.why
-    for name, options in {"fused": {"engine": "fused"}, "cudnn": {"engine": "cudnn"}}.items():
+    for name in ("fused", "native", "cudnn"):
+        options = {"engine": name}
         one_sentence(
             lambda options=options: rnnlab.unroll(step, 1.0, XS, **options),
             *answer.refused[name].split("; "),
@@ -78,7 +88,7 @@ def test_layers_are_told_apart():
         [rnnlab.bidirectional(rnnlab.GRU(H)), rnnlab.RNN(5, form="output-state"), rnnlab.Readout(2)]
     )
     answer = explained(cell, lengths=jnp.full(B, 3), resets=jnp.zeros((T, B), bool), reverse=True)
-    assert answer.engine == "fused, fused, fused, at once"
+    assert answer.engine == f"{AUTO}, {AUTO}, fused, at once"
     both_ways, above, readout = answer.layers
     assert len(both_ways.layers) == 2
     assert readout.engine == "at once"
@@ -90,15 +100,12 @@ def test_layers_are_told_apart():
 
 def test_printed_it_is_a_table():
     lines = str(explained(rnnlab.LSTM(H))).splitlines()
-    assert lines[0].startswith("fused: ")
-    assert [line.split()[0] for line in lines[1:]] == [
-        "scan",
-        "fused",
-        "fused,",
-        "checkpointed",
-        "cudnn",
-    ]
-    assert all("MiB" in line for line in lines[1:5])
+    assert lines[0].startswith(f"{AUTO}: ")
+    assert lines[-1].split()[0] == "cudnn"
+    kept = {line[:17].strip() for line in lines[1:] if "MiB" in line}
+    native = {"native", "native, states"}
+    assert kept == {"scan", "fused", "fused, states", "checkpointed"} | (native if SETS else set())
+    assert {line[:17].strip() for line in lines[1:]} == kept | native | {"cudnn"}
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from rnnlab import unroll
 from rnnlab.cells import GRU, LSTM, RNN, JordanRNN, LeakyRNN, Readout
 from tests.reference import close
 from tests.reference.cells import draw_params, draw_state
+from tests.reference.native import needs_native
 
 T, B, I = 5, 3, 2
 CELLS = {
@@ -31,6 +32,9 @@ CASES = [
     for name in CELLS
     for engine in ENGINES
     if engine in ("scan", "auto") or name not in ("layers", "bidirectional")
+]
+CASES += [
+    pytest.param(name, "native", marks=needs_native) for name in ("rnn", "leaky", "lstm", "gru")
 ]
 
 

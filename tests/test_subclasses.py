@@ -28,6 +28,7 @@ from rnnlab.cells.base import affine
 from rnnlab.layers import Stack
 from tests.reference import close, loop
 from tests.reference.cells import CELLS, VARIANTS, draw_params, draw_state
+from tests.reference.native import needs_native
 
 I, T, B = 2, 7, 3
 F64 = {"param_dtype": jnp.float64}
@@ -301,6 +302,14 @@ def test_a_subclass_is_refused_by_fused_in_one_sentence():
     params, xs, _ = setting(cell)
     with pytest.raises(ValueError, match="HalvingStep overrides step"):
         rnnlab.unroll(cell, params, xs, engine="fused")
+
+
+@needs_native
+@each
+def test_a_subclass_is_refused_by_native_in_one_sentence(cell):
+    params, xs, state = setting(cell)
+    with pytest.raises(ValueError, match="'native' has no code for"):
+        rnnlab.unroll(cell, params, xs, state, engine="native")
 
 
 def test_the_bound_is_not_given_for_another_equation():

@@ -16,6 +16,7 @@ from rnnlab import diagnostics, training, unroll
 from rnnlab.cells import GRU, LSTM, RNN, JordanRNN, LeakyRNN, Readout
 from tests.reference import close
 from tests.reference.cells import draw_params, draw_state
+from tests.reference.native import needs_native
 
 T, B, I = 3, 2, 2
 ENGINES = {
@@ -23,6 +24,7 @@ ENGINES = {
     "fused": {"engine": "fused"},
     "fused, states": {"engine": "fused", "residuals": "states"},
     "checkpointed": {"engine": "checkpointed"},
+    "native": {"engine": "native"},
 }
 STEP = rnnlab.Step(
     lambda w, h, x: (jnp.tanh(h @ w + x), h), lambda batch: jnp.zeros((*batch, I), jnp.float64)
@@ -68,14 +70,21 @@ def expected(name):
     return jax.jit(gradient(loss(name, ENGINES["scan"])))(*inputs(name))
 
 
+def runs(engine, name):
+    """Whether an engine runs a cell of CELLS."""
+    if engine == "native":
+        return name in ("columns", "lines", "layers")
+    return name != "step" or not engine.startswith("fused")
+
+
+def case(*values):
+    """Values of a test of which the last is an engine."""
+    return pytest.param(*values, marks=needs_native if values[-1] == "native" else ())
+
+
 def cases(*cells):
     """Every engine with every one of ``cells`` that it can run."""
-    listed = [
-        (cell, engine)
-        for cell in cells
-        for engine in ENGINES
-        if cell != "step" or not engine.startswith("fused")
-    ]
+    listed = [case(cell, engine) for cell in cells for engine in ENGINES if runs(engine, cell)]
     return pytest.mark.parametrize(("name", "engine"), listed)
 
 
@@ -129,8 +138,7 @@ def test_half_precision_is_no_promotion(cell, engine):
 
 
 @pytest.mark.combinations
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("name", ["columns", "rows"])
+@cases("columns", "rows")
 def test_without_jit(name, engine):
     wanted, given = expected(name), inputs(name)
     with jax.disable_jit():
@@ -293,9 +301,11 @@ def of_each_kind():
     others = itertools.cycle(("lines", "rows", "layers"))
     for transformation in TRANSFORMATIONS:
         for engine in ENGINES:
-            yield transformation, "columns", engine
-        yield transformation, next(others), "fused"
-        yield transformation, "step", "scan"
+            # A library is no part of a program for any number of steps.
+            if engine != "native" or transformation != "exported":
+                yield case(transformation, "columns", engine)
+        yield case(transformation, next(others), "fused")
+        yield case(transformation, "step", "scan")
 
 
 @pytest.mark.combinations
