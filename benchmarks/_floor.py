@@ -106,16 +106,24 @@ def _fastest(call: Callable[[], None], rounds: int = 8) -> float:
     return min(times)
 
 
-def draw(records: Sequence[dict[str, Any]], base: Work, path: Path) -> None:
-    """Writes a figure of time against T, H and B, each with the other two as in ``base``."""
+def draw(records: Sequence[dict[str, Any]], bases: Sequence[Work], path: Path) -> None:
+    """Writes a figure of time against T, H and B, each with the other two as in its base.
+
+    There is a row of panels for each base, which differ in their cell.
+    """
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(11, 4.8), layout="constrained")
-        panels = figure.subplots(1, 3, sharey=True)
-        for axes, axis in zip(panels, AXES, strict=True):
-            _panel(axes, records, axis, base)
-        panels[0].set_ylabel("forward + backward, fastest call (ms)")
-        figure.suptitle(_finding(records, base.cell), fontsize=12)
-        legend_below(figure, panels[0])
+        height = 1.6 + 3.2 * len(bases)
+        figure = Figure(figsize=(11, height), layout="constrained")
+        rows = figure.subplots(len(bases), 3, sharey="row", squeeze=False)
+        findings = []
+        for panels, base in zip(rows, bases, strict=True):
+            of_cell = select(records, cell=base.cell)
+            for axes, axis in zip(panels, AXES, strict=True):
+                _panel(axes, of_cell, axis, base)
+            panels[0].set_ylabel(f"{base.cell.upper()}: gradient (ms)")
+            findings.append(_finding(of_cell, base.cell))
+        figure.suptitle("\n".join(findings), fontsize=12)
+        legend_below(figure, rows[0][0])
         figure.savefig(path, dpi=150)
 
 

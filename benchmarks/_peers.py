@@ -36,6 +36,8 @@ ENGINES: dict[str, dict[str, Any]] = {
     "scan": {"engine": "scan"},
     "fused": {"engine": "fused"},
     "fused states": {"engine": "fused", "residuals": "states"},
+    "native": {"engine": "native"},
+    "native states": {"engine": "native", "residuals": "states"},
     "checkpointed": {"engine": "checkpointed"},
     "cudnn": {"engine": "cudnn"},
 }

@@ -1,6 +1,6 @@
 """The speed of rnnlab's engines and of PyTorch, Flax, Haiku, Equinox and Keras on equal work.
 
-    python benchmarks/speed.py                    # everything, about half an hour on two cores
+    python benchmarks/speed.py                    # everything, about an hour on two cores
     python benchmarks/speed.py --quick            # under two minutes
     python benchmarks/speed.py --only claims --cells lstm --threads 1
 
@@ -47,6 +47,7 @@ SHAPES = {  # T, B, I, H
     "M": (512, 32, 128, 256),
     "L": (1024, 16, 256, 512),
     "one-example": (1000, 1, 32, 64),
+    "large-batch": (256, 256, 128, 128),
     "long": (16384, 8, 32, 64),
 }
 MEMORY = (1024, 32, 64, 128)
@@ -54,6 +55,8 @@ SHORT, LONG = (1000, 1, 32, 64), (100_000, 1, 32, 64)
 SEEDS = 32
 RATIOS = (
     ("fused states", "fused"),
+    ("native states", "native"),
+    ("native", "fused"),
     ("checkpointed", "fused"),
     ("gradient flow", "scan"),
     (f"{SEEDS} seeds", "auto"),
@@ -68,7 +71,7 @@ DRAWN = ("auto", "PyTorch", "Flax linen", "Haiku", "Keras")
 QUICK = {
     "only": ["speed", "sweep"],
     "shapes": [(name, SHAPES[name]) for name in ("S", "one-example")],
-    "contenders": ["auto", "scan", "fused", *_peers.PACKAGES],
+    "contenders": ["auto", "scan", "fused", "native", *_peers.PACKAGES],
     "rounds": 5,
     "base": (64, 8, 64, 64),
     "axes": {"T": (16, 64, 256), "H": (32, 64, 128), "B": (1, 8, 32)},
@@ -310,11 +313,12 @@ def sweep(options: argparse.Namespace, results: Results) -> None:
     """Measures time against T, H and B, and draws it with the lower bound."""
     with_torch = "PyTorch" not in results.content["missing"]
     rates = results.content["rates"] = _floor.rates(with_torch)
-    base = Work(options.sweep_cell, *options.base)
-    for work in variations(base, options.axes):
+    bases = [Work(cell, *options.base) for cell in options.cells]
+    works = [work for base in bases for work in variations(base, options.axes)]
+    for work in works:
         contenders = build(options, results, options.drawn, work)
         _peers.verify(contenders, work, backward=True)
-        times = measure(contenders, options.rounds, options.budget / 6, min_rounds=3)
+        times = measure(contenders, options.rounds, options.budget / 10, min_rounds=3)
         about = {**work._asdict(), "floor": _floor.floor(work, rates)}
         results.add(
             "sweep",
@@ -324,7 +328,7 @@ def sweep(options: argparse.Namespace, results: Results) -> None:
             ),
         )
     path = options.out / "speed.png"
-    _floor.draw(results.content["sweep"], base, path)
+    _floor.draw(results.content["sweep"], bases, path)
     throughput = f"{rates['operations_per_second'] / 1e9:.0f} GFLOP/s"
     bandwidth = f"{rates['bytes_per_second'] / 1e9:.0f} GB/s"
     console.print(
@@ -407,7 +411,6 @@ def parse() -> argparse.Namespace:
         help=f"shapes of the section speed: {', '.join(SHAPES)}, or sizes as T,B,I,H",
     )
     parser.add_argument("--cells", nargs="+", choices=_peers.CELLS, default=_peers.CELLS)
-    parser.add_argument("--sweep-cell", choices=_peers.CELLS, default="lstm")
     parser.add_argument("--contenders", nargs="+", choices=_peers.ALL, default=_peers.ALL)
     parser.add_argument(
         "--rounds", type=int, default=50, help="maximum number of timed calls of a contender"
