@@ -83,7 +83,7 @@ def explain_engine(
     layers, the sum.
 
     >>> import jax, rnnlab
-    >>> cell = rnnlab.GRU(512)
+    >>> cell = rnnlab.MGU(512)
     >>> params = jax.eval_shape(lambda key: cell.init(key, 256), jax.random.key(0))
     >>> rnnlab.explain_engine(cell, params, jax.ShapeDtypeStruct((1000, 32, 256), "float32")).engine
     'fused'
