@@ -135,7 +135,7 @@ class Run {
  public:
   Run(const Problem& problem, const Kernel<Real>& kernel, Pool& pool)
       : problem_(problem), kernel_(kernel), pool_(pool), random_(problem.seed + 1) {
-    Counts g = counts_of(static_cast<int64_t>(problem.options.cell));
+    Counts g = reference::find_double(problem.options.cell)->counts;
     has_c_ = g.has_c;
     const Sizes& s = problem.sizes;
     int64_t states = s.batch * s.units, steps = s.steps * states, marks = s.steps * s.batch;
@@ -219,8 +219,8 @@ class Run {
 
   void adjoints(int64_t threads) {
     const Sizes& s = problem_.sizes;
-    Counts counts = counts_of(static_cast<int64_t>(problem_.options.cell));
-    int64_t gates = counts.joint + counts.input + counts.hidden, rows = problem_.rows;
+    int64_t gates = reference::find_double(problem_.options.cell)->counts.gates(),
+            rows = problem_.rows;
     int64_t state = s.batch * s.units, all = rows * state;
     AdjointSteps<Real> n = {};
     n.sizes = s, n.sizes.inputs = 0, n.options = problem_.options, n.rows = rows;

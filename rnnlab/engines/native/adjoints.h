@@ -63,7 +63,6 @@ class Adjoints {
     d_c_ = scratch_.take(padded);
     direct_h_ = scratch_.take(padded);
     deltas_ = scratch_.take(block_.count * shape_.columns);
-    exponents_ = scratch_.take(block_.count);
   }
 
   static int64_t scratch(const Sizes& sizes, int64_t count) {
@@ -95,14 +94,8 @@ class Adjoints {
   int64_t forward_at(int64_t t, int64_t i) const { return mark(t, i) * shape_.units; }
   bool valid(int64_t t, int64_t i) const { return !n_.valid || n_.valid[mark(t, i)]; }
   Real* row(Real* from, int64_t i) const { return from + i * shape_.padded_units; }
-  int32_t exponent(int64_t i) const {
-    int32_t value;
-    __builtin_memcpy(&value, exponents_ + i, sizeof value);
-    return value;
-  }
-  void set_exponent(int64_t i, int32_t value) {
-    __builtin_memcpy(exponents_ + i, &value, sizeof value);
-  }
+  // That of the adjoint so far, which lies where the result will be.
+  int32_t& exponent(int64_t i) const { return n_.first_exponent[index(i)]; }
 
   void begin() {
     __builtin_memset(d_h_, 0, block_.count * shape_.padded_units * sizeof(Real));
@@ -110,14 +103,13 @@ class Adjoints {
     for (int64_t i = 0; i < block_.count; i++) {
       copy(row(d_h_, i), n_.d_h + index(i) * shape_.units);
       if (C::kHasC) copy(row(d_c_, i), n_.d_c + index(i) * shape_.units);
-      set_exponent(i, n_.exponent[index(i)]);
+      exponent(i) = n_.exponent[index(i)];
     }
   }
   void end() {
     for (int64_t i = 0; i < block_.count; i++) {
       copy(n_.first_h + index(i) * shape_.units, row(d_h_, i));
       if (C::kHasC) copy(n_.first_c + index(i) * shape_.units, row(d_c_, i));
-      n_.first_exponent[index(i)] = exponent(i);
     }
   }
   void copy(Real* to, const Real* from) const {
@@ -147,7 +139,7 @@ class Adjoints {
       d_h[j] = d_h[j] * old + (enters ? g[j] * of_g : Real(0));
       if (C::kHasC) d_c[j] *= old;
     }
-    set_exponent(i, static_cast<int32_t>(common));
+    exponent(i) = static_cast<int32_t>(common);
     int64_t at = t * examples() + index(i);
     copy(n_.adjoint_h + at * shape_.units, d_h);
     if (C::kHasC) copy(n_.adjoint_c + at * shape_.units, d_c);
@@ -201,7 +193,6 @@ class Adjoints {
   Real *d_h_, *d_c_;  // [count, padded H], the adjoint
   Real* direct_h_;    // [count, padded H], what passes beside the products
   Real* deltas_;      // [count, columns]
-  Real* exponents_;   // [count], of which each holds an int32
 };
 
 template <class Real, template <class> class Cell>

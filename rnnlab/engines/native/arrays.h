@@ -42,18 +42,19 @@ class Checked {
     auto wanted = expected.kind == Kind::kFlags      ? xla::ffi::DataType::PRED
                   : expected.kind == Kind::kIntegers ? xla::ffi::DataType::S32
                                                      : dtype;
-    if (buffer.element_type() != wanted) refuse(expected, shape, "has another dtype than");
-    if (shape.size() < networks.size()) refuse(expected, shape, "has too few axes for");
+    if (buffer.element_type() != wanted)
+      refuse(expected, shape, "has the wrong dtype; its shape should be");
+    if (shape.size() < networks.size()) refuse(expected, shape, "should be");
     Lengths own(shape.begin() + networks.size(), shape.end());
     present_ = !(expected.optional && own == Lengths{0});
-    if (present_ && own != expected.shape) refuse(expected, shape, "has another shape than");
+    if (present_ && own != expected.shape) refuse(expected, shape, "should be");
     size_ = 1;
     for (int64_t length : own) size_ *= length;
     element_bytes_ = size_ == 0 ? 0 : bytes_of(wanted);
     for (size_t axis = 0; axis < networks.size(); axis++) {
       bool shared = shape[axis] == 1 && !result;
       if (shape[axis] != networks[axis] && !shared) {
-        refuse(expected, shape, "has another number of networks than");
+        refuse(expected, shape, "is for another number of networks; for one it should be");
       }
       lengths_.push_back(shape[axis]);
     }

@@ -1,4 +1,4 @@
-// The two functions that XLA calls, and what Python asks the library for.
+// The functions that XLA calls, and what Python asks the library for.
 #include <cstring>
 #include <exception>
 
@@ -43,15 +43,15 @@ bool runs_here(const Set& set) {
 
 const Set* g_set = nullptr;
 
+const Kernel<float>* find(CellKind cell, float) { return g_set->find_float(cell); }
+const Kernel<double>* find(CellKind cell, double) { return g_set->find_double(cell); }
+
+// Throws std::invalid_argument.
 template <class Real>
-const Kernel<Real>& kernel_of(int64_t cell);
-template <>
-const Kernel<float>& kernel_of<float>(int64_t cell) {
-  return *g_set->find_float(static_cast<CellKind>(cell));
-}
-template <>
-const Kernel<double>& kernel_of<double>(int64_t cell) {
-  return *g_set->find_double(static_cast<CellKind>(cell));
+const Kernel<Real>& kernel_of(CellKind cell) {
+  const Kernel<Real>* kernel = find(cell, Real{});
+  if (!kernel) throw std::invalid_argument("the native engine has no such cell");
+  return *kernel;
 }
 
 // ---- The arrays ----
@@ -61,7 +61,7 @@ template <class Real>
 class Call {
  public:
   Call(Options options, ffi::RemainingArgs args, ffi::RemainingRets rets)
-      : options_(options), args_(args), rets_(rets), kernel_(kernel_of<Real>(cell())) {
+      : options_(options), args_(args), rets_(rets), kernel_(kernel_of<Real>(options.cell)) {
     auto xs = args_.get<ffi::AnyBuffer>(0);
     if (!xs.has_value() || xs->dimensions().size() < 3) {
       throw std::invalid_argument("the native engine needs an array [T, B, I] first");
@@ -107,11 +107,11 @@ class Call {
     for (int64_t length : networks_) count *= length;
     return count;
   }
-  int64_t cell() const { return static_cast<int64_t>(options_.cell); }
   const Lengths& networks() const { return networks_; }
   const Sizes& sizes() const { return sizes_; }
   const Options& options() const { return options_; }
   const Kernel<Real>& kernel() const { return kernel_; }
+  const Counts& counts() const { return kernel_.counts; }
 
  private:
   static ffi::DataType dtype() {
@@ -140,8 +140,7 @@ struct Inputs {
   const Lengths& networks;
   Network<Real> common;
 
-  explicit Inputs(Call<Real>& call)
-      : Inputs(call, call.sizes(call.length(4, 0)), counts_of(call.cell())) {}
+  explicit Inputs(Call<Real>& call) : Inputs(call, call.sizes(call.length(4, 0)), call.counts()) {}
 
   Network<Real> of(int64_t k) const {
     Network<Real> n = common;
@@ -161,7 +160,7 @@ struct Inputs {
         c0(call.argument({"the first c", {s.batch, s.units}, Kind::kNumbers, !g.has_c})),
         w_x(call.argument({"w_x", {s.inputs, (g.joint + g.input) * s.units}})),
         w_h(call.argument({"w_h", {s.units, (g.joint + g.hidden) * s.units}})),
-        bias(call.argument({"the bias", {(g.joint + g.input + g.hidden) * s.units}})),
+        bias(call.argument({"the bias", {g.gates() * s.units}})),
         valid(call.argument({"the valid steps", {s.steps, s.batch}, Kind::kFlags, true})),
         resets(call.argument({"the resets", {s.steps, s.batch}, Kind::kFlags, true})),
         reset_h(call.argument({"h after a reset", {s.batch, s.units}, Kind::kNumbers, true})),
@@ -178,143 +177,155 @@ struct Inputs {
 
 // ---- The passes ----
 
-template <class Real>
-void forward(ffi::ThreadPool& pool, const Options& options, ffi::RemainingArgs args,
-             ffi::RemainingRets rets) {
-  Call<Real> call(options, args, rets);
-  call.check_counts(10, 5);
-  Inputs<Real> inputs(call);
-  Sizes s = inputs.common.sizes;
-  bool has_c = counts_of(call.cell()).has_c;
-  Checked hs = call.result({"hs", {s.steps, s.batch, s.units}});
-  Checked h = call.result({"the last h", {s.batch, s.units}});
-  Checked c = call.result({"the last c", {s.batch, s.units}, Kind::kNumbers, !has_c});
-  Checked cs = call.result({"cs", {s.steps, s.batch, s.units}, Kind::kNumbers, true});
-  Checked gates =
-      call.result({"the gates", {s.steps, s.batch, call.kernel().kept(s)}, Kind::kNumbers, true});
-  each_network(pool, call.network_count(), [&](int64_t k, int64_t threads) {
-    Network<Real> n = inputs.of(k);
-    n.hs = hs.of<Real>(k, call.networks());
-    Real* last_c = c.of<Real>(k, call.networks());
-    Real* all_c = cs.of<Real>(k, call.networks());
-    n.only_final_c = !all_c;
-    n.cs = all_c ? all_c : last_c;
-    n.gates = gates.of<Real>(k, call.networks());
-    run_forward(pool, call.kernel(), n, threads);
-    int64_t last = options.reverse ? 0 : (s.steps - 1) * s.batch * s.units;
-    // Without steps the last state is the first.
-    size_t bytes = s.batch * s.units * sizeof(Real);
-    std::memcpy(h.of<Real>(k, call.networks()), s.steps ? n.hs + last : n.h0, bytes);
-    if (all_c) std::memcpy(last_c, s.steps ? all_c + last : n.c0, bytes);
-  });
-}
+struct Forward {
+  template <class Real>
+  static void run(ffi::ThreadPool& pool, const Options& options, ffi::RemainingArgs args,
+                  ffi::RemainingRets rets) {
+    Call<Real> call(options, args, rets);
+    call.check_counts(10, 5);
+    Inputs<Real> inputs(call);
+    Sizes s = inputs.common.sizes;
+    bool has_c = call.counts().has_c;
+    Checked hs = call.result({"hs", {s.steps, s.batch, s.units}});
+    Checked h = call.result({"the last h", {s.batch, s.units}});
+    Checked c = call.result({"the last c", {s.batch, s.units}, Kind::kNumbers, !has_c});
+    Checked cs = call.result({"cs", {s.steps, s.batch, s.units}, Kind::kNumbers, true});
+    Checked gates =
+        call.result({"the gates", {s.steps, s.batch, call.kernel().kept(s)}, Kind::kNumbers, true});
+    each_network(pool, call.network_count(), [&](int64_t k, int64_t threads) {
+      Network<Real> n = inputs.of(k);
+      n.hs = hs.of<Real>(k, call.networks());
+      Real* last_c = c.of<Real>(k, call.networks());
+      Real* all_c = cs.of<Real>(k, call.networks());
+      n.only_final_c = !all_c;
+      n.cs = all_c ? all_c : last_c;
+      n.gates = gates.of<Real>(k, call.networks());
+      run_forward(pool, call.kernel(), n, threads);
+      int64_t last = options.reverse ? 0 : (s.steps - 1) * s.batch * s.units;
+      // Without steps the last state is the first.
+      size_t bytes = s.batch * s.units * sizeof(Real);
+      std::memcpy(h.of<Real>(k, call.networks()), s.steps ? n.hs + last : n.h0, bytes);
+      if (all_c) std::memcpy(last_c, s.steps ? all_c + last : n.c0, bytes);
+    });
+  }
+};
 
-template <class Real>
-void backward(ffi::ThreadPool& pool, const Options& options, ffi::RemainingArgs args,
-              ffi::RemainingRets rets) {
-  Call<Real> call(options, args, rets);
-  call.check_counts(17, 8);
-  Inputs<Real> in(call);
-  Sizes s = in.common.sizes;
-  Counts g = counts_of(call.cell());
-  const Lengths states = {s.steps, s.batch, s.units}, state = {s.batch, s.units};
-  Checked hs = call.argument({"hs", states});
-  Checked cs = call.argument({"cs", states, Kind::kNumbers, !g.has_c});
-  Checked gates =
-      call.argument({"the gates", {s.steps, s.batch, call.kernel().kept(s)}, Kind::kNumbers, true});
-  Checked d_hs = call.argument({"the derivative of hs", states});
-  Checked d_h = call.argument({"the derivative of the last h", state});
-  Checked d_c = call.argument({"the derivative of the last c", state, Kind::kNumbers, !g.has_c});
-  Checked d_cs = call.argument({"the derivative of cs", states, Kind::kNumbers, true});
-  Checked d_xs =
-      call.result({"the derivative of xs", {s.steps, s.batch, s.inputs}, Kind::kNumbers, true});
-  Checked d_h0 = call.result({"the derivative of the first h", state});
-  Checked d_c0 = call.result({"the derivative of the first c", state, Kind::kNumbers, !g.has_c});
-  bool resets = in.resets.present();
-  Checked d_reset_h =
-      call.result({"the derivative of h after a reset", state, Kind::kNumbers, !resets});
-  Checked d_reset_c = call.result(
-      {"the derivative of c after a reset", state, Kind::kNumbers, !(resets && g.has_c)});
-  Checked d_w_x = call.result({"the derivative of w_x", {s.inputs, (g.joint + g.input) * s.units}});
-  Checked d_w_h = call.result({"the derivative of w_h", {s.units, (g.joint + g.hidden) * s.units}});
-  Checked d_bias =
-      call.result({"the derivative of the bias", {(g.joint + g.input + g.hidden) * s.units}});
-  each_network(pool, call.network_count(), [&](int64_t k, int64_t threads) {
-    const Lengths& networks = call.networks();
-    Network<Real> n = in.of(k);
-    n.hs = hs.of<Real>(k, networks), n.cs = cs.of<Real>(k, networks);
-    n.gates = gates.of<Real>(k, networks);
-    n.d_hs = d_hs.of<Real>(k, networks), n.d_cs = d_cs.of<Real>(k, networks);
-    n.d_h = d_h.of<Real>(k, networks), n.d_c = d_c.of<Real>(k, networks);
-    n.d_xs = d_xs.of<Real>(k, networks);
-    n.d_h0 = d_h0.of<Real>(k, networks), n.d_c0 = d_c0.of<Real>(k, networks);
-    n.d_reset_h = d_reset_h.of<Real>(k, networks), n.d_reset_c = d_reset_c.of<Real>(k, networks);
-    n.d_w_x = d_w_x.of<Real>(k, networks), n.d_w_h = d_w_h.of<Real>(k, networks);
-    n.d_bias = d_bias.of<Real>(k, networks);
-    run_backward(pool, call.kernel(), n, threads);
-  });
-}
+struct Backward {
+  template <class Real>
+  static void run(ffi::ThreadPool& pool, const Options& options, ffi::RemainingArgs args,
+                  ffi::RemainingRets rets) {
+    Call<Real> call(options, args, rets);
+    call.check_counts(17, 8);
+    Inputs<Real> in(call);
+    Sizes s = in.common.sizes;
+    Counts g = call.counts();
+    const Lengths states = {s.steps, s.batch, s.units}, state = {s.batch, s.units};
+    Checked hs = call.argument({"hs", states});
+    Checked cs = call.argument({"cs", states, Kind::kNumbers, !g.has_c});
+    Checked gates = call.argument(
+        {"the gates", {s.steps, s.batch, call.kernel().kept(s)}, Kind::kNumbers, true});
+    Checked d_hs = call.argument({"the derivative of hs", states});
+    Checked d_h = call.argument({"the derivative of the last h", state});
+    Checked d_c = call.argument({"the derivative of the last c", state, Kind::kNumbers, !g.has_c});
+    Checked d_cs = call.argument({"the derivative of cs", states, Kind::kNumbers, true});
+    Checked d_xs =
+        call.result({"the derivative of xs", {s.steps, s.batch, s.inputs}, Kind::kNumbers, true});
+    Checked d_h0 = call.result({"the derivative of the first h", state});
+    Checked d_c0 = call.result({"the derivative of the first c", state, Kind::kNumbers, !g.has_c});
+    bool resets = in.resets.present();
+    Checked d_reset_h =
+        call.result({"the derivative of h after a reset", state, Kind::kNumbers, !resets});
+    Checked d_reset_c = call.result(
+        {"the derivative of c after a reset", state, Kind::kNumbers, !(resets && g.has_c)});
+    Checked d_w_x =
+        call.result({"the derivative of w_x", {s.inputs, (g.joint + g.input) * s.units}});
+    Checked d_w_h =
+        call.result({"the derivative of w_h", {s.units, (g.joint + g.hidden) * s.units}});
+    Checked d_bias = call.result({"the derivative of the bias", {g.gates() * s.units}});
+    each_network(pool, call.network_count(), [&](int64_t k, int64_t threads) {
+      const Lengths& networks = call.networks();
+      Network<Real> n = in.of(k);
+      n.hs = hs.of<Real>(k, networks), n.cs = cs.of<Real>(k, networks);
+      n.gates = gates.of<Real>(k, networks);
+      n.d_hs = d_hs.of<Real>(k, networks), n.d_cs = d_cs.of<Real>(k, networks);
+      n.d_h = d_h.of<Real>(k, networks), n.d_c = d_c.of<Real>(k, networks);
+      n.d_xs = d_xs.of<Real>(k, networks);
+      n.d_h0 = d_h0.of<Real>(k, networks), n.d_c0 = d_c0.of<Real>(k, networks);
+      n.d_reset_h = d_reset_h.of<Real>(k, networks), n.d_reset_c = d_reset_c.of<Real>(k, networks);
+      n.d_w_x = d_w_x.of<Real>(k, networks), n.d_w_h = d_w_h.of<Real>(k, networks);
+      n.d_bias = d_bias.of<Real>(k, networks);
+      run_backward(pool, call.kernel(), n, threads);
+    });
+  }
+};
 
-template <class Real>
-void adjoints(ffi::ThreadPool& pool, const Options& options, ffi::RemainingArgs args,
-              ffi::RemainingRets rets) {
-  Call<Real> call(options, args, rets);
-  call.check_counts(14, 7);
-  Counts g = counts_of(call.cell());
-  // The first argument is [n, B, H], and the number of rows is that of the exponents.
-  int64_t steps = call.sizes().steps, batch = call.sizes().batch, units = call.sizes().inputs;
-  int64_t rows = call.length(13, 0), gates = g.joint + g.input + g.hidden;
-  Sizes s = {steps, batch, 0, units};
-  const Lengths states = {steps, batch, units}, state = {rows, batch, units};
-  const Lengths all = {steps, rows, batch, units};
-  auto argument = [&](const char* name, Lengths shape, bool optional = false) {
-    return call.argument({name, shape, Kind::kNumbers, optional});
-  };
-  Checked old_h = argument("the old h", states), old_c = argument("the old c", states, !g.has_c);
-  Checked hs = argument("hs", states), cs = argument("cs", states, !g.has_c);
-  Checked kept = argument("the gates", {steps, batch, call.kernel().kept(s)});
-  Checked w_h = argument("w_h", {units, (g.joint + g.hidden) * units});
-  Checked valid = call.argument({"the valid steps", {steps, batch}, Kind::kFlags, true});
-  Checked resets = call.argument({"the resets", {steps, batch}, Kind::kFlags, true});
-  Checked entering = argument("the derivative of the outputs", states);
-  Checked entering_exponent = call.argument({"its exponents", {steps, batch}, Kind::kIntegers});
-  Checked row = call.argument({"the rows", {steps}, Kind::kIntegers});
-  Checked d_h = argument("the adjoint h", state), d_c = argument("the adjoint c", state, !g.has_c);
-  Checked exponent = call.argument({"its exponents", {rows, batch}, Kind::kIntegers});
-  Checked adjoint_h = call.result({"the adjoints h", all});
-  Checked adjoint_c = call.result({"the adjoints c", all, Kind::kNumbers, !g.has_c});
-  Checked exponents = call.result({"their exponents", {steps, rows, batch}, Kind::kIntegers});
-  Checked deltas = call.result({"the deltas", {steps, rows, batch, gates * units}});
-  Checked first_h = call.result({"the first adjoint h", state});
-  Checked first_c = call.result({"the first adjoint c", state, Kind::kNumbers, !g.has_c});
-  Checked first_exponent = call.result({"its exponents", {rows, batch}, Kind::kIntegers});
-  each_network(pool, call.network_count(), [&](int64_t k, int64_t threads) {
-    const Lengths& networks = call.networks();
-    AdjointSteps<Real> n = {};
-    n.sizes = s, n.options = options, n.rows = rows;
-    n.old_h = old_h.of<Real>(k, networks), n.old_c = old_c.of<Real>(k, networks);
-    n.hs = hs.of<Real>(k, networks), n.cs = cs.of<Real>(k, networks);
-    n.gates = kept.of<Real>(k, networks), n.w_h = w_h.of<Real>(k, networks);
-    n.valid = valid.of<uint8_t>(k, networks), n.resets = resets.of<uint8_t>(k, networks);
-    n.g = entering.of<Real>(k, networks);
-    n.g_exponent = entering_exponent.of<int32_t>(k, networks);
-    n.row = row.of<int32_t>(k, networks);
-    n.d_h = d_h.of<Real>(k, networks), n.d_c = d_c.of<Real>(k, networks);
-    n.exponent = exponent.of<int32_t>(k, networks);
-    n.adjoint_h = adjoint_h.of<Real>(k, networks), n.adjoint_c = adjoint_c.of<Real>(k, networks);
-    n.exponents = exponents.of<int32_t>(k, networks), n.deltas = deltas.of<Real>(k, networks);
-    n.first_h = first_h.of<Real>(k, networks), n.first_c = first_c.of<Real>(k, networks);
-    n.first_exponent = first_exponent.of<int32_t>(k, networks);
-    run_adjoints(pool, call.kernel(), n, threads);
-  });
-}
+struct Adjoints {
+  template <class Real>
+  static void run(ffi::ThreadPool& pool, const Options& options, ffi::RemainingArgs args,
+                  ffi::RemainingRets rets) {
+    Call<Real> call(options, args, rets);
+    call.check_counts(14, 7);
+    Counts g = call.counts();
+    // The first argument is [n, B, H], and the number of rows is that of the exponents.
+    int64_t steps = call.sizes().steps, batch = call.sizes().batch, units = call.sizes().inputs;
+    int64_t rows = call.length(13, 0), gates = g.gates();
+    Sizes s = {steps, batch, 0, units};
+    const Lengths states = {steps, batch, units}, state = {rows, batch, units};
+    const Lengths all = {steps, rows, batch, units};
+    auto argument = [&](const char* name, Lengths shape, bool optional = false) {
+      return call.argument({name, shape, Kind::kNumbers, optional});
+    };
+    Checked old_h = argument("the old h", states), old_c = argument("the old c", states, !g.has_c);
+    Checked hs = argument("hs", states), cs = argument("cs", states, !g.has_c);
+    Checked kept = argument("the gates", {steps, batch, call.kernel().kept(s)});
+    Checked w_h = argument("w_h", {units, (g.joint + g.hidden) * units});
+    Checked valid = call.argument({"the valid steps", {steps, batch}, Kind::kFlags, true});
+    Checked resets = call.argument({"the resets", {steps, batch}, Kind::kFlags, true});
+    Checked entering = argument("the derivative of the outputs", states);
+    Checked entering_exponent = call.argument({"its exponents", {steps, batch}, Kind::kIntegers});
+    Checked row = call.argument({"the rows", {steps}, Kind::kIntegers});
+    Checked d_h = argument("the adjoint h", state),
+            d_c = argument("the adjoint c", state, !g.has_c);
+    Checked exponent = call.argument({"its exponents", {rows, batch}, Kind::kIntegers});
+    Checked adjoint_h = call.result({"the adjoints h", all});
+    Checked adjoint_c = call.result({"the adjoints c", all, Kind::kNumbers, !g.has_c});
+    Checked exponents = call.result({"their exponents", {steps, rows, batch}, Kind::kIntegers});
+    Checked deltas = call.result({"the deltas", {steps, rows, batch, gates * units}});
+    Checked first_h = call.result({"the first adjoint h", state});
+    Checked first_c = call.result({"the first adjoint c", state, Kind::kNumbers, !g.has_c});
+    Checked first_exponent = call.result({"its exponents", {rows, batch}, Kind::kIntegers});
+    each_network(pool, call.network_count(), [&](int64_t k, int64_t threads) {
+      const Lengths& networks = call.networks();
+      AdjointSteps<Real> n = {};
+      n.sizes = s, n.options = options, n.rows = rows;
+      n.old_h = old_h.of<Real>(k, networks), n.old_c = old_c.of<Real>(k, networks);
+      n.hs = hs.of<Real>(k, networks), n.cs = cs.of<Real>(k, networks);
+      n.gates = kept.of<Real>(k, networks), n.w_h = w_h.of<Real>(k, networks);
+      n.valid = valid.of<uint8_t>(k, networks), n.resets = resets.of<uint8_t>(k, networks);
+      n.g = entering.of<Real>(k, networks);
+      n.g_exponent = entering_exponent.of<int32_t>(k, networks);
+      n.row = row.of<int32_t>(k, networks);
+      n.d_h = d_h.of<Real>(k, networks), n.d_c = d_c.of<Real>(k, networks);
+      n.exponent = exponent.of<int32_t>(k, networks);
+      n.adjoint_h = adjoint_h.of<Real>(k, networks), n.adjoint_c = adjoint_c.of<Real>(k, networks);
+      n.exponents = exponents.of<int32_t>(k, networks), n.deltas = deltas.of<Real>(k, networks);
+      n.first_h = first_h.of<Real>(k, networks), n.first_c = first_c.of<Real>(k, networks);
+      n.first_exponent = first_exponent.of<int32_t>(k, networks);
+      run_adjoints(pool, call.kernel(), n, threads);
+    });
+  }
+};
 
-// No exception leaves the library: XLA gets each as an error.
+// A call by XLA. No exception leaves the library: XLA gets each as an error.
 template <class Pass>
-ffi::Error guarded(const Pass& pass) {
+ffi::Error guarded(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets,
+                   int64_t cell, int64_t activation, double alpha, bool reverse, bool doubles) {
   try {
     if (!g_set) return ffi::Error::Internal("the native engine was not set up");
-    pass();
+    Options options = {static_cast<CellKind>(cell), static_cast<Activation>(activation), alpha,
+                       reverse};
+    doubles ? Pass::template run<double>(pool, options, args, rets)
+            : Pass::template run<float>(pool, options, args, rets);
     return ffi::Error::Success();
   } catch (const std::invalid_argument& fault) {
     return ffi::Error::InvalidArgument(fault.what());
@@ -323,41 +334,6 @@ ffi::Error guarded(const Pass& pass) {
   } catch (const std::exception& fault) {
     return ffi::Error::Internal(fault.what());
   }
-}
-
-Options options_of(int64_t cell, int64_t activation, double alpha, bool reverse) {
-  counts_of(cell);
-  return {static_cast<CellKind>(cell), static_cast<Activation>(activation), alpha, reverse};
-}
-
-ffi::Error forward_call(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets,
-                        int64_t cell, int64_t activation, double alpha, bool reverse,
-                        bool doubles) {
-  return guarded([&] {
-    Options options = options_of(cell, activation, alpha, reverse);
-    doubles ? forward<double>(pool, options, args, rets)
-            : forward<float>(pool, options, args, rets);
-  });
-}
-
-ffi::Error adjoints_call(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets,
-                         int64_t cell, int64_t activation, double alpha, bool reverse,
-                         bool doubles) {
-  return guarded([&] {
-    Options options = options_of(cell, activation, alpha, reverse);
-    doubles ? adjoints<double>(pool, options, args, rets)
-            : adjoints<float>(pool, options, args, rets);
-  });
-}
-
-ffi::Error backward_call(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets,
-                         int64_t cell, int64_t activation, double alpha, bool reverse,
-                         bool doubles) {
-  return guarded([&] {
-    Options options = options_of(cell, activation, alpha, reverse);
-    doubles ? backward<double>(pool, options, args, rets)
-            : backward<float>(pool, options, args, rets);
-  });
 }
 
 }  // namespace
@@ -376,9 +352,9 @@ ffi::Error backward_call(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::Rem
       .Attr<bool>("reverse")       \
       .Attr<bool>("doubles")
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(rnnlab_forward, rnnlab::forward_call, RNNLAB_BINDING);
-XLA_FFI_DEFINE_HANDLER_SYMBOL(rnnlab_backward, rnnlab::backward_call, RNNLAB_BINDING);
-XLA_FFI_DEFINE_HANDLER_SYMBOL(rnnlab_adjoints, rnnlab::adjoints_call, RNNLAB_BINDING);
+XLA_FFI_DEFINE_HANDLER_SYMBOL(rnnlab_forward, rnnlab::guarded<rnnlab::Forward>, RNNLAB_BINDING);
+XLA_FFI_DEFINE_HANDLER_SYMBOL(rnnlab_backward, rnnlab::guarded<rnnlab::Backward>, RNNLAB_BINDING);
+XLA_FFI_DEFINE_HANDLER_SYMBOL(rnnlab_adjoints, rnnlab::guarded<rnnlab::Adjoints>, RNNLAB_BINDING);
 
 extern "C" {
 
@@ -393,7 +369,7 @@ int rnnlab_ffi_minor() { return XLA_FFI_API_MINOR; }
 // machine or this library does not have it.
 const char* rnnlab_use(const char* name) {
   for (const rnnlab::Set& set : rnnlab::kSets) {
-    if (name ? std::strcmp(set.name, name) != 0 : false) continue;
+    if (name && std::strcmp(set.name, name)) continue;
     if (!rnnlab::runs_here(set)) continue;
     rnnlab::g_set = &set;
     return set.name;
@@ -412,8 +388,9 @@ const char* rnnlab_set(int index) {
 // Numbers that a cell keeps for one step and example; the layout of the gates is the kernel's own.
 int64_t rnnlab_kept(int64_t cell, int64_t units, int doubles) {
   rnnlab::Sizes sizes = {1, 1, 1, units};
-  return doubles ? rnnlab::kernel_of<double>(cell).kept(sizes)
-                 : rnnlab::kernel_of<float>(cell).kept(sizes);
+  auto kind = static_cast<rnnlab::CellKind>(cell);
+  return doubles ? rnnlab::kernel_of<double>(kind).kept(sizes)
+                 : rnnlab::kernel_of<float>(kind).kept(sizes);
 }
 }
 

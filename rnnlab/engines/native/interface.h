@@ -89,9 +89,19 @@ struct Block {
   int64_t first, count;
 };
 
+// How many gates see x and h, x alone and h alone, and whether the state has a c.
+struct Counts {
+  int64_t joint, input, hidden;
+  bool has_c;
+
+  constexpr int64_t gates() const { return joint + input + hidden; }
+};
+
 // The functions of one cell, for one instruction set and one type of numbers. Sizes are in numbers.
 template <class Real>
 struct Kernel {
+  Counts counts;
+
   // Packed weights, which all blocks read.
   int64_t (*forward_weights)(const Sizes&);
   int64_t (*backward_weights)(const Sizes&);
@@ -119,7 +129,7 @@ struct Kernel {
   void (*adjoints)(const AdjointSteps<Real>&, Block, const Real* packed, Real* scratch);
 };
 
-// Null for a cell that the set does not have.
+// Null for a number that is not one of CellKind.
 template <class Real>
 using FindKernel = const Kernel<Real>* (*)(CellKind);
 

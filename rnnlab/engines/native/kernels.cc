@@ -1,5 +1,6 @@
 // The kernels of one instruction set, RNNLAB_SET; compiled once for each.
 #include "adjoints.h"
+#include "find.h"
 #include "layer.h"
 
 namespace rnnlab {
@@ -26,7 +27,8 @@ struct Functions {
   }
   static int64_t kept(const Sizes& sizes) { return Shape<Real, Cell>(sizes).kept(); }
 
-  static constexpr Kernel<Real> kernel = {forward_weights,
+  static constexpr Kernel<Real> kernel = {kCounts<Cell<Real>>,
+                                          forward_weights,
                                           backward_weights<Real, Cell>,
                                           pack_forward<Real, Cell>,
                                           pack_backward<Real, Cell>,
@@ -43,23 +45,8 @@ struct Functions {
                                           adjoints};
 };
 
-template <class Real>
-static const Kernel<Real>* find(CellKind cell) {
-  switch (cell) {
-    case CellKind::kRnn:
-      return &Functions<Real, Rnn>::kernel;
-    case CellKind::kLeakyRnn:
-      return &Functions<Real, LeakyRnn>::kernel;
-    case CellKind::kLstm:
-      return &Functions<Real, Lstm>::kernel;
-    case CellKind::kGru:
-      return &Functions<Real, Gru>::kernel;
-  }
-  return nullptr;
-}
-
-const Kernel<float>* find_float(CellKind cell) { return find<float>(cell); }
-const Kernel<double>* find_double(CellKind cell) { return find<double>(cell); }
+const Kernel<float>* find_float(CellKind cell) { return find<Functions, float>(cell); }
+const Kernel<double>* find_double(CellKind cell) { return find<Functions, double>(cell); }
 
 }  // namespace RNNLAB_SET
 }  // namespace rnnlab

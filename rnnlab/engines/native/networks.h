@@ -3,31 +3,11 @@
 
 #include <algorithm>
 #include <cstring>
-#include <stdexcept>
 
 #include "interface.h"
 #include "parallel.h"
 
 namespace rnnlab {
-
-// How many gates see x and h, x alone, h alone, and whether there is a c.
-struct Counts {
-  int64_t joint, input, hidden;
-  bool has_c;
-};
-
-inline Counts counts_of(int64_t cell) {
-  switch (static_cast<CellKind>(cell)) {
-    case CellKind::kRnn:
-    case CellKind::kLeakyRnn:
-      return {1, 0, 0, false};
-    case CellKind::kLstm:
-      return {4, 0, 0, true};
-    case CellKind::kGru:
-      return {2, 1, 1, false};
-  }
-  throw std::invalid_argument("the native engine has no such cell");
-}
 
 // Rows of a block: more would push the states out of the cache.
 constexpr int64_t kMostRows = 24;
@@ -73,16 +53,11 @@ void each_network(Pool& pool, int64_t networks, const Run& run) {
   }
 }
 
-inline int64_t gates_of(const Options& options) {
-  Counts counts = counts_of(static_cast<int64_t>(options.cell));
-  return counts.joint + counts.input + counts.hidden;
-}
-
 template <class Real, class Pool>
 void run_forward(Pool& pool, const Kernel<Real>& kernel, const Network<Real>& network,
                  int64_t threads) {
   const Sizes& sizes = network.sizes;
-  Plan plan(sizes, gates_of(network.options), threads);
+  Plan plan(sizes, kernel.counts.gates(), threads);
   Real* packed = room<Real>(t_weights, kernel.forward_weights(sizes));
   kernel.pack_forward(network, packed);
   parallel(pool, plan.blocks, threads, [&](int64_t index) {
@@ -95,7 +70,7 @@ template <class Real, class Pool>
 void run_backward(Pool& pool, const Kernel<Real>& kernel, const Network<Real>& network,
                   int64_t threads) {
   const Sizes& sizes = network.sizes;
-  Plan plan(sizes, gates_of(network.options), threads);
+  Plan plan(sizes, kernel.counts.gates(), threads);
   // The gates are computed again from the states where they were not kept.
   int64_t forward_size = network.gates ? 0 : kernel.forward_weights(sizes);
   int64_t backward_size = kernel.backward_weights(sizes), sums_size = kernel.sums(sizes);
@@ -120,7 +95,7 @@ void run_adjoints(Pool& pool, const Kernel<Real>& kernel, const AdjointSteps<Rea
                   int64_t threads) {
   Sizes sizes = steps.sizes;
   sizes.batch *= steps.rows;
-  Plan plan(sizes, gates_of(steps.options), threads);
+  Plan plan(sizes, kernel.counts.gates(), threads);
   Real* packed = room<Real>(t_weights, kernel.adjoint_weights(sizes));
   kernel.pack_adjoint(steps, packed);
   parallel(pool, plan.blocks, threads, [&](int64_t index) {

@@ -7,6 +7,7 @@
 #define RNNLAB_SET reference
 #define RNNLAB_REFERENCE
 #include "cells.h"
+#include "find.h"
 
 namespace rnnlab {
 namespace reference {
@@ -256,6 +257,7 @@ class Adjoint {
 
 template <class Real, template <class> class Cell>
 struct Functions {
+  using C = Cell<Real>;
   using L = Layer<Real, Cell>;
 
   static int64_t none(const Sizes&) { return 0; }
@@ -285,33 +287,19 @@ struct Functions {
                      : network.d_bias[in_bias]) = sum;
     }
   }
-  static int64_t kept(const Sizes& sizes) { return Cell<Real>::kKept * sizes.units; }
+  static int64_t kept(const Sizes& sizes) { return C::kKept * sizes.units; }
   static void pack(const AdjointSteps<Real>&, Real*) {}
   static void adjoints(const AdjointSteps<Real>& steps, Block block, const Real*, Real*) {
     for (int64_t i = 0; i < block.count; i++) Adjoint<Real, Cell>(steps, block.first + i).run();
   }
 
-  static constexpr Kernel<Real> kernel = {none, none,  pack, pack, none, none, forward, backward,
-                                          sums, total, kept, none, none, pack, adjoints};
+  static constexpr Kernel<Real> kernel = {kCounts<C>, none,    none,     pack,    pack,  none,
+                                          none,       forward, backward, sums,    total, kept,
+                                          none,       none,    pack,     adjoints};
 };
 
-template <class Real>
-static const Kernel<Real>* find(CellKind cell) {
-  switch (cell) {
-    case CellKind::kRnn:
-      return &Functions<Real, Rnn>::kernel;
-    case CellKind::kLeakyRnn:
-      return &Functions<Real, LeakyRnn>::kernel;
-    case CellKind::kLstm:
-      return &Functions<Real, Lstm>::kernel;
-    case CellKind::kGru:
-      return &Functions<Real, Gru>::kernel;
-  }
-  return nullptr;
-}
-
-const Kernel<float>* find_float(CellKind cell) { return find<float>(cell); }
-const Kernel<double>* find_double(CellKind cell) { return find<double>(cell); }
+const Kernel<float>* find_float(CellKind cell) { return find<Functions, float>(cell); }
+const Kernel<double>* find_double(CellKind cell) { return find<Functions, double>(cell); }
 
 }  // namespace reference
 }  // namespace rnnlab
