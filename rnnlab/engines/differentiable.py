@@ -116,19 +116,8 @@ def _with_derivative(passes: Passes) -> Callable[..., tuple[PyTree, Array]]:
     ) -> Any:
         # Computed by ``scan``, not from the memory. The memory is an argument for the transpose,
         # which reads it.
-        def plain(
-            params: PyTree,
-            xs: Array,
-            state: PyTree,
-            reset_state: PyTree,
-        ) -> tuple[PyTree, Array]:
-            sequence = EngineInput(
-                xs, state, memory.marks, static.reverse, static.every, reset_state=reset_state
-            )
-            return scan(static.cell, params, sequence, EngineChoice("scan"))
-
         primals = params, memory.xs, memory.state, memory.reset_state
-        _, out_tangents = jax.jvp(plain, primals, tangents)
+        _, out_tangents = jax.jvp(by_engine(scan, static, memory.marks), primals, tangents)
         return out_tangents
 
     along.__name__ = f"_{passes.name}_along"
@@ -148,6 +137,27 @@ def _with_derivative(passes: Passes) -> Callable[..., tuple[PyTree, Array]]:
         return outs, along(static, params, memory, dense)
 
     run.defjvp(_derivative, symbolic_zeros=True)
+    return run
+
+
+def by_engine(
+    engine: Callable[[Any, PyTree, EngineInput, EngineChoice], tuple[PyTree, Array]],
+    static: Any,
+    marks: Marks,
+) -> Callable[..., tuple[PyTree, Array]]:
+    """``run(params, xs, state, reset_state)`` on another engine, for derivatives by it."""
+
+    def run(
+        params: PyTree,
+        xs: Array,
+        state: PyTree,
+        reset_state: PyTree,
+    ) -> tuple[PyTree, Array]:
+        sequence = EngineInput(
+            xs, state, marks, static.reverse, static.every, reset_state=reset_state
+        )
+        return engine(static.cell, params, sequence, EngineChoice(engine.__name__))
+
     return run
 
 

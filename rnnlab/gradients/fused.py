@@ -31,7 +31,7 @@ from rnnlab.driver import RunOptions, engine_input
 from rnnlab.engines.fused.backward import Chunk, step_back, walk_back
 from rnnlab.engines.fused.forward import forward, layout_of
 from rnnlab.engines.fused.layouts import add_to_hidden
-from rnnlab.engines.sequence import before, one_axis, own_axes, select
+from rnnlab.engines.sequence import Marks, before, one_axis, own_axes, select
 from rnnlab.gradients.backward import (
     Back,
     Backward,
@@ -55,6 +55,9 @@ from rnnlab.gradients.scaled import (
     zero,
 )
 from rnnlab.typing import Array, PyTree
+
+Run = tuple[Array, PyTree, PyTree, Marks]
+"""xs ``[T, B, I]``, the first state, the state after a reset, and the marks."""
 
 
 class Carry(NamedTuple):
@@ -86,30 +89,45 @@ class Results(NamedTuple):
 def record_fused(
     cell: Any,
     params: PyTree,
-    xs: Array,
-    state: PyTree,
+    run: Run,
+    batch: tuple[int, ...],
     options: RunOptions,
     keep: bool,
 ) -> Recording:
-    """Runs ``cell``; returns ``ys`` and a function that takes ∂L/∂ys back."""
+    """Runs ``cell``; returns ``ys`` and a function that takes ∂L/∂ys back.
+
+    ``run`` has one batch axis, ``batch`` are those of the outputs.
+    """
+    recorded, ys = recorded_run(cell, params, run, options.reverse, keep)
+    return own_axes(batch, 1, ys), taking_back(recorded.back, batch, options)
+
+
+def recorded_run(
+    cell: Any,
+    params: PyTree,
+    run: Run,
+    reverse: bool,
+    keep: bool,
+) -> tuple["Recorded", Array]:
+    """The recorded forward pass, and its outputs ``[T, B, O]``."""
+    _, ys, memory = forward(cell, params, *run, reverse, states=True, gates=True)
+    layout = layout_of(cell, params, memory.xs)
+    return Recorded(cell, params, reverse, keep, layout, memory), ys
+
+
+def flat_input(
+    cell: Any,
+    params: PyTree,
+    xs: Array,
+    state: PyTree,
+    options: RunOptions,
+) -> Run:
+    """What runs, with one batch axis, from checked inputs."""
     batch = xs.shape[1:-1]
     inputs = engine_input(cell, params, xs, state, options)
     xs, marks = one_axis(batch, 1, (inputs.xs, inputs.marks))
     state, reset_state = one_axis(batch, 0, (inputs.state, inputs.reset_state))
-    _, ys, memory = forward(
-        cell,
-        params,
-        xs,
-        state,
-        reset_state,
-        marks,
-        options.reverse,
-        states=True,
-        gates=True,
-    )
-    layout = layout_of(cell, params, xs)
-    recorded = Recorded(cell, params, options.reverse, keep, layout, memory)
-    return own_axes(batch, 1, ys), taking_back(recorded.back, batch, options)
+    return xs, state, reset_state, marks
 
 
 def taking_back(

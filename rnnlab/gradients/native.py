@@ -11,15 +11,15 @@ import jax
 import jax.numpy as jnp
 
 from rnnlab.cells.contract import map_leaves
-from rnnlab.driver import PLAIN, RunOptions, engine_input
+from rnnlab.driver import RunOptions
 from rnnlab.engines.fused.backward import Chunk
-from rnnlab.engines.fused.forward import Memory, forward, layout_of
+from rnnlab.engines.fused.forward import Memory, layout_of
 from rnnlab.engines.fused.layouts import Rows
 from rnnlab.engines.native.adjoints import step_adjoints
 from rnnlab.engines.native.engine import Static, refusal, remember, with_parts
-from rnnlab.engines.sequence import Marks, one_axis, own_axes
+from rnnlab.engines.sequence import EngineInput, own_axes
 from rnnlab.gradients.backward import Recording
-from rnnlab.gradients.fused import Recorded, Results, taking_back
+from rnnlab.gradients.fused import Recorded, Results, Run, recorded_run, taking_back
 from rnnlab.gradients.scaled import Scaled, zero
 from rnnlab.typing import Array, PyTree
 
@@ -29,34 +29,31 @@ def serves(
     params: PyTree,
     xs: Array,
     state: PyTree,
-    options: RunOptions = PLAIN,
 ) -> bool:
-    """Whether a run of ``cell`` can be recorded by the native engine."""
+    """Whether a run of ``cell`` can be recorded by the native engine.
+
+    ``state`` is in the dtype in which steps return it.
+    """
     if map_leaves(cell, params) is None or jax.device_count() > 1:
         return False
-    return refusal(cell, params, engine_input(cell, params, xs, state, options)) is None
+    return refusal(cell, params, EngineInput(xs, state)) is None
 
 
 def record_native(
     cell: Any,
     params: PyTree,
-    xs: Array,
-    state: PyTree,
+    run: Run,
+    batch: tuple[int, ...],
     options: RunOptions,
     keep: bool,
 ) -> Recording:
-    """Runs ``cell``; returns ``ys`` and a function that takes ∂L/∂ys back."""
-    batch = xs.shape[1:-1]
-    inputs = engine_input(cell, params, xs, state, options)
-    xs, marks = one_axis(batch, 1, (inputs.xs, inputs.marks))
-    state, reset_state = one_axis(batch, 0, (inputs.state, inputs.reset_state))
+    """As :func:`rnnlab.gradients.fused.record_fused`."""
     static = Static(cell, options.reverse, every=False, gates=True)
-    (_, ys), memory = remember(static, params, xs, state, reset_state, marks)
+    (_, ys), memory = remember(static, params, *run)
+    kept = memory.hs, memory.cs, memory.gates
 
     def run_back(g: Scaled, adjoints_only: bool) -> Results:
         asked = Asked(cell, options.reverse, keep, adjoints_only)
-        run = memory.xs, memory.state, memory.reset_state, memory.marks
-        kept = memory.hs, memory.cs, memory.gates
         return _back(asked, params, run, kept, g)
 
     return own_axes(batch, 1, ys), taking_back(run_back, batch, options)
@@ -69,10 +66,6 @@ class Asked(NamedTuple):
     reverse: bool
     keep: bool
     adjoints_only: bool
-
-
-Run = tuple[Array, PyTree, PyTree, Marks]
-"""xs, the first state, the state after a reset, and the marks."""
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -138,26 +131,15 @@ def _back_derivative(
     tangents: tuple,
 ) -> Any:
     """What is kept follows from parameters and inputs, so its tangents are left out."""
-    params, run, _, g = primals
-    d_params, d_run, _, d_g = tangents
-    marks = run[-1]
+    params, (xs, state, reset_state, marks), _, g = primals
+    d_params, (d_xs, d_state, d_reset_state, _), _, d_g = tangents
 
-    def fused(params: PyTree, run: tuple, g: Scaled) -> Results:
-        xs, state, reset_state = run
-        _, _, memory = forward(
-            asked.cell,
-            params,
-            xs,
-            state,
-            reset_state,
-            marks,
-            asked.reverse,
-            states=True,
-            gates=True,
-        )
-        layout = layout_of(asked.cell, params, xs)
-        recorded = Recorded(asked.cell, params, asked.reverse, asked.keep, layout, memory)
+    def fused(params: PyTree, xs: Array, states: tuple, g: Scaled) -> Results:
+        run = (xs, *states, marks)
+        recorded, _ = recorded_run(asked.cell, params, run, asked.reverse, asked.keep)
         return recorded.back(g, asked.adjoints_only)
 
-    _, derivative = jax.jvp(fused, (params, run[:-1], g), (d_params, d_run[:-1], d_g))
+    inputs = params, xs, (state, reset_state), g
+    d_inputs = d_params, d_xs, (d_state, d_reset_state), d_g
+    _, derivative = jax.jvp(fused, inputs, d_inputs)
     return _back(asked, *primals), derivative

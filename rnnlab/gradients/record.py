@@ -4,7 +4,7 @@ from rnnlab.cells.contract import map_leaves
 from rnnlab.driver import RunOptions, is_composite
 from rnnlab.gradients.backward import Recording
 from rnnlab.gradients.composite import record_composite
-from rnnlab.gradients.fused import record_fused
+from rnnlab.gradients.fused import flat_input, record_fused
 from rnnlab.gradients.native import record_native, serves
 from rnnlab.gradients.stepwise import record_steps
 from rnnlab.typing import Array, Cell, PyTree
@@ -32,8 +32,9 @@ def record(
                 f"{type(cell).__name__} has its own parameters, so its gradient is computed from "
                 "step, which has no dropout; omit key"
             )
-    if serves(cell, params, xs, state, options):
-        return record_native(cell, params, xs, state, options, keep)
-    if map_leaves(cell, params) is not None:
-        return record_fused(cell, params, xs, state, options, keep)
-    return record_steps(cell, params, xs, state, options, keep)
+    if map_leaves(cell, params) is None:
+        return record_steps(cell, params, xs, state, options, keep)
+    batch = xs.shape[1:-1]
+    run = flat_input(cell, params, xs, state, options)
+    record_cell = record_native if serves(cell, params, run[0], run[1]) else record_fused
+    return record_cell(cell, params, run, batch, options, keep)

@@ -410,13 +410,13 @@ def _derivative_by_steps(
     primals: tuple,
     tangents: tuple,
 ) -> Any:
-    params, run, g = primals
-    d_params, d_run, d_g = tangents
+    params, (*states, row), g = primals
+    d_params, (*d_states, _), d_g = tangents
 
-    def by_steps(params: PyTree, run: tuple, g: Scaled) -> tuple[Scaled, _StepResults]:
-        return _by_steps(asked, params, (*run, primals[1][-1]), g)
+    def by_steps(params: PyTree, states: list, g: Scaled) -> tuple[Scaled, _StepResults]:
+        return _by_steps(asked, params, (*states, row), g)
 
-    _, derivative = jax.jvp(by_steps, (params, run[:-1], g), (d_params, d_run[:-1], d_g))
+    _, derivative = jax.jvp(by_steps, (params, states, g), (d_params, d_states, d_g))
     return _by_native(asked, *primals), derivative
 
 

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from rnnlab.engines.native.engine import Static, call, weights_of, with_parts
+from rnnlab.engines.native.engine import c_of, call, flags, weights_of, with_parts
 from rnnlab.engines.sequence import Marks
 from rnnlab.engines.shards import shape_like
 from rnnlab.typing import Array, PyTree
@@ -58,12 +58,6 @@ def step_adjoints(
     """
     maps = cell.maps(params)
     mantissa, exponent = adjoint
-    nothing = jnp.zeros(0, mantissa.h.dtype)
-    no_flags = jnp.zeros(0, bool)
-
-    def c_of(state: Any) -> Array:
-        return getattr(state, "c", nothing)
-
     arguments = (
         olds.h,
         c_of(olds),
@@ -71,8 +65,8 @@ def step_adjoints(
         c_of(states),
         gates,
         weights_of(cell, params).w_h,
-        no_flags if marks.valid is None else marks.valid,
-        no_flags if marks.reset is None else marks.reset,
+        flags(marks.valid),
+        flags(marks.reset),
         *g,
         row.astype(jnp.int32),
         mantissa.h,
@@ -93,9 +87,8 @@ def step_adjoints(
         (exponent.shape, exponent.dtype),
     ]
     results = [shape_like(shape, gates, dtype) for shape, dtype in like]
-    static = Static(cell, reverse, every=True, gates=True)
     h, c, exponents, delta, first_h, first_c, first_exponent = call(
-        "adjoints", static, results, arguments
+        "adjoints", cell, reverse, results, arguments
     )
     cuts = (widths[0], widths[0] + widths[1])
     joint, z, a = jnp.split(delta, cuts, axis=-1)

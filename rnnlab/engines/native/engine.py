@@ -1,4 +1,4 @@
-"""The native engine: RNN, LSTM and GRU on a CPU, as two calls of a library in C++.
+"""The native engine: RNN, LSTM and GRU on a CPU, as two calls into a C++ library.
 
 The forward call runs all steps, the backward call the whole backward pass. Each thread takes some
 examples of the batch through all steps, so threads wait for one another once per call. The library
@@ -7,7 +7,6 @@ the cache; ``layer.h`` is the place to start reading.
 """
 
 import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +16,7 @@ import numpy as np
 from rnnlab.cells import GRU, LSTM, RNN, LeakyRNN
 from rnnlab.cells.base import Maps
 from rnnlab.cells.contract import maps_of
-from rnnlab.engines.differentiable import Passes, differentiable
+from rnnlab.engines.differentiable import Passes, by_engine, differentiable
 from rnnlab.engines.fused.engine import fused
 from rnnlab.engines.native.library import Absent, Library, library, register
 from rnnlab.engines.sequence import EngineChoice, EngineInput, Marks, known, select
@@ -77,11 +76,12 @@ def refusal(
     if reason := cell_refusal(cell, params):
         return reason
     leaves = jax.tree.leaves((params, sequence.xs, sequence.state))
-    dtypes = sorted({str(leaf.dtype) for leaf in leaves})
+    dtypes = {str(leaf.dtype) for leaf in leaves}
     if cell.dtype is not None:
-        dtypes = sorted({*dtypes, str(jnp.dtype(cell.dtype))})
-    if dtypes not in (["float32"], ["float64"]):
-        return f"computes in float32 or in float64 alone, and this has {' and '.join(dtypes)}"
+        dtypes.add(str(cell.dtype))
+    if dtypes not in ({"float32"}, {"float64"}):
+        found = " and ".join(sorted(dtypes))
+        return f"computes in float32 or in float64 alone, and this has {found}"
     if not all(known(size) for leaf in leaves for size in leaf.shape):
         return "needs sizes that are numbers, and some are symbols"
     found = library()
@@ -150,15 +150,23 @@ def _second_bias(maps: Maps) -> Array:
     return jnp.pad(maps.c, (columns - maps.c.size, 0))
 
 
-def _attributes(static: Static) -> dict[str, Any]:
-    cell = static.cell
+def _attributes(cell: Any) -> dict[str, Any]:
     activation = getattr(cell, "activation", "tanh")
     return {
         "cell": np.int64(CELLS.index(type(cell))),
         "activation": np.int64(ACTIVATIONS.index(activation)),
         "alpha": np.float64(getattr(cell, "alpha", 1.0)),
-        "reverse": bool(static.reverse),
     }
+
+
+def c_of(state: Any) -> Array:
+    """The part c of a state as the library takes it: empty where there is none."""
+    return getattr(state, "c", jnp.zeros(0, state.h.dtype))
+
+
+def flags(mark: Array | None) -> Array:
+    """A mark as the library takes it: empty where no step is special."""
+    return jnp.zeros(0, bool) if mark is None else mark
 
 
 class Inputs(NamedTuple):
@@ -183,36 +191,35 @@ def _inputs(
     marks: Marks,
 ) -> Inputs:
     nothing = jnp.zeros(0, xs.dtype)
-    no_flags = jnp.zeros(0, bool)
-
-    def c_of(state: Any) -> Array:
-        return getattr(state, "c", nothing)
-
     return Inputs(
         xs=xs,
-        h=static.cell.hidden(state),
+        h=state.h,
         c=c_of(state),
         weights=weights_of(static.cell, params),
-        valid=no_flags if marks.valid is None else marks.valid,
-        resets=no_flags if marks.reset is None else marks.reset,
-        reset_h=nothing if reset_state is None else static.cell.hidden(reset_state),
+        valid=flags(marks.valid),
+        resets=flags(marks.reset),
+        reset_h=nothing if reset_state is None else reset_state.h,
         reset_c=nothing if reset_state is None else c_of(reset_state),
     )
 
 
 def call(
     function: str,
-    static: Static,
+    cell: Any,
+    reverse: bool,
     results: list[Any],
     *arguments: PyTree,
 ) -> list[Array]:
     """The results of one call of the library."""
     register()
     leaves = jax.tree.leaves(arguments)
-    doubles = leaves[0].dtype == jnp.float64
+    attributes = _attributes(cell) | {
+        "reverse": reverse,
+        "doubles": leaves[0].dtype == jnp.float64,
+    }
     # Under vmap, an array that is not mapped gets an axis of 1, and the library shares it.
     call = jax.ffi.ffi_call(f"rnnlab_{function}", results, vmap_method="expand_dims")
-    return list(call(*leaves, **_attributes(static), doubles=bool(doubles)))
+    return list(call(*leaves, **attributes))
 
 
 def _forward_call(
@@ -229,7 +236,7 @@ def _forward_call(
     gates_shape = (steps, batch, _numbers_kept(static.cell, xs.dtype)) if gates else (0,)
     shapes = [hs_shape, h.shape, c.shape, cs_shape, gates_shape]
     results = [shape_like(shape, xs) for shape in shapes]
-    return call("forward", static, results, inputs)
+    return call("forward", static.cell, static.reverse, results, inputs)
 
 
 def _outs(
@@ -290,7 +297,7 @@ def _keep_derivative(
 ) -> Any:
     outs, kept = _keep(static, *primals)
     marks = primals[4]
-    _, out_tangents = jax.jvp(_plain(static, marks), primals[:4], tangents[:4])
+    _, out_tangents = jax.jvp(by_engine(fused, static, marks), primals[:4], tangents[:4])
     # The backward pass is a function of the parameters and inputs: see its derivative.
     return (outs, kept), (out_tangents, jax.tree.map(jnp.zeros_like, kept))
 
@@ -311,26 +318,6 @@ def remember(
     return outs, Memory(xs, state, reset_state, marks, *kept)
 
 
-def _plain(static: Static, marks: Marks) -> Callable[..., tuple[PyTree, Array]]:
-    """The same function of parameters, inputs and states on the fused engine.
-
-    The library has no second derivatives, and no forward mode.
-    """
-
-    def run(
-        params: PyTree,
-        xs: Array,
-        state: PyTree,
-        reset_state: PyTree,
-    ) -> tuple[PyTree, Array]:
-        sequence = EngineInput(
-            xs, state, marks, static.reverse, static.every, reset_state=reset_state
-        )
-        return fused(static.cell, params, sequence, EngineChoice("fused"))
-
-    return run
-
-
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _backward(
     static: Static,
@@ -346,7 +333,7 @@ def _backward(
         # The output of a step that does not count is zero, whatever the state is.
         d_hs = select(marks.valid, d_hs, jnp.zeros_like(d_hs))
     nothing = jnp.zeros(0, d_hs.dtype)
-    d_h, d_c = d_state.h, getattr(d_state, "c", nothing)
+    d_h, d_c = d_state.h, c_of(d_state)
     d_cs = nothing
     if static.every:
         # The final state is the last of the states, so its cotangent comes in with theirs.
@@ -358,7 +345,7 @@ def _backward(
     results = [shape_like(leaf.shape, inputs.xs) for leaf in d_like]
     adjoints = (memory.hs, memory.cs, memory.gates, d_hs, d_h, d_c, d_cs)
     d_xs, d_h0, d_c0, d_reset_h, d_reset_c, *d_weights = call(
-        "backward", static, results, inputs, adjoints
+        "backward", static.cell, static.reverse, results, inputs, adjoints
     )
     if not static.d_xs:
         d_xs = jnp.zeros_like(inputs.xs)
@@ -377,12 +364,11 @@ def _backward_derivative(
     tangents: tuple,
 ) -> Any:
     """What the memory holds follows from parameters and inputs, so its tangents are left out."""
-
     params, memory, cotangents = primals
     d_params, d_memory, d_cotangents = tangents
 
     def plain(cotangents: PyTree, *inputs: PyTree) -> PyTree:
-        _, pull = jax.vjp(_plain(static, memory.marks), *inputs)
+        _, pull = jax.vjp(by_engine(fused, static, memory.marks), *inputs)
         return pull(cotangents)
 
     inputs = cotangents, params, memory.xs, memory.state, memory.reset_state

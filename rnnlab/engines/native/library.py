@@ -18,7 +18,7 @@ from rnnlab._usage import UsageError
 SETS = ("avx512", "avx2", "baseline", "reference")
 """The instruction sets, from the fastest to the slowest; "reference" is plain, for tests."""
 VARIABLE = "RNNLAB_NATIVE"
-HOW_TO_GET_IT = "install a C++ compiler and then rnnlab again from its source"
+HOW_TO_GET_IT = "install a C++ compiler, then reinstall rnnlab from its source"
 
 
 class VariableError(ValueError, UsageError):
@@ -97,9 +97,10 @@ def register() -> None:
     """Tells XLA of the calls; once in a process, and before a program that has them runs."""
     import jax
 
-    handle = ctypes.CDLL(str(library_path()))
+    found = library()
+    assert isinstance(found, Library)
     for function in ("rnnlab_forward", "rnnlab_backward", "rnnlab_adjoints"):
-        capsule = jax.ffi.pycapsule(getattr(handle, function))
+        capsule = jax.ffi.pycapsule(getattr(found.handle, function))
         jax.ffi.register_ffi_target(function, capsule, platform="cpu")
 
 
@@ -123,16 +124,17 @@ def _outdated(handle: ctypes.CDLL) -> str | None:
     """
     folder = Path(__file__).parent
     sources = sorted([*folder.glob("*.cc"), *folder.glob("*.h")])
+    if not sources:
+        return None
+    # As ``digest`` of build.py, which an installation without sources does not have.
     code = hashlib.sha256()
     for path in sources:
         code.update(path.read_bytes())
-    if not sources:
-        return None
     stamp = getattr(handle, "rnnlab_sources", None)
     if stamp is not None:
         stamp.restype = ctypes.c_char_p
     if stamp is None or stamp().decode() != code.hexdigest()[:16]:
-        return "was built from other sources than those beside it (install rnnlab again)"
+        return "was built from other sources than those beside it (reinstall rnnlab)"
     return None
 
 
@@ -146,8 +148,8 @@ def _too_new(handle: ctypes.CDLL) -> str | None:
     if here is None or (built[0] == here[0] and built[1] <= here[1]):
         return None
     return (
-        f"was built with a newer jaxlib than {importlib.metadata.version('jaxlib')} (install that "
-        "jaxlib, or rnnlab again from its source)"
+        f"was built with a newer jaxlib than {importlib.metadata.version('jaxlib')} (upgrade "
+        "jaxlib, or reinstall rnnlab from its source)"
     )
 
 
