@@ -13,7 +13,7 @@ from rnnlab.cells import BatchNormLSTM, PopulationLSTM, population_statistics
 from tests.reference import close, loop, one_sentence
 from tests.reference.cells import draw_params, draw_state, sigmoid
 from tests.test_driver import score
-from tests.test_engines import ENGINES, under
+from tests.test_engines import LOOPS, under
 
 pytestmark = pytest.mark.long
 
@@ -198,7 +198,7 @@ def derivatives(how, order):
 
 @pytest.mark.combinations
 @pytest.mark.parametrize("order", [1, 2])
-@under(ENGINES)
+@under(LOOPS)
 def test_derivatives_of_the_evaluation_are_those_of_scan(how, order):
     found = derivatives(tuple(how.items()), order)
     close(found, derivatives((("engine", "scan"),), order))

@@ -16,7 +16,7 @@ from tests.reference import close, loop, one_sentence
 from tests.reference.cells import draw_params, draw_state
 from tests.reference.images import IMAGES
 from tests.test_driver import score
-from tests.test_engines import ENGINES, under
+from tests.test_engines import LOOPS, under
 
 pytestmark = pytest.mark.long
 
@@ -83,7 +83,7 @@ def by_scan(cell, order):
 
 @pytest.mark.combinations
 @pytest.mark.parametrize("order", [1, 2])
-@under(ENGINES)
+@under(LOOPS)
 @EACH
 def test_values_and_derivatives_are_those_of_scan(twin, how, order):
     close(derivatives(twin.cell, how, order), by_scan(twin.cell, order))

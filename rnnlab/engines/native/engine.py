@@ -81,7 +81,7 @@ def refusal(
         dtypes.add(str(cell.dtype))
     if dtypes not in ({"float32"}, {"float64"}):
         found = " and ".join(sorted(dtypes))
-        return f"computes in float32 or in float64 alone, and this has {found}"
+        return f"needs a single dtype, float32 or float64, and this has {found}"
     if not all(known(size) for leaf in leaves for size in leaf.shape):
         return "needs sizes that are numbers, and some are symbols"
     found = library()
