@@ -12,8 +12,9 @@ Sections, chosen with ``--only``:
 - sweep: time against T, H and B, with a lower bound, as a figure.
 
 Calls are interleaved: each round calls every contender once, blocking, in a new random order, so
-that a slow period of the machine affects all of them. Ratios are ratios of minima. The machine must
-be otherwise idle: PyTorch's threads synchronise at every step, and if another process takes one of
+that a slow period of the machine affects all of them. A short pause comes before each call, since
+threads of OpenMP keep their core for some milliseconds after a call of PyTorch. Ratios are ratios
+of minima. The machine must be otherwise idle: PyTorch's threads synchronise at every step, and if another process takes one of
 their cores, an LSTM can take a hundred times as long.
 
 ``speed.json`` in the output directory holds the seconds of every call, and memory in bytes;
@@ -53,6 +54,9 @@ SHAPES = {  # T, B, I, H
 MEMORY = (1024, 32, 64, 128)
 SHORT, LONG = (1000, 1, 32, 64), (100_000, 1, 32, 64)
 SEEDS = 32
+PAUSE = 0.02
+"""Seconds before each call."""
+
 RATIOS = (
     ("fused states", "fused"),
     ("native states", "native"),
@@ -142,6 +146,7 @@ def measure(
         if completed >= min_rounds and time.perf_counter() - first > budget:
             break
         for index in random.permutation(len(contenders)):
+            time.sleep(PAUSE)
             start = time.perf_counter()
             contenders[index].call()
             times[contenders[index].name].append(round(time.perf_counter() - start, 9))
