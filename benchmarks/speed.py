@@ -14,8 +14,8 @@ Sections, chosen with ``--only``:
 Calls are interleaved: each round calls every contender once, blocking, in a new random order, so
 that a slow period of the machine affects all of them. A short pause comes before each call, since
 threads of OpenMP keep their core for some milliseconds after a call of PyTorch. Ratios are ratios
-of minima. The machine must be otherwise idle: PyTorch's threads synchronise at every step, and if another process takes one of
-their cores, an LSTM can take a hundred times as long.
+of minima. The machine must be otherwise idle: PyTorch's threads synchronise at every step, and if
+another process takes one of their cores, an LSTM can take a hundred times as long.
 
 ``speed.json`` in the output directory holds the seconds of every call, and memory in bytes;
 ``speed.png`` is the figure of the sweep. A new run overwrites both. Linux only.
