@@ -11,11 +11,12 @@ Sections, chosen with ``--only``:
 - claims: the cost of engines and instruments relative to one another;
 - sweep: time against T, H and B, with a lower bound, as a figure.
 
-Calls are interleaved: each round calls every contender once, blocking, in a new random order, so
-that a slow period of the machine affects all of them. A short pause comes before each call, since
-threads of OpenMP keep their core for some milliseconds after a call of PyTorch. Ratios are ratios
-of minima. The machine must be otherwise idle: PyTorch's threads synchronise at every step, and if
-another process takes one of their cores, an LSTM can take a hundred times as long.
+Calls are interleaved: each round times every contender once, blocking, in a new random order, so
+that a slow period of the machine affects all of them. A short call is timed right after an untimed
+one of the same contender, since PyTorch's threads keep their core for some milliseconds after a
+call. Ratios are ratios of minima. The machine must be otherwise idle: PyTorch's threads synchronise
+at every step, and if another process takes one of their cores, an LSTM can take a hundred times as
+long.
 
 ``speed.json`` in the output directory holds the seconds of every call, and memory in bytes;
 ``speed.png`` is the figure of the sweep. A new run overwrites both. Linux only.
@@ -54,8 +55,8 @@ SHAPES = {  # T, B, I, H
 MEMORY = (1024, 32, 64, 128)
 SHORT, LONG = (1000, 1, 32, 64), (100_000, 1, 32, 64)
 SEEDS = 32
-PAUSE = 0.02
-"""Seconds before each call."""
+SHORT_CALL = 0.2
+"""Seconds below which a call is timed after an untimed one."""
 
 RATIOS = (
     ("fused states", "fused"),
@@ -132,13 +133,16 @@ def measure(
     """Seconds of every call, by contender.
 
     Args:
-        contenders: each is called once per round, in random order.
+        contenders: each has one timed call per round, in random order.
         rounds: the maximum number of rounds.
         budget: seconds after which no new round starts.
         min_rounds: rounds that run even beyond the budget.
     """
+    is_short = {}
     for contender in contenders:
+        start = time.perf_counter()
         contender.call()
+        is_short[contender.name] = time.perf_counter() - start < SHORT_CALL
     random = np.random.default_rng(0)
     times: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     first = time.perf_counter()
@@ -146,10 +150,12 @@ def measure(
         if completed >= min_rounds and time.perf_counter() - first > budget:
             break
         for index in random.permutation(len(contenders)):
-            time.sleep(PAUSE)
+            contender = contenders[index]
+            if is_short[contender.name]:
+                contender.call()
             start = time.perf_counter()
-            contenders[index].call()
-            times[contenders[index].name].append(round(time.perf_counter() - start, 9))
+            contender.call()
+            times[contender.name].append(round(time.perf_counter() - start, 9))
     return times
 
 
