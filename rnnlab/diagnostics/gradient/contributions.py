@@ -17,17 +17,12 @@ from rnnlab.cells.base import Maps
 from rnnlab.cells.contract import map_leaves
 from rnnlab.diagnostics.gradient.reach import median
 from rnnlab.driver import Trajectory, prepare, trajectory
-from rnnlab.engines.fused.backward import Chunk, walk_back
-from rnnlab.engines.fused.forward import Memory
-from rnnlab.engines.fused.layouts import Rows, add_to_hidden
-from rnnlab.engines.native.adjoints import step_adjoints
-from rnnlab.engines.native.engine import Static, remember
-from rnnlab.engines.sequence import Marks, one_axis
+from rnnlab.engines.fused.layouts import add_to_hidden
+from rnnlab.engines.sequence import one_axis
 from rnnlab.gradients.adjoint import LossRows, Moment, adjoint_scan
 from rnnlab.gradients.backward import state_norms
 from rnnlab.gradients.contribution_norms import log_contributions, to_params
 from rnnlab.gradients.loss import entering_gradient, loss_gradient
-from rnnlab.gradients.native import serves
 from rnnlab.gradients.scaled import (
     NOTHING,
     Scaled,
@@ -279,35 +274,6 @@ def _fused_back(
     """For cells with a gate adjoint: all rows share the gates, and norms come without the terms."""
     batch = run.xs.shape[1:-1]
     olds, xs, news, g = one_axis(batch, 1, (run.olds, run.xs, run.states, g))
-    start = one_axis(batch, 0, run.start)
-    back = _by_native if serves(cell, params, xs, start) else _by_steps
-    asked = _Asked(cell, rows.size, keep)
-    total, results = back(asked, params, (olds, xs, news, start, rows.row), g)
-    gradient = to_params(cell, params, total.mantissa)
-    return total._replace(mantissa=gradient), results
-
-
-class _Asked(NamedTuple):
-    """What is fixed while tracing."""
-
-    cell: Any
-    rows: int
-    keep: bool
-
-
-Run = tuple[PyTree, Array, PyTree, PyTree, Array]
-"""The states before and the inputs of each step, the states after it, s₀, and each step's row."""
-
-
-def _by_steps(
-    asked: _Asked,
-    params: PyTree,
-    run: Run,
-    g: Scaled,
-) -> tuple[Scaled, _StepResults]:
-    """The sum of all terms in the form of the maps, and the results of each step."""
-    cell, keep = asked.cell, asked.keep
-    olds, xs, news, _, row = run
     maps = cell.maps(params)
     w_back = maps.w_h.T
 
@@ -334,90 +300,16 @@ def _by_steps(
         results = results._replace(size=_median_size(d_new, exponent))
         return (renormalise(d_old, exponent, 2), total), results
 
-    adjoint, total = _nothing(asked, params, run)
-    inputs = (olds, xs, news, g, row)
-    (_, total), results = lax.scan(one_step, (adjoint, total), inputs, reverse=True)
-    return total, results
-
-
-def _nothing(asked: _Asked, params: PyTree, run: Run) -> tuple[Scaled, Scaled]:
-    """The adjoints of all rows and the sum of all terms, at the end of the sequence."""
-    olds, xs, *_ = run
-
     def zeros(leaf: Array) -> Array:
-        return jnp.zeros((asked.rows, *leaf.shape[1:]), leaf.dtype)
+        return jnp.zeros((rows.size, *leaf.shape[1:]), leaf.dtype)
 
-    adjoint = zero(jax.tree.map(zeros, olds), (asked.rows, xs.shape[1]))
+    adjoint = zero(jax.tree.map(zeros, olds), (rows.size, xs.shape[1]))
     # The gradient is summed in the form of the maps w_x, w_h, b and c, and rearranged once.
-    return adjoint, zero(asked.cell.maps(params)[:4], ())
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _by_native(
-    asked: _Asked,
-    params: PyTree,
-    run: Run,
-    g: Scaled,
-) -> tuple[Scaled, _StepResults]:
-    """As ``_by_steps``, with the adjoints of all rows taken back by the native engine."""
-    cell, row_count, keep = asked
-    _, xs, news, start, row = run
-    maps = cell.maps(params)
-    no_marks = Marks(None, None)
-    static = Static(cell, reverse=False, every=False, gates=True)
-    _, kept = remember(static, params, xs, start, None, no_marks)
-    memory = Memory(xs, start, None, no_marks, news, kept.gates)
-
-    def chunk_back(
-        carry: tuple[Scaled, Scaled], chunk: Chunk
-    ) -> tuple[tuple[Scaled, Scaled], _StepResults]:
-        adjoint, total = carry
-        g, row = chunk.extra
-        steps = step_adjoints(
-            cell,
-            params,
-            False,
-            chunk.olds,
-            chunk.states,
-            chunk.kept,
-            chunk.marks,
-            g,
-            row,
-            adjoint,
-        )
-
-        def one_step(total: Scaled, inputs: tuple) -> tuple[Scaled, _StepResults]:
-            old, x, d_new, delta, exponent = inputs
-            delta = Scaled(delta, exponent)
-            total, results = _terms(cell, params, maps, old, x, delta, total, keep)
-            return total, results._replace(size=_median_size(d_new, exponent))
-
-        inputs = (chunk.olds, chunk.xs, steps.adjoint, steps.delta, steps.exponent)
-        total, results = lax.scan(one_step, total, inputs, reverse=True)
-        return (Scaled(steps.first, steps.first_exponent), total), results
-
-    begin = _nothing(asked, params, run)
-    layout = Rows(cell, params)
-    (_, total), results = walk_back(
-        chunk_back, begin, layout, memory, (g, row), reverse=False, rows=row_count
-    )
-    return total, results
-
-
-@_by_native.defjvp
-def _derivative_by_steps(
-    asked: _Asked,
-    primals: tuple,
-    tangents: tuple,
-) -> Any:
-    params, (*states, row), g = primals
-    d_params, (*d_states, _), d_g = tangents
-
-    def by_steps(params: PyTree, states: list, g: Scaled) -> tuple[Scaled, _StepResults]:
-        return _by_steps(asked, params, (*states, row), g)
-
-    _, derivative = jax.jvp(by_steps, (params, states, g), (d_params, d_states, d_g))
-    return _by_native(asked, *primals), derivative
+    total = zero(maps[:4], ())
+    inputs = (olds, xs, news, g, rows.row)
+    (_, total), results = lax.scan(one_step, (adjoint, total), inputs, reverse=True)
+    gradient = to_params(cell, params, total.mantissa)
+    return total._replace(mantissa=gradient), results
 
 
 def _gate_adjoint(

@@ -84,19 +84,17 @@ def walk_back(
     memory: Memory,
     extra: PyTree,
     reverse: bool,
-    rows: int = 1,
 ) -> tuple[Any, PyTree]:
     """``body(carry, chunk) -> (carry, outs)`` over chunks of steps, from the last to the first.
 
     Chunks bound the memory: the factors of the gradients, and recomputed gates, exist for one chunk
-    at a time. Within a chunk one product serves all steps. ``rows`` says how many adjoints are
-    carried for each example, which makes a chunk shorter.
+    at a time. Within a chunk one product serves all steps.
 
     Returns:
         The final carry, and outs ``[T, ...]`` in order of time.
     """
     length, batch = memory.xs.shape[:2]
-    size = chunk_size(length, batch * rows)
+    size = chunk_size(length, batch)
     after_reset = layout.enter(memory.reset_state)
     start = layout.store(layout.enter(memory.state))
 
