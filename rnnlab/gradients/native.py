@@ -8,7 +8,6 @@ import functools
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from rnnlab.cells.contract import map_leaves
 from rnnlab.driver import RunOptions
@@ -103,8 +102,6 @@ class _NativeRecorded(Recorded):
         return self.walk(nothing, self.of_valid_steps(g), adjoints_only)
 
     def steps_back(self, adjoint: Scaled, chunk: Chunk) -> tuple[Scaled, PyTree, Scaled]:
-        # The library takes several rows of adjoints; here is one.
-        one_row = jax.tree.map(lambda leaf: leaf[None], adjoint)
         steps = step_adjoints(
             self.cell,
             self.params,
@@ -114,14 +111,10 @@ class _NativeRecorded(Recorded):
             chunk.kept,
             chunk.marks,
             chunk.extra,
-            jnp.zeros(len(chunk.xs), jnp.int32),
-            one_row,
+            adjoint,
         )
-        each, exponent, delta = jax.tree.map(
-            lambda leaf: leaf[:, 0], (steps.adjoint, steps.exponent, steps.delta)
-        )
-        first = jax.tree.map(lambda leaf: leaf[0], Scaled(steps.first, steps.first_exponent))
-        return first, each, Scaled(delta, exponent)
+        first = Scaled(steps.first, steps.first_exponent)
+        return first, steps.adjoint, Scaled(steps.delta, steps.exponent)
 
 
 @_back.defjvp

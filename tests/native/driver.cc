@@ -99,8 +99,7 @@ struct Problem {
   Sizes sizes;
   Options options;
   bool with_valid, with_resets, with_d_cs, with_d_xs, with_gates;
-  bool exact;    // with working memory of exactly the size that is asked for
-  int64_t rows;  // of adjoints
+  bool exact;  // with working memory of exactly the size that is asked for
   unsigned seed;
 
   explicit Problem(unsigned number) : seed(number) {
@@ -114,7 +113,7 @@ struct Problem {
     options.alpha = 0.3, options.reverse = random.once_in(2);
     with_valid = random.once_in(2), with_resets = random.once_in(2);
     with_d_cs = random.once_in(2), with_d_xs = !random.once_in(4), with_gates = random.once_in(2);
-    rows = 1 + random.below(4), exact = random.once_in(2);
+    exact = random.once_in(2);
   }
   std::string text() const {
     char buffer[200];
@@ -219,11 +218,10 @@ class Run {
 
   void adjoints(int64_t threads) {
     const Sizes& s = problem_.sizes;
-    int64_t gates = reference::find_double(problem_.options.cell)->counts.gates(),
-            rows = problem_.rows;
-    int64_t state = s.batch * s.units, all = rows * state;
+    int64_t gates = reference::find_double(problem_.options.cell)->counts.gates();
+    int64_t state = s.batch * s.units;
     AdjointSteps<Real> n = {};
-    n.sizes = s, n.sizes.inputs = 0, n.options = problem_.options, n.rows = rows;
+    n.sizes = s, n.sizes.inputs = 0, n.options = problem_.options;
     // Any states will do for those before each step: here those after it.
     n.old_h = n.hs = network_.hs, n.old_c = n.cs = network_.cs;
     n.gates = gates_, n.w_h = network_.w_h, n.valid = network_.valid, n.resets = network_.resets;
@@ -234,14 +232,12 @@ class Run {
       for (int32_t& x : drawn) x = static_cast<int32_t>(random.below(2 * span + 1) - span);
       return drawn;
     };
-    auto of_g = exponents(s.steps * s.batch, 5), of_d = exponents(rows * s.batch, 5);
-    auto row = exponents(s.steps, 0);
-    for (int32_t& r : row) r = static_cast<int32_t>(random.below(rows));
-    auto d_h = random.numbers<Real>(all), d_c = random.numbers<Real>(all);
-    std::vector<Real> adjoint_h(s.steps * all), adjoint_c(s.steps * all), first_h(all),
-        first_c(all), deltas(s.steps * rows * s.batch * gates * s.units);
-    std::vector<int32_t> scales(s.steps * rows * s.batch), first_scales(rows * s.batch);
-    n.g_exponent = of_g.data(), n.exponent = of_d.data(), n.row = row.data();
+    auto of_g = exponents(s.steps * s.batch, 5), of_d = exponents(s.batch, 5);
+    auto d_h = random.numbers<Real>(state), d_c = random.numbers<Real>(state);
+    std::vector<Real> adjoint_h(s.steps * state), adjoint_c(s.steps * state), first_h(state),
+        first_c(state), deltas(s.steps * s.batch * gates * s.units);
+    std::vector<int32_t> scales(s.steps * s.batch), first_scales(s.batch);
+    n.g_exponent = of_g.data(), n.exponent = of_d.data();
     n.d_h = d_h.data(), n.d_c = has_c_ ? d_c.data() : nullptr;
     n.adjoint_h = adjoint_h.data(), n.adjoint_c = has_c_ ? adjoint_c.data() : nullptr;
     n.exponents = scales.data(), n.deltas = deltas.data();

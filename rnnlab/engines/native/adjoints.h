@@ -86,12 +86,9 @@ class Adjoints {
   }
 
  private:
-  int64_t examples() const { return n_.rows * n_.sizes.batch; }
-  // The i-th of the block among all examples of all rows, and among those of the forward pass.
+  // The i-th example of the block among those of the batch.
   int64_t index(int64_t i) const { return block_.first + i; }
-  int64_t example(int64_t i) const { return index(i) % n_.sizes.batch; }
-  int64_t mark(int64_t t, int64_t i) const { return t * n_.sizes.batch + example(i); }
-  int64_t forward_at(int64_t t, int64_t i) const { return mark(t, i) * shape_.units; }
+  int64_t mark(int64_t t, int64_t i) const { return t * n_.sizes.batch + index(i); }
   bool valid(int64_t t, int64_t i) const { return !n_.valid || n_.valid[mark(t, i)]; }
   Real* row(Real* from, int64_t i) const { return from + i * shape_.padded_units; }
   // That of the adjoint so far, which lies where the result will be.
@@ -129,18 +126,15 @@ class Adjoints {
 
   // Adds ∂L/∂y of the step, at a scale that suits the sum.
   void enter(int64_t t, int64_t i) {
-    bool enters = n_.row[t] == index(i) / n_.sizes.batch;
-    int64_t g_exponent = enters ? n_.g_exponent[mark(t, i)] : kNothing;
-    int64_t common = larger(level(i), g_exponent);
-    Real old = scale(exponent(i) - common), of_g = enters ? scale(g_exponent - common) : Real(0);
-    const Real* g = n_.g + forward_at(t, i);
+    int64_t at = mark(t, i), common = larger(level(i), n_.g_exponent[at]);
+    Real old = scale(exponent(i) - common), of_g = scale(n_.g_exponent[at] - common);
+    const Real* g = n_.g + at * shape_.units;
     Real *d_h = row(d_h_, i), *d_c = row(d_c_, i);
     for (int64_t j = 0; j < shape_.units; j++) {
-      d_h[j] = d_h[j] * old + (enters ? g[j] * of_g : Real(0));
+      d_h[j] = d_h[j] * old + g[j] * of_g;
       if (C::kHasC) d_c[j] *= old;
     }
     exponent(i) = static_cast<int32_t>(common);
-    int64_t at = t * examples() + index(i);
     copy(n_.adjoint_h + at * shape_.units, d_h);
     if (C::kHasC) copy(n_.adjoint_c + at * shape_.units, d_c);
     n_.exponents[at] = exponent(i);
@@ -151,12 +145,12 @@ class Adjoints {
   }
 
   void step_back(int64_t t, int64_t i, int64_t unit) {
-    int64_t count = shape_.units - unit, from = forward_at(t, i) + unit;
+    int64_t count = shape_.units - unit, at = mark(t, i), from = at * shape_.units + unit;
     State<V> d = {load(row(d_h_, i) + unit), C::kHasC ? load(row(d_c_, i) + unit) : V{}};
     Derivative<V, kGates> result = {};
     if (valid(t, i)) {
       V kept[C::kKept + 1];
-      const Real* gates = n_.gates + mark(t, i) * shape_.kept() + unit * C::kKept;
+      const Real* gates = n_.gates + at * shape_.kept() + unit * C::kKept;
       for (int q = 0; q < C::kKept; q++) kept[q] = load(gates + q * kLane);
       State<V> old = load_state<Real, C>(n_.old_h, n_.old_c, from, count);
       State<V> state = load_state<Real, C>(n_.hs, n_.cs, from, count);
@@ -166,7 +160,7 @@ class Adjoints {
     }
     int64_t columns[kGates];
     gate_columns(shape_, unit, columns);
-    Real* to = n_.deltas + (t * examples() + index(i)) * kGates * shape_.units + unit;
+    Real* to = n_.deltas + at * kGates * shape_.units + unit;
     for (int q = 0; q < kGates; q++) {
       store(deltas_ + i * shape_.columns + columns[q], result.z[q]);
       if (count > 0) store(to + q * shape_.units, result.z[q], count);

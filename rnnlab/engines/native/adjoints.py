@@ -14,12 +14,12 @@ class StepAdjoints(NamedTuple):
     """Every λ of some steps and what follows from it; numbers are mantissa · 2^exponent.
 
     Attributes:
-        adjoint: λ after each step, with ∂L/∂y of the step, leaves ``[n, R, B, H]``.
-        exponent: ``[n, R, B]``, of λ and of δ.
+        adjoint: λ after each step, with ∂L/∂y of the step, leaves ``[n, B, H]``.
+        exponent: ``[n, B]``, of λ and of δ.
         delta: δ of the gates that see x and h, of those that see x, and of those that see h,
-            ``[n, R, B, columns]``.
-        first: λ before the first step, leaves ``[R, B, H]``.
-        first_exponent: ``[R, B]``.
+            ``[n, B, columns]``.
+        first: λ before the first step, leaves ``[B, H]``.
+        first_exponent: ``[B]``.
     """
 
     adjoint: PyTree
@@ -38,10 +38,9 @@ def step_adjoints(
     gates: Array,
     marks: Marks,
     g: tuple[Array, Array],
-    row: Array,
     adjoint: tuple[Any, Array],
 ) -> StepAdjoints:
-    """Takes R rows of adjoints back through n steps, each example at an exponent of its own.
+    """Takes the adjoint back through n steps, each example at an exponent of its own.
 
     Args:
         cell: a cell of the native engine.
@@ -52,8 +51,7 @@ def step_adjoints(
         gates: as the forward call stores them.
         marks: which steps count, and where the state was reset.
         g: mantissa ``[n, B, H]`` and exponent ``[n, B]`` of ∂L/∂y.
-        row: the row that ∂L/∂y of each step enters, ``[n]``.
-        adjoint: mantissa, leaves ``[R, B, H]``, and exponent ``[R, B]`` of λ after the last step,
+        adjoint: mantissa, leaves ``[B, H]``, and exponent ``[B]`` of λ after the last step,
             without its ∂L/∂y.
     """
     maps = cell.maps(params)
@@ -68,7 +66,6 @@ def step_adjoints(
         flags(marks.valid),
         flags(marks.reset),
         *g,
-        row.astype(jnp.int32),
         mantissa.h,
         c_of(mantissa),
         exponent,

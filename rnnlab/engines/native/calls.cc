@@ -264,14 +264,12 @@ struct Adjoints {
   static void run(ffi::ThreadPool& pool, const Options& options, ffi::RemainingArgs args,
                   ffi::RemainingRets rets) {
     Call<Real> call(options, args, rets);
-    call.check_counts(14, 7);
+    call.check_counts(13, 7);
     Counts g = call.counts();
-    // The first argument is [n, B, H], and the number of rows is that of the exponents.
+    // The first argument is [n, B, H].
     int64_t steps = call.sizes().steps, batch = call.sizes().batch, units = call.sizes().inputs;
-    int64_t rows = call.length(13, 0), gates = g.gates();
     Sizes s = {steps, batch, 0, units};
-    const Lengths states = {steps, batch, units}, state = {rows, batch, units};
-    const Lengths all = {steps, rows, batch, units};
+    const Lengths states = {steps, batch, units}, state = {batch, units};
     auto argument = [&](const char* name, Lengths shape, bool optional = false) {
       return call.argument({name, shape, Kind::kNumbers, optional});
     };
@@ -283,28 +281,26 @@ struct Adjoints {
     Checked resets = call.argument({"the resets", {steps, batch}, Kind::kFlags, true});
     Checked entering = argument("the derivative of the outputs", states);
     Checked entering_exponent = call.argument({"its exponents", {steps, batch}, Kind::kIntegers});
-    Checked row = call.argument({"the rows", {steps}, Kind::kIntegers});
     Checked d_h = argument("the adjoint h", state),
             d_c = argument("the adjoint c", state, !g.has_c);
-    Checked exponent = call.argument({"its exponents", {rows, batch}, Kind::kIntegers});
-    Checked adjoint_h = call.result({"the adjoints h", all});
-    Checked adjoint_c = call.result({"the adjoints c", all, Kind::kNumbers, !g.has_c});
-    Checked exponents = call.result({"their exponents", {steps, rows, batch}, Kind::kIntegers});
-    Checked deltas = call.result({"the deltas", {steps, rows, batch, gates * units}});
+    Checked exponent = call.argument({"its exponents", {batch}, Kind::kIntegers});
+    Checked adjoint_h = call.result({"the adjoints h", states});
+    Checked adjoint_c = call.result({"the adjoints c", states, Kind::kNumbers, !g.has_c});
+    Checked exponents = call.result({"their exponents", {steps, batch}, Kind::kIntegers});
+    Checked deltas = call.result({"the deltas", {steps, batch, g.gates() * units}});
     Checked first_h = call.result({"the first adjoint h", state});
     Checked first_c = call.result({"the first adjoint c", state, Kind::kNumbers, !g.has_c});
-    Checked first_exponent = call.result({"its exponents", {rows, batch}, Kind::kIntegers});
+    Checked first_exponent = call.result({"its exponents", {batch}, Kind::kIntegers});
     each_network(pool, call.network_count(), [&](int64_t k, int64_t threads) {
       const Lengths& networks = call.networks();
       AdjointSteps<Real> n = {};
-      n.sizes = s, n.options = options, n.rows = rows;
+      n.sizes = s, n.options = options;
       n.old_h = old_h.of<Real>(k, networks), n.old_c = old_c.of<Real>(k, networks);
       n.hs = hs.of<Real>(k, networks), n.cs = cs.of<Real>(k, networks);
       n.gates = kept.of<Real>(k, networks), n.w_h = w_h.of<Real>(k, networks);
       n.valid = valid.of<uint8_t>(k, networks), n.resets = resets.of<uint8_t>(k, networks);
       n.g = entering.of<Real>(k, networks);
       n.g_exponent = entering_exponent.of<int32_t>(k, networks);
-      n.row = row.of<int32_t>(k, networks);
       n.d_h = d_h.of<Real>(k, networks), n.d_c = d_c.of<Real>(k, networks);
       n.exponent = exponent.of<int32_t>(k, networks);
       n.adjoint_h = adjoint_h.of<Real>(k, networks), n.adjoint_c = adjoint_c.of<Real>(k, networks);

@@ -53,14 +53,12 @@ struct Network {
   Real *d_w_x, *d_w_h, *d_bias;
 };
 
-// The adjoints of some steps, for instruments: R rows of adjoints, each with all examples, that
-// share the forward pass. A number is mantissa · 2^exponent, with one exponent for an example of a
-// row, which every step chooses anew. All arrays are in the order of time.
+// The adjoints of some steps, for instruments. A number is mantissa · 2^exponent, with one exponent
+// for each example, which every step chooses anew. All arrays are in the order of time.
 template <class Real>
 struct AdjointSteps {
   Sizes sizes;  // steps, examples and units; the number of inputs is 0
   Options options;
-  int64_t rows;
 
   const Real *old_h, *old_c;      // [n, B, H], from which each step started
   const Real *hs, *cs;            // [n, B, H], after each step
@@ -69,16 +67,15 @@ struct AdjointSteps {
   const uint8_t *valid, *resets;  // [n, B], may be null
   const Real* g;                  // [n, B, H], ∂L/∂y of each step
   const int32_t* g_exponent;      // [n, B]
-  const int32_t* row;             // [n], the row that it enters
 
-  const Real *d_h, *d_c;    // [R, B, H], after the last step; without its ∂L/∂y
-  const int32_t* exponent;  // [R, B]
+  const Real *d_h, *d_c;    // [B, H], after the last step; without its ∂L/∂y
+  const int32_t* exponent;  // [B]
 
-  Real *adjoint_h, *adjoint_c;  // [n, R, B, H], after each step; with its ∂L/∂y
-  int32_t* exponents;           // [n, R, B]
-  Real* deltas;                 // [n, R, B, G H], ∂L/∂z
-  Real *first_h, *first_c;      // [R, B, H], before the first step
-  int32_t* first_exponent;      // [R, B]
+  Real *adjoint_h, *adjoint_c;  // [n, B, H], after each step; with its ∂L/∂y
+  int32_t* exponents;           // [n, B]
+  Real* deltas;                 // [n, B, G H], ∂L/∂z
+  Real *first_h, *first_c;      // [B, H], before the first step
+  int32_t* first_exponent;      // [B]
 };
 
 // The exponent of zero: below every other, and too small in size to overflow when added to.
@@ -122,7 +119,7 @@ struct Kernel {
   // Numbers of ``gates`` for one step and example.
   int64_t (*kept)(const Sizes&);
 
-  // Adjoints of a block of the R · B examples of all rows.
+  // Adjoints of a block of the batch.
   int64_t (*adjoint_weights)(const Sizes&);
   int64_t (*adjoint_scratch)(const Sizes&, int64_t count);
   void (*pack_adjoint)(const AdjointSteps<Real>&, Real* packed);

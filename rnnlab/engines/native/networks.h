@@ -93,8 +93,7 @@ void run_backward(Pool& pool, const Kernel<Real>& kernel, const Network<Real>& n
 template <class Real, class Pool>
 void run_adjoints(Pool& pool, const Kernel<Real>& kernel, const AdjointSteps<Real>& steps,
                   int64_t threads) {
-  Sizes sizes = steps.sizes;
-  sizes.batch *= steps.rows;
+  const Sizes& sizes = steps.sizes;
   Plan plan(sizes, kernel.counts.gates(), threads);
   Real* packed = room<Real>(t_weights, kernel.adjoint_weights(sizes));
   kernel.pack_adjoint(steps, packed);

@@ -163,24 +163,23 @@ class Layer {
   const C cell_;
 };
 
-// The adjoints of one example of one row.
+// The adjoints of one example.
 template <class Real, template <class> class Cell>
 class Adjoint {
  public:
   using C = Cell<Real>;
   using L = Layer<Real, Cell>;
 
-  Adjoint(const AdjointSteps<Real>& steps, int64_t index)
+  Adjoint(const AdjointSteps<Real>& steps, int64_t example)
       : n_(steps),
-        index_(index),
-        example_(index % steps.sizes.batch),
+        example_(example),
         cell_(steps.options),
         d_(steps.sizes.units),
-        exponent_(steps.exponent[index]) {}
+        exponent_(steps.exponent[example]) {}
 
   void run() {
     for (int64_t j = 0; j < units(); j++) {
-      int64_t at = index_ * units() + j;
+      int64_t at = example_ * units() + j;
       d_[j] = {n_.d_h[at], C::kHasC ? n_.d_c[at] : Real(0)};
     }
     for (int64_t step = n_.sizes.steps; step-- > 0;) {
@@ -189,17 +188,16 @@ class Adjoint {
       step_back(t);
     }
     for (int64_t j = 0; j < units(); j++) {
-      int64_t at = index_ * units() + j;
+      int64_t at = example_ * units() + j;
       n_.first_h[at] = d_[j].h;
       if (C::kHasC) n_.first_c[at] = d_[j].c;
     }
-    n_.first_exponent[index_] = static_cast<int32_t>(exponent_);
+    n_.first_exponent[example_] = static_cast<int32_t>(exponent_);
   }
 
  private:
   int64_t units() const { return n_.sizes.units; }
   int64_t mark(int64_t t) const { return t * n_.sizes.batch + example_; }
-  int64_t out(int64_t t) const { return t * n_.rows * n_.sizes.batch + index_; }
 
   void enter(int64_t t) {
     Real largest = 0;
@@ -209,17 +207,16 @@ class Adjoint {
     int shift = 0;
     std::frexp(largest, &shift);
     int64_t level = largest == 0 ? kNothing : exponent_ + shift;
-    bool enters = n_.row[t] == index_ / n_.sizes.batch;
-    int64_t g_exponent = enters ? n_.g_exponent[mark(t)] : kNothing;
+    int64_t g_exponent = n_.g_exponent[mark(t)];
     int64_t common = std::max(level, g_exponent);
     for (int64_t j = 0; j < units(); j++) {
       d_[j] = {scaled(d_[j].h, exponent_ - common), scaled(d_[j].c, exponent_ - common)};
-      if (enters) d_[j].h += scaled(n_.g[mark(t) * units() + j], g_exponent - common);
-      n_.adjoint_h[out(t) * units() + j] = d_[j].h;
-      if (C::kHasC) n_.adjoint_c[out(t) * units() + j] = d_[j].c;
+      d_[j].h += scaled(n_.g[mark(t) * units() + j], g_exponent - common);
+      n_.adjoint_h[mark(t) * units() + j] = d_[j].h;
+      if (C::kHasC) n_.adjoint_c[mark(t) * units() + j] = d_[j].c;
     }
     exponent_ = common;
-    n_.exponents[out(t)] = static_cast<int32_t>(common);
+    n_.exponents[mark(t)] = static_cast<int32_t>(common);
   }
   static Real scaled(Real x, int64_t shift) {
     return std::ldexp(x, static_cast<int>(std::max<int64_t>(shift, -(1 << 20))));
@@ -227,7 +224,7 @@ class Adjoint {
 
   void step_back(int64_t t) {
     bool valid = !n_.valid || n_.valid[mark(t)], reset = n_.resets && n_.resets[mark(t)];
-    Real* deltas = n_.deltas + out(t) * L::kGates * units();
+    Real* deltas = n_.deltas + mark(t) * L::kGates * units();
     std::fill(deltas, deltas + L::kGates * units(), Real(0));
     if (!valid) return;
     std::vector<State<Real>> d_old(units());
@@ -249,7 +246,7 @@ class Adjoint {
   }
 
   const AdjointSteps<Real> n_;
-  const int64_t index_, example_;
+  const int64_t example_;
   const C cell_;
   std::vector<State<Real>> d_;
   int64_t exponent_;
