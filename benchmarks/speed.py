@@ -56,7 +56,7 @@ MEMORY = (1024, 32, 64, 128)
 SHORT, LONG = (1000, 1, 32, 64), (100_000, 1, 32, 64)
 SEEDS = 32
 SHORT_CALL = 0.2
-"""Seconds below which a call is timed after an untimed one."""
+"""Seconds below which each timed call follows an untimed one."""
 
 RATIOS = (
     ("fused states", "fused"),
@@ -138,11 +138,7 @@ def measure(
         budget: seconds after which no new round starts.
         min_rounds: rounds that run even beyond the budget.
     """
-    is_short = {}
-    for contender in contenders:
-        start = time.perf_counter()
-        contender.call()
-        is_short[contender.name] = time.perf_counter() - start < SHORT_CALL
+    is_short = {contender.name: _seconds(contender) < SHORT_CALL for contender in contenders}
     random = np.random.default_rng(0)
     times: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     first = time.perf_counter()
@@ -153,10 +149,15 @@ def measure(
             contender = contenders[index]
             if is_short[contender.name]:
                 contender.call()
-            start = time.perf_counter()
-            contender.call()
-            times[contender.name].append(round(time.perf_counter() - start, 9))
+            times[contender.name].append(_seconds(contender))
     return times
+
+
+def _seconds(contender: Contender) -> float:
+    """The time of one call."""
+    start = time.perf_counter()
+    contender.call()
+    return round(time.perf_counter() - start, 9)
 
 
 def speed(options: argparse.Namespace, results: Results) -> None:

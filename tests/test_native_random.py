@@ -186,7 +186,7 @@ def check(problem):
     cell, arguments, cotangents = drawn(problem)
     whole, d_whole = embedded(problem, arguments, cotangents)
     expected = by_scan(problem["kind"], problem["reverse"])(*whole, d_whole)
-    # Of arrays of NumPy, a part needs no program to be compiled.
+    # JAX would compile a program for each slice of its arrays; NumPy does not.
     expected = cut(problem, arguments[0], jax.device_get(expected))
     if not problem["resets"]:
         expected = expected[0], (*expected[1][:3], None)
