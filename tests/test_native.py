@@ -439,7 +439,7 @@ def test_auto_takes_it_where_it_can():
     assert peephole[0] == half[0] == "fused"
     assert "'native'" not in peephole[1]
     assert "options of LSTM" in peephole[2]
-    assert "'native' computes in float32 or in float64 alone" in half[1]
+    assert "'native' needs a single dtype, float32 or float64" in half[1]
     assert "float16" in half[2]
 
 
