@@ -10,7 +10,7 @@ import numpy as np
 
 from rnnlab import _check
 from rnnlab.cells.base import within
-from rnnlab.training.losses import cross_entropy, masked_mean
+from rnnlab.training.losses import masked_cross_entropy, masked_logits, masked_mean
 from rnnlab.typing import Array
 
 Scored = tuple[Array, dict[str, Array]]
@@ -42,7 +42,9 @@ def classification(logits: Array, labels: Array, counts: Array | None) -> Scored
         ValueError: for labels that are not whole numbers or have another shape.
     """
     check_labels(labels, logits.shape)
-    value = cross_entropy(logits, labels, counts)
+    # Masked once for both, so that they share the largest logit.
+    logits = masked_logits(logits, counts)
+    value = masked_cross_entropy(logits, labels, counts)
     is_right = (_first_largest(logits) == labels).astype(value.dtype)
     metrics = {"accuracy": masked_mean(is_right, counts), "count": _count(counts, labels)}
     return value, metrics

@@ -37,11 +37,19 @@ def cross_entropy(logits: Array, labels: Array, mask: Array | None = None) -> Ar
         raise ValueError(
             f"labels has shape {labels.shape}, but logits {logits.shape} need {logits.shape[:-1]}"
         )
-    is_legal = (labels >= 0) & (labels < logits.shape[-1])
     if mask is not None:
         mask = _check.flags("mask", mask, labels.shape, "label")
-        # The mean ignores a masked NaN, but its gradient would still be NaN.
-        logits = jnp.where(mask[..., None], logits, 0)
+    return masked_cross_entropy(masked_logits(logits, mask), labels, mask)
+
+
+def masked_logits(logits: Array, mask: Array | None) -> Array:
+    """Zeros where the mask is False: a mean ignores a NaN there, but its gradient would be NaN."""
+    return logits if mask is None else jnp.where(mask[..., None], logits, 0)
+
+
+def masked_cross_entropy(logits: Array, labels: Array, mask: Array | None) -> Array:
+    """As :func:`cross_entropy`, of checked arguments and the logits of :func:`masked_logits`."""
+    is_legal = (labels >= 0) & (labels < logits.shape[-1])
     legal_labels = jnp.where(is_legal, labels, 0)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, legal_labels)
     losses = jnp.where(is_legal, losses, jnp.nan)
