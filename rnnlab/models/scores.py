@@ -42,6 +42,7 @@ def classification(logits: Array, labels: Array, counts: Array | None) -> Scored
         ValueError: for labels that are not whole numbers or have another shape.
     """
     check_labels(labels, logits.shape)
+    labels = _check.codes("targets", labels)
     # Masked once for both, so that they share the largest logit.
     logits = masked_logits(logits, counts)
     value = masked_cross_entropy(logits, labels, counts)
