@@ -363,6 +363,7 @@ def points(dtype):
     sizes = [
         np.geomspace(np.finfo(dtype).tiny, 1e4, 30_000),
         np.linspace(0, 40, 30_000),
+        np.linspace(0.1, 0.7, 60_000),
         np.linspace(0.98 * end, 1.01 * end, 10_000),
     ]
     x = np.concatenate(sizes).astype(dtype)
@@ -371,7 +372,10 @@ def points(dtype):
 
 def check_accuracy():
     """tanh and σ against extended precision; results too small for the dtype may be zero."""
-    for dtype, units, tiny in ((np.float32, 2.2, 1e-37), (np.float64, 2.5, 1e-306)):
+    # Without fused multiplication and addition the remainder of a quotient is not exact; the
+    # reference has the tanh of the C library, which is no more accurate.
+    single = 2.0 if loading.library().instructions.startswith("avx") else 2.3
+    for dtype, units, tiny in ((np.float32, single, 1e-37), (np.float64, 2.5, 1e-306)):
         x = points(dtype)
         for name, exact in EXACT.items():
             expected = exact(x.astype(np.longdouble))

@@ -6,7 +6,7 @@ import math
 import numbers
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -51,8 +51,7 @@ def read_table(
             columns, and a delimiter that is not one character.
     """
     path = as_path(path)
-    if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '"\r\n':
-        raise ValueError(f"delimiter is {delimiter!r}; give one character, such as ';'")
+    check_delimiter(delimiter)
     rows = _read_rows(path, delimiter)
     if not rows:
         raise ValueError(f"{path} is empty; give a file with at least one row of numbers")
@@ -74,6 +73,20 @@ def read_table(
         values[place] = _numbers(path, line, cells, chosen)
     names = None if header is None else tuple(header[index] for index in chosen)
     return Table(values, names)
+
+
+def check_delimiter(delimiter: Any) -> None:
+    """ValueError unless ``delimiter`` is one character that can stand between cells."""
+    if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '"\r\n':
+        raise ValueError(f"delimiter is {delimiter!r}; give one character, such as ';'")
+
+
+def other_delimiter(row: list[str], delimiter: str) -> str | None:
+    """The delimiter that a file seems to have where a row of it is a single cell."""
+    for other in (";", "\t", "|", ","):
+        if len(row) == 1 and other != delimiter and other in row[0]:
+            return other
+    return None
 
 
 def _read_rows(path: Path, delimiter: str) -> list[tuple[int, list[str]]]:

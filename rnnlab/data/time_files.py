@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from rnnlab import _check
-from rnnlab.data.tables import chosen_columns, is_number
+from rnnlab.data.tables import chosen_columns, is_number, other_delimiter
 from rnnlab.data.text import as_path
 from rnnlab.data.time_order import at_rising_times, in_utc
 from rnnlab.data.time_rows import Layout, Rows, blocks, is_blank, read_text
@@ -172,7 +172,6 @@ def _layout(
 
 def _hint(first: list[str], delimiter: str) -> str:
     """What to give where the first row has one cell."""
-    for other in (";", "\t", "|", ","):
-        if other != delimiter and other in first[0]:
-            return f"give delimiter={other!r}"
+    if other := other_delimiter(first, delimiter):
+        return f"give delimiter={other!r}"
     return "give a file with numbers"

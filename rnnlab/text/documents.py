@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rnnlab import _check
+from rnnlab.data.tables import check_delimiter, other_delimiter
 from rnnlab.data.text import as_path, decode_utf8, read_bytes
 
 
@@ -131,8 +132,7 @@ def read_csv(
             without text or without a label, with its line.
     """
     path = as_path(path)
-    if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '"\r\n':
-        raise ValueError(f"delimiter is {delimiter!r}; give one character")
+    check_delimiter(delimiter)
     content = decode_utf8(path, read_bytes(path, "a CSV file"))
     found = list(_rows(path, content, text, label, delimiter))
     if not found:
@@ -153,7 +153,7 @@ def _rows(path: Path, content: str, text: str, label: str, delimiter: str) -> It
                 fault = "are two columns" if column in header else "is no column"
                 raise ValueError(
                     f"{path}, line 1: there {fault} {column!r} among {', '.join(header)}; "
-                    f"{_header_fix(header)}"
+                    f"{_header_fix(header, delimiter)}"
                 )
         start = reader.line_num + 1
         for row in reader:
@@ -172,10 +172,9 @@ def _rows(path: Path, content: str, text: str, label: str, delimiter: str) -> It
         raise ValueError(f"{path}, line {reader.line_num}: {error}; close its quotes") from None
 
 
-def _header_fix(header: list[str]) -> str:
-    for character in ";\t|":
-        if len(header) == 1 and character in header[0]:
-            return f"give delimiter={character!r}"
+def _header_fix(header: list[str], delimiter: str) -> str:
+    if other := other_delimiter(header, delimiter):
+        return f"give delimiter={other!r}"
     return "give the names of the two columns with text= and label="
 
 

@@ -144,12 +144,22 @@ RNNLAB_INLINE Exp<Real> exp_of_negative(Vector<Real> x) {
   return {power * (m + Real(1)), power * m + (power - Real(1))};
 }
 
+// n / (1 + e) for e in [0, 1], corrected by what the division and the rounding of 1 + e left. The
+// correction is small, so that 1 / (1 + e) ≈ 1 − e / 2 is close enough for it.
+template <class Real>
+RNNLAB_INLINE Vector<Real> over_one_plus(Vector<Real> n, Vector<Real> e) {
+  Vector<Real> d = e + Real(1), rest = e - (d - Real(1));
+  Vector<Real> q = n / d;
+  Vector<Real> left = n - q * d - q * rest;
+  return q + left * (Real(1) - e * Real(0.5));
+}
+
 // σ(x) = 1 / (1 + e⁻ˣ), for x < 0 as eˣ / (1 + eˣ): accurate relative to σ also where it is small.
 template <class Real>
 RNNLAB_INLINE Vector<Real> sigmoid_of(Vector<Real> x) {
   Vector<Real> e = exp_of_negative<Real>(-size_of<Real>(x)).e;
   Vector<Real> one = Real(1) - Vector<Real>{};
-  return (x < Real(0) ? e : one) / (one + e);
+  return over_one_plus<Real>(x < Real(0) ? e : one, e);
 }
 
 // |tanh x| = (1 − e) / (1 + e) with e = e^(−2|x|): for small x by e − 1, which is accurate relative
@@ -159,7 +169,7 @@ RNNLAB_INLINE Vector<Real> tanh_of(Vector<Real> x) {
   Vector<Real> size = size_of<Real>(x);
   Exp<Real> exp = exp_of_negative<Real>(size * Real(-2));
   auto large = size > Real(0.6);
-  Vector<Real> quotient = (large ? exp.e + exp.e : -exp.e_minus_1) / (exp.e + Real(1));
+  Vector<Real> quotient = over_one_plus<Real>(large ? exp.e + exp.e : -exp.e_minus_1, exp.e);
   return with_sign_of<Real>(x, large ? Real(1) - quotient : quotient);
 }
 
