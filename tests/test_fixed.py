@@ -179,7 +179,8 @@ PUBLISHED = importlib.util.find_spec("g2p_en")
 @pytest.mark.parametrize("letter", [None, "a", "q"])
 def test_the_point_of_a_published_network_is_found_from_one_start(dtype, letter):
     """g2p_en's encoder (Park & Kim), a GRU of 256 units: gradient descent ended at q = 6e-6."""
-    weights = np.load(Path(PUBLISHED.origin).with_name("checkpoint20.npz"))
+    with np.load(Path(PUBLISHED.origin).with_name("checkpoint20.npz")) as file:
+        weights = dict(file)
     names = {
         "weight_ih_l0": "w_ih",
         "weight_hh_l0": "w_hh",
@@ -195,7 +196,8 @@ def test_the_point_of_a_published_network_is_found_from_one_start(dtype, letter)
     states, _ = rnnlab.unroll_states(cell, params, words)
     found = fixed_points(cell, params, x, sample_states(jax.random.key(1), states, 1))
     assert len(found.states) == 1
-    assert (found.q <= 1e-28).all()
+    # The search computes in float64, whatever the precision of the network.
+    assert (found.q <= rounding(found.states, np.float64)).all()
     assert (np.abs(found.states) < 1).all()
     assert (residual(cell, params, x, found.states) <= rounding(found.states, dtype)).all()
 

@@ -14,8 +14,9 @@ from rnnlab.typing import Array
 ZERO = 1e-3
 """The largest |λ| that counts as zero, nats per step: a factor of e in 1000 steps."""
 
-LOST = 4
-"""A direction is lost in rounding below so many ε times the largest entry of R."""
+LOST = 2
+"""In a state of n numbers, at least four, a direction is lost in rounding below so many √n ε times
+the largest entry of R."""
 
 NEAR = 1000
 """A direction is close to being lost where it is at most so many times longer than that."""
@@ -118,7 +119,7 @@ def summarise(
     leaves = jax.tree.leaves((decompositions, zero))
     traced = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
     dtype = decompositions.lengths.dtype
-    limit = LOST * float(jnp.finfo(dtype).eps)
+    limit = LOST * math.sqrt(max(size, 4)) * float(jnp.finfo(dtype).eps)
     xp = jnp
     if not traced:
         # NumPy compiles nothing and sums in float64: in float32 long sums lose digits.
