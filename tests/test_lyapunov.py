@@ -16,6 +16,7 @@ from rnnlab.diagnostics import (
     lyapunov_spectrum,
     step_jacobians,
 )
+from rnnlab.diagnostics.state.exponents import Decompositions, summarise
 from tests.reference import close, one_sentence, watch
 from tests.reference.cells import draw_params
 
@@ -260,6 +261,18 @@ def test_directions_that_are_annihilated_have_no_exponent(dtype):
         exact = np.sort(np.log(np.abs(np.linalg.eigvals(w))))[::-1][:3]
         np.testing.assert_allclose(found.exponents[:3].sum(), exact.sum(), atol=0.02)
         assert np.isneginf(found.exponents[3:]).all()
+
+
+def test_rounding_of_a_large_state_does_not_hide_that_a_direction_is_annihilated():
+    # Lengths of the sixth direction of 20 units in two steps where five ReLUs were on. With a limit
+    # of 4 ε the second was merely close to being lost, and the exponent was finite.
+    lengths = np.full((60, 1), 0.3)
+    lengths[[3, 12], 0] = 2.27e-16, 1.31e-15
+    measured = Decompositions(
+        jnp.asarray(lengths), jnp.ones(60, lengths.dtype), jnp.zeros(60, bool)
+    )
+    found = summarise(measured, zero=1e-3, size=20, blocks=5, qr_every=1)
+    assert np.isneginf(found.exponents).all()
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])

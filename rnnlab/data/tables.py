@@ -81,10 +81,10 @@ def check_delimiter(delimiter: Any) -> None:
         raise ValueError(f"delimiter is {delimiter!r}; give one character, such as ';'")
 
 
-def other_delimiter(row: list[str], delimiter: str) -> str | None:
-    """The delimiter that a file seems to have where a row of it is a single cell."""
+def other_delimiter(cell: str, delimiter: str) -> str | None:
+    """The delimiter that the file probably has, if a cell holds another than the given one."""
     for other in (";", "\t", "|", ","):
-        if len(row) == 1 and other != delimiter and other in row[0]:
+        if other != delimiter and other in cell:
             return other
     return None
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from rnnlab import _check
-from rnnlab.data.tables import chosen_columns, is_number, other_delimiter
+from rnnlab.data.tables import check_delimiter, chosen_columns, is_number, other_delimiter
 from rnnlab.data.text import as_path
 from rnnlab.data.time_order import at_rising_times, in_utc
 from rnnlab.data.time_rows import Layout, Rows, blocks, is_blank, read_text
@@ -109,8 +109,8 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def _check_marks(delimiter: Any, decimal: str, missing: Any) -> None:
-    is_character = isinstance(delimiter, str) and len(delimiter) == 1 and delimiter.isascii()
-    if not is_character or delimiter in '"\r\n' or delimiter == decimal:
+    check_delimiter(delimiter)
+    if not delimiter.isascii() or delimiter == decimal:
         raise ValueError(
             f"delimiter is {delimiter!r}; give one character of ASCII, such as ';', that is not "
             "the decimal sign"
@@ -172,6 +172,6 @@ def _layout(
 
 def _hint(first: list[str], delimiter: str) -> str:
     """What to give where the first row has one cell."""
-    if other := other_delimiter(first, delimiter):
+    if other := other_delimiter(first[0], delimiter):
         return f"give delimiter={other!r}"
     return "give a file with numbers"

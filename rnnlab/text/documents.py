@@ -173,7 +173,8 @@ def _rows(path: Path, content: str, text: str, label: str, delimiter: str) -> It
 
 
 def _header_fix(header: list[str], delimiter: str) -> str:
-    if other := other_delimiter(header, delimiter):
+    # A name may hold a semicolon, but hardly the name of the only column.
+    if len(header) == 1 and (other := other_delimiter(header[0], delimiter)):
         return f"give delimiter={other!r}"
     return "give the names of the two columns with text= and label="
 

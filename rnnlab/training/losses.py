@@ -48,7 +48,7 @@ def masked_logits(logits: Array, mask: Array | None) -> Array:
 
 
 def masked_cross_entropy(logits: Array, labels: Array, mask: Array | None) -> Array:
-    """As :func:`cross_entropy`, of checked arguments and the logits of :func:`masked_logits`."""
+    """:func:`cross_entropy` without its checks, for logits from :func:`masked_logits`."""
     is_legal = (labels >= 0) & (labels < logits.shape[-1])
     legal_labels = jnp.where(is_legal, labels, 0)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, legal_labels)

@@ -15,8 +15,8 @@ ZERO = 1e-3
 """The largest |λ| that counts as zero, nats per step: a factor of e in 1000 steps."""
 
 LOST = 2
-"""In a state of n numbers, at least four, a direction is lost in rounding below so many √n ε times
-the largest entry of R."""
+"""A direction is lost in rounding if its length is at most LOST √n ε times the largest entry of R,
+in a state of n numbers. States of fewer than four count as four."""
 
 NEAR = 1000
 """A direction is close to being lost where it is at most so many times longer than that."""

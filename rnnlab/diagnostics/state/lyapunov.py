@@ -61,14 +61,14 @@ def lyapunov_spectrum(
     bias. (Singular values of Jₜ ⋯ J₁ need no directions, but overestimate λ₁ by more: .02 to .08
     over 30 steps of the same networks.)
 
-    **Precision.** With ε the precision of the floats and n numbers in the state (at least 4), a
-    direction that one decomposition shortens to less than 2 √n ε times the largest entry of R is
-    lost in rounding: by 13.2 nats in float32 and 33.3 in float64 for n = 64, by 14.6 and 34.7 for
-    n = 4. λᵢ is −inf where the direction is lost in more steps than those in which it comes within
-    a factor of 1000 of this limit, that is, where there is a gap: beyond the rank of the Jacobian,
-    or where ReLUs are off. A slope that falls smoothly, as of a saturated unit, has no such gap;
-    the steps in which it is lost count as the limit. So an exponent is also −inf if it is truly so
-    many nats below the largest stretch of a step.
+    **Precision.** Let ε be the precision of the floats and n the size of the state (4 if it is
+    smaller). A direction is lost in rounding when one decomposition shortens it to at most 2 √n ε
+    times the largest entry of R: by 14.6 nats in float32 and 34.7 in float64 for n = 4, and by 13.2
+    and 33.3 for n = 64. λᵢ is −inf where the direction is lost in more steps than those in which it
+    comes within a factor of 1000 of this limit, that is, where there is a gap: beyond the rank of
+    the Jacobian, or where ReLUs are off. A slope that falls smoothly, as of a saturated unit, has
+    no such gap; the steps in which it is lost count as the limit. So an exponent also comes out as
+    −inf if its true value lies that far below the largest stretch of a step.
 
     **Standard error.** By batch means: the sequence is cut into M blocks, and the standard
     deviation of their exponents over √M is the error of the whole, if blocks are longer than the

@@ -12,13 +12,13 @@ namespace RNNLAB_SET {
 template <class Real>
 constexpr int kTileColumns = 2 * kLanes<Real>;
 
-// So far ahead of its use a panel is fetched. Weights that exceed the second-level cache come from
-// the third at every step, and the processor's own prefetching does not keep up.
-constexpr int64_t kBytesAhead = 4096;
+// Panels are prefetched this many bytes ahead. Weights larger than the second-level cache are read
+// from the third at every step, and hardware prefetching does not keep up.
+constexpr int64_t kPrefetchBytes = 4096;
 
-// Starts to bring a row of a tile into the cache. The address may lie outside of the array.
+// Prefetches a row of a panel or of a tile. The address may lie beyond the end of the array.
 template <class Real>
-RNNLAB_INLINE void fetch(const Real* row) {
+RNNLAB_INLINE void prefetch(const Real* row) {
   constexpr int line = 64 / sizeof(Real);
 #pragma GCC unroll 4
   for (int i = 0; i < kTileColumns<Real>; i += line) __builtin_prefetch(row + i);
@@ -48,13 +48,13 @@ template <class Real, int rows, int parts>
 RNNLAB_INLINE void accumulate(Vector<Real> (&sums)[parts][rows][2], Rows<Real> a,
                               const Real* panel) {
   constexpr int lanes = kLanes<Real>;
-  constexpr int64_t ahead = kBytesAhead / sizeof(Real);
+  constexpr int64_t ahead = kPrefetchBytes / sizeof(Real);
   int64_t k = 0;
   for (; k + parts <= a.columns; k += parts) {
 #pragma GCC unroll 4
     for (int p = 0; p < parts; p++, panel += 2 * lanes) {
       Vector<Real> left = load(panel), right = load(panel + lanes);
-      fetch(panel + ahead);
+      prefetch(panel + ahead);
 #pragma GCC unroll 12
       for (int r = 0; r < rows; r++) {
         Vector<Real> factor = a.data[r * a.stride + k + p] - Vector<Real>{};
@@ -141,8 +141,8 @@ static __attribute__((noinline)) void add_outer(Real* to, int64_t to_stride, con
   for (int r = 0; r < kTileRows; r++) {
     sums[r][0] = load(to + r * to_stride);
     sums[r][1] = load(to + r * to_stride + lanes);
-    // Of the next tile below.
-    fetch(to + (r + kTileRows) * to_stride);
+    // The rows of the tile that follows.
+    prefetch(to + (r + kTileRows) * to_stride);
   }
   for (int64_t k = 0; k < steps; k++, a += kTileRows, b += 2 * lanes) {
     Vector<Real> left = load(b), right = load(b + lanes);

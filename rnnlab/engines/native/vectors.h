@@ -144,8 +144,8 @@ RNNLAB_INLINE Exp<Real> exp_of_negative(Vector<Real> x) {
   return {power * (m + Real(1)), power * m + (power - Real(1))};
 }
 
-// n / (1 + e) for e in [0, 1], corrected by what the division and the rounding of 1 + e left. The
-// correction is small, so that 1 / (1 + e) ≈ 1 − e / 2 is close enough for it.
+// n / (1 + e) for e in [0, 1], corrected for the rounding of the quotient and of 1 + e. The
+// correction is so small that 1 − e / 2 can stand for 1 / (1 + e) in it.
 template <class Real>
 RNNLAB_INLINE Vector<Real> over_one_plus(Vector<Real> n, Vector<Real> e) {
   Vector<Real> d = e + Real(1), rest = e - (d - Real(1));
